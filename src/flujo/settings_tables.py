@@ -75,8 +75,8 @@ class Aros(Section):
 
     coercion_tolerant_level: int = Field(default=2, ge=0, le=2)
     """0: no repair · 1: strips fences and prose, light coercion · 2: also repairs broken JSON."""
-    structured_output_default: Literal["openai_json", "prompt"] = "openai_json"
-    """The provider's JSON mode, or the schema written into the instructions."""
+    structured_output_default: Literal["openai_json", "prompt", "tool"] = "openai_json"
+    """The provider's JSON mode, the schema written into the instructions, or a tool that takes the answer."""
     repaired_arguments: Literal["refuse", "allow"] = "refuse"
     """Whether a tool whose effect is not `read` is called with arguments whose broken JSON was repaired."""
 

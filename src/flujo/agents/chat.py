@@ -114,7 +114,7 @@ class ChatAgent:
             read=lambda text: self._read(reader, text, ask),
             arguments=self._arguments,
             instructions=ask.instructions,
-            json_mode=self.settings.structured_output == "openai_json",
+            mode=self.settings.structured_output,
             thread=ask.history,
             files=ask.files,
             contents=ask.contents,

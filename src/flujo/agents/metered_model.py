@@ -22,9 +22,11 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 from pydantic_core import to_json
 
+from flujo.agents.answer_tool import with_answer_tool
 from flujo.agents.attachments import tokens_of, without_files
 from flujo.agents.error_translation import cause_of
 from flujo.agents.request_limits import RequestLimits, Slot
+from flujo.agents.settings import StructuredOutput
 from flujo.domain.agents import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.domain.wording import short
@@ -63,12 +65,12 @@ class MeteredModel(WrapperModel):
 
     pydantic-ai would parse a structured answer itself and retry by its own rules. Here it sees an agent
     that answers text, while the request still contains the schema: in the provider's JSON mode where the
-    model has one, otherwise in the instructions.
+    model has one, in a tool, or otherwise in the instructions.
 
     Args:
         wrapped: the provider's model.
         schema: the schema of the answer, or None for text.
-        json_mode: whether to use the provider's JSON mode where there is one.
+        mode: the way in which the request contains the schema.
         is_free: whether requests cost nothing (a local model).
         meter: reserves budget for each request before it is made.
         limits: what the provider allows; each request waits for it before its budget is reserved.
@@ -79,14 +81,14 @@ class MeteredModel(WrapperModel):
         wrapped: Model,
         *,
         schema: dict[str, Any] | None,
-        json_mode: bool,
+        mode: StructuredOutput,
         is_free: bool,
         meter: Meter | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
         super().__init__(wrapped)
         self.schema = schema
-        self.json_mode = json_mode
+        self.mode = mode
         self.is_free = is_free
         self.meter = meter
         self.limits = limits
@@ -161,7 +163,9 @@ class MeteredModel(WrapperModel):
     def _asking_for_json(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
         if self.schema is None:
             return parameters
-        native = self.json_mode and self.wrapped.profile.get("supports_json_schema_output", False)
+        if self.mode == "tool" and self.wrapped.profile.get("supports_tools", True):
+            return with_answer_tool(parameters, self.schema)
+        native = self.mode == "openai_json" and self.wrapped.profile.get("supports_json_schema_output", False)
         return replace(
             parameters,
             output_mode="native" if native else "prompted",

@@ -22,6 +22,7 @@ from pydantic_ai.models import ModelRequestParameters
 
 from flujo.agents import attachments, tool_union
 from flujo.agents import messages as written
+from flujo.agents.answer_tool import as_text, name_beside
 from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
 from flujo.domain import canonical
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
-    from flujo.agents.settings import ModelSource
+    from flujo.agents.settings import ModelSource, StructuredOutput
     from flujo.agents.structured_output import OutputReader
     from flujo.agents.tool_arguments import ArgumentsReader
     from flujo.agents.tools import FunctionTool, StepsTool
@@ -57,7 +58,7 @@ class ChatSession(written.MessageWriter):
         read: returns the value of an answer and its repairs, or raises `OutputRejected`.
         arguments: the reader of the arguments of tool calls.
         instructions: the finished text.
-        json_mode: whether to use the provider's JSON mode where there is one.
+        mode: the way in which a request contains the schema of the answer.
         thread: the exchanges of the step's thread, which stand before the conversation.
         files: the files that are sent with the prompt.
         contents: returns the bytes of the files in messages.
@@ -74,7 +75,7 @@ class ChatSession(written.MessageWriter):
         read: Callable[[str], tuple[Any, tuple[str, ...]]],
         arguments: ArgumentsReader,
         instructions: str | None,
-        json_mode: bool,
+        mode: StructuredOutput,
         thread: Sequence[Exchange] = (),
         files: Sequence[File] = (),
         contents: Contents | None = None,
@@ -86,7 +87,7 @@ class ChatSession(written.MessageWriter):
         self._read = read
         self._arguments = arguments
         self._instructions = instructions
-        self._json_mode = json_mode
+        self._mode = mode
         self.files = files
         self._contents = contents
         self._thread = _loaded(written.of_thread(thread))
@@ -139,7 +140,8 @@ class ChatSession(written.MessageWriter):
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),
-                json_mode=self._json_mode,
+                # The tools of a model without a protocol for them are a schema too.
+                mode=self._mode if source.has_tool_protocol or self._mode == "prompt" else "openai_json",
                 is_free=source.is_free,
                 meter=meter,
                 limits=source.limits,
@@ -204,7 +206,8 @@ class ChatSession(written.MessageWriter):
         if self.tools and not may_call:
             settings["tool_choice"] = "none"
         parameters = _parameters(self._instructions, [tool.definition for tool in self.tools.values()])
-        return await self._sent(model, sent, settings, parameters, on_text)
+        response = await self._sent(model, sent, settings, parameters, on_text)
+        return as_text(response, name_beside(self.tools)) if self._mode == "tool" else response
 
     async def _sent(
         self,

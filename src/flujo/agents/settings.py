@@ -23,6 +23,10 @@ its own rules.
 """
 
 
+StructuredOutput = Literal["openai_json", "prompt", "tool"]
+"""Whether the schema goes into the provider's JSON mode, the instructions, or a tool for the answer."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """The settings that agents are built with.
@@ -37,8 +41,7 @@ class AgentSettings:
     """The folder of local models and of the state of their servers."""
     coercion_level: int = 2
     """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 repair."""
-    structured_output: Literal["openai_json", "prompt"] = "openai_json"
-    """Whether the schema goes into the provider's JSON mode or into the instructions."""
+    structured_output: StructuredOutput = "openai_json"
     repaired_arguments: Literal["refuse", "allow"] = "refuse"
     """Whether a tool with an effect is called with arguments whose JSON was repaired."""
     on_download: Callable[[int, int], None] | None = None
