@@ -240,7 +240,7 @@ def _reachable(tables: Mapping[str, ProviderTable]) -> Mapping[str, ProviderTabl
     """Require an address of each provider that is not built in."""
     lacking = [
         InitErrorDetails(
-            type=PydanticCustomError("value_error", f"[providers.{name}] has no `base_url`"),
+            type=PydanticCustomError("value_error", "[providers.{name}] has no `base_url`", {"name": name}),
             loc=(name,),
             input=None,
         )

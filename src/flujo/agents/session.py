@@ -87,7 +87,7 @@ class ChatSession(written.MessageWriter):
         self._read = read
         self._arguments = arguments
         self._instructions = instructions
-        self._mode = mode
+        self._mode: StructuredOutput = mode
         self.files = files
         self._contents = contents
         self._thread = _loaded(written.of_thread(thread))
@@ -140,8 +140,7 @@ class ChatSession(written.MessageWriter):
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),
-                # The tools of a model without a protocol for them are a schema too.
-                mode=self._mode if source.has_tool_protocol or self._mode == "prompt" else "openai_json",
+                mode=self._mode_of(source),
                 is_free=source.is_free,
                 meter=meter,
                 limits=source.limits,
@@ -160,6 +159,10 @@ class ChatSession(written.MessageWriter):
         message = _stored(response)
         self._messages = [*sent, *_loaded([message])]
         return Response(message, usage=model.spent, model=model.answered_by)
+
+    def _mode_of(self, source: ModelSource) -> StructuredOutput:
+        # A model without a protocol for tools gets them as a schema already.
+        return "openai_json" if self._mode == "tool" and not source.has_tool_protocol else self._mode
 
     def _schema(self, *, may_call: bool, is_union: bool) -> Any:
         asked = None if self._reader.is_text else self._reader.asked_schema
