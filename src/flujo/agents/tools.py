@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from flujo.domain.agents import Ask, Reply
+    from flujo.domain.approvals import Approval
     from flujo.domain.executor import Executor
     from flujo.domain.tools import CallableTool, Effect, InDoubt, Tooled
 
@@ -57,7 +58,7 @@ class FunctionTool:
         self.target = self._call.signature.name
         self.effect: Effect = _effect(spec, fn)
         self.enforce_idempotency = spec.is_recorded
-        self.approve = spec.approve
+        self.approve: Approval | None = spec.approve
         self.parameters: Any = canonical.normalise(self.definition.parameters_json_schema)
         self.in_doubt: InDoubt | None = spec.in_doubt
         self.is_sequential = False
@@ -120,8 +121,9 @@ class StepsTool:
         declaration: the entry of the agent's `tools`; another agent in it is built.
     """
 
-    effect: Effect = "read"  # of the call itself: the steps inside have effects of their own
+    effect: Effect = "unsafe"  # its steps may have any effect; the call itself is not announced
     enforce_idempotency = False
+    approve: Approval | None = None
     in_doubt: InDoubt | None = None
     is_sequential = False
     timeout_s: float | None = None
@@ -131,7 +133,7 @@ class StepsTool:
         self.target = declaration.name
         self.wants_context = declaration.wants_context
         self._description = declaration.description
-        self._parameters = declaration.parameters
+        self.parameters: Any = canonical.normalise(declaration.parameters)
         self._inside = declaration.traits
         self._schema = Validator(declaration.parameters)
 
@@ -139,7 +141,7 @@ class StepsTool:
     def definition(self) -> ToolDefinition:
         """What a model sees: name, description, and the JSON Schema of the arguments."""
         return ToolDefinition(
-            name=self.name, description=self._description, parameters_json_schema=dict(self._parameters)
+            name=self.name, description=self._description, parameters_json_schema=dict(self.parameters)
         )
 
     @property
@@ -147,7 +149,7 @@ class StepsTool:
         """What a conversation depends on, as JSON data."""
         return {
             "description": self._description,
-            "parameters": canonical.normalise(self._parameters),
+            "parameters": self.parameters,
             "inside": self._inside,
         }
 
@@ -161,7 +163,7 @@ class StepsTool:
         if found:
             raise ArgumentsRejected("; ".join(found), callable=self.target)
 
-    async def ask(self, _: Ask) -> Reply:
+    async def ask(self, ask: Ask) -> Reply:  # noqa: ARG002 - the parameter of the port
         """Raise: only a step of kind `granular` records the steps of a tool.
 
         Raises:

@@ -108,7 +108,7 @@ class CallableTool(Node):
 class ComposedTool(Node):
     """An entry that consists of steps: a blueprint or another agent; see `domain.steps.tools`."""
 
-    name: str
+    name: Any  # a text; the classes below also take None, for a default
     """The name by which a model calls it."""
     description: str
     """When to call it, in words for the model."""
@@ -139,7 +139,7 @@ class ComposedTool(Node):
 
     def __str__(self) -> str:
         """Return the name, for display."""
-        return self.name
+        return str(self.name)
 
 
 ToolSpec = CallableTool | ComposedTool

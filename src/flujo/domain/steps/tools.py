@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flujo.domain import canonical, values
@@ -82,7 +81,7 @@ class BlueprintTool(ComposedTool):
         if arguments["name"] is None and isinstance(arguments["pipeline"], Pipeline):
             arguments["name"] = tool_name(arguments["pipeline"].name)
 
-    @cached_property
+    @property
     def traits(self) -> Any:
         """The digest of the tree."""
         return canonical.digest(repr(self.pipeline).encode())

@@ -204,7 +204,7 @@ class PipelineBinding:
 
         if spec.instructions is not None:
             self.evaluator(spec.instructions)
-        for each in (tool.approve for tool in spec.tools if tool.approve is not None):
+        for each in (tool.approve for tool in callable_tools(spec.tools) if tool.approve is not None):
             self._leaves((each.when, each.message))
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
         return build_agent(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
+from flujo.domain.tools import callable_tools
 from flujo.domain.values import CallableRef, one_line
 from flujo.domain.wording import IS_NOT_CACHED, plural
 from flujo.engine.failed_calls import harmless_names
@@ -142,7 +143,7 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
             limit = _until(question.deadline_s)
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
-            for tool in agent.tools:
+            for tool in callable_tools(agent.tools):
                 if (asked := tool.approve) is not None:
                     yield f"at {path} before it calls `{tool.name}`, {_until(asked.deadline_s)}: {asked}"
         if getattr(step, "on_limit", None) == "pause":

@@ -14,6 +14,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import NewRun
 from flujo.domain.steps import Step
+from flujo.domain.tools import callable_tools
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
 from flujo.governance.sink import GATE
 
@@ -126,7 +127,7 @@ def require_no_enforcement(pipeline: Pipeline) -> None:
     """
     for path, step in pipeline.walk():
         agents = (each for each in step.names() if isinstance(each, AgentSpec))
-        is_recorded = any(tool.is_recorded for agent in agents for tool in agent.tools)
+        is_recorded = any(tool.is_recorded for agent in agents for tool in callable_tools(agent.tools))
         if (isinstance(step, Step) and step.enforce_idempotency) or is_recorded:
             what = "has a tool whose calls must be recorded" if is_recorded else "says `enforce_idempotency`"
             raise SettingsError(
