@@ -376,12 +376,18 @@ def delegating(do: Effects) -> Pipeline:
         return BlueprintTool(_pipeline(*steps, name=name, input_schema=given), f"Runs {name}")
 
     items = MapStep(
-        "items", over=Expr("[10, 20]"), body=_body(do.step("x", save=LOGGED)), merge="context_update"
+        "items",
+        over=Expr("[10, 20]"),
+        body=_body(do.step("x", save=LOGGED, effect="read")),
+        merge="context_update",
     )
     order = blueprint(
-        "order", items, HumanInTheLoopStep("ok", message=Text("{{ input.place }}?")), do.step("after", len)
+        "order",
+        items,
+        HumanInTheLoopStep("ok", message=Text("{{ input.place }}?")),
+        do.step("after", len, effect="read"),
     )
-    deep = blueprint("deep", do.step("deep", lambda given: len(given["place"])))
+    deep = blueprint("deep", do.step("deep", lambda given: len(given["place"]), effect="read"))
     helper = do.agent("talk/turn[0]/tool[1]", [["work", "deep"], ["work"], "helped"], [work, deep])
     script = [["order", "helper", "work"], ["work"], "the end"]
     agent = do.agent("talk", script, [work, order, AgentTool(helper, "Helps", "helper")])
