@@ -59,6 +59,7 @@ def settings() -> str:
 
     documented = _documented(Path(settings_tables.__file__)) | _documented(Path(module.__file__))
     variables = {key: name for name, key in module.ENVIRONMENT.items()}
+    provider = settings_tables.ProviderTable
     lines = [
         "# Settings\n",
         "Environment variables override `flujo.toml`, which overrides the defaults. `flujo doctor` shows each value and its "
@@ -75,6 +76,13 @@ def settings() -> str:
         variable = f"`{variables[key]}`" if key in variables else ""
         said = documented.get((owner, key.rpartition(".")[2])) or documented.get((owner, ""), "")
         lines.append(f"| `{key}` | {variable} | {_default(default)} | {_cell(said)} |")
+    lines += [
+        "\n## `[providers.NAME]`\n",
+        f"{documented[provider.__name__, '']} See [compatible servers](../how-to/use-a-compatible-server.md).\n",
+        "| key | meaning |",
+        "|---|---|",
+        *(f"| `{key}` | {_cell(documented[provider.__name__, key])} |" for key in provider.model_fields),
+    ]
     lines.append(
         "\nIf `NO_COLOR` is set, output has no colour.\n\n## Not available yet\n\nThese keys are reserved. Setting one is "
         "an error: " + ", ".join(f"`{name}`" for name in module.PROMISED) + ".\n"

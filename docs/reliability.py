@@ -36,7 +36,8 @@ GUARANTEES = {
         "A step that was reported as completed never runs again.",
         "`kill -9` before and after every statement, commit and outside call, also of the recovery; killed and frozen workers; "
         "deploys, also to a service that has another version of its blueprint; step code that raises any exception or swallows its "
-        "cancellation; kills between the turns and tool calls of a conversation, in a streamed response and of its event loop while it commits; "
+        "cancellation; kills between the turns and tool calls of a conversation, in a streamed response, below a call that runs steps, "
+        "and of its event loop while it commits; "
         "agents with random tools, and a real local model, killed; other items of a map, or another agent of a conversation, on resume",
         "A step whose result was not committed when its process died runs again, unless it has `enforce_idempotency` (G3).",
     ),
@@ -51,7 +52,8 @@ GUARANTEES = {
         "`kill -9` around the call; servers that act and then are silent, cut the connection, answer 5xx or 4xx, through `requests`, "
         "`urllib3`, `httpx`, `aiohttp`, `grpc`, clients of Redis and MySQL, and database drivers, also in random programs; retries; time "
         "limits; a database restored from a backup; agents that request their calls in other words when they are killed, judged by a ledger "
-        "outside the process; a process that sleeps between the announcement and the call",
+        "outside the process; a process that sleeps between the announcement and the call; several approvals of a call at once, "
+        "an approval of other arguments, and crashes around it",
         "A client library that repeats a request by itself does so under one key. A database restored from a backup knows of "
         "later calls only after `flujo doctor --after-restore`.",
     ),
@@ -114,7 +116,7 @@ GUARANTEES = {
     ),
     "G16": Guarantee(
         "A slow database causes no lost lease and no duplicate write.",
-        "stores that answer late, a blocked event loop",
+        "stores that answer late, a blocked event loop, a process that sleeps between the reservation of a request and the request",
     ),
     "G17": Guarantee(
         "The clocks of the machines that run Flujo affect no decision.",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flujo.domain.providers import Allowed
 from flujo.domain.usage import UsageLimits
 from flujo.domain.wording import listed
 from flujo.exceptions import SettingsError
@@ -331,6 +332,100 @@ def test_a_key_that_is_set_or_changed_between_two_runs_is_registered(monkeypatch
         guard_environment()
         guard_environment()
         assert key not in GATE.text(f"the key is {key}")
+
+
+# Providers ------------------------------------------------------------------------------------------------
+
+
+def test_a_provider_is_read_as_written_and_needs_no_variable(tmp_path: Path) -> None:
+    settings = load(
+        write(
+            tmp_path,
+            """\
+[providers.kennel]
+base_url = "${KENNEL_URL}"
+key = "${KENNEL_KEY}"
+headers = {X-Team = "dogs", Authorization = "Bearer ${KENNEL_TOKEN}"}
+timeout = 30
+max_concurrency = 4
+rpm = 60
+tpm = 90_000
+""",
+        )
+    )
+    provider = settings.named_providers["kennel"]
+    assert (provider.kind, provider.key_name, provider.timeout_s) == ("openai-chat", "KENNEL_KEY", 30.0)
+    assert provider.allowed == Allowed(4, 60, 90_000)
+    assert provider.places["key"] == "flujo.toml:3"
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"),
+    [
+        ('[providers.kennel]\nbase_url = "http://kennel"', "openai-chat"),
+        ('[providers.kennel]\nbase_url = "http://kennel"\nkind = "openai"', "openai-chat"),
+        ('[providers.kennel]\nkind = "openai-responses"', "openai-responses"),
+        ("[providers.openai]\nrpm = 60", "openai"),
+        ("[providers.anthropic]\nmax_concurrency = 2", "anthropic"),
+        ('[providers.anthropic]\nkind = "openai"\nbase_url = "http://kennel"', "openai-chat"),
+    ],
+)
+def test_the_kind_of_a_provider_follows_from_its_name_unless_it_is_written(
+    table: str, kind: str, tmp_path: Path
+) -> None:
+    [provider] = load(write(tmp_path, table)).named_providers.values()
+    assert provider.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "message"),
+    [
+        ("[providers.kennel]\nrpm = 1", 1, "[providers.kennel] has no `base_url`"),
+        ('[providers.local]\nbase_url = "http://a"', 1, "`local` names the models of this machine"),
+        ('[providers."a:b"]\nbase_url = "http://a"', 1, "'a:b' cannot name a provider"),
+        ('[providers.openai]\nkey = "sk-canary"', 2, "`key` names the variable that holds the key"),
+        ('[providers.openai]\nbase_url = "http://a:canary@b"', 2, "without a password"),
+        ('[providers.openai]\nbase_url = "kennel:80"', 2, "`base_url` is the address of a server"),
+        ('[providers.openai]\nkind = "soap"', 2, "`providers.openai.kind` must be 'openai'"),
+        ("[providers.openai]\nrpm = 0", 2, "must be greater than or equal to 1"),
+        ("[providers.openai]\nrpm = true", 2, "`providers.openai.rpm` must be a whole number"),
+        ('[providers.openai]\ntpm = "9"', 2, "`providers.openai.tpm` must be a whole number"),
+        ("[providers.openai]\nmax_concurrency = 1.5", 2, "must be a whole number"),
+        ("[providers.openai]\ntimeout = inf", 2, "must be a finite number"),
+        ("[providers.openai]\ntimeout = 0", 2, "must be greater than 0"),
+        ("[providers.openai]\nrpn = 1", 2, "unknown key `rpn` in [providers.openai]; did you mean `rpm`?"),
+        ("[providers.openai.headers]\nHost = 'a'", 2, "'Host' cannot be set as a header"),
+        ("[providers.openai.headers]\n'a b' = 'a'", 2, "'a b' cannot be set as a header"),
+        ('[providers.openai.headers]\na = "canary\\n"', 2, "printable ASCII"),
+        ("[providers]\nopenai = 3", 2, "`providers.openai` must be a table"),
+        ("providers = 3", 1, "`providers` must be a table"),
+        ("[env.prod.providers.openai]\nrpm = -1", 2, "must be greater than or equal to 1"),
+    ],
+)
+def test_an_unusable_provider_is_refused_with_its_line(
+    table: str, line: int, message: str, tmp_path: Path
+) -> None:
+    error = refused(tmp_path, table)
+    assert f"flujo.toml:{line}: " in error.message
+    assert message in error.message
+    assert "canary" not in str(error)
+
+
+def test_a_listing_shows_no_value_of_a_header(tmp_path: Path) -> None:
+    text = '[providers.openai.headers]\nX-Team = "canary"\nAuthorization = "Bearer ${TOKEN}"'
+    listing = {key: value for key, value, _ in load(write(tmp_path, text)).listed()}
+    assert listing["providers.openai.headers.X-Team"] == "***"
+    assert listing["providers.openai.headers.Authorization"] == "Bearer ${TOKEN}"
+
+
+def test_asking_about_repaired_arguments_is_refused_with_what_is_available(tmp_path: Path) -> None:
+    error = refused(tmp_path, '[aros]\nrepaired_arguments = "ask"')
+    assert 'flujo.toml:2: `repaired_arguments = "ask"` is not available yet: write `refuse`' in error.message
+    wrong = refused(tmp_path, '[aros]\nrepaired_arguments = "perhaps"')
+    assert "`aros.repaired_arguments` must be 'refuse' or 'allow'" in wrong.message
+
+
+# MCP servers ---------------------------------------------------------------------------------------------
 
 
 def test_texts_of_an_mcp_server_are_listed_as_written_or_hidden(

@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from flujo.domain.providers import Allowed, NamedProvider
+from flujo.domain.variables import variables
 from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import MASK, passwords
@@ -31,9 +33,11 @@ from flujo.settings_tables import (
     McpServer,
     Pool,
     ProjectTable,
+    Providers,
+    ProviderTable,
     Section,
 )
-from flujo.toml_file import Key, TomlFile, leaves, variables_in
+from flujo.toml_file import Key, TomlFile, leaves
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -93,8 +97,11 @@ class Settings(BaseSettings):
     """Storage for `ContextReference` values: id → `file:PATH` or a bucket's URL."""
     budgets: Budgets = Budgets()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
+    """`[agents.NAME]`: the model of an agent in this project; `*` stands for all other agents."""
     mcp: Mapping[str, McpServer] = Field(default_factory=dict)
     """`[mcp.NAME]`: MCP servers by name; their texts keep each `${NAME}` until `mcp_server` fills it in."""
+    providers: Providers = Field(default_factory=dict)
+    """`[providers.NAME]`: servers for models that are written `NAME:model`; see below."""
 
     _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -172,6 +179,27 @@ class Settings(BaseSettings):
         return server
 
     @property
+    def named_providers(self) -> dict[str, NamedProvider]:
+        """The providers of `[providers.NAME]`, by name."""
+        return {
+            name: NamedProvider(
+                name=name,
+                kind=table.api(name),
+                base_url=table.base_url,
+                key=table.key,
+                headers=table.headers,
+                timeout_s=table.timeout,
+                allowed=Allowed(table.max_concurrency, table.rpm, table.tpm),
+                places={
+                    key.removeprefix(f"providers.{name}."): place
+                    for key, place in self._origins.items()
+                    if key.startswith(f"providers.{name}.")
+                },
+            )
+            for name, table in self.providers.items()
+        }
+
+    @property
     def cache_home(self) -> Path:
         """The folder for downloaded models: `cache_dir`, or `flujo` in the user's cache."""
         return self.cache_dir or default_cache_dir()
@@ -192,30 +220,22 @@ class Settings(BaseSettings):
     def _values(self) -> Iterator[tuple[str, Any, str]]:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, Section):
-                for inner in type(value).model_fields:
-                    key = f"{name}.{inner}"
-                    yield key, getattr(value, inner), self.origin(key)
-            elif name == "agents":
-                for agent, model in self.models.items():
-                    key = f"agents.{agent}.model"
-                    yield key, model, self.origin(key)
-            elif name == "mcp":
-                yield from self._servers()
-            elif name == "state_providers":
-                for provider, url in self.state_providers.items():
-                    key = f"state_providers.{provider}"
-                    yield key, GATE.text(url), self.origin(key)
+            if isinstance(value, Mapping):  # the names in it are the user's
+                for entry in value:
+                    yield from self._values_at(f"{name}.{entry}", value[entry])
             else:
-                shown = GATE.text(value) if isinstance(value, str) else value
-                yield name, shown, self.origin(name)
+                yield from self._values_at(name, value)
 
-    def _servers(self) -> Iterator[tuple[str, Any, str]]:
-        for name, table in self.mcp.items():
-            for key, value in leaves(table.model_dump(exclude_unset=True), ("mcp", name)):
-                is_hidden = key[2] in ("env", "headers") and not variables_in(value)
-                shown = GATE.text(value) if isinstance(value, str) else value
-                yield ".".join(key), MASK if is_hidden else shown, self.origin(".".join(key))
+    def _values_at(self, key: str, value: Any) -> Iterator[tuple[str, Any, str]]:
+        if isinstance(value, Section):
+            for name in type(value).model_fields:
+                yield from self._values_at(f"{key}.{name}", getattr(value, name))
+        elif isinstance(value, Mapping):  # headers or environment variables, which often are secrets
+            for name, text in value.items():
+                place = f"{key}.{name}"
+                yield place, text if variables(text) else MASK, self.origin(place)
+        else:
+            yield key, GATE.text(value) if isinstance(value, str) else value, self.origin(key)
 
 
 def _guard_text(text: str, where: str, key: str, known: Mapping[str, str]) -> None:
@@ -227,7 +247,7 @@ def _guard_text(text: str, where: str, key: str, known: Mapping[str, str]) -> No
         key: its key; one like `API_KEY` or `Authorization` holds a secret.
         known: the variables.
     """
-    names = variables_in(text)
+    names = variables(text)
     values = [known[name] for name in names] or [text, text.rpartition(" ")[2]]
     if any(name.upper().replace("-", "_").endswith(_HOLD_SECRETS) for name in (key, *names)):
         GATE.know(values, of=where)
@@ -305,9 +325,11 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     file = TomlFile.read(config_file) if config_file else TomlFile()
     _check_environments(file)
     name = chosen_environment(chosen)
-    file = (_layered(file, name) if name else file).without("env").filled(variables, late="mcp")
+    file = (_layered(file, name) if name else file).without("env").filled(variables)
     settings = Settings.read(file)
-    for key, url in (("state_uri", settings.state_uri), *settings.state_providers.items()):
+    servers = {f"mcp.{name}.url": server.url or "" for name, server in settings.mcp.items()}
+    urls = {"state_uri": settings.state_uri, **settings.state_providers, **servers}
+    for key, url in urls.items():
         GATE.know(passwords(url), of=f"the password in `{key}`")
     return settings
 
@@ -320,8 +342,8 @@ def chosen_environment(chosen: str = "") -> str:
 def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     """Return the locked settings of each environment by name; "" stands for no environment.
 
-    Only the tables `agents`, `aros`, `blueprints` and `budgets` are read, because the other tables may need
-    variables that only production has.
+    Only the tables that change what runs do are read, because the other tables may need variables that
+    only production has.
 
     Raises:
         SettingsError: as `load`.
@@ -330,7 +352,9 @@ def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     _check_environments(file)
     layers = {"": file} | {name: file.layered(("env", name)) for name in file.data.get("env", {})}
     return {
-        name: Settings.read(layer.only("agents", "aros", "blueprints", "budgets").filled(environment()))
+        name: Settings.read(
+            layer.only("agents", "aros", "blueprints", "budgets", "providers").filled(environment())
+        )
         for name, layer in layers.items()
     }
 
@@ -421,8 +445,8 @@ def _unknown(key: Key) -> str:
 def _fields(table: Sequence[str]) -> Iterable[str]:
     if not table:
         return Settings.model_fields
-    named: dict[str, type[Section]] = {**_sections(), "agents": AgentModel, "mcp": McpServer}
-    return named[table[0]].model_fields
+    named: Mapping[str, type[Section]] = {"agents": AgentModel, "mcp": McpServer, "providers": ProviderTable}
+    return (named.get(table[0]) or _sections()[table[0]]).model_fields
 
 
 def _worded(key: Key, found: Any) -> str:
@@ -440,6 +464,8 @@ _WANTED = {
     "int_from_float": "must be a whole number",
     "string_type": "must be text",
     "tuple_type": "must be a list",
+    "mapping_type": "must be a table",
+    "dict_type": "must be a table",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
 }

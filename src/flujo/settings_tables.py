@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from flujo.domain.journal import Transcripts
+from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.usage import UnknownPrice, UsageLimits
+from flujo.domain.variables import is_variable, variables
 
 _LONGEST_NAME = 63
 """The bytes of an identifier of PostgreSQL."""
@@ -61,12 +72,24 @@ class Pool(Section):
 
 
 class Aros(Section):
-    """`[aros]`: how structured output is requested and repaired."""
+    """`[aros]`: how structured output is requested, and how it and the arguments of tools are repaired."""
 
     coercion_tolerant_level: int = Field(default=2, ge=0, le=2)
     """0: no repair · 1: strips fences and prose, light coercion · 2: also repairs broken JSON."""
-    structured_output_default: Literal["openai_json", "prompt"] = "openai_json"
-    """The provider's JSON mode, or the schema written into the instructions."""
+    structured_output_default: Literal["openai_json", "prompt", "tool"] = "openai_json"
+    """The provider's JSON mode, the schema written into the instructions, or a tool that takes the answer."""
+    repaired_arguments: Literal["refuse", "allow"] = "refuse"
+    """Whether a tool whose effect is not `read` is called with arguments whose broken JSON was repaired."""
+
+    @field_validator("repaired_arguments", mode="before")
+    @classmethod
+    def _is_available(cls, value: object) -> object:
+        if value == "ask":
+            raise ValueError(
+                '`repaired_arguments = "ask"` is not available yet: write `refuse`, so that the model calls '
+                "the tool again, or `allow`"
+            )
+        return value
 
 
 class Lockfile(Section):
@@ -172,3 +195,102 @@ class McpServer(Section):
     def address(self) -> str:
         """The command with its arguments, or the URL, for display."""
         return self.url if self.url is not None else " ".join([self.command or "", *self.args])
+
+
+_PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OF_THE_CLIENT = ("connection", "content-length", "content-type", "host", "transfer-encoding")
+"""Headers that the client of a provider sets for each request."""
+
+
+def _provider_name(name: str) -> str:
+    if name == "local":
+        raise ValueError("`local` names the models of this machine: choose another name for the provider")
+    if not _PROVIDER.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a provider: write letters, digits, `-`, `_` and `.`, for instance `vllm`"
+        )
+    return name
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER.fullmatch(name) or name.lower() in _OF_THE_CLIENT:
+        raise ValueError(f"{name!r} cannot be set as a header of requests")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if not is_header_value(value):
+        raise ValueError("the value of a header has printable ASCII characters only")
+    return value
+
+
+class ProviderTable(Section):
+    """A server for models that are written `NAME:model`, and its limits within a process."""
+
+    kind: Literal["openai", "openai-responses", "anthropic", "google"] | None = None
+    """The API that it speaks. Default: `openai` (chat completions), or that of the built-in provider NAME."""
+    base_url: str | None = None
+    """Its address, usually with `/v1` at the end. Default: that of the built-in provider."""
+    key: str | None = None
+    """The variable that holds its key: `${NAME}`. Without it, an address of your own gets no key."""
+    headers: Mapping[
+        Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]
+    ] = Field(default_factory=dict)
+    """Headers of every request. `${NAME}` reads a variable, whose value counts as a secret."""
+    timeout: float | None = Field(default=None, gt=0, le=86400, strict=True, allow_inf_nan=False)
+    """The maximum silence of the server in seconds."""
+    max_concurrency: int | None = Field(default=None, ge=1, strict=True)
+    """How many requests a process sends at the same time; others wait in order."""
+    rpm: int | None = Field(default=None, ge=1, strict=True)
+    """How many requests a process sends in any 60 seconds."""
+    tpm: int | None = Field(default=None, ge=1, strict=True)
+    """How many tokens the requests of a process may use in any 60 seconds."""
+
+    def api(self, name: str) -> str:
+        """Return the API that the provider `name` speaks, by pydantic-ai's name."""
+        if self.kind is None:
+            return name if name in BUILT_IN else "openai-chat"
+        return "openai-chat" if self.kind == "openai" else self.kind
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is not None and not variables(url) and not is_address(url):
+            raise ValueError(
+                "`base_url` is the address of a server, `http://…` or `https://…`, without a password: a key "
+                "belongs into `key`"
+            )
+        return url
+
+    @field_validator("key")
+    @classmethod
+    def _is_variable(cls, key: str | None) -> str | None:
+        if key is not None and not is_variable(key):
+            raise ValueError(
+                "`key` names the variable that holds the key, `${NAME}`, so that no key is in this file; a "
+                "server that needs no key has no `key`"
+            )
+        return key
+
+
+def _reachable(tables: Mapping[str, ProviderTable]) -> Mapping[str, ProviderTable]:
+    """Require an address of each provider that is not built in."""
+    lacking = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "[providers.{name}] has no `base_url`", {"name": name}),
+            loc=(name,),
+            input=None,
+        )
+        for name, table in tables.items()
+        if table.base_url is None and table.kind is None and name not in BUILT_IN
+    ]
+    if lacking:
+        raise ValidationError.from_exception_data("providers", lacking)
+    return tables
+
+
+Providers = Annotated[
+    Mapping[Annotated[str, AfterValidator(_provider_name)], ProviderTable], AfterValidator(_reachable)
+]
+"""The tables `[providers.NAME]`."""

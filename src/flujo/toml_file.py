@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from flujo.domain.commands import command
 from flujo.domain.text import NotUtf8, decoded
+from flujo.domain.variables import VARIABLE
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import user_part
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 Key = tuple[str, ...]
 """A key with the tables around it: `("lockfile", "enabled")`."""
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FILLED_WHEN_USED = (("mcp",), ("providers",))
+"""Tables that stay as written until a server is used: a check of blueprints must not need their keys."""
 _HEADER = re.compile(r"\s*\[+\s*(?P<key>.+?)\s*\]+\s*(?:#.*)?$")
 _NAME = r"""(?:[A-Za-z0-9_\-]+|"[^"]*"|'[^']*')"""
 _ENTRY = re.compile(rf"\s*(?P<key>{_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
@@ -65,21 +67,16 @@ class TomlFile:
         """Return the file with only these tables."""
         return replace(self, data={key: value for key, value in self.data.items() if key in names})
 
-    def filled(self, environment: Mapping[str, str], *, late: str = "") -> TomlFile:
+    def filled(self, environment: Mapping[str, str]) -> TomlFile:
         """Return the file with each `${NAME}` in its texts replaced from `environment`.
 
-        In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded.
-
-        Args:
-            environment: the variables.
-            late: a table that stays as written.
+        In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded. The tables
+        `mcp` and `providers` stay as written.
 
         Raises:
             SettingsError: it asks for a variable that is not set; with the line.
         """
-        filled = self._filled({key: one for key, one in self.data.items() if key != late}, (), environment)
-        kept = {late: self.data[late]} if late in self.data else {}
-        return replace(self, data={**filled, **kept}, _written=self.data)
+        return replace(self, data=self._filled(self.data, (), environment), _written=self.data)
 
     def filled_at(self, key: Key, environment: Mapping[str, str]) -> Any:
         """Return the value of one key, filled like `filled`.
@@ -95,7 +92,7 @@ class TomlFile:
     def with_variables(self) -> dict[Key, Any]:
         """Return the values with variables as written, by key."""
         written = self.data if self._written is None else self._written
-        return {key: value for key, value in leaves(written) if _VARIABLE.search(str(value))}
+        return {key: value for key, value in leaves(written) if VARIABLE.search(str(value))}
 
     def place(self, key: Key) -> str:
         """Return `file:line` of `key` or the nearest key around it; only the file if no line is known."""
@@ -133,6 +130,8 @@ class TomlFile:
         return found
 
     def _filled(self, value: Any, key: Key, environment: Mapping[str, str]) -> Any:
+        if key in _FILLED_WHEN_USED:
+            return value
         if isinstance(value, dict):
             return {name: self._filled(item, (*key, name), environment) for name, item in value.items()}
         if isinstance(value, list):
@@ -157,12 +156,7 @@ class TomlFile:
             return ":".join(quote(part, "") for part in parts)
 
         user = user_part(value)
-        return _VARIABLE.sub(variable, value)
-
-
-def variables_in(text: str) -> list[str]:
-    """Return the names of the `${NAME}` in a text."""
-    return _VARIABLE.findall(text)
+        return VARIABLE.sub(variable, value)
 
 
 def leaves(data: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:

@@ -129,6 +129,8 @@ class Provider:
     answers: list[Answer] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """The headers of each request, their names in small letters."""
     closing: threading.Event = field(default_factory=threading.Event)
     """Ends the silence of stalled answers."""
 
@@ -204,6 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         response = self.provider.answer(request)
         self.provider.requests.append(request)
         self.provider.paths.append(path)
+        self.provider.headers.append({name.lower(): value for name, value in self.headers.items()})
         try:
             if found is None:
                 self._send(Response(status=404, raw=b"{}"), b"{}")

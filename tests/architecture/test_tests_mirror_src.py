@@ -105,6 +105,7 @@ COVERED_BY = {
     "cli/event_loop.py": "cli/test_signals.py",
     "engine/limits.py": "engine/test_composite_attempts.py",
     "engine/step_meter.py": "engine/test_budget.py",
+    "engine/scopes.py": "engine/test_interpreter.py",
     "engine/steps/": "engine/test_interpreter.py",
     "json_schema/strict_json.py": "json_schema/test_coercion.py",
     "json_schema/validator.py": "json_schema/test_linear_validator.py",

@@ -114,6 +114,7 @@ def pay(amount): ...
 def book(seat): ...
 def confirm(text): raise PausedException("Send it?")
 """
+GRANULAR = "  - {kind: granular, name: help, agent: helper, input: hello}\n"
 HELP = "  - {name: help, agent: helper, input: '{{ input.text }}'}\n"
 
 
@@ -150,6 +151,19 @@ SAFETY = [
     Case("recorded-tool-in-one-attempt", "", "FLJ444", "write `kind: granular`", "helper", line=7,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:send', enforce_idempotency: true}") + "  - {name: help, agent: helper, input: hello}\n"),
+    Case("approved-tool-in-one-attempt", "", "FLJ444", "has `approve`, and this kind of step", "helper", line=7,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: true}") + "  - {name: help, agent: helper, input: hello}\n"),
+    Case("approval-by-an-unknown-name", "", "FLJ204", "`arg`", "arg", line=5, files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {when: arg.amount > 5}}") + GRANULAR),
+    Case("approval-that-asks-about-no-step", "", "FLJ204", "nope", "nope", line=5, files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {message: 'Send {{ args.text }} of {{ steps.nope.output }}?'}}") + GRANULAR),
+    Case("approval-by-a-callable", "", "FLJ125", "is an expression, not a callable", "when", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {when: 'skills.tools:find'}}") + GRANULAR),
+    Case("approval-without-a-deadline", "", "FLJ245", "the approval of tool `skills.tools:send`", "on_deadline", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:send', approve: {on_deadline: deny}}") + GRANULAR),
     Case("tool-weaker-than-its-function", "", "FLJ445", "but its function declares 'transactional'", "idempotent", line=5,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:book', effect: idempotent}") + "  - {kind: granular, name: help, agent: helper, input: hello}\n"),
@@ -191,4 +205,150 @@ IGNORED = [
          "has no warning to ignore", None, severity="warning"),
 ]  # fmt: skip
 
-FLOW_CASES = [*IGNORED, *KNOWN, *NOWHERE, *SAFETY, *TYPES]
+ORDER = (
+    'version: "1"\nname: order\ninput_schema: {type: object, required: [order], properties: {order: {type: string}}}\n'
+    "steps: [{name: look, call: 'skills.crm:plain', with: {data: '{{ input.order }}'}}]\n"
+)
+HELPERS = """\
+version: "1"
+name: case
+input_schema: {type: object, required: [text], properties: {text: {type: string}}}
+agents:
+  helper: {model: a:b, tools: [%s]}
+  b: {model: a:b, tools: [%s]}
+  c: {model: a:b, tools: [{agent: d, description: Helps}]}
+  d: {model: a:b, tools: [{agent: e, description: Helps}]}
+  e: {model: a:b, tools: [{agent: f, description: Helps}]}
+  f: {model: a:b}
+steps:
+  - {kind: granular, name: help, agent: helper, input: hello}
+  - {kind: granular, name: more, agent: c, input: hello}
+"""
+LOOKS_UP = "{blueprint: ./order.yaml, description: Looks an order up}"
+_ASKS_B = "{agent: %s, description: Helps}"
+_TALKS = "  - {kind: granular, name: help, agent: helper, input: hello}\n"
+COMPOSED = [
+    Case(
+        "tools-below-each-other-too-deep",
+        "",
+        "FLJ456",
+        "more than 4 deep",
+        "helper",
+        line=12,
+        entry=HELPERS % (_ASKS_B % "b", _ASKS_B % "c"),
+    ),
+    Case(
+        "blueprint-tool-in-one-attempt",
+        "",
+        "FLJ457",
+        "tool `order` consists of steps",
+        "helper",
+        line=7,
+        files={"blueprints/order.yaml": ORDER},
+        entry=AGENT % LOOKS_UP + "  - {name: help, agent: helper, input: hello}\n",
+    ),
+    Case(
+        "blueprint-tool-without-an-object",
+        "",
+        "FLJ458",
+        "is not of `type: object`",
+        "./order.yaml",
+        line=5,
+        files={
+            "blueprints/order.yaml": ORDER.replace(
+                "object, required: [order], properties: {order: {type: string}}", "string"
+            ).replace(".order", "")
+        },
+        entry=AGENT % LOOKS_UP + _TALKS,
+    ),
+    Case(
+        "blueprint-tool-without-an-input",
+        "",
+        "FLJ458",
+        "it has no `input_schema`",
+        "./order.yaml",
+        line=5,
+        files={
+            "blueprints/order.yaml": 'version: "1"\nname: order\nsteps: [{name: look, call: "skills.crm:plain", with: {data: a}}]\n'
+        },
+        entry=AGENT % LOOKS_UP + _TALKS,
+    ),
+    Case(
+        "blueprint-tool-that-is-not-there",
+        "",
+        "FLJ221",
+        "the file does not exist",
+        "./order.yaml",
+        line=5,
+        entry=AGENT % LOOKS_UP + _TALKS,
+    ),
+    Case(
+        "blueprint-tool-that-has-itself-as-a-tool",
+        "",
+        "FLJ222",
+        "in a cycle",
+        "./case.yaml",
+        line=5,
+        entry=AGENT % "{blueprint: ./case.yaml, description: Again}" + _TALKS,
+    ),
+    Case(
+        "agent-that-is-a-tool-of-itself",
+        "",
+        "FLJ459",
+        "agent 'helper' would call itself",
+        "helper",
+        line=5,
+        entry=AGENT % (_ASKS_B % "helper") + _TALKS,
+    ),
+    Case(
+        "agent-tool-that-is-unknown",
+        "",
+        "FLJ201",
+        "which is not in `agents:`",
+        "helpr",
+        line=5,
+        entry=AGENT % (_ASKS_B % "helpr") + _TALKS,
+    ),
+    Case(
+        "two-blueprint-tools-of-one-name",
+        "",
+        "FLJ255",
+        "two tools named `order`",
+        None,
+        line=5,
+        files={"blueprints/order.yaml": ORDER},
+        entry=AGENT % f"{LOOKS_UP}, {LOOKS_UP}" + _TALKS,
+    ),
+    Case(
+        "blueprint-tool-without-a-description",
+        "",
+        "FLJ121",
+        "has no `description`",
+        None,
+        line=5,
+        files={"blueprints/order.yaml": ORDER},
+        entry=AGENT % "{blueprint: ./order.yaml}" + _TALKS,
+    ),
+    Case(
+        "blueprint-tool-with-an-effect",
+        "",
+        "FLJ120",
+        "has no `effect`",
+        "effect",
+        line=5,
+        files={"blueprints/order.yaml": ORDER},
+        entry=AGENT % LOOKS_UP.replace("}", ", effect: read}") + _TALKS,
+    ),
+    Case(
+        "blueprint-tool-that-records-no-effect",
+        "",
+        "FLJ464",
+        "may have an effect that is not recorded",
+        "enforce_idempotency",
+        line=7,
+        files={"blueprints/order.yaml": ORDER},
+        entry=AGENT % LOOKS_UP + _TALKS.replace("hello", "hello, enforce_idempotency: true"),
+    ),
+]
+
+FLOW_CASES = [*COMPOSED, *IGNORED, *KNOWN, *NOWHERE, *SAFETY, *TYPES]

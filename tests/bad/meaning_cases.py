@@ -351,7 +351,7 @@ LATER = [
         "tool-of-nothing",
         "",
         "FLJ121",
-        "a tool has no `call` or `mcp`",
+        "a tool has no `call` or `blueprint` or `agent` or `mcp`",
         "{effect: read}",
         line=3,
         entry=TOOLED % "{effect: read}" + "steps: [{name: s, agent: a}]\n",

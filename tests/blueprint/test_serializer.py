@@ -12,6 +12,7 @@ from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.serializer import write_blueprint
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.agents import AgentSpec
+from flujo.domain.approvals import Approval
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
@@ -41,6 +42,7 @@ from flujo.domain.steps import (
     Transition,
     TreeSearchStep,
 )
+from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
 
@@ -481,10 +483,17 @@ def test_a_budget_is_the_same_in_yaml_and_python() -> None:
 
 def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
     entry = "{call: skills.x:pay, effect: idempotent, enforce_idempotency: true, in_doubt: fail}"
-    top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}]}}\n"
+    asked = "{call: skills.x:send, approve: {when: args.n > 1, message: 'Send?', deadline_s: 2m, on_deadline: deny, editable: true}}"
+    top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}, {asked}, {{call: skills.x:ask, approve: true}}]}}\n"
     text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
     pay = CallableTool("skills.x:pay", effect="idempotent", enforce_idempotency=True, in_doubt="fail")
-    clerk = AgentSpec("clerk", "a:b", tools=["skills.x:look", "skills.x:find", pay])
+    rules = Approval(when="args.n > 1", message="Send?", deadline_s=120.0, on_deadline="deny", editable=True)
+    send = CallableTool("skills.x:send", approve=rules)
+    clerk = AgentSpec(
+        "clerk",
+        "a:b",
+        tools=["skills.x:look", "skills.x:find", pay, send, CallableTool("skills.x:ask", approve=True)],
+    )
     compiled = compile_blueprint(
         "desk.yaml", PinnedSource({"desk.yaml": text.encode()}), allow_callables=["skills.*"]
     )
@@ -496,3 +505,29 @@ def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
     )
     assert again.pipeline == compiled.pipeline
     assert "- skills.x:find" in written
+    assert "approve: true" in written
+
+
+def test_blueprints_and_agents_as_tools_give_the_same_tree_and_are_written_back() -> None:
+    given = {"type": "object", "properties": {"order": {"type": "string"}}}
+    order = f'version: "1"\nname: check-order\ninput_schema: {given}\nsteps: [{{name: only, call: "skills.x:f"}}]\n'
+    tools = (
+        "{blueprint: ./order.yaml, description: Look up}, {agent: helper, description: Help, max_turns: 3}"
+    )
+    top = f"agents:\n  clerk: {{model: a:b, tools: [{tools}]}}\n  helper: {{model: a:b}}\n"
+    text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
+
+    def compiled(files: dict[str, str]) -> Pipeline | None:
+        source = PinnedSource({path: said.encode() for path, said in files.items()})
+        return compile_blueprint("desk.yaml", source, allow_callables=["skills.*"]).pipeline
+
+    tree = compiled({"desk.yaml": text, "order.yaml": order})
+    assert tree is not None
+    check = Pipeline(Step("only", F), name="check-order", input_schema=given)
+    look = BlueprintTool(check, "Look up", blueprint="order.yaml")
+    clerk = AgentSpec(
+        "clerk", "a:b", tools=[look, AgentTool(AgentSpec("helper", "a:b"), "Help", max_turns=3)]
+    )
+    assert tree.steps == (GranularStep("serve", clerk),)
+    assert [tool.name for tool in clerk.tools] == ["check_order", "helper"]
+    assert compiled(write_blueprint(tree, "desk.yaml")) == tree

@@ -108,6 +108,25 @@ def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -
     assert broken.exit_code == 2
 
 
+def test_doctor_checks_the_providers_of_the_project(
+    flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = project.root / "flujo.toml"
+    text = toml.read_text("utf-8")
+    monkeypatch.delenv("KENNEL_KEY", raising=False)
+    with provider_server() as provider:
+        toml.write_text(f'{text}\n[providers.kennel]\nbase_url = "{provider.url}/v1"\n', "utf-8")
+        assert "ok    provider    kennel: openai-chat, 127.0.0.1 answers" in flujo("doctor").stdout
+        toml.write_text(toml.read_text("utf-8") + 'key = "${KENNEL_KEY}"\n', "utf-8")
+        unset = flujo("doctor")
+    assert "`providers.kennel.key` uses ${KENNEL_KEY}, which is not set" in unset.stdout
+    monkeypatch.setenv("KENNEL_KEY", "sk-canary")
+    gone = flujo("doctor")
+    assert "warn  provider    kennel: openai-chat; 127.0.0.1 does not answer" in gone.stdout
+    assert "to use another server, set `providers.kennel.base_url`" in gone.stdout
+    assert "canary" not in gone.output
+
+
 def test_doctor_checks_whether_a_provider_answers(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-a-test")
     with provider_server() as provider:

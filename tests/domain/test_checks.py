@@ -33,6 +33,7 @@ from flujo.domain.steps import (
     StepConfig,
     Transition,
 )
+from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.engine import interpreter
 from flujo.exceptions import PipelineError
@@ -62,6 +63,17 @@ TELLER = "agents: {writer: {model: 'test:model', tools: [{call: 's:f', %s}]}}\n"
 
 def teller(**rules: Any) -> AgentSpec:
     return AgentSpec("writer", "test:model", tools=[CallableTool("s:f", **rules)])
+
+
+def nested_agents(depth: int, number: int = 0) -> AgentSpec:
+    """Return the agent `a0`, which has `a1` as a tool, and so on."""
+    tools = [AgentTool(nested_agents(depth, number + 1), "d")] if number < depth else []
+    return AgentSpec(f"a{number}", "test:model", tools=tools)
+
+
+def with_blueprint() -> AgentSpec:
+    child = Pipeline(called("a"), name="child", input_schema={"type": "object"})
+    return AgentSpec("writer", "test:model", tools=[BlueprintTool(child, "d")])
 
 
 def called(name: str, **more: Any) -> Step[Any, Any]:
@@ -206,6 +218,33 @@ CASES = {
         Pipeline(GranularStep("g", AGENT, input="Count the letters.", history={"max_tokens": 5})),
         "step 'g': its `input` has about 6 tokens, and `history.max_tokens` is 5",
         top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "tools below each other, too deep": Case(
+        "FLJ456",
+        "[{kind: granular, name: g, agent: a0}]",
+        Pipeline(GranularStep("g", nested_agents(5))),
+        "step 'g': its tools call agents and blueprints more than 4 deep",
+        top="agents:\n"
+        + "".join(
+            f"  a{n}: {{model: 'test:model', tools: [{{agent: a{n + 1}, description: d}}]}}\n"
+            for n in range(5)
+        )
+        + "  a5: {model: 'test:model'}\n",
+    ),
+    "a tool of steps in a step that records none": Case(
+        "FLJ457",
+        "[{name: g, agent: a0}]",
+        Pipeline(Step("g", agent=nested_agents(1))),
+        "step 'g': tool `a1` consists of steps, which a `step` does not record",
+        top="agents:\n  a0: {model: 'test:model', tools: [{agent: a1, description: d}]}\n  a1: {model: 'test:model'}\n",
+    ),
+    "a tool whose steps record no effect": Case(
+        "FLJ464",
+        "[{kind: granular, name: g, agent: writer, enforce_idempotency: true}]",
+        Pipeline(GranularStep("g", with_blueprint(), enforce_idempotency=True)),
+        "step 'g' has `enforce_idempotency`, and step 'child/a' of its tool `child` may have an effect",
+        top="agents: {writer: {model: 'test:model', tools: [{blueprint: ./child.yaml, description: d}]}}\n",
+        imported="[{name: a, call: 's:f'}]\ninput_schema: {type: object}",
     ),
     "a conversation without what reconciles its calls": Case(
         "FLJ266",

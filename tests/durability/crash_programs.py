@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import flujo
 from durability.world import World, verdict
-from flujo.domain import canonical
+from flujo.domain import canonical, paths
 from flujo.domain.agents import OneOf
 from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
+from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import PauseKind, RunStatus
@@ -47,6 +48,7 @@ from flujo.domain.steps import (
     Text,
     TreeSearchStep,
 )
+from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.usage import Usage
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
 from flujo.services.runs.runner import Flujo
@@ -119,7 +121,8 @@ class Effects:
                 return said(ask) if callable(said) else said
             places = [f"{name}/turn[{turn}]/tool[{number}]" for number in range(len(said))]
             return [
-                ToolCall(tool, {"place": place, "why": why}) for tool, place in zip(said, places, strict=True)
+                ToolCall(tool, {"prompt": why} if tool == "helper" else {"place": place, "why": why})
+                for tool, place in zip(said, places, strict=True)
             ]
 
         def summary(ask: Any) -> str:
@@ -361,7 +364,38 @@ def reconciling(do: Effects) -> Pipeline:
     return talking(do, is_enforced=True, in_doubt="reconcile", reconcile=looked)
 
 
-ENFORCED = (promising, reconciling, limited, summarising)
+def delegating(do: Effects) -> Pipeline:
+    """A blueprint and an agent as tools at once: a question, a map, and a blueprint below an agent below an agent."""
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    def blueprint(name: str, *steps: BaseStep) -> BlueprintTool:
+        given = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+        return BlueprintTool(_pipeline(*steps, name=name, input_schema=given), f"Runs {name}")
+
+    items = MapStep(
+        "items",
+        over=Expr("[10, 20]"),
+        body=_body(do.step("x", save=LOGGED, effect="read")),
+        merge="context_update",
+    )
+    order = blueprint(
+        "order",
+        items,
+        HumanInTheLoopStep("ok", message=Text("{{ input.place }}?")),
+        do.step("after", len, effect="read"),
+    )
+    deep = blueprint("deep", do.step("deep", lambda given: len(given["place"]), effect="read"))
+    helper = do.agent("talk/turn[0]/tool[1]", [["work", "deep"], ["work"], "helped"], [work, deep])
+    script = [["order", "helper", "work"], ["work"], "the end"]
+    agent = do.agent("talk", script, [work, order, AgentTool(helper, "Helps", "helper")])
+    talk = GranularStep("talk", agent, enforce_idempotency=True, save=LOGGED)
+    return _pipeline(do.step("a"), talk, do.step("z", len))
+
+
+ENFORCED = (promising, reconciling, limited, summarising, delegating)
 
 
 def sharing(do: Effects) -> Pipeline:
@@ -424,6 +458,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_limit": limited,
     "granular_summary": summarising,
     "granular_reconciled": reconciling,
+    "granular_delegating": delegating,
     "threads": sharing,
 }
 
@@ -483,12 +518,12 @@ class Crashing:
         recorded = {path for path, _, _ in result["entries"]}
         for key, arguments in self._world.causes(f"{run}:").items():
             place = key.removesuffix("=done")
-            if "/tool[" in place and not place.startswith("ack "):
+            if _is_call(place) and not place.startswith("ack "):
                 found = verdict(arguments, is_recorded=place in recorded)
                 allowed = ("EXACTLY_ONCE",) if is_enforced else ("EXACTLY_ONCE", "DUPLICATED")
                 if found not in allowed:
                     yield f"the call at {place} is {found}: {arguments}"
-        for place in sorted(each for each in recorded if "/tool[" in each):
+        for place in sorted(each for each in recorded if _is_call(each) and not _runs_steps(each, recorded)):
             if not self._world.causes(f"{run}:{place}=done"):
                 yield f"the call at {place} is LOST"
 
@@ -523,6 +558,15 @@ async def _answered(
     limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
     said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}
     return await runner.resume_async(run_id, said)
+
+
+def _is_call(place: str) -> bool:
+    """Return whether a path is that of a tool call."""
+    return paths.last_count(StepPath(place)) is not None and paths.parent(StepPath(place)).endswith("/tool")
+
+
+def _runs_steps(place: str, recorded: set[str]) -> bool:
+    return any(paths.is_inside(StepPath(each), StepPath(place)) for each in recorded)
 
 
 def _repeated(log: list[str]) -> Iterator[str]:

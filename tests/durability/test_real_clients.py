@@ -248,8 +248,8 @@ async def test_a_retry_waits_as_long_as_the_provider_asks(
 async def test_an_agent_whose_client_would_retry_is_refused(server: Provider, sqlite: StateStore) -> None:
     server.will_answer(Fault.SERVER_ERROR)
     agent = AgentSpec(name="a", model=MODELS["openai-chat"], model_settings={"max_retries": 3})
-    with pytest.raises(AgentError, match="only steps retry") as caught:
-        async with runner_of(Step(name="ask", agent=agent), sqlite, requests_limit=9):
-            pass
+    async with runner_of(Step(name="ask", agent=agent), sqlite, requests_limit=9) as runner:
+        with pytest.raises(AgentError, match="only steps retry") as caught:
+            await run(runner)
     assert "config: {max_retries: 3}" in str(caught.value.hint)
     assert server.requests == []

@@ -95,7 +95,7 @@ def test_a_step_reported_before_its_commit_is_caught(monkeypatch: pytest.MonkeyP
         return await record(self, entry, wait=False)
 
     monkeypatch.setattr(Journal, "record", early)
-    assert _is_caught(first=688)
+    assert _is_caught(first=2381)
 
 
 def test_a_store_that_accepts_writes_of_zombies_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

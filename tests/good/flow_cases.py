@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bad.composite_cases import LABEL, NOTE, ONWARDS, both, each, known, machine
-from bad.flow_cases import AGENT, ASKS, HELP, OPTIONAL, READS, call, tools
+from bad.flow_cases import AGENT, ASKS, HELP, HELPERS, LOOKS_UP, OPTIONAL, ORDER, READS, call, tools
 from bad.meaning_cases import HEAD, importing, logic, loop, step
 
 CONTEXT = "context_schema: {properties: {label: {type: string}, count: {type: integer}, notes: {type: array, items: {type: string}}}}\n"
@@ -13,10 +13,14 @@ CHILDREN = {
     "blueprints/writer.yaml": 'version: "1"\nname: writer\n'
     + CONTEXT
     + "steps: [{name: kind, call: 'skills.typed:kind', with: {text: a}, save: {label: output}}]\n",
+    "blueprints/order.yaml": ORDER.replace("{name: look,", "{name: look, effect: read,"),
 }
-"""Blueprints that the cases import."""
+"""Blueprints that the cases import, or that their agents have as tools."""
 
 GOOD_FLOW = {
+    "agents-as-tools": HELPERS % ("{agent: b, description: Helps}", "{agent: f, description: Helps, name: last, max_turns: 3}"),
+    "blueprints-as-tools": AGENT % f"{LOOKS_UP}, {LOOKS_UP.replace('}', ', name: again}')}"
+    + "  - {kind: granular, name: help, agent: helper, input: hello, enforce_idempotency: true}\n",
     "a warning that somebody has judged": HEAD + "  - {name: more, agent: sorter, input: '{{ input.note }}'}  # flujo: ignore[FLJ207] it is always there\n",
     "one-blueprint-imported-twice": HEAD + importing("./child.yaml", "    with: {text: '{{ steps.sort.output.label }}'}\n")
     + importing("./child.yaml", "    with: {text: '{{ previous }}'}\n").replace("name: sub", "name: again"),
@@ -63,6 +67,11 @@ GOOD_FLOW = {
     "until-never": HEAD + loop("    until: false\n    on_limit: continue\n"),
     "tools-that-only-read": tools("find"),
     "tools-that-are-recorded": (AGENT % "{call: 'skills.tools:send', enforce_idempotency: true, in_doubt: fail}")
+    + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
+    "tools-that-a-human-approves": (
+        AGENT % "{call: 'skills.tools:send', approve: {when: args.text.size() > 9 && input.text != '', message: 'Send {{ args.text }}?',"
+        " deadline_s: 72h, on_deadline: deny, editable: true}}, {call: 'skills.tools:pay', approve: true}"
+    )
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-as-strict-as-their-functions": (
         AGENT % "{call: 'skills.tools:book', effect: unsafe}, {call: 'skills.tools:find', effect: read}"

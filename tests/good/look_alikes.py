@@ -116,6 +116,11 @@ LOOK_ALIKES = {
     "FLJ452": "tools-of-an-mcp-server",
     "FLJ453": "tools-of-an-mcp-server",
     "FLJ454": "tools-of-an-mcp-server",
+    "FLJ456": "agents-as-tools",
+    "FLJ457": "agents-as-tools",
+    "FLJ458": "blueprints-as-tools",
+    "FLJ459": "agents-as-tools",
+    "FLJ464": "blueprints-as-tools",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

@@ -88,8 +88,8 @@ async def test_2_2_a_large_document_stays_out_of_the_database(monkeypatch: pytes
 
 async def test_4_resources_are_injected() -> None:
     block = reload(app_resources)
-    block.runner.pipeline = pipeline(call("my_step", CallableRef("x:my_step", block.my_step)))
     async with block.runner as runner:
+        runner.pipeline = pipeline(call("my_step", CallableRef("x:my_step", block.my_step)))
         result = await runner.run_result_async("x")
     assert result.success
     assert block.pool.executed == [...]

@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.structured_output import OutputReader
+from flujo.agents.tool_arguments import ArgumentsReader
 from flujo.domain import canonical
 from flujo.domain.tools import McpTools
 from flujo.exceptions import AgentError
@@ -55,7 +56,7 @@ def build_agent(
     else:
         from flujo.agents.providers import remote_model
 
-        source = remote_model(spec.model, settings.environment)
+        source = remote_model(spec.model, settings.environment, settings.providers)
     return ChatAgent(spec, source, tools=tools, output_type=output_type, settings=settings)
 
 
@@ -75,6 +76,7 @@ class ChatAgent:
         self.source = source
         self.settings = settings
         self._readers: dict[bytes, OutputReader] = {}
+        self._arguments = ArgumentsReader(level=settings.coercion_level, repaired=settings.repaired_arguments)
         self._typed = None if output_type is None else _typed(output_type)
         if spec.output_schema is not None:
             self._reader(spec.output_schema)  # raises here, at build time, when it is not a JSON Schema
@@ -92,9 +94,11 @@ class ChatAgent:
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
-        """Return what a conversation depends on: model, instructions, schema and tools."""
+        """Return what a conversation depends on: model, named provider, instructions, schema and tools."""
+        named = self.settings.providers.get(self.spec.model.partition(":")[0])
         return {
             "model": self.spec.model,
+            **({} if named is None else {"provider": named.identity}),
             "instructions": ask.instructions,
             "output_schema": self._schema_of(ask),
             "tools": {name: tool.traits for name, tool in self.tools.items()},
@@ -112,8 +116,9 @@ class ChatAgent:
             tools=self.tools,
             reader=reader,
             read=lambda text: self._read(reader, text, ask),
+            arguments=self._arguments,
             instructions=ask.instructions,
-            json_mode=self.settings.structured_output == "openai_json",
+            mode=self.settings.structured_output,
             thread=ask.history,
             files=ask.files,
             contents=ask.contents,
@@ -128,6 +133,7 @@ class ChatAgent:
             "coercion_level": self.settings.coercion_level,
             "structured_output": self.settings.structured_output,
             **({"mcp": of_servers} if (of_servers := self._traits_of_servers()) else {}),
+            "repaired_arguments": self.settings.repaired_arguments,
         }
 
     def _traits_of_servers(self) -> Mapping[str, Any]:

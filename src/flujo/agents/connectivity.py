@@ -29,10 +29,25 @@ def check_provider(provider: str, environment: Mapping[str, str]) -> str:
         ProviderUnavailable: it does not answer within 3 seconds, or its address is malformed.
     """
     variable, usual = SERVERS[provider]
-    address = urlsplit(environment.get(variable) or usual)
+    return check_server(provider, environment.get(variable) or usual, set_by=variable, usual=usual)
+
+
+def check_server(provider: str, url: str, *, set_by: str, usual: str = "http://localhost:8000/v1") -> str:
+    """Return the host of the server of a provider after it has answered.
+
+    Args:
+        provider: its name.
+        url: its address.
+        set_by: the variable or setting of the address, for errors.
+        usual: a usual address, for errors.
+
+    Raises:
+        ProviderUnavailable: as `check_provider`.
+    """
+    address = urlsplit(url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise ProviderUnavailable(
-            f"{variable} is not the address of a server", hint=f"write it as {usual}", provider=provider
+            f"{set_by} is not the address of a server", hint=f"write it as {usual}", provider=provider
         )
     asked = urllib.request.Request(f"{address.scheme}://{address.netloc.rpartition('@')[2]}/", method="HEAD")  # noqa: S310 - http(s), see above
     try:
@@ -43,7 +58,7 @@ def check_provider(provider: str, environment: Mapping[str, str]) -> str:
         reason = getattr(error, "reason", error)
         raise ProviderUnavailable(
             f"{address.hostname} does not answer: {reason}",
-            hint=f"check the network and the proxy; to use another server, set {variable}",
+            hint=f"check the network and the proxy; to use another server, set {set_by}",
             provider=provider,
         ) from error
     return address.hostname

@@ -101,6 +101,8 @@ class Conversation:
             except OutputRejected as rejected:
                 self._correct(rejected)
                 continue
+            for call in reading.calls:
+                self._repairs += tuple(f"{each} in the arguments of `{call.name}`" for each in call.repairs)
             self._say(await self._results(reading.calls))
         raise TurnLimitReached(
             f"agent {self._agent!r} made {MOST_REQUESTS} requests in one attempt, and gave no answer",
@@ -167,9 +169,10 @@ class Conversation:
         """
         for name, tool in self._session.tools.items():
             if tool.enforce_idempotency:
+                key = "enforce_idempotency" if tool.approve is None else "approve"
                 raise AgentError(
-                    f"agent {self._agent!r}: tool `{name}` has `enforce_idempotency`, and this kind of step "
-                    "does not record tool calls",
+                    f"agent {self._agent!r}: tool `{name}` has `{key}`, and this kind of step does not "
+                    "record tool calls",
                     hint="write `kind: granular`, which records each tool call",
                 )
 

@@ -36,6 +36,7 @@ class LocalModel:
     is_free: bool = True
     has_tool_protocol: bool = False
     secrets: tuple[str, ...] = ()
+    limits: None = None
     _verified: Path | None = None
 
     @classmethod

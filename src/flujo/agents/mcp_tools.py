@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from flujo.domain.agents import Ask
+    from flujo.domain.approvals import Approval
     from flujo.domain.mcp import ListedTool, ToolServer
     from flujo.domain.tools import Effect, InDoubt, McpTools
 
@@ -49,7 +50,9 @@ class McpTool:
         self.name = name
         self.target = f"mcp:{server.name}/{name}"
         self.effect: Effect = spec.effect
-        self.enforce_idempotency = spec.enforce_idempotency
+        self.enforce_idempotency = spec.is_recorded
+        self.approve: Approval | None = spec.approve
+        self.parameters: Any = listed.parameters
         self.in_doubt: InDoubt | None = spec.in_doubt
         self.timeout_s: float | None = server.timeout_s if timeout_s is None else timeout_s
         try:
@@ -79,7 +82,7 @@ class McpTool:
             "parameters": self._listed.parameters,
             "effect": self.effect,
             "server": self._server.name,
-        }
+        } | ({} if self.approve is None else {"approve": str(self.approve)})
 
     def check_arguments(self, ask: Ask) -> None:
         """Refuse arguments that do not fit the schema, in words for a model.

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from flujo.domain.files import File
     from flujo.domain.threads import Exchange
 
-_OUTCOMES = {"result": "success", "retry": "retried", "error": "failed", "refused": "failed"}
+_OUTCOMES = {
+    "result": "success",
+    "retry": "retried",
+    "error": "failed",
+    "refused": "failed",
+    "denied": "failed",
+}
 _CHANGED = {"changed": True}
 """Marks a response whose text had characters that the journal cannot hold; it is not a valid answer."""
 

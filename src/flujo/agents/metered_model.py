@@ -7,8 +7,8 @@ at its worst case, as unconfirmed.
 
 import math
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,8 +22,11 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 from pydantic_core import to_json
 
+from flujo.agents.answer_tool import with_answer_tool
 from flujo.agents.attachments import tokens_of, without_files
 from flujo.agents.error_translation import cause_of
+from flujo.agents.request_limits import RequestLimits, Slot
+from flujo.agents.settings import StructuredOutput
 from flujo.domain.agents import Meter, Reservation
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.domain.wording import short
@@ -62,14 +65,15 @@ class MeteredModel(WrapperModel):
 
     pydantic-ai would parse a structured answer itself and retry by its own rules. Here it sees an agent
     that answers text, while the request still contains the schema: in the provider's JSON mode where the
-    model has one, otherwise in the instructions.
+    model has one, in a tool, or otherwise in the instructions.
 
     Args:
         wrapped: the provider's model.
         schema: the schema of the answer, or None for text.
-        json_mode: whether to use the provider's JSON mode where there is one.
+        mode: the way in which the request contains the schema.
         is_free: whether requests cost nothing (a local model).
         meter: reserves budget for each request before it is made.
+        limits: what the provider allows; each request waits for it before its budget is reserved.
     """
 
     def __init__(
@@ -77,15 +81,17 @@ class MeteredModel(WrapperModel):
         wrapped: Model,
         *,
         schema: dict[str, Any] | None,
-        json_mode: bool,
+        mode: StructuredOutput,
         is_free: bool,
         meter: Meter | None = None,
+        limits: RequestLimits | None = None,
     ) -> None:
         super().__init__(wrapped)
         self.schema = schema
-        self.json_mode = json_mode
+        self.mode = mode
         self.is_free = is_free
         self.meter = meter
+        self.limits = limits
         self.spent: Usage = NOTHING
         self.answered_by: str | None = None
         self.refused: ModelResponse | None = None
@@ -99,15 +105,15 @@ class MeteredModel(WrapperModel):
     ) -> ModelResponse:
         """Send a request, and count the usage of its response."""
         parameters = self._asking_for_json(model_request_parameters)
-        reserved = await self._reserve(messages, model_settings, parameters)
-        try:
-            response = await self.wrapped.request(messages, self._sent_once(model_settings), parameters)
-        except BaseException as error:
-            self._count_failed(error, reserved)
-            self._refuse_strange(error)
-            raise
-        self._count(response, reserved, model_settings)
-        return response
+        async with self._reserved(messages, model_settings, parameters) as reserved:
+            try:
+                response = await self.wrapped.request(messages, self._sent_once(model_settings), parameters)
+            except BaseException as error:
+                self._count_failed(error, reserved)
+                self._refuse_strange(error)
+                raise
+            self._count(response, reserved, model_settings)
+            return response
 
     @asynccontextmanager
     async def request_stream(
@@ -123,26 +129,33 @@ class MeteredModel(WrapperModel):
             ModelUnavailable: the stream ended before its answer was complete.
         """
         parameters = self._asking_for_json(model_request_parameters)
-        reserved = await self._reserve(messages, model_settings, parameters)
         stream = None
-        try:
-            async with self.wrapped.request_stream(
-                messages, self._sent_once(model_settings), parameters, run_context
-            ) as stream:
-                yield stream
-            self._refuse_partial(stream.get())
-        except BaseException as error:
-            if stream is None:
-                self._count_failed(error, reserved)
-            else:
-                self._charge(self._known(stream.get()), reserved, is_all=False)
-            self._refuse_strange(error)
-            raise
-        self._count(stream.get(), reserved, model_settings)
+        async with self._reserved(messages, model_settings, parameters) as reserved:
+            try:
+                async with self.wrapped.request_stream(
+                    messages, self._sent_once(model_settings), parameters, run_context
+                ) as stream:
+                    yield stream
+                self._refuse_partial(stream.get())
+            except BaseException as error:
+                if stream is None:
+                    self._count_failed(error, reserved)
+                else:
+                    self._charge(self._known(stream.get()), reserved, is_all=False)
+                self._refuse_strange(error)
+                raise
+            self._count(stream.get(), reserved, model_settings)
 
     def _sent_once(self, model_settings: ModelSettings | None) -> ModelSettings:
         """Return settings with which the provider's client sends a request once."""
         settings = ModelSettings(**(model_settings or {}))
+        # pydantic-ai replaces the headers of a model by those of a request.
+        headers = {
+            **(self.wrapped.settings or {}).get("extra_headers", {}),
+            **settings.get("extra_headers", {}),
+        }
+        if headers:
+            settings["extra_headers"] = headers
         if "max_retries" not in self.wrapped.unsupported_settings:
             settings["max_retries"] = 0
         return settings
@@ -150,33 +163,59 @@ class MeteredModel(WrapperModel):
     def _asking_for_json(self, parameters: ModelRequestParameters) -> ModelRequestParameters:
         if self.schema is None:
             return parameters
-        native = self.json_mode and self.wrapped.profile.get("supports_json_schema_output", False)
+        if self.mode == "tool" and self.wrapped.profile.get("supports_tools", True):
+            return with_answer_tool(parameters, self.schema)
+        native = self.mode == "openai_json" and self.wrapped.profile.get("supports_json_schema_output", False)
         return replace(
             parameters,
             output_mode="native" if native else "prompted",
             output_object=OutputObjectDefinition(json_schema=self.schema, name="answer"),
         )
 
-    async def _reserve(
+    @asynccontextmanager
+    async def _reserved(
         self,
         messages: list[ModelMessage],
         model_settings: ModelSettings | None,
         parameters: ModelRequestParameters,
-    ) -> Reservation | None:
-        """Reserve the largest possible usage of a request: one token per byte, and the longest answer.
-
-        The tokens of images, PDF files and audio are estimated.
+    ) -> AsyncGenerator["_Reserved"]:
+        """Reserve the largest possible usage of a request, first at its provider and then in the budget.
 
         Raises:
             BudgetError: the budget has no room for it, or the largest usage is unknown.
         """
-        if self.meter is None:
-            return None
+        if self.meter is None and self.limits is None:
+            yield _Reserved()
+            return
         settings = {**(self.wrapped.settings or {}), **(model_settings or {})}
+        worst = self._worst_case(messages, settings, parameters)
+        turn: AbstractAsyncContextManager[Slot | None] = (
+            nullcontext()
+            if self.limits is None
+            else self.limits.slot(worst.input_tokens + worst.output_tokens)
+        )
+        async with turn as slot:
+            try:
+                reservation = await self._reserve(worst)
+            except BaseException:
+                _Reserved(slot).settle(NOTHING)  # the request will not be sent
+                raise
+            yield _Reserved(slot, reservation)
+
+    def _worst_case(
+        self, messages: list[ModelMessage], settings: dict[str, Any], parameters: ModelRequestParameters
+    ) -> RequestUsage:
+        """Return the largest possible usage of a request: one token per byte, and the longest answer.
+
+        The tokens of images, PDF files and audio are estimated.
+
+        Raises:
+            AnswerUnbounded: the budget needs the length of the longest answer, which has no limit.
+        """
         longest = settings.get("max_tokens")
         if not isinstance(longest, int) or longest <= 0:
             longest = None  # the provider will refuse it
-        if longest is None and self.meter.bounds_answers:
+        if longest is None and self.meter is not None and self.meter.bounds_answers:
             raise AnswerUnbounded(
                 "the budget limits cost or tokens, and the length of the answer of "
                 f"{self.model_name!r} is not limited",
@@ -184,12 +223,17 @@ class MeteredModel(WrapperModel):
             )
         sent = len(to_json(without_files(messages))) + tokens_of(messages, self.model_name)
         sent += len(to_json(parameters, serialize_unknown=True)) + _AROUND
-        used = RequestUsage(
+        return RequestUsage(
             input_tokens=sent,
             output_tokens=longest or 0,
             # writing to a provider's cache costs more than reading from it
             cache_write_tokens=sent if any("cache" in key for key in settings) else 0,
         )
+
+    async def _reserve(self, used: RequestUsage) -> Reservation | None:
+        """Reserve the largest possible usage of a request in the budget."""
+        if self.meter is None:
+            return None
         price = self._price(used, math.ceil)
         if price is None and self.meter.refuses_unpriced:
             raise PriceUnknown(
@@ -199,7 +243,7 @@ class MeteredModel(WrapperModel):
         return await self.meter.reserve(_usage(used, price))
 
     def _count(
-        self, response: ModelResponse, reserved: Reservation | None, model_settings: ModelSettings | None
+        self, response: ModelResponse, reserved: "_Reserved", model_settings: ModelSettings | None
     ) -> None:
         """Count the usage of a response.
 
@@ -218,20 +262,19 @@ class MeteredModel(WrapperModel):
         self._refuse_unfinished(response, model_settings)
         self.refused = None
 
-    def _count_failed(self, error: BaseException, reserved: Reservation | None) -> None:
+    def _count_failed(self, error: BaseException, reserved: "_Reserved") -> None:
         """Count a request without a response."""
         if _is_unsent(error):
             self._charge(NOTHING, reserved, is_all=True)
         else:
             self._charge(Usage(requests=1), reserved, is_all=_is_refused(error))
 
-    def _charge(self, known: Usage, reserved: Reservation | None, *, is_all: bool) -> None:
+    def _charge(self, known: Usage, reserved: "_Reserved", *, is_all: bool) -> None:
         """Count what is known of a request's usage; if that is not all, the rest stays at its worst case."""
         if not is_all and not self.is_free:
             known = replace(known, unpriced_requests=1)
         self.spent += known
-        if reserved is not None:
-            (reserved.settle if is_all else reserved.lose)(known)
+        (reserved.settle if is_all else reserved.lose)(known)
 
     def _known(self, response: ModelResponse) -> Usage:
         """Return the believable part of a response's usage."""
@@ -319,6 +362,26 @@ class MeteredModel(WrapperModel):
             provider=self.wrapped.system,
             retryable=True,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reserved:
+    """The port `Reservation` for one request, at its provider and in the budget."""
+
+    slot: Slot | None = None
+    in_budget: Reservation | None = None
+
+    def settle(self, used: Usage) -> None:
+        """Replace the reservations by the actual usage."""
+        if self.slot is not None:
+            self.slot.settle(used)
+        if self.in_budget is not None:
+            self.in_budget.settle(used)
+
+    def lose(self, known: Usage) -> None:
+        """Keep the reservation at the provider, and in the budget that of the unknown rest."""
+        if self.in_budget is not None:
+            self.in_budget.lose(known)
 
 
 def _is_unsent(error: BaseException) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,12 +11,16 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
+from pydantic_ai.settings import ModelSettings
 
 from flujo.agents.connection import Connection
+from flujo.agents.request_limits import RequestLimits, limits_of
 from flujo.agents.settings import NO_TAGS
 from flujo.domain.commands import command
-from flujo.domain.wording import did_you_mean, listed
+from flujo.domain.providers import ConnectionSettings, NamedProvider
+from flujo.domain.wording import listed, nearest
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +51,7 @@ ACCESS: Mapping[str, _Access] = {
     "openrouter": _Access(("OPENROUTER_API_KEY",)),
     "cohere": _Access(("CO_API_KEY",)),
 }
-"""The usual providers. Other providers of pydantic-ai work too, with pydantic-ai's own variables."""
+"""The usual providers, `BUILT_IN`. pydantic-ai has others, with variables of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +63,20 @@ class RemoteModel:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     is_free: bool = False
     has_tool_protocol: bool = True
+    limits: RequestLimits | None = field(default=None, compare=False)
+    named: NamedProvider | None = None
 
     @property
     def answered_with(self) -> Mapping[str, Any]:
-        """The address of the model, and the version of the provider's package."""
+        """The model's address, API and names of headers, and the version of the provider's package."""
         model = self.connection.model
         package = type(getattr(model, "client", model)).__module__.partition(".")[0]
         try:
             version = metadata.version(package)
         except metadata.PackageNotFoundError:
             version = ""
-        return {"base_url": model.base_url, "package": package, "version": version}
+        own = {"base_url": model.base_url, "package": package, "version": version}
+        return own if self.named is None else {**self.named.identity, **own}
 
     async def prepare(self) -> None:
         """Do nothing: a remote model needs nothing on this machine."""
@@ -79,13 +86,21 @@ class RemoteModel:
         return self.connection.open()
 
 
-def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
+def remote_model(
+    name: str, environment: Mapping[str, str], providers: Mapping[str, NamedProvider] | None = None
+) -> RemoteModel:
     """Return the model `name` (`provider:model`), without a network request.
+
+    Args:
+        name: a provider that the project names, or one of pydantic-ai, and a model.
+        environment: the variables with keys and addresses.
+        providers: the providers that the project names.
 
     Raises:
         ModelUnavailable: `name` is not of that form.
         ProviderUnavailable: the provider is unknown, its package is not installed, or its key is not set.
     """
+    providers = providers or {}
     provider, colon, model = name.partition(":")
     if not (provider and colon and model):
         raise ModelUnavailable(
@@ -94,38 +109,66 @@ def remote_model(name: str, environment: Mapping[str, str]) -> RemoteModel:
             model=name,
             retryable=False,
         )
-    access = ACCESS.get(provider)
-    secret = _first(environment, access.keys) if access else None
+    named = providers.get(provider)
+    kind = provider if named is None else named.kind
+    access = ACCESS.get(kind)
+    reached = ConnectionSettings() if named is None else named.connection(environment)
+    if reached.key is None and reached.base_url is None and access is not None:
+        key = _first(environment, access.keys)
+        reached = replace(reached, key=key, secrets=(*reached.secrets, *([key] if key else ())))
+    settings = _request_settings(named, reached)
 
     def make() -> Model:
-        model = infer_model(name, lambda kind: _without_retries(_provider(kind, access, secret, environment)))
-        _require_one_request(provider, model)
-        # `infer_model` takes no profile: `test_tags_inside_a_json_text_are_text` guards the private names.
-        model._profile = ModelProfile(thinking_tags=NO_TAGS)
-        vars(model).pop("profile", None)
-        return model
+        made = infer_model(
+            f"{kind}:{model}", lambda kind: _without_retries(_provider(kind, access, reached, environment))
+        )
+        _require_one_request(kind, made)
+        # `infer_model` takes neither: `test_tags_inside_a_json_text_are_text` guards the private names.
+        made._profile = ModelProfile(thinking_tags=NO_TAGS)
+        made._settings = settings
+        vars(made).pop("profile", None)
+        return made
 
     try:
         connection = Connection(make)
     except ImportError as error:
         raise _not_installed(provider, error) from error
     except ValueError:
-        raise _unknown(provider) from None
+        raise _unknown(provider, providers) from None
     except UserError as error:
         raise _unusable(provider, error) from error
-    return RemoteModel(connection, access.keys[0] if access else None, (secret,) if secret else ())
+    GATE.suspect(reached.headers.values())
+    return RemoteModel(
+        connection,
+        (named and named.key_name) or (access.keys[0] if access and reached.base_url is None else None),
+        reached.secrets,
+        limits=None if named is None else limits_of(provider, connection.model.base_url, named.allowed),
+        named=named,
+    )
+
+
+def _request_settings(named: NamedProvider | None, reached: ConnectionSettings) -> ModelSettings | None:
+    """Return the settings of every request to a named provider, unless an agent overrides them."""
+    if named is None:
+        return None
+    settings = ModelSettings()
+    if reached.headers:
+        settings["extra_headers"] = dict(reached.headers)
+    if named.timeout_s is not None:
+        settings["timeout"] = named.timeout_s
+    return settings
 
 
 def _provider(
-    kind: str, access: _Access | None, secret: str | None, environment: Mapping[str, str]
+    kind: str, access: _Access | None, reached: ConnectionSettings, environment: Mapping[str, str]
 ) -> Provider[Any]:
     if access is None:
         return infer_provider(kind)
     made: Any = infer_provider_class(
         kind
     )  # first, so that a missing package is reported before a missing key
-    base_url = environment.get(access.base_url) if access.base_url else None
-    if secret is None and base_url is None:
+    base_url = reached.base_url or (environment.get(access.base_url) if access.base_url else None)
+    if reached.key is None and base_url is None:
         raise ProviderUnavailable(
             f"provider {kind!r} needs a key, and {' or '.join(access.keys)} is not set",
             hint=f"set {access.keys[0]}, or use a model that needs no key, such as `local:smollm2`",
@@ -134,7 +177,7 @@ def _provider(
             retryable=False,
         )
     # A self-hosted server behind the base URL often accepts any key, but the clients require one.
-    options = {"api_key": secret or "none"} | ({"base_url": base_url} if base_url else {})
+    options = {"api_key": reached.key or "none"} | ({"base_url": base_url} if base_url else {})
     return made(**options)  # type: ignore[no-any-return]  # each provider has its own constructor
 
 
@@ -193,11 +236,13 @@ def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
     )
 
 
-def _unknown(provider: str) -> ProviderUnavailable:
-    known = [*ACCESS, "local"]
+def _unknown(provider: str, named: Mapping[str, NamedProvider]) -> ProviderUnavailable:
+    known = [*named, *(each for each in ACCESS if each not in named), "local"]
+    near = nearest(provider, known)
+    words = f"Known providers: {', '.join(known)} and more"
     return ProviderUnavailable(
         f"provider {provider!r} is unknown",
-        hint=did_you_mean(provider, known) or f"known providers: {', '.join(known)} and more",
+        hint=f"did you mean `{near}`? {words}" if near else words,
         provider=provider,
         retryable=False,
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 from flujo.agents import messages as written
 from flujo.agents.conversation import Conversation
-from flujo.agents.tools import FunctionTool, tools_of
+from flujo.agents.tools import tools_of
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Meter, Reply
 from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls
-from flujo.domain.tools import Tooled
+from flujo.domain.tools import ComposedTool, Tooled
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError
@@ -27,7 +27,7 @@ class ScriptedAgent:
         worst: the usage that is reserved of a run's budget before each answer. Default: `usage`.
         model: the model id of the replies.
         wants_context: whether the engine passes a separate context to each call; always when a tool takes it.
-        tools: the callables that it may call, or `CallableTool(callable, effect=…)`.
+        tools: what it may call: callables, or `CallableTool`, `BlueprintTool` and `AgentTool`.
         corrections: how often an agent with tools, or in a `granular` step, may correct an answer.
         summary: the text, or a callable that gets the `Ask`, for each request for a summary of older turns.
 
@@ -55,7 +55,9 @@ class ScriptedAgent:
         self.corrections = corrections
         self.summary = summary
         self.asked: list[Ask] = []
-        self.tools: Mapping[str, FunctionTool] = tools_of("scripted", tools)
+        self.composed = tuple(each for each in tools if isinstance(each, ComposedTool))
+        """The declarations of its tools that consist of steps."""
+        self.tools = tools_of("scripted", tools)
         """Its tools, by name."""
         self.wants_context = wants_context or any(tool.wants_context for tool in self.tools.values())
 

@@ -22,6 +22,7 @@ from pydantic_ai.models import ModelRequestParameters
 
 from flujo.agents import attachments, tool_union
 from flujo.agents import messages as written
+from flujo.agents.answer_tool import as_text, name_beside
 from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
 from flujo.domain import canonical
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
-    from flujo.agents.settings import ModelSource
+    from flujo.agents.settings import ModelSource, StructuredOutput
     from flujo.agents.structured_output import OutputReader
+    from flujo.agents.tool_arguments import ArgumentsReader
     from flujo.agents.tools import ModelTool
     from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message
@@ -54,8 +56,9 @@ class ChatSession(written.MessageWriter):
         tools: the tools, by name.
         reader: the reader of answers, which knows the schema for the model.
         read: returns the value of an answer and its repairs, or raises `OutputRejected`.
+        arguments: the reader of the arguments of tool calls.
         instructions: the finished text.
-        json_mode: whether to use the provider's JSON mode where there is one.
+        mode: the way in which a request contains the schema of the answer.
         thread: the exchanges of the step's thread, which stand before the conversation.
         files: the files that are sent with the prompt.
         contents: returns the bytes of the files in messages.
@@ -70,8 +73,9 @@ class ChatSession(written.MessageWriter):
         tools: Mapping[str, ModelTool],
         reader: OutputReader,
         read: Callable[[str], tuple[Any, tuple[str, ...]]],
+        arguments: ArgumentsReader,
         instructions: str | None,
-        json_mode: bool,
+        mode: StructuredOutput,
         thread: Sequence[Exchange] = (),
         files: Sequence[File] = (),
         contents: Contents | None = None,
@@ -81,8 +85,9 @@ class ChatSession(written.MessageWriter):
         self._source = source
         self._reader = reader
         self._read = read
+        self._arguments = arguments
         self._instructions = instructions
-        self._json_mode = json_mode
+        self._mode: StructuredOutput = mode
         self.files = files
         self._contents = contents
         self._thread = _loaded(written.of_thread(thread))
@@ -100,7 +105,7 @@ class ChatSession(written.MessageWriter):
         """
         calls = written.calls_in(message)
         if calls:
-            return ToolCalls(calls)
+            return ToolCalls(tuple(self._arguments.read(call, self.tools) for call in calls))
         if written.is_changed(message):
             reason = "it contains NUL or half of a surrogate pair"
             raise OutputRejected(f"the answer cannot be recorded: {reason}", reason=reason, retryable=True)
@@ -135,9 +140,10 @@ class ChatSession(written.MessageWriter):
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),
-                json_mode=self._json_mode,
+                mode=self._mode_of(source),
                 is_free=source.is_free,
                 meter=meter,
+                limits=source.limits,
             )
             try:
                 if is_union:
@@ -153,6 +159,10 @@ class ChatSession(written.MessageWriter):
         message = _stored(response)
         self._messages = [*sent, *_loaded([message])]
         return Response(message, usage=model.spent, model=model.answered_by)
+
+    def _mode_of(self, source: ModelSource) -> StructuredOutput:
+        # A model without a protocol for tools gets them as a schema already.
+        return "openai_json" if self._mode == "tool" and not source.has_tool_protocol else self._mode
 
     def _schema(self, *, may_call: bool, is_union: bool) -> Any:
         asked = None if self._reader.is_text else self._reader.asked_schema
@@ -199,7 +209,8 @@ class ChatSession(written.MessageWriter):
         if self.tools and not may_call:
             settings["tool_choice"] = "none"
         parameters = _parameters(self._instructions, [tool.definition for tool in self.tools.values()])
-        return await self._sent(model, sent, settings, parameters, on_text)
+        response = await self._sent(model, sent, settings, parameters, on_text)
+        return as_text(response, name_beside(self.tools)) if self._mode == "tool" else response
 
     async def _sent(
         self,

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from pydantic_ai.models import Model
 
+    from flujo.agents.request_limits import RequestLimits
     from flujo.domain.mcp import ToolServer
+    from flujo.domain.providers import NamedProvider
 
 NO_TAGS = ("<reasoning-of-pydantic-ai>", "</reasoning-of-pydantic-ai>")
 """Tags that no model writes, for profiles of models.
@@ -20,6 +22,10 @@ NO_TAGS = ("<reasoning-of-pydantic-ai>", "</reasoning-of-pydantic-ai>")
 pydantic-ai removes `<think>…</think>` from answers, also inside the texts of JSON. Flujo's reader does it by
 its own rules.
 """
+
+
+StructuredOutput = Literal["openai_json", "prompt", "tool"]
+"""Whether the schema goes into the provider's JSON mode, the instructions, or a tool for the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +36,15 @@ class AgentSettings:
     """
 
     environment: Mapping[str, str] = field(repr=False)
+    providers: Mapping[str, NamedProvider] = field(default_factory=dict)
+    """The providers that the project names."""
     cache_dir: Path
     """The folder of local models and of the state of their servers."""
     coercion_level: int = 2
     """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 repair."""
-    structured_output: Literal["openai_json", "prompt"] = "openai_json"
-    """Whether the schema goes into the provider's JSON mode or into the instructions."""
+    structured_output: StructuredOutput = "openai_json"
+    repaired_arguments: Literal["refuse", "allow"] = "refuse"
+    """Whether a tool with an effect is called with arguments whose JSON was repaired."""
     on_download: Callable[[int, int], None] | None = None
     """Called in a thread with the downloaded and the total bytes of a local model."""
     mcp_server: Callable[[str], ToolServer] | None = None
@@ -55,6 +64,11 @@ class ModelSource(Protocol):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Its keys, for the gate."""
+        ...
+
+    @property
+    def limits(self) -> RequestLimits | None:
+        """What its provider allows within this process; None if everything."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Callables as tools of an agent: what a model sees of them, and how they are called."""
+"""Tools of an agent: what a model sees of them, and how callables among them are called."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import functools
 import inspect
 import os
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_ai import Tool as Described
 from pydantic_ai.exceptions import ModelRetry, ToolFailed, UserError
+from pydantic_ai.tools import ToolDefinition
 
 from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.conversations import BackToModel, Tool
-from flujo.domain.tools import McpTools, declared, tool_specs
+from flujo.domain.tools import ComposedTool, McpTools, declared, tool_specs
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError, ArgumentsRejected
+from flujo.json_schema.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pydantic_ai.tools import ToolDefinition
-
     from flujo.domain.agents import Ask, Reply
+    from flujo.domain.approvals import Approval
     from flujo.domain.executor import Executor
     from flujo.domain.tools import CallableTool, Effect, InDoubt, Tooled
 
@@ -69,7 +71,9 @@ class FunctionTool:
         self.name = self._described.name
         self.target = self._call.signature.name
         self.effect: Effect = _effect(spec, fn)
-        self.enforce_idempotency = spec.enforce_idempotency
+        self.enforce_idempotency = spec.is_recorded
+        self.approve: Approval | None = spec.approve
+        self.parameters: Any = canonical.normalise(self.definition.parameters_json_schema)
         self.in_doubt: InDoubt | None = spec.in_doubt
         self.is_sequential = False
         self.timeout_s = timeout_s
@@ -83,12 +87,11 @@ class FunctionTool:
     @property
     def traits(self) -> Mapping[str, Any]:
         """What a conversation depends on, as JSON data."""
-        shown = self.definition
         return {
-            "description": shown.description,
-            "parameters": canonical.normalise(shown.parameters_json_schema),
+            "description": self.definition.description,
+            "parameters": self.parameters,
             "effect": self.effect,
-        }
+        } | ({} if self.approve is None else {"approve": str(self.approve)})
 
     def check_arguments(self, ask: Ask) -> None:
         """Refuse arguments that do not fit the schema, in words for a model.
@@ -125,14 +128,75 @@ class FunctionTool:
         return ask if single is None else replace(ask, arguments={single: ask.arguments})
 
 
+class StepsTool:
+    """A tool that consists of steps, which the engine runs: a blueprint, or another agent.
+
+    Args:
+        declaration: the entry of the agent's `tools`; another agent in it is built.
+    """
+
+    effect: Effect = "unsafe"  # its steps may have any effect; the call itself is not announced
+    enforce_idempotency = False
+    approve: Approval | None = None
+    in_doubt: InDoubt | None = None
+    is_sequential = False
+    timeout_s: float | None = None
+
+    def __init__(self, declaration: ComposedTool) -> None:
+        self.name = declaration.name
+        self.target = declaration.name
+        self.wants_context = declaration.wants_context
+        self._description = declaration.description
+        self.parameters: Any = canonical.normalise(declaration.parameters)
+        self._inside = declaration.traits
+        self._schema = Validator(declaration.parameters)
+
+    @property
+    def definition(self) -> ToolDefinition:
+        """What a model sees: name, description, and the JSON Schema of the arguments."""
+        return ToolDefinition(
+            name=self.name, description=self._description, parameters_json_schema=dict(self.parameters)
+        )
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What a conversation depends on, as JSON data."""
+        return {
+            "description": self._description,
+            "parameters": self.parameters,
+            "inside": self._inside,
+        }
+
+    def check_arguments(self, ask: Ask) -> None:
+        """Refuse arguments that do not fit the schema, in words for a model.
+
+        Raises:
+            ArgumentsRejected: names the arguments and the reasons.
+        """
+        found = list(islice(self._schema.violations(dict(ask.arguments or {})), _NAMED_ERRORS))
+        if found:
+            raise ArgumentsRejected("; ".join(found), callable=self.target)
+
+    async def ask(self, ask: Ask) -> Reply:  # noqa: ARG002 - the parameter of the port
+        """Raise: only a step of kind `granular` records the steps of a tool.
+
+        Raises:
+            AgentError: always.
+        """
+        raise AgentError(
+            f"tool `{self.name}` consists of steps, which a step of this kind does not record",
+            hint="write `kind: granular`",
+        )
+
+
 def tools_of(
     agent: str,
     tools: Sequence[Tooled],
     *,
     timeout_s: float | None = None,
     executor: Executor = THREADS,
-) -> Mapping[str, FunctionTool]:
-    """Return the callables among the tools of an agent, by name.
+) -> Mapping[str, FunctionTool | StepsTool]:
+    """Return the tools of an agent that are not those of MCP servers, by name.
 
     Args:
         agent: the name of the agent.
@@ -144,15 +208,19 @@ def tools_of(
         AgentError: two tools have one name, a tool cannot be described to a model, or a tool has a weaker
             effect than its callable declares.
     """
-    named: dict[str, FunctionTool] = {}
+    named: dict[str, FunctionTool | StepsTool] = {}
     for each in tool_specs(tools, f"agent {agent!r}: `tools`"):
         if isinstance(each, McpTools):
             raise AgentError(
                 f"agent {agent!r} has `{each}`, and only an `AgentSpec` calls tools of MCP servers",
                 hint="give it a callable of the same name",
             )
+        tool: FunctionTool | StepsTool
         try:
-            tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
+            if isinstance(each, ComposedTool):
+                tool = StepsTool(each)
+            else:
+                tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
         except AgentError as error:
             raise AgentError(
                 f"agent {agent!r} cannot be built with its tools: {error.message}", hint=error.hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
@@ -17,6 +17,7 @@ from flujo.blueprint.rules.registry import check
 from flujo.blueprint.rules.suppressions import apply_suppressions
 from flujo.blueprint.sources.signatures import class_without
 from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
@@ -31,13 +32,14 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
+from flujo.domain.steps.tools import MAX_TURNS, AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool, McpEffect, McpTools
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import looks_like_target
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from flujo.blueprint.analysis.unit import Servers, Unit
     from flujo.blueprint.diagnostics import Span
@@ -55,19 +57,6 @@ class Compiled:
     closure: Closure
     sources: Mapping[str, str]
     """The text of each file, for `diagnostics.render`; likely secrets are masked."""
-
-
-def _tool(tool: str | doc.Tool) -> ToolSpec:
-    """Return the declaration of a tool."""
-    if isinstance(tool, str):
-        return CallableTool(tool)
-    rules: dict[str, Any] = {"enforce_idempotency": tool.enforce_idempotency, "in_doubt": tool.in_doubt}
-    if tool.mcp is not None:
-        given = tool.effect
-        # A rule refuses `transactional`.
-        effect: McpEffect = "unsafe" if given is None or given == "transactional" else given
-        return McpTools(tool.mcp, allow=tool.allow or (), effect=effect, **rules)
-    return CallableTool(tool.call or "", effect=tool.effect, **rules)
 
 
 def compile_blueprint(
@@ -249,7 +238,8 @@ class _Tree:
             budget=build(blueprint.budget),
         )
 
-    def agent(self, unit: Unit, name: str) -> AgentSpec:
+    def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:
+        """Return an agent of a file; `around` are the agents that have it as a tool, at any depth."""
         agent = unit.blueprint.agents.get(name, doc.Agent())
         path, text = unit.prompts.get(name, (None, agent.instructions))
         return AgentSpec(
@@ -262,8 +252,57 @@ class _Tree:
             model_settings=agent.model_settings,
             retries=agent.retries,
             tool_timeout=agent.tool_timeout,
-            tools=[_tool(tool) for tool in agent.tools],
+            tools=[*self.tools(unit, name, agent, (*around, name))],
         )
+
+    def tools(self, unit: Unit, name: str, agent: doc.Agent, around: tuple[str, ...]) -> Iterator[ToolSpec]:
+        """Yield the tools of an agent; one that would call itself is left out, and a rule reports it."""
+        for index, tool in enumerate(agent.tools):
+            match tool:
+                case str():
+                    yield CallableTool(tool)
+                case doc.Tool(call=str(call)):
+                    yield CallableTool(
+                        call,
+                        effect=tool.effect,
+                        approve=_approval(tool.approve),
+                        enforce_idempotency=tool.enforce_idempotency,
+                        in_doubt=tool.in_doubt,
+                    )
+                case doc.Tool(blueprint=str(file), description=str(text)):
+                    child = unit.tool_blueprints.get((name, index))
+                    tree = Pipeline() if child is None else self.pipeline(child)
+                    path = file if child is None else child.document.file
+                    called = tool.name or (f"tool_{index}" if child is None else None)
+                    yield BlueprintTool(tree, text, called, blueprint=path)
+                case doc.Tool(agent=str(other), description=str(text)) if other not in around:
+                    yield AgentTool(
+                        self.agent(unit, other, around),
+                        text,
+                        tool.name,
+                        max_turns=tool.max_turns or MAX_TURNS,
+                    )
+                case doc.Tool(mcp=str(server)):
+                    yield McpTools(
+                        server,
+                        allow=tool.allow or (),
+                        effect=_effect(tool),
+                        approve=_approval(tool.approve),
+                        enforce_idempotency=tool.enforce_idempotency,
+                        in_doubt=tool.in_doubt,
+                    )
+                case _:
+                    continue
+
+
+def _effect(tool: doc.Tool) -> McpEffect:
+    """Return the effect of tools of an MCP server; a rule refuses `transactional`."""
+    given = tool.effect
+    return "unsafe" if given is None or given == "transactional" else given
+
+
+def _approval(said: doc.Approval | Literal[True] | None) -> Approval | Literal[True] | None:
+    return Approval(**dict(said)) if isinstance(said, doc.Approval) else said
 
 
 _PARTS: Mapping[type[doc.Strict], Callable[..., Any]] = {

@@ -185,7 +185,7 @@ class Loader:
             kept=kept,
         )
         unit.prompts = dict(self._prompts(unit))
-        unit.imports = self._imports(unit, chain)
+        self._load_children(unit, chain)
         self.units[path] = unit
         return unit
 
@@ -201,15 +201,23 @@ class Loader:
 
     def _prompts(self, unit: Unit) -> Iterator[tuple[str, tuple[str, str]]]:
         """Yield the prompt files of a file's own agents, and of the included ones in use."""
-        in_use = {name for _, step in walk(unit.blueprint.steps, ("steps",)) for _, name in asked(step)}
-        for name, agent in unit.blueprint.agents.items():
-            if agent.instructions_file is None or not (name in in_use or unit.is_own(name)):
+        for name, agent in self._agents_that_matter(unit):
+            if agent.instructions_file is None:
                 continue
             document, where = unit.place(("agents", name, "instructions_file"))
             path = self._named(document, where, agent.instructions_file)
             text = self._text(document.span(where), path) if path is not None else None
             if path is not None and text is not None:
                 yield name, (path, text)
+
+    @staticmethod
+    def _agents_that_matter(unit: Unit) -> Iterator[tuple[str, doc.Agent]]:
+        """Yield a file's own agents, and the included ones in use."""
+        asked_ones = (name for _, step in walk(unit.blueprint.steps, ("steps",)) for _, name in asked(step))
+        in_use = doc.with_helpers(asked_ones, unit.blueprint.agents)
+        for name, agent in unit.blueprint.agents.items():
+            if name in in_use or unit.is_own(name):
+                yield name, agent
 
     def _text(self, span: Span, path: str) -> str | None:
         """Return a prompt file's text; findings about it are reported once, at their place in that file."""
@@ -223,36 +231,48 @@ class Loader:
                 self.diagnostics.append(secret_found(prompt.between(start, end), "the file"))
         return None if prompt.diagnostics else prompt.text
 
-    def _imports(self, unit: Unit, chain: tuple[str, ...]) -> dict[str, Unit]:
+    def _load_children(self, unit: Unit, chain: tuple[str, ...]) -> None:
+        """Load the blueprints that a file's steps import and that its agents have as tools."""
         imports: dict[str, Unit] = {}
+        tools: dict[tuple[str, int], Unit] = {}
         depth, steps = 0, 0
-        for where, step in walk(unit.blueprint.steps, ("steps",)):
-            steps += 1
-            if step.imports is None:
-                continue
-            place = (*where, "blueprint")
-            child = self._import(unit, place, step.imports, chain)
+
+        def load(place: Path, text: str) -> Unit | None:
+            nonlocal depth, steps
+            document, there = unit.place(place)
+            child = self._import(document, there, text, chain)
             if child is not None:
-                imports[step.imports] = child
                 below = self._depth[child.document.file]
                 depth = max(depth, below)
                 before, steps = steps, steps + self._steps[child.document.file]
-                span = unit.span(*place)
+                span = document.span(there)
                 self._limit(len(chain) + below > MAX_DEPTH, span, _TOO_DEEP)
                 self._limit(before <= MAX_STEPS < steps, span, _TOO_MANY)
+            return child
+
+        for where, step in walk(unit.blueprint.steps, ("steps",)):
+            steps += 1
+            if step.imports is not None and (child := load((*where, "blueprint"), step.imports)) is not None:
+                imports[step.imports] = child
+        for name, agent in self._agents_that_matter(unit):
+            for index, tool in doc.composed_tools(agent):
+                place = ("agents", name, "tools", index, "blueprint")
+                if tool.blueprint is not None and (child := load(place, tool.blueprint)) is not None:
+                    tools[name, index] = child
         self._depth[unit.document.file] = depth + 1
         self._steps[unit.document.file] = min(steps, MAX_STEPS + 1)
-        return imports
+        unit.imports, unit.tool_blueprints = imports, tools
 
-    def _import(self, unit: Unit, place: Path, text: str, chain: tuple[str, ...]) -> Unit | None:
-        path = self._named(unit.document, place, text)
-        if path is None or not self._is_kind(unit.span(*place), text, path, agents=False):
+    def _import(self, document: Document, place: Path, text: str, chain: tuple[str, ...]) -> Unit | None:
+        span = document.span(place)
+        path = self._named(document, place, text)
+        if path is None or not self._is_kind(span, text, path, agents=False):
             return None
         if path in chain:
             circle = " → ".join((*chain[chain.index(path) :], path))
             self.diagnostics.append(
                 IMPORT_CYCLE.at(
-                    unit.span(*place),
+                    span,
                     f"blueprints import each other in a cycle: {circle}",
                     hint="remove one of these imports; to repeat steps, use `kind: loop`",
                 )
@@ -261,7 +281,7 @@ class Loader:
         if path in self._loaded:
             return self.units.get(path)
         if len(chain) >= MAX_DEPTH:
-            self._limit(True, unit.span(*place), _TOO_DEEP)
+            self._limit(True, span, _TOO_DEEP)
             return None
         return self._load(path, (*chain, path))
 

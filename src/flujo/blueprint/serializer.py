@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
 from flujo.domain.steps import State
-from flujo.domain.tools import CallableTool, McpTools, ToolSpec
+from flujo.domain.steps.tools import BlueprintTool
+from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.values import CallableRef, Expr, Text
 from flujo.exceptions import PipelineError
 
@@ -51,9 +53,16 @@ class _File:
         said = {
             "version": "1",
             **self.keys(doc.Blueprint.from_tree(_fields(pipeline))),
-            "agents": {name: self.agent(spec) for name, spec in self.agents.items()},
+            "agents": self.all_agents(),
         }
         self.files[self.path] = _dumped(self.path, said)
+
+    def all_agents(self) -> dict[str, Any]:
+        """Return the agents of the file, and those that they have as tools."""
+        said: dict[str, Any] = {}
+        while len(said) < len(self.agents):
+            said |= {name: self.agent(spec) for name, spec in [*self.agents.items()] if name not in said}
+        return said
 
     def plain(self, value: Any) -> Any:
         """Return the document's value for a value of the tree."""
@@ -64,8 +73,9 @@ class _File:
                 return _target(value)
             case AgentSpec():
                 return self.named(value)
-            case CallableTool() | McpTools():
-                return self.tool(value)
+            case CallableTool():
+                said = self.keys(doc.Tool.from_tree(_fields(value)))
+                return said["call"] if value == CallableTool(value.call) else said
             case OneOf():
                 return {
                     "one_of": [self.plain(each) for each in value.one_of.values()],
@@ -91,6 +101,13 @@ class _File:
                 return [self.plain(one) for one in value]
             case Enum():
                 return value.value
+            case Approval() if value == Approval():
+                return True
+            case McpTools():
+                return self.keys(doc.Tool.from_tree(_fields(value) | {"mcp": value.server}))
+            case BlueprintTool():
+                file = self.imported(value.name, Imported(value.blueprint, value.pipeline, inherits=False))
+                return self.keys(_fields(value) | {"pipeline": None, "blueprint": file})
             case _:
                 return self.keys(_fields(value)) if is_dataclass(value) else value
 
@@ -129,13 +146,6 @@ class _File:
         if self.agents.setdefault(agent.name, agent) != agent:
             raise PipelineError(f"two agents are named {agent.name!r}", hint="rename one of them")
         return agent.name
-
-    def tool(self, tool: ToolSpec) -> Any:
-        """Return the document's value for a tool, in its short form if that says it all."""
-        fields = _fields(tool) | ({"mcp": tool.server} if isinstance(tool, McpTools) else {})
-        said = self.keys(doc.Tool.from_tree(fields))
-        is_short = isinstance(tool, CallableTool) and tool == CallableTool(tool.call)
-        return said["call"] if is_short else said
 
     def agent(self, spec: AgentSpec) -> dict[str, Any]:
         text = spec.instructions

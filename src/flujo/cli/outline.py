@@ -57,4 +57,5 @@ def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipel
     for name, body in step.bodies().items():
         ways = [f"→ {to}" + (f" when {when}" if when else "") for to, when in flow.ways[name]] if flow else []
         label = "when it fails" if name == FALLBACK else name if step.names_bodies else ""
+        label = f"tool {body.steps[0].name}" if step.is_tool(name) else label
         yield label, ("; ".join(ways) or "final") if flow else "", body

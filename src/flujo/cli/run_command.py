@@ -166,6 +166,7 @@ def pause_data(pause: Pause) -> dict[str, Any]:
         "message": pause.message,
         "answer_schema": formatting.decoded(pause.answer_schema),
         "deadline_at": pause.deadline_at,
+        **({} if pause.digest is None else {"digest": pause.digest}),
     }
 
 

@@ -153,8 +153,19 @@ def _kind(node: TraceNode) -> str:
     if node.kind == "tool":
         facts = [node.detail.get("tool", node.detail.get("call", "")), node.detail.get("effect", "")]
         outcome = node.detail.get("outcome", "result")
-        return "  ".join(filter(None, [*facts, "" if outcome == "result" else outcome]))
+        approval = _approval(node.detail.get("approval"))
+        return "  ".join(filter(None, [*facts, "" if outcome == "result" else outcome, approval]))
     return "" if node.kind in ("step", "turn", "summary") or node.name[0] in ":[" else node.kind
+
+
+def _approval(said: Any) -> str:
+    """Return who approved or denied a tool call, if it needed an approval."""
+    if said is None:
+        return ""
+    if said.get("deadline"):
+        return "not approved in time"
+    verb = "approved" if said["approved"] else "denied"
+    return f"{verb} by {said['by']}" + (", with changed arguments" if said.get("changed") else "")
 
 
 def _room(terminal: Terminal, stem: str) -> int:

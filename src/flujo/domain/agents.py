@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from dataclasses import KW_ONLY
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -130,6 +132,12 @@ def model_matches(asked: str, used: str) -> bool:
 
 _RELEASE = re.compile(r"(?:[-@:](?:\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|0\d{2}|v\d+))*")
 """The suffix of a release: dates and numbers."""
+
+
+TIMEOUT_OF_ATTEMPT: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar(
+    "timeout_of_attempt", default=nullcontext
+)
+"""Suspends the timeout of the current attempt, while a request waits for the limits of its provider."""
 
 
 class Reservation(Protocol):

@@ -16,6 +16,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.conversations import ConversingAgent, text_tokens
 from flujo.domain.merge import CHOOSING, MergeStrategy
 from flujo.domain.paths import ROOT, StepPath, child
+from flujo.domain.pipeline import Pipeline
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
     BaseStep,
@@ -27,13 +28,14 @@ from flujo.domain.steps import (
     StepConfig,
     Text,
 )
+from flujo.domain.steps.tools import composed_tools
+from flujo.domain.tools import called_tools
 from flujo.domain.wording import listed, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.domain.pipeline import Pipeline
-    from flujo.domain.tools import ToolSpec
+    from flujo.domain.tools import CalledTool
 
 MAX_NAME = 128
 
@@ -164,8 +166,8 @@ class _Walk:
     ) -> Iterator[Finding]:
         """Yield the problems of the steps of one body and of the steps inside them.
 
-        A body that `is_stand_in` is the only step of a cache, or a fallback. It takes the place of its owner,
-        so its name may be anything.
+        A body that `is_stand_in` is the only step of a cache, a fallback, or a tool. No expression refers to
+        it, so its name may be anything.
         """
         here: dict[str, _Site] = {}
         for site in steps:
@@ -196,7 +198,11 @@ class _Walk:
             states = {each.step.name: each for _, steps in reversed(bodies.values()) for each in steps[::-1]}
             scope = _Scope(scope.steps, scope.items, states)
         for _, steps in bodies.values():
-            yield from self.body(steps, scope, is_stand_in=isinstance(site.step, CacheStep | Step))
+            if isinstance(site.step, GranularStep) and isinstance(steps[0].step, GranularStep):
+                yield from self._inside(steps[0], scope)  # an agent as a tool: it has the settings of `site`
+                continue
+            stands_in = isinstance(site.step, CacheStep | Step | GranularStep)
+            yield from self.body(steps, scope, is_stand_in=stands_in)
 
 
 def _repeated(site: _Site, here: Mapping[str, _Site], around: Mapping[str, _Site]) -> Iterator[Finding]:
@@ -309,6 +315,54 @@ def _history(site: _Site) -> Iterator[Finding]:
         message = f"step {site.path!r}: {has}, and `history.max_tokens` is {limit:,}"
         hint = "raise `max_tokens`: the task is never left out"
         yield Finding("FLJ431", site.place, message, hint, ("history", "max_tokens"))
+
+
+MAX_TOOL_DEPTH = 4
+"""How deep calls of tools that consist of steps may be inside each other."""
+
+
+def _composed(site: _Site) -> Iterator[Finding]:
+    """Check that the steps of tools are recorded, and that tools are not nested too deeply."""
+    step, where = site.step, f"step {site.path!r}"
+    if isinstance(step, GranularStep):
+        if step.enforce_idempotency:
+            yield from _unrecorded_inside(site, step)
+        if _tool_depth(step) > MAX_TOOL_DEPTH:
+            message = f"{where}: its tools call agents and blueprints more than {MAX_TOOL_DEPTH} deep"
+            hint = "let an agent further up have the tool itself"
+            yield Finding("FLJ456", site.place, message, hint, ("agent",))
+        return
+    for agent in step.names():
+        for tool in composed_tools(agent):
+            message = f"{where}: tool `{tool.name}` consists of steps, which a `{step.kind}` does not record"
+            yield Finding("FLJ457", site.place, message, "write `kind: granular`", ("agent",))
+
+
+def _unrecorded_inside(site: _Site, step: GranularStep) -> Iterator[Finding]:
+    """Check that a step with announced calls has no tool whose steps make other ones."""
+    for name, inside in step.composed.items():
+        for path, inner in Pipeline((inside,)).walk():
+            is_call = isinstance(inner, Step) and inner.call is not None and inner.effect not in _REPEATABLE
+            has_tools = isinstance(inner, GranularStep) and inner is not inside
+            if (is_call or has_tools) and not getattr(inner, "enforce_idempotency", False):
+                message = (
+                    f"step {site.path!r} has `enforce_idempotency`, and step {path!r} of its tool `{name}` "
+                    "may have an effect that is not recorded"
+                )
+                hint = "write `enforce_idempotency: true` there, or `effect: read` if it has none"
+                yield Finding("FLJ464", site.place, message, hint, ("enforce_idempotency",), at_key=True)
+                break
+
+
+_REPEATABLE = ("read", "idempotent")
+
+
+def _tool_depth(step: BaseStep) -> int:
+    """Return how many calls of tools that consist of steps may be inside each other, below a step."""
+    if not isinstance(step, GranularStep):
+        inside = (inner for body in step.bodies().values() for inner in body.steps)
+        return max(map(_tool_depth, inside), default=0)
+    return max((1 + _tool_depth(each) for each in step.composed.values()), default=0)
 
 
 def _files(site: _Site) -> Iterator[Finding]:
@@ -582,7 +636,7 @@ def _retried_effect(site: _Site, step: Step, *, is_declared: bool) -> Iterator[F
 def _tools(site: _Site) -> Iterator[Finding]:
     """Check the rules of the tools of a step's agents, as far as they depend on the step."""
     for agent in (each for each in site.step.names() if isinstance(each, AgentSpec)):
-        for tool in agent.tools:
+        for tool in called_tools(agent.tools):
             which = f"step {site.path!r}: tool `{tool.name}` of agent {agent.name!r} has"
             yield from (
                 Finding(code, site.place, f"{which} {what}", hint, ("agent",))
@@ -590,12 +644,13 @@ def _tools(site: _Site) -> Iterator[Finding]:
             )
 
 
-def _tool(step: BaseStep, tool: ToolSpec) -> Iterator[tuple[str, str, str]]:
+def _tool(step: BaseStep, tool: CalledTool) -> Iterator[tuple[str, str, str]]:
     """Yield what is wrong with a tool in a step: the code, the words, and the hint."""
-    if step.kind != "granular" and tool.enforce_idempotency:
-        what = "`enforce_idempotency`, and this kind of step does not record tool calls"
+    if step.kind != "granular" and tool.is_recorded:
+        key = "approve" if tool.approve is not None else "enforce_idempotency"
+        what = f"`{key}`, and this kind of step does not record tool calls"
         yield "FLJ444", what, "write `kind: granular`, which records each tool call"
-    elif tool.in_doubt is not None and not (tool.enforce_idempotency or _is_enforced(step)):
+    elif tool.in_doubt is not None and not (tool.is_recorded or _is_enforced(step)):
         what = "`in_doubt` without `enforce_idempotency`, so it is never in doubt"
         yield "FLJ266", what, "add `enforce_idempotency: true` to the tool"
     elif tool.in_doubt == "reconcile" and getattr(step, "reconcile", None) is None:
@@ -611,7 +666,8 @@ def _is_enforced(step: BaseStep) -> bool:
 
 
 def _reconciles_a_tool(step: BaseStep) -> bool:
-    tools = (tool for agent in step.names() if isinstance(agent, AgentSpec) for tool in agent.tools)
+    agents = (agent for agent in step.names() if isinstance(agent, AgentSpec))
+    tools = (tool for agent in agents for tool in called_tools(agent.tools))
     return any(tool.in_doubt == "reconcile" for tool in tools)
 
 
@@ -634,5 +690,5 @@ def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
         yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
 
 
-_CHECKS = (_empty, _available, _files, _history, _states, _cacheable, _thread, _tools)
+_CHECKS = (_empty, _available, _composed, _files, _history, _states, _cacheable, _thread, _tools)
 """The checks of a single step, in the order in which they are reported."""

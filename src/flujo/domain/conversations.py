@@ -19,13 +19,15 @@ from flujo.exceptions import ArgumentsRejected
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Ask, Meter
+    from flujo.domain.approvals import Approval
     from flujo.domain.tools import Effect, InDoubt
 
 Message = dict[str, Any]
 """One request to a model, or one response of it, as JSON data."""
 
-ToolOutcome = Literal["result", "retry", "error", "refused"]
-"""What a model gets for a call: the result, a request to call again, an error, or why it was not made."""
+ToolOutcome = Literal["result", "retry", "error", "refused", "denied"]
+"""What a model gets for a call: the result, a request to call again, an error, or why it was not made: it
+cannot be, or a human denied it."""
 
 
 @record(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class ToolCall:
     """A mapping; a text when the model wrote something else."""
     call_id: str = ""
     """The model's own id, which is not always unique; the journal uses the call's place."""
+    repairs: tuple[str, ...] = ()
+    """The repairs of its arguments, in order, as text."""
+    problem: str = ""
+    """Why its arguments cannot be used, in words for the model."""
 
 
 @record(frozen=True, slots=True)
@@ -120,6 +126,10 @@ class Tool(CheckedAgent, Protocol):
     effect: Effect
     enforce_idempotency: bool
     """Whether each call is recorded before it is made, also in a step that does not require it."""
+    approve: Approval | None
+    """Which calls a human approves; None for no call."""
+    parameters: Any
+    """The JSON Schema of the arguments."""
     in_doubt: InDoubt | None
     """The action when the result of a recorded call is unknown; None for that of the step."""
     is_sequential: bool
@@ -146,6 +156,8 @@ def refusal(call: ToolCall, tools: Mapping[str, Tool], ask: Ask) -> str:
     if tool is None:
         names = ", ".join(f"`{name}`" for name in tools)
         return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
+    if call.problem:
+        return call.problem
     if not isinstance(call.arguments, dict):
         return "its arguments are not a JSON object"
     try:

@@ -171,6 +171,10 @@ class BaseStep(Node, Generic[In, Out]):
         """Return the pipelines inside this step, by unique names."""
         return NO_ITEMS
 
+    def is_tool(self, body: str) -> bool:  # noqa: ARG002 - no body is one
+        """Return whether a body runs when a model calls it, and not in the order of the steps."""
+        return False
+
     def local_names(self) -> Mapping[str, Sequence[str]]:
         """Return the names that the step adds for its bodies, by the key that declares them."""
         return NO_ITEMS

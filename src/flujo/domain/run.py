@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from flujo.domain.acts import Act, Actor
+from flujo.domain.approvals import digest_in
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
@@ -80,6 +81,8 @@ class PauseKind(StrEnum):
     """A `hitl` step asks a human."""
     DOUBT = "doubt"
     """A call with an effect was made, and its result is not recorded."""
+    APPROVAL = "approval"
+    """A tool call waits for the approval of a human."""
     LIMIT = "limit"
     """A `granular` step has reached its limit of turns."""
 
@@ -166,6 +169,11 @@ class Pause:
     kind: PauseKind = PauseKind.QUESTION
     by: str | None = None
     """The author of the answer."""
+
+    @property
+    def digest(self) -> str | None:
+        """The digest that the answer to an approval must have; None for other questions."""
+        return digest_in(self.answer_schema) if self.kind is PauseKind.APPROVAL else None
 
     @property
     def is_expired(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from flujo.domain import values
+from flujo.domain.approvals import Approval, approval
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.values import CallableRef
 from flujo.exceptions import PipelineError
@@ -66,8 +67,30 @@ def declared(fn: Any) -> Tool | None:
 # Entries of an agent's `tools` ---------------------------------------------------------------------------
 
 
+class CalledTool(Node):
+    """An entry whose calls are made one at a time, each with an entry in the journal."""
+
+    approve: Any  # an `Approval` or None; the classes below also take True
+    """Whether a human approves each call before it is made, or those that an `Approval` names; each call of
+    the tool is recorded."""
+    enforce_idempotency: bool
+    """Whether each call is recorded before it is made, also in a step that does not require it."""
+    in_doubt: Any  # an `InDoubt` or None
+    """The action when the result of a recorded call is unknown; by default that of the step."""
+
+    @property
+    def name(self) -> str:
+        """The name by which a model calls it; for display, those of several."""
+        raise NotImplementedError
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether each call is recorded before it is made."""
+        return self.enforce_idempotency or self.approve is not None
+
+
 @node
-class CallableTool(Node):
+class CallableTool(CalledTool):
     """A callable that an agent's model may call, with the rules of its calls."""
 
     owner: ClassVar[str] = "tool: "
@@ -79,6 +102,9 @@ class CallableTool(Node):
     """The effect of a call; by default that of `@flujo.tool`, or `unsafe`. It may be stricter, not weaker."""
     enforce_idempotency: bool = False
     """Whether each call is recorded before it is made, also in a step that does not require it."""
+    approve: Takes[Approval | Literal[True] | None, Approval | None] = takes(approval, default=None)
+    """Whether a human approves each call before it is made, or those that an `Approval` names; each call of
+    the tool is recorded."""
     in_doubt: InDoubt | None = takes(values.one_of(*get_args(InDoubt)), default=None)
     """The action when the result of a recorded call is unknown; by default that of the step."""
 
@@ -96,6 +122,43 @@ class CallableTool(Node):
         return self.call.target
 
 
+class ComposedTool(Node):
+    """An entry that consists of steps: a blueprint or another agent; see `domain.steps.tools`."""
+
+    name: Any  # a text; the classes below also take None, for a default
+    """The name by which a model calls it."""
+    description: str
+    """When to call it, in words for the model."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The JSON Schema of the arguments."""
+        raise NotImplementedError
+
+    @property
+    def traits(self) -> Any:
+        """What its results depend on, as JSON data."""
+        raise NotImplementedError
+
+    @property
+    def runs(self) -> str:
+        """What a call runs, in a few words."""
+        raise NotImplementedError
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether its steps write to the context of the step that calls it."""
+        return False
+
+    def names(self) -> Iterator[CallableRef]:
+        """Yield the callables that it names itself: none, because its steps name theirs."""
+        yield from ()
+
+    def __str__(self) -> str:
+        """Return the name, for display."""
+        return str(self.name)
+
+
 McpEffect = Literal["read", "idempotent", "unsafe"]
 """The effects of tools of MCP servers, which cannot take part in a transaction."""
 
@@ -111,7 +174,7 @@ def _is_name(given: Any) -> bool:
 
 
 @node
-class McpTools(Node):
+class McpTools(CalledTool):
     """The tools of an MCP server that an agent's model may call. Pure data."""
 
     owner: ClassVar[str] = "MCP tools: "
@@ -125,6 +188,9 @@ class McpTools(Node):
     """The effect of a call of any of these tools."""
     enforce_idempotency: bool = False
     """Whether each call is recorded before it is made, also in a step that does not require it."""
+    approve: Takes[Approval | Literal[True] | None, Approval | None] = takes(approval, default=None)
+    """Whether a human approves each call before it is made, or those that an `Approval` names; each call of
+    the tools is recorded."""
     in_doubt: InDoubt | None = takes(values.one_of(*get_args(InDoubt)), default=None)
     """The action when the result of a recorded call is unknown; by default that of the step."""
 
@@ -142,8 +208,19 @@ class McpTools(Node):
         return self.name
 
 
-ToolSpec = CallableTool | McpTools
+ToolSpec = CallableTool | ComposedTool | McpTools
 """An entry of an agent's `tools`."""
+
+
+def called_tools(tools: Iterable[ToolSpec]) -> Iterator[CalledTool]:
+    """Yield the tools that do not consist of steps."""
+    yield from (each for each in tools if isinstance(each, CalledTool))
+
+
+def callable_tools(tools: Iterable[ToolSpec]) -> Iterator[CallableTool]:
+    """Yield the callables among tools."""
+    yield from (each for each in tools if isinstance(each, CallableTool))
+
 
 Tooled = ToolSpec | CallableRef | str | Callable[..., Any]
 """An entry as it may be written in Python: a callable stands for `CallableTool(callable)`."""

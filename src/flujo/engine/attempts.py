@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.agents import TIMEOUT_OF_ATTEMPT
 from flujo.domain.events import StepRetried, StepStarted
 from flujo.domain.journal import TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success, new_success
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import IntentState, Pause
+from flujo.domain.run import IntentState, Pause, PauseKind
 from flujo.domain.threads import added
 from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls, threads
 from flujo.engine.attempt import Attempt, Leaf, new_attempt
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
+from flujo.engine.frame import standing_still
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
@@ -64,7 +67,8 @@ async def _settle_doubt(call: LeafCall, frame: Frame, path: StepPath) -> StepOut
 
 def _attempts(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
     asked = frame.run.journal.pause(path)
-    if asked is not None and (asked.is_open or asked.answer is not None):
+    is_asked = asked is not None and asked.kind is not PauseKind.APPROVAL  # the gate reads an approval
+    if asked is not None and is_asked and (asked.is_open or asked.answer is not None):
         return _answered(call.step, frame, asked)
     # Not a nested function: each waiting run would hold one, and a cell for each of its names.
     return retried(call.step, frame, path, _WORK, partial(_attempt, call, frame, path))
@@ -83,9 +87,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
         if limit is None:
             await answer(call, attempt)
         else:
-            attempt.clocks = (limit,)
-            async with limit:
-                await answer(call, attempt)
+            await _answer_in_time(call, attempt, limit)
         return await settle(attempt, call)
     except STOPS_THE_WALK:
         raise
@@ -110,6 +112,18 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
             return outcome
     await frame.run.journal.record(_failed(attempt, failure, cause))
     return Failure(failure, cause)
+
+
+async def _answer_in_time(call: LeafCall, attempt: Attempt, limit: asyncio.Timeout) -> None:
+    """Answer under the timeout of the attempt, which stands still while a request waits for its provider."""
+    attempt.clocks = (limit,)
+    before = TIMEOUT_OF_ATTEMPT.set(partial(standing_still, limit))
+    try:
+        async with limit:
+            await answer(call, attempt)
+    finally:
+        with suppress(ValueError):  # a coroutine that is never finished is closed in another context
+            TIMEOUT_OF_ATTEMPT.reset(before)
 
 
 async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:

@@ -21,7 +21,7 @@ from flujo.domain.steps import (
     Text,
     TreeSearchStep,
 )
-from flujo.domain.tools import McpTools
+from flujo.domain.tools import CallableTool, ToolSpec
 from flujo.engine.attachments import attached
 from flujo.engine.decisions import value_of
 from flujo.exceptions import EngineError, NotCacheable
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Binding, Chain
-    from flujo.domain.tools import ToolSpec
     from flujo.engine.frame import Frame
 
 _SHORT = 12
@@ -260,8 +259,8 @@ class _Parts:
 
     def _tool(self, tool: ToolSpec) -> Any:
         """Return a tool: its callable, and the rules of its calls if it has some."""
-        if isinstance(tool, McpTools):
-            return self.fields(tool, frozenset())  # `answered_with` has what the server lists
+        if not isinstance(tool, CallableTool):
+            return self.fields(tool)
         rules = self.fields(tool, frozenset({"call"}))
         return [self._named(tool.call), rules] if tool != type(tool)(tool.call) else self._named(tool.call)
 

@@ -195,7 +195,7 @@ class Frame:
             return
         with ExitStack() as stack:
             for clock in (*self.limits, *clocks):
-                stack.enter_context(_standing_still(clock))
+                stack.enter_context(standing_still(clock))
             await self.run.emit(event)
 
     def inside(self, path: StepPath, *, previous: Any, names: Mapping[str, Any] | None = None) -> Frame:
@@ -353,7 +353,7 @@ async def _sent(sink: Sink, event: Event) -> None:
 
 
 @contextmanager
-def _standing_still(limit: asyncio.Timeout) -> Iterator[None]:
+def standing_still(limit: asyncio.Timeout) -> Iterator[None]:
     """Suspend the timeout of an attempt, unless it is suspended already."""
     ends_at = limit.when()
     if ends_at is None or limit.expired():

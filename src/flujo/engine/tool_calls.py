@@ -1,8 +1,9 @@
 """The gate of tools: every call that a model requests goes through `ToolGate.call`.
 
-A call is a leaf of the run: its attempt, its announcement (`enforce_idempotency`), its doubt and its entry
-are those of a step that calls a callable. Only its failures differ: what a tool raises goes back to the
-model as text, unless the call is in doubt.
+A call of a function is a leaf of the run: its attempt, its announcement (`enforce_idempotency`), its doubt
+and its entry are those of a step that calls a callable. Only its failures differ: what a tool raises goes
+back to the model as text, unless the call is in doubt. A tool that consists of steps is a part of the run:
+see `composed_calls`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
+from flujo.engine.approvals import ApprovalGate, Decision
 from flujo.engine.attempts import perform
 from flujo.engine.call_layers import LeafCall
+from flujo.engine.composed_calls import composed_call
 from flujo.engine.failed_calls import Verdict, verdict
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.engine.journal import described, foreign_text
@@ -33,6 +36,7 @@ from flujo.exceptions import (
     JournalConflict,
     LockMismatch,
     NotJournalable,
+    PausedException,
     SecretInValue,
     StateError,
 )
@@ -44,9 +48,11 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Agent, Binding
+    from flujo.domain.steps import BaseStep
     from flujo.domain.steps.step import SummaryStep, TurnStep
     from flujo.domain.tools import InDoubt
     from flujo.engine.attempt import Attempt
+    from flujo.engine.composed_calls import RunInside
     from flujo.engine.frame import Frame
 
 _ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue, LockMismatch)
@@ -83,9 +89,25 @@ class ToolGate:
         in_doubt: InDoubt,
         reconcile: CallableRef | None,
         config: StepConfig,
+        composed: Mapping[str, BaseStep],
+        run_inside: RunInside,
     ) -> None:
+        """Open the gate.
+
+        Args:
+            name: the name of the step.
+            tools: the tools that the model may call, by name.
+            is_enforced: whether each call is recorded before it is made.
+            in_doubt: the action when the result of such a call is unknown.
+            reconcile: for `in_doubt: reconcile`.
+            config: the step's settings.
+            composed: the steps of the tools that consist of steps.
+            run_inside: runs such a step.
+        """
         self._name = name
         self._tools = tools
+        self._composed = composed
+        self._run_inside = run_inside
         self._is_enforced = is_enforced
         self._in_doubt: InDoubt = in_doubt
         self._reconcile = reconcile
@@ -99,8 +121,8 @@ class ToolGate:
         """Return what the model gets for a call, from the journal if it is recorded.
 
         Anything else than a `ToolResult` stops the step: the call is in doubt, it asks a human, or the
-        budget is used up. The order is: is the tool known, do the arguments fit, budget, announcement, call,
-        entry.
+        budget is used up. The order is: is the tool known, do the arguments fit, budget, approval,
+        announcement, call, entry.
 
         Args:
             call: the call.
@@ -112,7 +134,18 @@ class ToolGate:
             return known
         refusal = self._refusal(call, frame)
         tool = None if refusal else self._tools[call.name]
+        if tool is not None and (inside := self._composed.get(call.name)) is not None:
+            waits = self._config.durability != "exit"
+            return await composed_call(call, inside, frame, path, self._run_inside, waits=waits)
         delivery = _Delivery(call, tool, refusal)
+        if tool is not None and tool.approve is not None:
+            _require_room(frame, path)
+            decided = await ApprovalGate(self._name, tool, tool.approve, call, frame, path).decision()
+            if not isinstance(decided, Decision):
+                return decided
+            delivery.decide(decided)
+            frame = frame.inside(frame.path, previous=decided.arguments)
+            tool = None if decided.denial else tool
         leaf = leaf_of(self._leaf_step(call, tool), delivery)
         leaf.describe(delivery.detail)
         budget, *others = leaf.layers
@@ -171,8 +204,11 @@ class _Delivery:
         self.wants_context = tool is not None and tool.wants_context
         self.way: ToolOutcome = "result"
         self.detail: dict[str, Any] = {"tool": call.name, "outcome": self.way}
+        if call.repairs:
+            self.detail["repairs"] = list(call.repairs)
         self._tool = tool
         self._refusal = refusal
+        self._not_made: ToolOutcome = "refused"
         self._attempt: Attempt | None = None
 
     def begin(self, _: LeafCall, attempt: Attempt) -> Awaitable[None] | None:
@@ -182,16 +218,27 @@ class _Delivery:
             return None
         return attempt.meter.call_tools(1)
 
+    def decide(self, decided: Decision) -> None:
+        """Take over what a human decided about the call."""
+        self.detail |= decided.detail
+        if decided.denial:
+            self._tool, self._refusal, self._not_made = None, decided.denial, "denied"
+
     async def ask(self, ask: Ask) -> Reply:
         """Call the tool, and return the content for the model."""
         tool = self._tool
         if tool is None:
-            return self._told("refused", f"the call was not made: {self._refusal}", NOTHING)
+            return self._told(self._not_made, f"the call was not made: {self._refusal}", NOTHING)
         self.detail["effect"] = tool.effect
         try:
             async with asyncio.timeout(tool.timeout_s):
                 reply = await tool.ask(replace(ask, data=None, arguments=ask.data))
             content = canonical.normalise(reply.output, what=f"result of tool `{tool.name}`")
+        except PausedException as signal:
+            if tool.approve is None:
+                raise
+            text = f"the tool asked a human ({signal.message}), and a tool with `approve` cannot do that"
+            return self._told("error", foreign_text(text), _ONE)
         except _ENDS_THE_STEP:
             raise
         except BackToModel as words:
@@ -218,6 +265,17 @@ class _Delivery:
         if self._attempt is not None:
             self._attempt.context = None
         return Reply(output=text, usage=used)
+
+
+def _require_room(frame: Frame, path: StepPath) -> None:
+    """Refuse a call without room in the budget before a human sees it; the attempt counts it.
+
+    Raises:
+        UsageLimitExceeded: a limit has no room.
+    """
+    if frame.budget is not None and frame.budget.counts:
+        frame.budget.reserve(path, _ONE)
+        frame.budget.release(_ONE)
 
 
 def _words(tool: Tool, error: Exception) -> str:

@@ -328,8 +328,10 @@ def agent_settings(
     return AgentSettings(
         coercion_level=settings.aros.coercion_tolerant_level,
         structured_output=settings.aros.structured_output_default,
+        repaired_arguments=settings.aros.repaired_arguments,
         environment=environment(),
         cache_dir=settings.cache_home,
+        providers=settings.named_providers,
         on_download=on_download,
         mcp_server=mcp_server,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
+from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import command
 from flujo.domain.run import NewRun, Pause, PauseKind, RunQuery, RunRecord, RunStatus, Write
 from flujo.exceptions import (
@@ -139,7 +140,9 @@ def cancel_refusal(run_id: RunId, status: RunStatus) -> ResumeConflict | None:
 def answer_act(run_id: RunId, pause: Pause, answer: bytes, actor: Actor) -> Act:
     """Return the act of answering a question, or of resolving a call in doubt."""
     verb = Verb.RESOLVE if pause.kind is PauseKind.DOUBT else Verb.ANSWER
-    return Act(verb=verb, actor=actor, run_id=run_id, object=pause.pause_id, after=answer)
+    asked = arguments_in(pause.answer_schema) if pause.kind is PauseKind.APPROVAL else None
+    before = None if asked is None else canonical.encode({"arguments": asked})
+    return Act(verb=verb, actor=actor, run_id=run_id, object=pause.pause_id, before=before, after=answer)
 
 
 def write_refusal(

@@ -71,6 +71,51 @@ def test_a_lock_is_written_and_verified(flujo: Flujo, project: Project) -> None:
     assert data == {"matches": True, "differences": [], "notes": []}
 
 
+KENNEL = """
+[lockfile]
+enabled = true
+
+[agents."*"]
+model = "kennel:fox-1"
+
+[providers.kennel]
+base_url = "http://127.0.0.1:1/v1"
+key = "${KENNEL_KEY}"
+headers = {X-Team = "canary"}
+rpm = 60
+
+[env.prod.agents."*"]
+model = "openai:gpt-5-mini-2025-08-07"
+
+[env.staging.providers.kennel]
+base_url = "http://127.0.0.1:2/v1"
+"""
+
+
+def test_a_lock_covers_the_api_the_address_and_the_headers_of_a_provider(
+    flujo: Flujo, project: Project, letter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KENNEL_KEY", "canary-of-a-test")
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-a-test")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1")
+    toml = project.root / "flujo.toml"
+    toml.write_text(toml.read_text("utf-8") + KENNEL, "utf-8")
+    assert flujo("lock").exit_code == 0
+    assert "canary" not in (project.root / "flujo.lock").read_text("utf-8")
+    edit(toml, ("rpm = 60", "rpm = 70\ntimeout = 3"), ('"canary"', '"other"'))
+    assert flujo("lock", "verify").exit_code == 0
+    for environment in ((), ("--env", "prod"), ("--env", "staging")):
+        assert flujo(*environment, "run", "letter").exit_code == 1, environment
+    edit(toml, ("127.0.0.1:1/v1", "127.0.0.1:3/v1"), ("X-Team", "X-Pack"))
+    changed = flujo("lock", "verify")
+    assert changed.exit_code == 7
+    assert 'provider `base_url` was "http://127.0.0.1:1/v1" and is "http://127.0.0.1:3/v1"' in changed.stdout
+    assert 'provider `headers` was ["x-team"] and is ["x-pack"]' in changed.stdout
+    refused = flujo("run", "letter")
+    assert (refused.exit_code, "provider `base_url`" in refused.stderr) == (7, True)
+    assert flujo("--env", "prod", "run", "letter").exit_code == 1, "it has another provider"
+
+
 def test_a_comment_is_not_a_change_and_changed_code_counts_only_when_strict(
     flujo: Flujo, project: Project
 ) -> None:

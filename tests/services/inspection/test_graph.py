@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.domain.pipeline import Pipeline
-from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, Step, Text
+from flujo.domain.steps import CallableRef, Expr, GranularStep, HumanInTheLoopStep, Step, Text
+from flujo.domain.steps.tools import BlueprintTool
 from flujo.exceptions import SettingsError
 from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.inspection import graph_formats
 from flujo.services.inspection.graph import Graph, graph_of
 from flujo.services.project.project import find_project
+from flujo.testing import ScriptedAgent
 
 ROOT = Path(__file__).parents[3]
 
@@ -71,6 +73,14 @@ def test_branches_part_and_meet() -> None:
 def test_an_import_is_one_node_until_it_is_unfolded() -> None:
     assert ("facts", "answer", "default") in _edges(_blueprint("ticket_triage"))
     assert ("facts", "find", "default") in _edges(_blueprint("ticket_triage", unfold=True))
+
+
+def test_a_tool_that_consists_of_steps_is_reached_by_a_call_and_leads_back() -> None:
+    look = Pipeline(Step("look", CallableRef("m:look")), name="order", input_schema={"type": "object"})
+    agent = ScriptedAgent([], tools=[BlueprintTool(look, "Look an order up")])
+    tree = Pipeline(GranularStep("talk", agent), name="p")
+    assert {("talk", "order", "calls"), ("order", "talk", "")} <= _edges(graph_of(tree))
+    assert ("talk", "look", "calls") in _edges(graph_of(tree, unfold=True))
 
 
 def test_a_fallback_is_reached_by_failing() -> None:

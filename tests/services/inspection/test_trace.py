@@ -10,8 +10,10 @@ import pytest
 from engine.talking import RUN, Panel, calls, talk
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import LoopStep
+from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.exceptions import SettingsError
 from flujo.services.inspection.trace import TraceNode, trace
+from flujo.testing import ScriptedAgent
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, answer, call, pipeline, resume, start
 
 if TYPE_CHECKING:
@@ -188,6 +190,23 @@ async def test_a_call_that_runs_is_shown_before_its_result(store: StateStore) ->
     await start(talk([calls(("look", {"a": 1})), "done"], tools=[look]), store, "go")
     running = seen[0].at("research/turn[0]/tool[0]")
     assert (running.name, running.status, running.input) == ("tool 0", "running", {"a": 1})
+
+
+async def test_what_runs_below_a_call_is_below_it_also_while_the_call_waits(store: StateStore) -> None:
+    given = {"type": "object", "properties": {"order": {"type": "string"}}}
+    asks = pipeline(HumanInTheLoopStep("ok", message="Go on?"), name="order", input_schema=given)
+    helper = ScriptedAgent([calls(("order", {"order": "x"})), "done"], tools=[BlueprintTool(asks, "Order")])
+    script = [calls(("helper", {"prompt": "Order x."})), "end"]
+    await start(talk(script, tools=[AgentTool(helper, "Help", "helper")]), store, "go")
+    root = await trace(store, await store.run(RUN))
+    [call] = root.at("research/turn[0]").children
+    assert (call.kind, call.detail["tool"], call.input) == ("tool", "helper", {"prompt": "Order x."})
+    order = root.at("research/turn[0]/tool[0]/turn[0]/tool[0]")
+    assert (order.name, order.status, [each.name for each in order.children]) == ("tool 0", "paused", ["ok"])
+
+    assert root.conversation(root).path == "research", "the outermost one"
+    assert root.conversation(call) is call
+    assert root.conversation(root.at("research/turn[0]/tool[0]/turn[0]")).path == call.path
 
 
 async def test_a_run_without_a_conversation_has_no_messages(store: StateStore) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ from flujo.exceptions import (
     RunnerClosed,
     RunNotFound,
     SettingsError,
-    StateError,
     SyncInAsync,
 )
 from flujo.services.inspection.task_client import TaskClient
@@ -240,24 +238,12 @@ class TestClosing:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("FLUJO_STATE_URI", store_uri)
-        async with aclosing(Runner(pipeline(call("a", World().add("a"))))) as runner:
+        async with Runner(pipeline(call("a", World().add("a")))) as runner:
             results = await asyncio.gather(*(runner.run_result_async(n) for n in range(20)))
             async with TaskClient() as client:
                 listed = await client.list_tasks("completed")
         assert [result.output for result in results] == list(range(20))
         assert {task.run_id for task in listed} == {result.run_id for result in results}
-
-    async def test_entering_it_opens_the_database(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("FLUJO_STATE_URI", f"sqlite:///{tmp_path}/missing/flujo.db")
-        (tmp_path / "missing").write_text("a file where a folder is needed", "utf-8")
-        world = World()
-        with pytest.raises(StateError, match="missing"):
-            async with Runner(pipeline(call("a", world.add("a")))):
-                world.calls.append("entered")
-        assert world.calls == []
 
     async def test_three_first_runs_call_a_step_with_a_cache_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -267,7 +253,7 @@ class TestClosing:
         monkeypatch.chdir(tmp_path)
         world = World()
         cached = replace(call("a", world.add("a", lambda data: data + 1)), cache=CachePolicy())
-        async with aclosing(Runner(pipeline(cached))) as runner:
+        async with Runner(pipeline(cached)) as runner:
             results = await asyncio.gather(*(runner.run_result_async(1) for _ in range(3)))
         assert [result.output for result in results] == [2, 2, 2]
         assert world.calls == ["a"]

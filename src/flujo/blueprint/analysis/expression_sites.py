@@ -123,6 +123,11 @@ class _Places:
             yield ExpressionSite(path, value, tree, logic=True, expect=site.expect, body=body)
         else:
             yield from _instructions(self.prompts, value, tree)
+            yield from _approvals(self.prompts, value, tree)
+            _, *helpers = doc.with_helpers([value], self.prompts.agents)
+            for name in helpers:  # its prompt is what the model writes
+                yield from _instructions(self.prompts, name, _with_text_before(tree))
+                yield from _approvals(self.prompts, name, _with_text_before(tree))
 
 
 _OF_A_SEARCH = (Sees.NODE, Sees.CANDIDATE)
@@ -137,6 +142,29 @@ def _instructions(prompts: Prompts, name: str, tree: Schema) -> Iterator[Express
         yield ExpressionSite(path, agent.instructions, tree)
     elif prompt := prompts.files.get(name):
         yield ExpressionSite(path, prompt[1], tree, prompt=prompt)
+
+
+def _approvals(prompts: Prompts, name: str, tree: Schema) -> Iterator[ExpressionSite]:
+    """Yield the conditions and questions of an agent's tools, which also see `args`, the arguments."""
+    agent = prompts.agents.get(name)
+    for keys_of, tool in () if agent is None else doc.called_tools(agent):
+        if not isinstance(tool.approve, doc.Approval):
+            continue
+        names, path = (
+            {**(tree or {}).get("properties", {}), "args": {}},
+            ("agents", name, *keys_of, "approve"),
+        )
+        seen = {**(tree or {}), "properties": names, "required": [*names]}
+        if tool.approve.when is not None:
+            yield ExpressionSite((*path, "when"), tool.approve.when, seen, logic=True, expect="bool")
+        if tool.approve.message is not None:
+            yield ExpressionSite((*path, "message"), tool.approve.message, seen)
+
+
+def _with_text_before(tree: Schema) -> Schema:
+    """Return the names in scope, with a text as `previous`."""
+    known = tree or {}
+    return {**known, "properties": {**known.get("properties", {}), "previous": {"type": "string"}}}
 
 
 def _value(value: Any, path: Path, tree: Schema) -> Iterator[ExpressionSite]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.analysis.expression_sites import ExpressionSite, Prompts, places, places_at_top
 from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scopes import Visit, Walk
+from flujo.blueprint.language.models import with_helpers
 from flujo.blueprint.language.traversal import Path, asked
 from flujo.blueprint.sources.agent_includes import AgentRegistry
 
@@ -38,6 +39,8 @@ class Unit:
     blueprint: doc.Blueprint
     imports: Mapping[str, Unit] = field(default_factory=dict)
     """Imported blueprints by the path as written, without those that could not be read."""
+    tool_blueprints: Mapping[tuple[str, int], Unit] = field(default_factory=dict)
+    """The blueprints that agents have as tools, by the name of the agent and the index in its `tools`."""
     roster: AgentRegistry = field(default_factory=AgentRegistry)
     """The places of the agents, which may be in other files."""
     prompts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -68,7 +71,8 @@ class Unit:
 
     def knows(self, step: doc.BaseStep, path: Path) -> bool:
         """Return whether a step, its agents and its import are valid as a whole."""
-        agents = [self.roster.agents.get(name) for _, name in asked(step)]
+        names = with_helpers((name for _, name in asked(step)), self.blueprint.agents)
+        agents = [self.roster.agents.get(name) for name in names]
         if path in self.gaps or not all(agent is None or agent.is_whole for agent in agents):
             return False
         child = self.imports.get(step.imports or "")

@@ -37,7 +37,8 @@ DESCRIPTIONS = {
     "capabilities": "Capabilities of pydantic-ai.",
     "mcp": "The name of an MCP server: `[mcp.NAME]` in flujo.toml.",
     "allow": "The tools of the server that the model may call; by default all of them.",
-    "approve": "Whether a human must approve the tool call.",
+    "approve": "Whether a human must approve the tool call, or which calls.",
+    "editable": "Whether the human may change the arguments.",
     # Every step
     "kind": "The kind of the step; it decides which other keys are allowed.",
     "when": "A condition; if it is false, the step is skipped and `previous` stays the same.",

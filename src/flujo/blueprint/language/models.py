@@ -8,7 +8,7 @@ compiles them.
 
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -597,27 +597,49 @@ AnyStep = Annotated[
 
 
 class Approval(Strict):
-    """`approve:` of a tool: a human approves each call."""
+    """`approve:` of a tool: a human approves each call, or those that `when` names."""
 
     when: Maybe[Logic] = None
     message: Maybe[str] = None
-    on_deadline: OnDeadline = "fail"
+    deadline_s: Maybe[Duration] = None
+    on_deadline: Literal["fail", "deny"] = "fail"
+    editable: bool = False
+
+    @model_validator(mode="after")
+    def _is_an_expression(self) -> "Approval":
+        if self.when is not None and looks_like_target(self.when):
+            message = "`when` of an approval is an expression, not a callable"
+            raise problem("wrong-value", message, "for instance `when: args.amount > 100`", key="when")
+        return self
+
+
+Approve = Annotated[
+    Annotated[Literal[True], Tag(tag("text"))] | Annotated[Approval, Tag(tag("mapping"))],
+    Discriminator(_form),
+]
 
 
 class Tool(Strict):
-    """A tool in its long form: a callable with the rules of its calls, or an MCP server."""
+    """A tool in its long form: a callable with rules for its calls, a blueprint, an agent, or MCP."""
 
     call: Maybe[CallableName] = None
+    blueprint: Maybe[str] = None
+    agent: Maybe[Identifier] = None
+    description: Maybe[str] = None
+    name: Maybe[Identifier] = None
+    max_turns: Maybe[Positive] = None
     mcp: Maybe[str] = None
     allow: Maybe[list[str]] = None
     effect: Maybe[Effect] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
-    approve: Maybe[Approval] = None
+    approve: Maybe[Approve] = None
     enforce_idempotency: bool = False
     in_doubt: Maybe[InDoubt] = None
 
-    of: ClassVar[Sequence[str]] = ("call", "mcp")
+    of: ClassVar[Sequence[str]] = ("call", "blueprint", "agent", "mcp")
     """The keys of which a tool has exactly one."""
+    of_calls: ClassVar[Sequence[str]] = ("effect", "enforce_idempotency", "in_doubt", "with_", "approve")
+    """The keys about a call, which a blueprint and an agent do not have: the calls inside them have."""
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> "Tool":
@@ -627,11 +649,33 @@ class Tool(Strict):
             raise problem("missing-key", f"a tool has no {names}", "write `call: module:callable`")
         if len(given) > 1:
             _not_both(self, *given[:2])
-        if self.call is not None:
-            _not_both(self, "call", "allow")
-        elif self.mcp is not None:
-            _not_both(self, "mcp", "with_")
+        if self.blueprint is not None or self.agent is not None:
+            self._require_steps(given[0])
+        else:
+            self._refuse(("description", "name", "max_turns"), f"a tool with `{given[0]}`", "remove it")
+        if self.mcp is not None:
+            self._refuse(
+                ("with_",), "a tool with `mcp`", "remove it; flujo.toml has the settings of a server"
+            )
+        else:
+            self._refuse(("allow",), f"a tool with `{given[0]}`", "remove it")
         return self
+
+    def _require_steps(self, kind: str) -> None:
+        """Raise unless a blueprint or an agent has a description, and no key about calls."""
+        if self.description is None:
+            hint = "say in a sentence when the model should call it"
+            raise problem("missing-key", f"a tool with `{kind}` has no `description`", hint)
+        hint = "remove it, and write it where the call is made inside"
+        self._refuse(self.of_calls, f"a tool with `{kind}`", hint)
+        if kind == "blueprint":
+            self._refuse(("max_turns",), "a tool with `blueprint`", "remove it")
+
+    def _refuse(self, keys: Sequence[str], what: str, hint: str) -> None:
+        for key in keys:
+            if key in self.model_fields_set:
+                name = key.rstrip("_")
+                raise problem("unknown-key", f"{what} has no `{name}`", hint, key=name)
 
 
 AnyTool = Annotated[
@@ -684,9 +728,16 @@ def callable_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]
     """Yield the callables among an agent's tools in their long form, each with the keys to its name."""
     for index, tool in enumerate(agent.tools):
         if isinstance(tool, str):
-            yield ("tools", index), Tool(call=tool)
+            yield ("tools", index), Tool.model_validate({"call": tool})
         elif tool.call is not None:
             yield ("tools", index, "call"), tool
+
+
+def called_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]:
+    """Yield the callables and MCP servers among an agent's tools in their long form, each with its place."""
+    for index, tool in enumerate(agent.tools):
+        if isinstance(tool, Tool) and (tool.call is not None or tool.mcp is not None):
+            yield ("tools", index), tool
 
 
 def mcp_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]:
@@ -694,6 +745,23 @@ def mcp_tools(agent: Agent) -> Iterator[tuple[tuple[str | int, ...], Tool]]:
     for index, tool in enumerate(agent.tools):
         if not isinstance(tool, str) and tool.mcp is not None:
             yield ("tools", index), tool
+
+
+def composed_tools(agent: Agent) -> Iterator[tuple[int, Tool]]:
+    """Yield the blueprints and agents among an agent's tools, each with its index."""
+    for index, tool in enumerate(agent.tools):
+        if isinstance(tool, Tool) and (tool.blueprint is not None or tool.agent is not None):
+            yield index, tool
+
+
+def with_helpers(names: Iterable[str], agents: Mapping[str, Agent]) -> Sequence[str]:
+    """Return the names of agents, and of those that they have as tools, at any depth."""
+    found = list(dict.fromkeys(names))
+    for name in found:
+        if name in agents:
+            tools = (tool.agent for _, tool in composed_tools(agents[name]))
+            found += (other for other in tools if other is not None and other not in found)
+    return found
 
 
 class AgentDefaults(Strict):

@@ -218,12 +218,18 @@ def _agent_keys(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
         if key in _PARTS:
             for inner, one, other in _pairs(before, after):
                 if one != other:
-                    yield f"{_PARTS[key]} {inner}", one, other, ""
+                    yield f"{_PARTS[key]} {inner}", one, other, environment
         elif key != "instructions_sha256" or was.get("instructions") == now.get("instructions"):
             yield key, before, after, environment
 
 
-_PARTS = {"settings": "setting", "tools": "tool", "tool_rules": "rules", "mcp": "tools of"}
+_PARTS = {
+    "settings": "setting",
+    "tools": "tool",
+    "tool_rules": "rules",
+    "provider": "provider",
+    "mcp": "tools of",
+}
 
 
 def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any, str]]:

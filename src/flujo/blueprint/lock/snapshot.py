@@ -18,7 +18,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
-from flujo.domain.tools import CallableTool, McpTools
+from flujo.domain.tools import CallableTool, ComposedTool, McpTools
 from flujo.domain.values import CallableRef, Expr, Text
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ NOT_LISTED: Contents = {"sha256": ""}
 NOT_HERE = "not in this project"
 """The entry of a callable whose source is in an installed package."""
 
+BUILT_IN = "built in"
+"""The provider of an agent in an environment where, unlike in the default, the project does not name it."""
+
 DEFAULT = ""
 """The environment that applies if none is selected."""
 
@@ -46,6 +49,8 @@ class Environment:
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Agent → model; `*` stands for all agents that are not named."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    providers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Provider of the project → what decides its answers, without secrets."""
 
 
 def contents(
@@ -105,7 +110,8 @@ def seen_from(held: Contents, environment: str) -> Contents:
 
     def seen(one: Contents) -> Contents:
         own = table(table(one.get("env")).get(environment))
-        return {key: value for key, value in one.items() if key != "env"} | dict(own)
+        merged = {key: value for key, value in one.items() if key != "env"} | dict(own)
+        return {key: value for key, value in merged.items() if (key, value) != ("provider", BUILT_IN)}
 
     agents = {file: {name: seen(one) for name, one in some.items()} for file, some in held["agents"].items()}
     return held | {"agents": agents, "settings": seen(held["settings"])}
@@ -191,11 +197,21 @@ def _targets(pipeline: Pipeline) -> Iterator[str]:
 
 def _everywhere(agent: AgentSpec, source: Source, environments: Mapping[str, Environment]) -> Contents:
     """Return an agent without an environment, and its differences in others under `env`."""
-    held = _agent(agent, source)
-    resolved = {name: _model(agent, one.models) for name, one in environments.items()}
-    held["model"] = resolved.get(DEFAULT, agent.model)
-    other = {name: {"model": model} for name, model in resolved.items() if name and model != held["model"]}
-    return held | ({"env": other} if other else {})
+    default = _answered_by(agent, environments.get(DEFAULT, Environment()))
+    other = {
+        name: {key: value for key, value in _answered_by(agent, one).items() if value != default[key]}
+        for name, one in environments.items()
+        if name != DEFAULT
+    }
+    differing = {name: one for name, one in other.items() if one}
+    held = _agent(agent, source) | {key: value for key, value in default.items() if value != BUILT_IN}
+    return held | ({"env": differing} if differing else {})
+
+
+def _answered_by(agent: AgentSpec, environment: Environment) -> Contents:
+    """Return the model of an agent in an environment, and its provider."""
+    model = _model(agent, environment.models)
+    return {"model": model, "provider": _json(environment.providers.get(model.partition(":")[0], BUILT_IN))}
 
 
 def _model(agent: AgentSpec, models: Mapping[str, str]) -> str:
@@ -210,13 +226,13 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
         held |= {"template": False} if agent.instructions.literal else {}
     if agent.output_type is not None:
         held["output_type"] = agent.output_type.target
-    called = [one for one in agent.tools if isinstance(one, CallableTool)]
-    if called:
-        held["tools"] = {str(one): declaration(one.call.target, source) or NOT_HERE for one in called}
-    rules = {str(one): own for one in called if (own := _rules(one))}
-    held |= {"tool_rules": rules} if rules else {}
     served = {str(one): _said(one) for one in agent.tools if isinstance(one, McpTools)}
     held |= {"mcp": served} if served else {}
+    others = [one for one in agent.tools if not isinstance(one, McpTools)]
+    if others:
+        held["tools"] = {str(one): _declared(one, source) for one in others}
+        rules = {str(one): own for one in others if (own := _rules(one))}
+        held |= {"tool_rules": rules} if rules else {}
     settings = dict(agent.model_settings) | {
         key: value
         for key, value in (("retries", agent.retries), ("tool_timeout", agent.tool_timeout))
@@ -226,9 +242,18 @@ def _agent(agent: AgentSpec, source: Source) -> Contents:
     return held | ({} if agent.output_schema is None else {"output_schema": _json(agent.output_schema)})
 
 
-def _rules(tool: CallableTool) -> Contents:
+def _declared(tool: CallableTool | ComposedTool, source: Source) -> str:
+    """Return the declaration of a callable; of another tool, what it runs, which has entries of its own."""
+    if isinstance(tool, CallableTool):
+        return declaration(tool.call.target, source) or NOT_HERE
+    return tool.runs
+
+
+def _rules(tool: CallableTool | ComposedTool) -> Contents:
     """Return the rules of a tool's calls that differ from their defaults."""
-    return {key: value for key, value in _said(tool).items() if key != "call"}
+    return {
+        key: value for key, value in _said(tool).items() if key not in ("call", "pipeline", "agent", "name")
+    }
 
 
 def _settings(environments: Mapping[str, Environment]) -> Contents:

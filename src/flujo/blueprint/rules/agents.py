@@ -11,6 +11,7 @@ from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
 from flujo.blueprint.rules.callables import signature_of
 from flujo.blueprint.schemas.shapes import shape, values
+from flujo.domain.steps.tools import tool_name
 from flujo.domain.tools import EFFECTS, is_as_strict
 from flujo.domain.values import looks_like_target
 
@@ -134,8 +135,9 @@ def unused_include(unit: Unit) -> Iterator[Diagnostic]:
 
 
 def in_use_by(unit: Unit) -> set[str]:
-    """Return the names of the agents that steps of this file use."""
-    return {name for visit in unit.visits for _, name in asked(visit.step)}
+    """Return the names of the agents that steps of this file use, and of those that these have as tools."""
+    named = (name for visit in unit.visits for _, name in asked(visit.step))
+    return set(doc.with_helpers(named, unit.blueprint.agents))
 
 
 def agents_that_matter(unit: Unit) -> set[str]:
@@ -176,8 +178,9 @@ TOOL_TWICE = rule(
     "FLJ255",
     "duplicate-tool",
     "Two tools of an agent have the same name",
-    finds="Two entries of an agent's `tools` whose functions have the same name, whatever their modules.",
-    why="A model calls a tool by its function name, so the call would be ambiguous.",
+    finds="Two entries of an agent's `tools` with the same name: that of a function, whatever its module, of "
+    "a blueprint or of an agent, unless the entry has a `name`.",
+    why="A model calls a tool by its name, so the call would be ambiguous.",
     example="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup]}}\n"
     "steps:\n  - {name: help, agent: helper}",
     instead="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup_order]}}\n"
@@ -185,18 +188,28 @@ TOOL_TWICE = rule(
 )
 
 
+def _named_tools(unit: Unit, name: str, agent: doc.Agent) -> Iterator[tuple[Path, str]]:
+    """Yield the names by which a model calls the tools of an agent, each with the keys to it."""
+    for path, tool in doc.callable_tools(agent):
+        yield path, (tool.call or "").rpartition(":")[2]
+    for index, tool in doc.composed_tools(agent):
+        child = unit.tool_blueprints.get((name, index))
+        called = tool.name or tool.agent or (tool_name(child.blueprint.name) if child is not None else None)
+        if called is not None:
+            yield ("tools", index), called
+
+
 def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
     """Report an agent with two tools of the same name."""
     for name, agent in unit.blueprint.agents.items():
         first: dict[str, Path] = {}
-        for path, tool in doc.callable_tools(agent):
-            called = (tool.call or "").rpartition(":")[2]
+        for path, called in _named_tools(unit, name, agent):
             if first.setdefault(called, path) != path:
                 earlier = unit.span("agents", name, *first[called])
                 yield TOOL_TWICE.at(
                     unit.span("agents", name, *path),
                     f"agent {name!r} has two tools named `{called}`",
-                    hint="rename one of the functions, or remove one of the tools",
+                    hint="rename one of them, or remove one of the tools",
                     related=((earlier, "the other one"),),
                 )
 

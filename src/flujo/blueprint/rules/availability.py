@@ -23,7 +23,7 @@ NOT_AVAILABLE = rule(
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
 _LATER_ON_AGENTS = ("spec", "capabilities", "trust")
-_LATER_ON_TOOLS = ("with_", "approve")
+_LATER_ON_TOOLS = ("with_",)
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:

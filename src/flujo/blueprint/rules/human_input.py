@@ -62,6 +62,23 @@ def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
             )
 
 
+def approval_deadline(unit: Unit) -> Iterator[Diagnostic]:
+    """Report an `on_deadline` of an approval that never applies."""
+    for name, agent in unit.blueprint.agents.items():
+        for path, tool in doc.called_tools(agent):
+            asked = tool.approve
+            if (
+                isinstance(asked, doc.Approval)
+                and asked.deadline_s is None
+                and "on_deadline" in asked.model_fields_set
+            ):
+                yield NO_DEADLINE.at(
+                    unit.span("agents", name, *path, "approve", "on_deadline", key=True),
+                    f"the approval of tool `{tool.call or tool.mcp}` has `on_deadline` but no `deadline_s`",
+                    hint="set how long it stays open, for instance `deadline_s: 72h`",
+                )
+
+
 def _misfit(schema: Any, answer: Any) -> str | None:
     try:
         compile_schema(schema).check(answer, what="the `answer` of `on_deadline`")

@@ -62,7 +62,10 @@ def placed_problems(unit: Unit, findings: Iterable[Finding]) -> Iterator[Diagnos
                 yield _diagnostic(found, span, _other(found, models))
         else:
             place = _import_of(found.place, models)
-            span = unit.span(*models[place].path, "blueprint")
+            key = (
+                "agent" if models[place].step.imports is None else "blueprint"
+            )  # inside a tool, or an import
+            span = unit.span(*models[place].path, key)
             there = _in_import(models[place], found, found.place[len(place) + 1 :])
             yield _diagnostic(found, span, _other(found, models), there)
 

@@ -11,8 +11,10 @@ from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.conversations import ConversingAgent
-from flujo.domain.pipeline import BaseStep, In, Out, Pipeline
+from flujo.domain.pipeline import FALLBACK, BaseStep, In, Out, Pipeline
 from flujo.domain.steps.arguments import Callables, fallback, fallback_body, on
+from flujo.domain.steps.import_ import importing
+from flujo.domain.steps.tools import MAX_TURNS, AgentTool, BlueprintTool, composed_tools
 from flujo.domain.tools import InDoubt
 from flujo.domain.values import CallableRef, Value, Valued
 from flujo.domain.wording import plural
@@ -73,7 +75,7 @@ class GranularStep(BaseStep[In, Out]):
     """The prompt, instead of the output of the step before."""
     files: Takes[Valued, Value] = takes(values.value, default=None)
     """Files for the model: paths, references, or a list of them; they are sent with the prompt."""
-    max_turns: int = takes(values.count, default=20)
+    max_turns: int = takes(values.count, default=MAX_TURNS)
     """The maximum number of turns: responses of the model."""
     on_limit: AtLimit = takes(values.one_of(*get_args(AtLimit)), default="fail")
     """At that limit: the step fails, finishes with a last request in which no tool may be called, or pauses:
@@ -130,12 +132,46 @@ class GranularStep(BaseStep[In, Out]):
         return self.thread
 
     def bodies(self) -> Mapping[str, Pipeline]:
-        """Return the fallback; without its own `input` and `arguments` it gets the input of this step."""
+        """Return the fallback, which gets the input of this step unless it has its own, and the tools.
+
+        A tool that consists of steps is a body with one step, which has the name of the tool.
+        """
         return self._bodies
+
+    def is_tool(self, body: str) -> bool:
+        """Return whether a body is a tool; the other one is the fallback."""
+        return body != FALLBACK
 
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
-        return fallback_body(self.fallback, input=self.input, files=self.files, thread=self.thread)
+        agents = self.agent.one_of.values() if isinstance(self.agent, OneOf) else [self.agent]
+        steps = [step for agent in agents for step in self._steps_of(agent)]
+        tools = {f"tool_{number}_{step.name}": Pipeline((step,)) for number, step in enumerate(steps)}
+        spare = fallback_body(self.fallback, input=self.input, files=self.files, thread=self.thread)
+        return {**tools, **spare}
+
+    @cached_property
+    def composed(self) -> Mapping[str, BaseStep]:
+        """The steps that run for calls of the agent's tools, by the names of the tools."""
+        inside = [body.steps[0] for name, body in self._bodies.items() if self.is_tool(name)]
+        return {step.name: step for step in inside}
+
+    def _steps_of(self, agent: AgentSpec | CallableRef) -> Iterator[BaseStep]:
+        yield from (self._step_of(tool) for tool in composed_tools(agent))
+
+    def _step_of(self, tool: BlueprintTool | AgentTool) -> BaseStep:
+        if isinstance(tool, BlueprintTool):
+            return importing(tool.name, tool.pipeline, tool.blueprint)
+        return GranularStep(
+            tool.name,
+            tool.agent,
+            max_turns=tool.max_turns,
+            max_tool_concurrency=self.max_tool_concurrency,
+            enforce_idempotency=self.enforce_idempotency,
+            in_doubt=self.in_doubt,
+            reconcile=self.reconcile,
+            config=self.config,
+        )
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts: those of a step that was answered by its fallback."""

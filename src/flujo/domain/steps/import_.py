@@ -79,3 +79,8 @@ class ImportStep(BaseStep[In, Out]):
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the imported pipeline."""
         return {"import": self.pipeline}
+
+
+def importing(name: str, pipeline: Pipeline, blueprint: str = "") -> BaseStep:
+    """Return a step that runs a pipeline in a scope of its own."""
+    return ImportStep(name, pipeline, blueprint=blueprint)

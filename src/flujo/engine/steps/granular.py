@@ -3,6 +3,7 @@
     research                  decision: the agent (model, instructions, tools, schemas)
     research/turn[0]          work: input = the new messages, output = the response
     research/turn[0]/tool[0]  work: input = the arguments, output = what the model gets
+    research/turn[0]/tool[1]/…  the steps of a blueprint as a tool, or the turns of an agent as a tool
     research/turn[1]          …
     research/summary[0]       work: a summary of older turns (`history: {keep: summary}`)
     research!limit[0]         answer: a human's, at the limit of turns (`on_limit: pause`)
@@ -34,7 +35,9 @@ from flujo.domain.journal import EntryKind
 from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.domain.paths import StepPath, child, tool, turn
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.steps import GranularStep
 from flujo.domain.steps.step import SummaryStep, ToolCallStep, TurnStep
+from flujo.domain.steps.tools import PROMPT
 from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine import threads
@@ -48,6 +51,7 @@ from flujo.engine.fallback import or_its_fallback
 from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.engine.journal import STOPS_THE_WALK, error_info
 from flujo.engine.judgement import judged
+from flujo.engine.scopes import run_apart
 from flujo.engine.tool_calls import ToolGate, leaf_of
 from flujo.engine.turn_limit import Progress, TurnLimit
 from flujo.exceptions import AgentError, FlujoError, OutputRejected
@@ -58,7 +62,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.ports import Binding
-    from flujo.domain.steps import GranularStep
+    from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame, RunBody, Work
 
 _NO_STEPS = Pipeline(())
@@ -66,16 +70,16 @@ _NO_STEPS = Pipeline(())
 
 def work(step: GranularStep, _: Binding, run_body: RunBody) -> Work:
     """Return the execution of the step, and of its fallback if the step fails."""
-    converse = partial(_converse, step)
+    converse = partial(_converse, step, run_body)
     return converse if step.fallback is None else partial(or_its_fallback, step, converse, run_body)
 
 
-async def _converse(step: GranularStep, frame: Frame, path: StepPath) -> StepOutcome:
+async def _converse(step: GranularStep, run_body: RunBody, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the answer of the agent, and record the end of the step: its output and its net patch."""
     before = frame.scope.tree
     await frame.tell(StepStarted(path, step.kind))
     try:
-        outcome = await (await _Conversation.opened(step, frame, path)).outcome()
+        outcome = await (await _Conversation.opened(step, frame, path, run_body)).outcome()
     except STOPS_THE_WALK:
         raise
     except FlujoError as error:  # a failure of the step, which its fallback may take over
@@ -85,11 +89,29 @@ async def _converse(step: GranularStep, frame: Frame, path: StepPath) -> StepOut
     return await finish(step, frame, path, outcome, before, joins=step.joins)
 
 
+async def _inside_tool(run_body: RunBody, step: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
+    """Run the step of a tool at the path of the call; `frame.previous` is the arguments."""
+    if isinstance(step, GranularStep):
+        inner = frame.inside(path, previous=frame.previous[PROMPT])
+        return await (await _Conversation.opened(step, inner, path, run_body)).outcome()
+    if step.imported is None:
+        raise TypeError(f"a tool cannot be a step of kind {step.kind!r}")
+    return await run_apart(
+        step.imported.pipeline, frame.previous, frame, path, run_body, what=f"input of tool {step.name!r}"
+    )
+
+
 class _Conversation:
     """The turns of one step: those that are recorded, and those that follow."""
 
     def __init__(
-        self, step: GranularStep, frame: Frame, path: StepPath, agent: ConversingAgent, session: Session
+        self,
+        step: GranularStep,
+        frame: Frame,
+        path: StepPath,
+        agent: ConversingAgent,
+        session: Session,
+        run_body: RunBody,
     ) -> None:
         self._step = step
         self._frame = frame
@@ -103,6 +125,8 @@ class _Conversation:
             in_doubt=step.in_doubt,
             reconcile=step.reconcile,
             config=step.config,
+            composed=step.composed,
+            run_inside=partial(_inside_tool, run_body),
         )
         self._turn_step = _leaf(TurnStep, step)
         self._history: ConversationHistory | None = None
@@ -115,7 +139,9 @@ class _Conversation:
         self._response: Message | None = None
 
     @classmethod
-    async def opened(cls, step: GranularStep, frame: Frame, path: StepPath) -> _Conversation:
+    async def opened(
+        cls, step: GranularStep, frame: Frame, path: StepPath, run_body: RunBody
+    ) -> _Conversation:
         """Return the conversation at `path`, with its recorded turns.
 
         Raises:
@@ -140,7 +166,7 @@ class _Conversation:
         await frame.run.journal.load_level(child(path, "turn"))
         turns = list(_recorded_turns(frame, path))
         history = [message for entry in turns for message in _messages(entry)]
-        found = cls(step, frame, path, agent, agent.converse(ask, history))
+        found = cls(step, frame, path, agent, agent.converse(ask, history), run_body)
         if step.history is not None:
             summary = _leaf(SummaryStep, step)
             found._history = ConversationHistory(step.history, summary, agent, ask, frame, path, found._told)

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import platform
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from flujo.domain.commands import command
@@ -15,9 +16,10 @@ from flujo.exceptions import FlujoError, StateError
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from flujo.domain.acts import Actor
+    from flujo.domain.providers import NamedProvider
     from flujo.services.project.project import Project
     from flujo.state.sql.after_restore import Unfinished
     from flujo.state.sql.durability import Durability
@@ -68,7 +70,7 @@ def _examined(project: Project) -> list[Finding]:
         *_state_providers(project),
         *_variables(),
         *_models(project),
-        *_providers(),
+        *_providers(project.settings.named_providers),
         Finding("packages", "ok", ", ".join(_versions())),
     ]
 
@@ -262,14 +264,15 @@ def _models(project: Project) -> Iterator[Finding]:
             )
 
 
-def _providers() -> Iterator[Finding]:
+def _providers(named: Mapping[str, NamedProvider]) -> Iterator[Finding]:
+    from flujo.agents.connectivity import check_provider, check_server
     from flujo.settings import environment
 
     for extra, (package, variable) in PROVIDERS.items():
         is_set = bool(environment().get(variable))
         key = f"{variable} is {'set' if is_set else 'not set'}"
         if _is_installed(package) and is_set:
-            yield _reached(extra, key)
+            yield _reached(f"{extra}: {key}", partial(check_provider, extra, environment()))
         elif _is_installed(package):
             yield Finding("provider", "note", f"{extra}: {key}")
         else:
@@ -279,19 +282,23 @@ def _providers() -> Iterator[Finding]:
                 f"{extra}: not installed, {key}",
                 command("pip", "install", f"flujo[{extra}]"),
             )
+    for name, provider in named.items():
+        try:
+            url = provider.connection(environment()).base_url
+        except FlujoError as error:
+            yield Finding("provider", "warn", f"{name}: {error.message}", error.hint or "")
+            continue
+        if url is not None:
+            setting = f"`providers.{name}.base_url`"
+            yield _reached(f"{name}: {provider.kind}", partial(check_server, name, url, set_by=setting))
 
 
-def _reached(provider: str, key: str) -> Finding:
-    """Check that the provider's server answers."""
-    from flujo.agents.connectivity import check_provider
-    from flujo.settings import environment
-
+def _reached(what: str, check: Callable[[], str]) -> Finding:
+    """Check that the server of a provider answers."""
     try:
-        return Finding(
-            "provider", "ok", f"{provider}: {key}, {check_provider(provider, environment())} answers"
-        )
+        return Finding("provider", "ok", f"{what}, {check()} answers")
     except FlujoError as error:
-        return Finding("provider", "warn", f"{provider}: {key}; {error.message}", error.hint or "")
+        return Finding("provider", "warn", f"{what}; {error.message}", error.hint or "")
 
 
 def _is_installed(package: str) -> bool:

@@ -26,7 +26,8 @@ from flujo.domain.steps import (
     Text,
     Transition,
 )
-from flujo.domain.tools import McpTools, declared
+from flujo.domain.steps.tools import AgentTool
+from flujo.domain.tools import CallableTool, callable_tools, called_tools, declared
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -203,6 +204,8 @@ class PipelineBinding:
 
         if spec.instructions is not None:
             self.evaluator(spec.instructions)
+        for each in (tool.approve for tool in called_tools(spec.tools) if tool.approve is not None):
+            self._leaves((each.when, each.message))
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
         return build_agent(
             spec, tools=self._tools(spec), output_type=output_type, settings=self._agent_settings
@@ -210,12 +213,16 @@ class PipelineBinding:
 
     def _tools(self, spec: AgentSpec) -> list[ToolSpec]:
         """Return the tools of an agent, with their callables imported."""
-        return [
-            each
-            if isinstance(each, McpTools)
-            else replace(each, call=CallableRef(each.call.target, self._resolve(each.call)))
-            for each in spec.tools
-        ]
+        return [self._tool(each) for each in spec.tools]
+
+    def _tool(self, spec: ToolSpec) -> ToolSpec:
+        match spec:
+            case CallableTool(call=call):
+                return replace(spec, call=CallableRef(call.target, self._resolve(call)))
+            case AgentTool(agent=AgentSpec() as agent):
+                return replace(spec, agent=CallableRef(agent.name, cast("Any", self.agent(agent))))
+            case _:
+                return spec
 
     def _require_declared(self, step: BaseStep) -> None:
         """Refuse a step whose declaration is weaker than its callable's.
@@ -251,8 +258,8 @@ class PipelineBinding:
         if not is_granular:
             hint = f"write `kind: granular` with {missing}, which records each tool call"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
-            for spec in agent.tools:
-                if isinstance(spec, McpTools) or (is_granular and (is_enforced or spec.enforce_idempotency)):
+            for spec in callable_tools(agent.tools):
+                if is_granular and (is_enforced or spec.is_recorded):
                     continue
                 fn = self._resolve(spec.call)
                 tool = declared(fn)

@@ -257,10 +257,18 @@ def _by_name(path: Path, _changed_at: int, _size: int) -> Mapping[str, Sequence[
 def _differences(project: Project, held: Contents, path: str, pipeline: Pipeline) -> Sequence[Change]:
     """Return the differences of a blueprint and its imports in the project's environment."""
     from flujo.blueprint.lock.diff import changes
-    from flujo.blueprint.lock.snapshot import about, contents, imports_of, seen_from
+    from flujo.blueprint.lock.snapshot import (
+        DEFAULT,
+        Environment,
+        about,
+        contents,
+        imports_of,
+        seen_from,
+    )
     from flujo.blueprint.sources.source_files import FileSource
 
-    now = contents({path: pipeline}, FileSource(project.root), servers=held["mcp"])
+    here = Environment(providers=_providers(project.settings))
+    now = contents({path: pipeline}, FileSource(project.root), {DEFAULT: here}, servers=held["mcp"])
     files = {file for side in (held, now) for file, _ in imports_of(side, path)}
     seen = about(seen_from(held, project.environment), files)
     seen["mcp"] = {name: one for name, one in held["mcp"].items() if name in now["mcp"]}
@@ -310,7 +318,11 @@ def _environment(settings: Settings) -> Environment:
         **{f"aros.{key}": value for key, value in settings.aros.model_dump().items()},
         **{f"budgets.{key}": value for key, value in settings.budgets.model_dump(exclude_none=True).items()},
     }
-    return Environment(settings.models, steering)
+    return Environment(settings.models, steering, _providers(settings))
+
+
+def _providers(settings: Settings) -> dict[str, Any]:
+    return {name: provider.identity for name, provider in settings.named_providers.items()}
 
 
 def _libraries() -> Mapping[str, str]:
@@ -328,7 +340,9 @@ def _floating(now: Contents, allowed: Sequence[str]) -> Iterable[Floating]:
 
     for file, agents in sorted(now["agents"].items()):
         for name, agent in sorted(agents.items()):
-            models = {"": agent["model"]} | {env: own["model"] for env, own in agent.get("env", {}).items()}
+            models = {"": agent["model"]} | {
+                env: own["model"] for env, own in agent.get("env", {}).items() if "model" in own
+            }
             for environment, model in models.items():
                 if is_floating(model, allowed):
                     yield Floating(file, name, model, environment)

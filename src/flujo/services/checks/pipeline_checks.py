@@ -97,8 +97,8 @@ def _flow(step: BaseStep, here: StepPath, came: Flow | None) -> Flow | None:
             for state in step.bodies().values():
                 _through(state, here, None)
         case _:
-            for body in step.bodies().values():
-                _through(body, here, came)
+            for name, body in step.bodies().items():
+                _through(body, here, None if step.is_tool(name) else came)
     return None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
+from flujo.domain.tools import called_tools
 from flujo.domain.values import CallableRef, one_line
 from flujo.domain.wording import IS_NOT_CACHED, plural
 from flujo.engine.failed_calls import harmless_names
@@ -88,7 +89,9 @@ def _arms(step: BaseStep, indent: str) -> Iterator[str]:
             yield f"{indent}{name}{_ways(step, name)}:"
         elif name == FALLBACK:
             yield f"{indent}when that fails:"
-        is_labelled = step.names_bodies or name == FALLBACK
+        elif step.is_tool(name):
+            yield f"{indent}as a tool:"
+        is_labelled = step.names_bodies or name == FALLBACK or step.is_tool(name)
         yield from _body(body, indent + _INDENT if is_labelled else indent)
 
 
@@ -121,7 +124,7 @@ def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
     called = {
         call.target for _, step in pipeline.walk() for call in step.names() if isinstance(call, CallableRef)
     }
-    only_tools = {each.target for _, tool in tools for each in tool.names()} - called
+    only_tools = {name.target for _, tool in tools for name in tool.names()} - called
     for item in inventory(path, pipeline):
         if item.what in words and item.name not in only_tools:
             yield words[item.what].format(item.detail, item.name)
@@ -137,13 +140,19 @@ def _agents(pipeline: Pipeline) -> Iterable[AgentSpec]:
 def _waits(pipeline: Pipeline) -> Iterator[str]:
     for path, step in pipeline.walk():
         if (question := step.question) is not None:
-            limit = (
-                "without a deadline" if question.deadline_s is None else f"at most {question.deadline_s:g} s"
-            )
+            limit = _until(question.deadline_s)
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
+        for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
+            for tool in called_tools(agent.tools):
+                if (asked := tool.approve) is not None:
+                    yield f"at {path} before it calls `{tool.name}`, {_until(asked.deadline_s)}: {asked}"
         if getattr(step, "on_limit", None) == "pause":
             turns = plural(getattr(step, "max_turns", 0), "turn")
             yield f"at {path} for a human, when there is no answer after {turns}"
+
+
+def _until(deadline_s: float | None) -> str:
+    return "without a deadline" if deadline_s is None else f"at most {deadline_s:g} s"
 
 
 _IN_DOUBT = {

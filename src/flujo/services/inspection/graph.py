@@ -126,6 +126,9 @@ class _Drawing:
     def _leaf(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         here = self.node(box, _shape(step), step.name, _detail(step), *self._notes(step))
         self.connect(loose, here)
+        for name, body in step.bodies().items():
+            if step.is_tool(name):
+                self.connect(self.body(body, box, [_Loose(here, "calls")]), here)
         spare = step.bodies().get(FALLBACK)
         fails = [] if spare is None else self.body(spare, box, [_Loose(here, "fails", is_failure=True)])
         return [_Loose(here), *fails]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import FileSource
 from flujo.domain.agents import AgentSpec
-from flujo.domain.tools import McpTools
+from flujo.domain.tools import ComposedTool, McpTools
 from flujo.services.mcp_servers import locked_servers
 
 if TYPE_CHECKING:
@@ -30,11 +30,14 @@ def declared_effects(project: Project) -> Effects:
     servers = cache(lambda: locked_servers(project))  # a broken lock hides no other tool
 
     def effect(tool: ToolSpec) -> str:
-        recorded = ", recorded before it is made" if tool.enforce_idempotency else ""
+        if isinstance(tool, ComposedTool):
+            return f"that of its steps ({tool.runs})"
+        rules = ["recorded before it is made"] if tool.enforce_idempotency else []
+        rules += [] if tool.approve is None else [str(tool.approve)]
         if isinstance(tool, McpTools):
-            locked = "" if tool.server in servers() else ", not in the lock"
-            return tool.effect + recorded + locked
-        return (tool.effect or declared(tool.call)) + recorded
+            rules += [] if tool.server in servers() else ["not in the lock"]
+            return ", ".join([tool.effect, *rules])
+        return ", ".join([tool.effect or declared(tool.call), *rules])
 
     def declared(ref: CallableRef) -> str:
         name, _, function = ref.target.partition(":")

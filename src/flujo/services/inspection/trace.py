@@ -128,7 +128,8 @@ class TraceNode:
             node for node in inside if node.path == shown.path
         ] or inside  # not those of a router's branches
         around = [node for node in whole if node.agent and paths.is_inside(shown.path, node.path)]
-        if around:
+        inside = [node for node in inside if not any(paths.is_inside(node.path, one.path) for one in inside)]
+        if around and shown not in inside:
             parts = around[-1].children
             last = next(n for n, part in enumerate(parts) if paths.is_within(shown.path, part.path))
             return replace(around[-1], children=parts[: last + 1], heard=self._heard(around[-1]))
@@ -279,16 +280,8 @@ def _record(node: TraceNode, entry: Entry) -> None:
     detail = canonical.decode(entry.detail) if entry.detail else {}
     if "asked" in detail:
         node.answered.append((detail["asked"], detail["model"]))
-    if entry.kind is EntryKind.DECISION and entry.fingerprint == _CONVERSATION and entry.attempt > 0:
-        node.kind, node.agent = entry.fingerprint, canonical.decode(entry.output or b"{}")
-        return
     if entry.kind is EntryKind.DECISION:
-        node.usage += entry.usage
-        _add_transcript(node, entry, detail)
-        if entry.fingerprint in _OF_TURNS:
-            return  # the verdict of validators: the next turn has the reason of a rejection
-        if entry.attempt <= 1:
-            node.decision = canonical.decode(entry.output or b"null")
+        _decide(node, entry, detail)
         return
     node.kind = entry.fingerprint or node.kind
     node.status = entry.status
@@ -313,6 +306,21 @@ def _add_transcript(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) ->
         why = read_error(entry.error).message if entry.error else None
         kept = {"attempt": entry.attempt, "status": str(entry.status), "error": why}
         node.transcripts.append({**kept, "digest": detail[TRANSCRIPT]})
+
+
+def _decide(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
+    """Add a decision at a step: its agent, the beginning of its call, or its way."""
+    kind, decided = entry.fingerprint, canonical.decode(entry.output or b"null")
+    if kind == _CONVERSATION and entry.attempt > 0:
+        node.kind, node.agent = node.kind or kind, decided or {}
+        return
+    node.usage += entry.usage
+    _add_transcript(node, entry, detail)
+    if kind == "tool" and entry.attempt == 0:  # a call that runs steps
+        node.kind, node.detail, node.input = kind, detail, canonical.decode(entry.input or b"null")
+    # That of a turn is the verdict of validators: the next turn has the reason of a rejection.
+    elif kind not in _OF_TURNS and entry.attempt <= 1:
+        node.decision = decided
 
 
 def _fold(node: TraceNode) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
+from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import ShellCommand, command, either
 from flujo.domain.run import GivenAnswer, PauseKind
 from flujo.exceptions import (
@@ -33,6 +34,7 @@ NO_RESULT: Any = object()
 _WORDS: Mapping[PauseKind, tuple[str, str]] = {
     PauseKind.QUESTION: ("a question", "questions"),
     PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
+    PauseKind.APPROVAL: ("an approval", "approvals"),
     PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
 }
 """For each kind of pause: its name and the plural."""
@@ -79,6 +81,8 @@ def checked(
 ) -> GivenAnswer:
     """Return an answer that fits the pause of this kind that is meant; see `record_answer`."""
     pause = chosen(record, pauses, pause_id, kind)
+    if pause.kind is PauseKind.APPROVAL:
+        _require_same_question(record, pause, given)
     if pause.answer_schema is not None:
         given = fitting_answer(pause, given)
     if kind is PauseKind.DOUBT and "result" in given and given["resolution"] != "done":
@@ -88,6 +92,26 @@ def checked(
         )
     value = GATE.admit(canonical.encode(given, what="answer"), "answer")
     return GivenAnswer(pause_id=pause.pause_id, value=value, actor=actor)
+
+
+def _require_same_question(record: RunRecord, pause: Pause, given: Any) -> None:
+    """Refuse an approval of something else than this question is about.
+
+    Raises:
+        ResumeConflict: the answer has another digest.
+        InputRejected: a denial changes the arguments.
+    """
+    if not isinstance(given, dict):
+        return  # the schema refuses it
+    if "digest" in given and given["digest"] != pause.digest:
+        raise ResumeConflict(
+            f"the approval at `{paths.shown(pause.pause_id)}` of run {record.run_id} was given for another "
+            f"call: its digest is {given['digest']!r}, and that of the question is {pause.digest!r}",
+            hint=f"`{command('flujo', 'tasks', 'show', record.run_id)}` shows the call that waits",
+            run_id=record.run_id,
+        )
+    if given.get("approved") is False and "arguments" in given:
+        raise InputRejected("a denied call has no arguments", hint="omit `arguments`, or approve the call")
 
 
 def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
@@ -158,6 +182,12 @@ def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
     if pause.kind is PauseKind.DOUBT:
         outcome = command("flujo", "tasks", "resolve", target, "--as", "OUTCOME")
         return outcome, f"OUTCOME: {either(['done', 'retry', 'fail'])}"
+    if pause.kind is PauseKind.APPROVAL:
+        fields = ("--field", "approved=APPROVED", "--field", f"digest={pause.digest}")
+        more = "`--field reason=TEXT` gives the reason of a denial"
+        if arguments_in(pause.answer_schema) is not None:
+            more += "; `--field 'arguments={…}'` changes the arguments"
+        return command("flujo", "tasks", "resume", target, *fields), f"APPROVED: true or false; {more}"
     if pause.kind is PauseKind.LIMIT:
         more = command("flujo", "tasks", "resume", target, "--field", "turns=TURNS")
         return more, "TURNS: a whole number; instead of it, `finish=true` or `fail=true`"

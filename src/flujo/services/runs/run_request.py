@@ -8,11 +8,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.domain import canonical
+from flujo.domain.agents import AgentSpec
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import NewRun
 from flujo.domain.steps import Step
+from flujo.domain.tools import called_tools
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
 from flujo.governance.sink import GATE
 
@@ -124,11 +126,16 @@ def require_no_enforcement(pipeline: Pipeline) -> None:
         SettingsError: a step enforces it; the error names the step.
     """
     for path, step in pipeline.walk():
-        if isinstance(step, Step) and step.enforce_idempotency:
+        agents = (each for each in step.names() if isinstance(each, AgentSpec))
+        is_recorded = any(tool.is_recorded for agent in agents for tool in called_tools(agent.tools))
+        if (isinstance(step, Step) and step.enforce_idempotency) or is_recorded:
+            what = "has a tool whose calls must be recorded" if is_recorded else "says `enforce_idempotency`"
             raise SettingsError(
-                f"step `{path}` says `enforce_idempotency`, and with `persist_state=False` there is no "
+                f"step `{path}` {what}, and with `persist_state=False` there is no "
                 "record after a crash that its call was made",
-                hint="leave `persist_state` out, or `enforce_idempotency`",
+                hint="leave `persist_state` out, or "
+                + ("`approve` and " if is_recorded else "")
+                + "`enforce_idempotency`",
                 path=path,
             )
 

@@ -88,7 +88,7 @@ class Flujo(Generic[In, Out, Ctx]):
         random: Random | None = None,
         range_length: int = RANGE_LENGTH,
     ) -> None:
-        """Create the runner; files and the database are opened at its first use (`async with` is one).
+        """Create the runner; files and the database are opened at its first use.
 
         Args:
             pipeline: the tree. Runs of one that `read_blueprint` returned pin the files of the blueprint and
@@ -160,8 +160,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """Whether it was used outside `run`: then only `aclose` closes its resources."""
 
     async def __aenter__(self) -> Self:
-        """Open the project and the database: what cannot be opened fails here, and no run waits for it."""
-        await self._open()
+        self._attend()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,0 +1,111 @@
+"""A model of a provider calls a blueprint and another agent as tools, in a real `flujo run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import warm
+from agents.provider_server import Provider, provider_server
+from agents.provider_server import Response as Sent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FLUJO = [sys.executable, "-m", "flujo"]
+DESK = """\
+version: "1"
+name: desk
+input_schema: {type: string}
+agents:
+  clerk:
+    model: openai-chat:gpt-4o-mini
+    instructions: You are the clerk.
+    model_settings: {max_tokens: 100}
+    tools:
+      - {blueprint: ./order.yaml, description: Look an order up}
+      - {agent: helper, description: Answer a question}
+  helper:
+    model: openai-chat:gpt-4o-mini
+    instructions: "You help with {{ input }}."
+    model_settings: {max_tokens: 100}
+steps:
+  - {kind: granular, name: talk, agent: clerk}
+"""
+ORDER = """\
+version: "1"
+name: order
+input_schema: {type: object, required: [order], properties: {order: {type: string}}}
+steps:
+  - {kind: hitl, name: ok, message: "Refund {{ input.order }}?"}
+"""
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with provider_server() as running:
+        yield running
+
+
+def answer(request: dict[str, Any]) -> Sent:
+    """Return the answer of the helper, or the next call or the answer of the clerk."""
+    said = request["messages"]
+    if "You help with lamps." in json.dumps(said):
+        return Sent("It is a lamp.")
+    turn = sum(message["role"] == "assistant" for message in said)
+    calls = [("order", {"order": "A-7"}), ("helper", {"prompt": "What is A-7?"})]
+    return Sent(tool_call=calls[turn]) if turn < len(calls) else Sent(" ".join(_results(said)))
+
+
+def _results(said: list[dict[str, Any]]) -> list[str]:
+    return [message["content"] for message in said if message["role"] == "tool"]
+
+
+def test_a_model_calls_a_blueprint_that_pauses_and_an_agent(tmp_path: Path, provider: Provider) -> None:
+    (tmp_path / "flujo.toml").write_text("")
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints/desk.yaml").write_text(DESK)
+    (tmp_path / "blueprints/order.yaml").write_text(ORDER)
+    provider.will_answer(answer)
+    environment = {**os.environ, **provider.environment}
+
+    def flujo(*words: str, code: int = 0) -> str:
+        done = warm.run([*FLUJO, *words], cwd=tmp_path, env=environment, capture_output=True)
+        assert done.returncode == code, done.stderr
+        return str(done.stdout)
+
+    flujo("run", "desk", "--input", "lamps", "--run-id", "lamp", code=5)
+    shown = provider.requests[0]["tools"]
+    assert [tool["function"]["name"] for tool in shown] == ["order", "helper"]
+    assert shown[0]["function"]["description"] == "Look an order up"
+    assert list(shown[0]["function"]["parameters"]["properties"]) == ["order"]
+    flujo("tasks", "resume", "lamp", "--input", "yes")
+    trace = json.loads(flujo("trace", "lamp", "--json"))
+    assert "yes It is a lamp." in json.dumps(trace)
+    assert "talk/turn[0]/tool[0]/ok" in json.dumps(trace)
+    assert "talk/turn[1]/tool[0]/turn[0]" in json.dumps(trace)
+
+
+def test_the_lock_holds_what_runs_below_a_tool(tmp_path: Path) -> None:
+    (tmp_path / "flujo.toml").write_text("")
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints/desk.yaml").write_text(DESK)
+    (tmp_path / "blueprints/order.yaml").write_text(ORDER)
+
+    def flujo(*words: str) -> Any:
+        return warm.run([*FLUJO, *words], cwd=tmp_path, capture_output=True)
+
+    made = flujo("lock")
+    assert made.returncode == 0, made.stderr
+    lock = (tmp_path / "flujo.lock").read_text()
+    assert "blueprints/order.yaml" in lock
+    assert "Look an order up" in lock
+    (tmp_path / "blueprints/order.yaml").write_text(ORDER.replace("Refund", "Return"))
+    changed = flujo("lock", "verify")
+    assert changed.returncode != 0
+    assert "order.yaml" in changed.stdout + changed.stderr
