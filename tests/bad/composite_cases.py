@@ -67,6 +67,9 @@ ATTEMPTS = [
     Case(f"attempts-of-a-human-{key}", f"  - {{kind: hitl, name: ask, message: m, config: {{{key}: {value}}}}}\n", "FLJ213",
          f"`kind: hitl` does not support `{key}`", key)
     for key, value in {"timeout_s": "5s", "max_retries": "2", "retry": "{backoff: fixed}"}.items()
+] + [
+    Case("attempts-of-a-sleep", "  - {kind: sleep, name: rest, for: 1h, config: {timeout_s: 5s}}\n", "FLJ213",
+         "`kind: sleep` does not support `timeout_s`", "timeout_s"),
 ]  # fmt: skip
 
 
@@ -80,6 +83,8 @@ ASKS = 'version: "1"\nname: child\nsteps:\n  - {kind: hitl, name: ok, message: "
 CACHES = [
     Case("cache-around-a-question", known("{kind: hitl, name: ok, message: 'ok?'}"), "FLJ261", "asks a human", "hitl",
          line=11),
+    Case("cache-around-a-sleep", known("{kind: sleep, name: rest, for: 1h}"), "FLJ261", "waits for a time", "sleep", line=11),
+    Case("cache-on-a-sleep", "  - {kind: sleep, name: rest, for: 1h, cache: {}}\n", "FLJ261", "would end that wait", "cache"),
     Case("cache-around-a-write", known("{name: a, agent: sorter, save: {label: output.label}}"), "FLJ261",
          "saves 'label'", "label", line=11),
     Case("cache-around-a-write-further-inside", known(
@@ -91,7 +96,7 @@ CACHES = [
     Case("cache-on-a-cache", known("{name: a, agent: sorter}", "    cache: {}\n"), "FLJ261", "is already a cache", "cache",
          line=12),
     Case("cache-on-a-question", "  - {kind: hitl, name: ok, message: 'ok?', cache: {}}\n", "FLJ261",
-         "answer for the human", "cache"),
+         "would end that wait", "cache"),
     Case("cache-on-a-map-that-writes", each("    cache: {}\n    merge: context_update\n", step="agent: sorter" + NOTE),
          "FLJ261", "saves 'notes'", "notes", line=11),
     Case("cache-around-an-import-that-asks", known("{kind: import, name: sub, blueprint: ./child.yaml}"), "FLJ261",

@@ -34,6 +34,7 @@ from flujo.domain.steps import (
     ParallelStep,
     Processors,
     Save,
+    SleepStep,
     State,
     StateMachineStep,
     Step,
@@ -336,6 +337,12 @@ fallback:
             deadline_s=259_200.0,
             on_deadline={"answer": {"ok": False, "n": Text("{{ input.n }}")}},
         ),
+    ),
+    Door("sleep", "kind: sleep\nname: rest\nfor: 3d\n", SleepStep("rest", for_s=259_200.0)),
+    Door(
+        "sleep-until",
+        "kind: sleep\nname: rest\nuntil: 2026-11-29T09:00:00Z\n",
+        SleepStep("rest", until="2026-11-29T09:00:00Z"),
     ),
     Door(
         "cache",

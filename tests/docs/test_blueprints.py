@@ -89,6 +89,15 @@ def test_a_quote_is_cached_for_the_next_command_in_the_state_database(project: P
     assert "known  cache  cached" in flujo(project, "trace", "@last")
 
 
+def test_a_follow_up_waits_for_the_delivery(project: Path) -> None:
+    order = ["--field", "text=one lamp"]
+    flujo(project, "run", "follow_up", *order, "--field", "delivery=2099-01-31T08:00:00Z", code=5)
+    assert "delivered  sleep  waiting" in flujo(project, "trace", "@last")
+    assert len(list((project / ".flujo/outbox").iterdir())) == 1
+    flujo(project, "run", "follow_up", *order, "--field", "delivery=2026-01-31T08:00:00Z")
+    assert len(list((project / ".flujo/outbox").iterdir())) == 2
+
+
 def test_a_solvable_countdown_is_solved(project: Path) -> None:
     solved = output_of(project, "countdown", "--input", '{"numbers": [3, 7, 8, 2], "target": 59}')
     assert solved == {"reached": True, "moves": ["8 * 7 = 56", "56 + 3 = 59"]}

@@ -43,6 +43,7 @@ from flujo.domain.steps import (
     MapStep,
     ParallelStep,
     Save,
+    SleepStep,
     Step,
     StepConfig,
     Text,
@@ -443,6 +444,21 @@ def sharing(do: Effects) -> Pipeline:
     )
 
 
+def sleeping(do: Effects) -> Pipeline:
+    """Waits between steps, in branches of different length, and until a moment that has passed."""
+    naps = {
+        "short": _body(SleepStep("nap", for_s=0.001), do.step("p1")),
+        "long": _body(do.step("p2"), SleepStep("nap", for_s=0.01), do.step("p3")),
+    }
+    return _pipeline(
+        do.step("a"),
+        SleepStep("rest", for_s=0.005),
+        ParallelStep(name="both", branches=naps),
+        SleepStep("past", until="'2026-01-31T08:00:00Z'"),
+        do.step("z", len),
+    )
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -460,6 +476,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_reconciled": reconciling,
     "granular_delegating": delegating,
     "threads": sharing,
+    "sleep": sleeping,
 }
 
 

@@ -29,6 +29,7 @@ from flujo import (
     Pipeline,
     Processors,
     RetryPolicy,
+    SleepStep,
     State,
     StateMachineStep,
     Step,
@@ -138,7 +139,7 @@ class Growing:
         )
 
     def step(self, depth: int) -> BaseStep:
-        kinds = ["step", "granular", "hitl", "tree_search", "cache"]
+        kinds = ["step", "granular", "hitl", "sleep", "tree_search", "cache"]
         if depth > 0:
             kinds += ["if", "switch", "loop", "state_machine", "map", "parallel", "router", "import"]
         make = getattr(self, "_" + self.draw(st.sampled_from(kinds)))
@@ -207,6 +208,11 @@ class Growing:
             ),
             **common,
         )
+
+    def _sleep(self, depth: int, **common: Any) -> BaseStep:
+        if self.draw(st.booleans()):
+            return SleepStep(for_s=self.draw(seconds), **common)
+        return SleepStep(until=self.draw(st.sampled_from(["'2026-11-29T09:00:00Z'", "skills.x:f"])), **common)
 
     def _tree_search(self, depth: int, **common: Any) -> BaseStep:
         return TreeSearchStep(

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     BLUEPRINT = 4
     """The blueprint is not valid."""
     PAUSED = 5
-    """The run is paused and waits for an answer."""
+    """The run is paused and waits for an answer, or it waits for a time."""
     BUDGET = 6
     """The budget is exhausted or too small."""
     LOCK = 7
@@ -57,6 +57,7 @@ def of_error(error: BaseException) -> ExitCode:
 _OF_STATUS = {
     "completed": ExitCode.OK,
     "paused": ExitCode.PAUSED,
+    "waiting": ExitCode.PAUSED,
     "interrupted": ExitCode.INTERRUPTED,
 }
 

@@ -56,14 +56,6 @@ def moment(epoch: float) -> str:
     return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""
 
 
-def span(seconds: float) -> str:
-    """Return a duration in the largest unit that divides it, as a blueprint writes it: `72h`, `90s`."""
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= unit and seconds % unit == 0:
-            return f"{seconds / unit:g}{name}"
-    return f"{seconds:g}s"
-
-
 def brief(value: Any, limit: int = 72) -> str:
     """Return a value as one line of at most `limit` characters without invisible characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -53,7 +53,7 @@ def next_for(run_id: str, status: str) -> ShellCommand:
     """Return the next command to suggest for a run with this status."""
     run = formatting.short_id(run_id)
     match status:
-        case "paused":
+        case "paused" | "waiting":
             return command("flujo", "tasks", "show", run)
         case "failed":
             return command("flujo", "resume", run, "--retry-failed")

@@ -36,7 +36,7 @@ By = Annotated[
     str | None,
     typer.Option("--by", metavar="NAME", help="The name recorded for this act.  [default: your user name]"),
 ]
-PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run is paused.")]
+PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run is paused or waits.")]
 Imports = Annotated[
     bool, typer.Option("--import", help="Also import the callables, for the checks that need their values.")
 ]

@@ -14,6 +14,7 @@ from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.progress import Progress, progress
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
+from flujo.domain.wording import span
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
@@ -178,9 +179,8 @@ def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json
         case "completed":
             terminal.say("  ".join(filter(None, ["completed", spent])), "green")
             terminal.next(command("flujo", "trace", run), "show what happened")
-        case "paused":
-            for pause in result.pauses:
-                ask(terminal, run, pause, alone=len(result.pauses) == 1, as_json=as_json)
+        case "paused" | "waiting":
+            show_pauses(terminal, run, result.pauses, as_json=as_json)
         case "failed":
             _report_failure(invocation, result)
             terminal.next(command("flujo", "resume", run, "--retry-failed"), "retry the failed step")
@@ -204,15 +204,37 @@ def _report_failure(invocation: Invocation, result: PipelineResult[Any, Any]) ->
     say_error(terminal, where + result.error.message, code=result.error.code, hint=result.error.hint or "")
 
 
-def ask(terminal: Terminal, run: str, pause: Pause, *, alone: bool = True, as_json: bool = False) -> None:
-    """Write an open question to stdout (unless it is there as JSON), and name the command that answers it."""
-    within = f" within {formatting.span(pause.deadline_s)}" if pause.deadline_s else ""
-    until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else within
-    line = f"waiting for an answer at `{shown(pause.pause_id)}`{until}"
-    terminal.say(line if as_json else f"{line}:", "yellow")
-    if not as_json:
-        terminal.data(pause.message)
-    answer_with(terminal, run, pause, alone=alone)
+def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, as_json: bool = False) -> None:
+    """Write what a run waits for, and name the commands that continue it.
+
+    Questions are results, so they are written to stdout, unless they are there as JSON.
+    """
+    asked = [pause for pause in pauses if pause.kind.asks_human]
+    for pause in pauses:
+        if pause not in asked:
+            terminal.say(pause_line(pause), "cyan")
+            continue
+        terminal.say(pause_line(pause) if as_json else f"{pause_line(pause)}:", "yellow")
+        if not as_json:
+            terminal.data(pause.message)
+        answer_with(terminal, run, pause, alone=len(asked) == 1)
+    if not asked:
+        continued_later(terminal)
+
+
+def pause_line(pause: Pause) -> str:
+    """Return where a run waits, for what, and until when."""
+    line = f"waiting {'for an answer ' if pause.kind.asks_human else ''}at `{shown(pause.pause_id)}`"
+    if pause.deadline_at:
+        return f"{line} until {formatting.moment(pause.deadline_at)}"
+    if pause.deadline_s:  # of a new one, whose deadline the database has set meanwhile
+        return f"{line} {'within' if pause.kind.asks_human else 'for'} {span(pause.deadline_s)}"
+    return line
+
+
+def continued_later(terminal: Terminal) -> None:
+    """Name the command that continues a run which waits for no human."""
+    terminal.next(command("flujo", "worker"), "it continues the run when the wait is over")
 
 
 def answer_with(terminal: Terminal, run: str, pause: Pause, *, alone: bool) -> None:

@@ -24,6 +24,7 @@ _MARKS = {
     "skipped": ("-", ("dim",)),
     "failed": ("✗", ("red",)),
     "paused": ("⏸", ("yellow",)),
+    "waiting": ("◷", ("cyan",)),
 }
 _OTHER = ("•", ("cyan",))
 _LABEL = 8

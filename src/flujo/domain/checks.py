@@ -295,11 +295,11 @@ def _available(site: _Site) -> Iterator[Finding]:
     if step.config.execution_mode == "background":
         message = f"{where}: `execution_mode: background` is not available yet"
         yield Finding("FLJ213", site.place, message, "remove it", ("config", "execution_mode"), at_key=True)
-    if step.question is not None:
+    if step.only_waits:
         for key in _ATTEMPTS:
             if getattr(step.config, key) != getattr(StepConfig(), key):
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
-                hint = "use `deadline_s`, or set it on an enclosing step"
+                hint = "set it on an enclosing step" + (", or use `deadline_s`" if step.question else "")
                 yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
 
 
@@ -477,8 +477,8 @@ def _cacheable(site: _Site) -> Iterator[Finding]:
         yield from _cached_twice(site, step)
     elif step.cache is None:
         return
-    elif step.question is not None:
-        message = f"step {site.path!r} asks a human, and a cached answer would answer for the human"
+    elif step.only_waits:
+        message = f"step {site.path!r} {step.only_waits}, and a cached answer would end that wait"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     elif isinstance(step, GranularStep):
         message = f"step {site.path!r} is a conversation, and a cached answer would leave out its tool calls"
@@ -503,9 +503,10 @@ def _cached_twice(site: _Site, step: CacheStep) -> Iterator[Finding]:
 
 def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[Finding]:
     cached = (site.place, "cached here")
-    if inner.step.question is not None:
-        message = f"step {inner.path!r} asks a human, inside step {site.path!r}, whose answers are cached"
-        hint = "ask before or after it: a cached answer would answer for the human"
+    if inner.step.only_waits:
+        what = f"{inner.step.only_waits}, inside step {site.path!r}, whose answers are cached"
+        message = f"step {inner.path!r} {what}"
+        hint = "move it out of the cache: a cached answer would end that wait"
         yield Finding("FLJ261", inner.place, message, hint, ("kind",), other=cached)
     if isinstance(inner.step, GranularStep):
         message = (

@@ -74,7 +74,7 @@ class StepResult(BaseModel):
 
     path: str
     kind: str
-    status: Literal["completed", "failed", "skipped", "paused", "running"]
+    status: Literal["completed", "failed", "skipped", "paused", "waiting", "running"]
     attempt: int = 1
     output: Any = None
     error: ErrorInfo | None = None
@@ -101,7 +101,7 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     """The largest possible usage of requests that may or may not have been made; not included in `usage`."""
     error: ErrorInfo | None = None
     pauses: tuple[Pause, ...] = ()
-    """The open questions of a paused run."""
+    """The open questions and waits of a run that is paused or waits."""
     in_doubt: tuple[Intent, ...] = ()
     """The calls of a run that has stopped which were sent and whose outcome is not recorded."""
     note: str = ""

@@ -35,7 +35,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The step waits for a human."""
+    """The step waits for a human, or for a time."""
 
     pauses: tuple[Pause, ...]
 

@@ -154,6 +154,8 @@ class BaseStep(Node, Generic[In, Out]):
     shape: ClassVar[Shape] = "point"
     names_bodies: ClassVar[bool] = False
     """Whether paths contain the name of the body, as for branches and states."""
+    only_waits: ClassVar[str] = ""
+    """What a step waits for that does nothing else, in words that follow its name: "asks a human"."""
     is_ordered: ClassVar[bool] = False
     """Whether the order of its bodies affects the result."""
     records_inside: ClassVar[bool] = False

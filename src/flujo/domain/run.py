@@ -22,6 +22,9 @@ class RunStatus(StrEnum):
     ACCEPTED = "accepted"
     RUNNING = "running"
     PAUSED = "paused"
+    """A human has to answer."""
+    WAITING = "waiting"
+    """No human has to answer, and no step can begin before something is due."""
     INTERRUPTED = "interrupted"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -42,9 +45,13 @@ _S = RunStatus
 LEGAL_MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
     _S.ACCEPTED: frozenset({_S.RUNNING, _S.INTERRUPTED, _S.CANCELLED, _S.FAILED, _S.PARKED}),
     _S.RUNNING: frozenset(
-        {_S.RUNNING, _S.PAUSED, _S.INTERRUPTED, _S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.PARKED}
+        {
+            *(_S.RUNNING, _S.PAUSED, _S.WAITING, _S.INTERRUPTED),
+            *(_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.PARKED),
+        }
     ),
     _S.PAUSED: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
+    _S.WAITING: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
     _S.INTERRUPTED: frozenset({_S.RUNNING, _S.CANCELLED}),
     _S.FAILED: frozenset({_S.RUNNING, _S.CANCELLED}),  # running again only by `--retry-failed`
     _S.PARKED: frozenset({_S.RUNNING, _S.CANCELLED}),
@@ -52,6 +59,8 @@ LEGAL_MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
     _S.CANCELLED: frozenset(),
 }
 
+AT_A_PAUSE = (RunStatus.PAUSED, RunStatus.WAITING)
+"""The statuses of runs that continue when one of their pauses is settled."""
 
 PURGEABLE = (
     RunStatus.COMPLETED,
@@ -85,6 +94,13 @@ class PauseKind(StrEnum):
     """A tool call waits for the approval of a human."""
     LIMIT = "limit"
     """A `granular` step has reached its limit of turns."""
+    SLEEP = "sleep"
+    """A `sleep` step waits for its time."""
+
+    @property
+    def asks_human(self) -> bool:
+        """Whether a human has to answer."""
+        return self is not PauseKind.SLEEP
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -151,7 +167,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A question to a human. Its id is the path of the asking step, or `path!doubt[n]`, `path!limit[n]`."""
+    """A question to a human, or a wait. Its id is a step's path, or `path!doubt[n]`, `path!limit[n]`."""
 
     pause_id: StepPath
     message: str
@@ -159,7 +175,7 @@ class Pause:
     deadline_s: float | None = None
     """How long it may stay open; set when it is opened, and stored as `deadline_at`."""
     deadline_at: float | None = None
-    """Seconds since the epoch, by the database's clock."""
+    """When it expires: seconds since the epoch, by the database's clock. A new pause has one of the two."""
     asked_at: float | None = None
     answer: bytes | None = None
     answered_at: float | None = None

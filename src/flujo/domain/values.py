@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,6 +95,19 @@ def logic(given: Logical, where: str) -> Logic:
             return callable_ref(given, where, takes="an expression, `module:callable`, or a callable")
 
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d[^'\"\\]*")
+
+
+def moment(given: Logical, where: str) -> Logic:
+    """Return an expression or the reference of a callable; a date with a time becomes a text."""
+    return logic(quoted_moment(given), where)
+
+
+def quoted_moment(given: Any) -> Any:
+    """Return a date with a time as the expression of a text; other values unchanged."""
+    return f'"{given}"' if isinstance(given, str) and _MOMENT.fullmatch(given) else given
+
+
 def callable_ref(given: Any, where: str, *, takes: str = "a callable, or `module:callable`") -> CallableRef:
     """Return the reference of a callable, a class, or an object with `ask`.
 
@@ -177,6 +191,17 @@ def count(given: Any, where: str) -> int:
     if type(given) is not int or given < 1:
         raise PipelineError(f"{where} is {given!r}; expected a whole number of at least 1")
     return int(given)
+
+
+def seconds(given: Any, where: str) -> float:
+    """Return a number of seconds above 0.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+        raise PipelineError(f"{where} is {given!r}; expected seconds, more than 0")
+    return float(given)
 
 
 def one_of(*choices: str) -> Callable[[Any, str], Any]:

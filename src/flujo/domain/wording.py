@@ -35,6 +35,14 @@ def listed(names: Iterable[Any], last: str = "", *, most: int = 12) -> str:
     return f"{', '.join(shown[:-1])} {last} {shown[-1]}"
 
 
+def span(seconds: float) -> str:
+    """Return a duration in the largest unit that divides it, as a blueprint writes it: `72h`, `90s`."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g}{name}"
+    return f"{seconds:g}s"
+
+
 def short(text: str, most: int = 60) -> str:
     """Return a text of at most `most` characters; `…` stands for the end of a longer one."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

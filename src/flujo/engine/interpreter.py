@@ -32,6 +32,7 @@ from flujo.engine.steps import (
     map,  # noqa: A004 - a step's file has its kind's name
     parallel,
     router,
+    sleep,
     state_machine,
     step,
     tree_search,
@@ -57,6 +58,7 @@ _LEAVES: Mapping[str, Callable[..., Work]] = {
     "step": step.work,
     "hitl": hitl.work,
     "granular": granular.work,
+    "sleep": sleep.work,
 }
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
@@ -110,17 +112,20 @@ async def execute(
 def _riding(steps: Sequence[BaseStep]) -> frozenset[int]:
     """Return the ids of the steps whose entries ride with the next commit, in a run without a watcher.
 
-    They are the last step, and each step before a question without a condition: nothing begins before
-    the commit that ends the run, opens the question or records its answer.
+    They are the last step, and each step before a question or a wait without a condition: nothing begins
+    before the commit that ends the run, opens the question or records its answer.
     """
     before = [each for each, following in pairwise(steps) if _is_asked(following)]
     return frozenset(id(each) for each in (*before, steps[-1]))
 
 
 def _is_asked(each: BaseStep) -> bool:
-    """Return whether a step is a question that nothing skips, and whose answer is committed by itself."""
+    """Return whether a step only waits, is never skipped, and has a commit of its own at its end."""
     return (
-        each.kind == "hitl" and each.when is None and each.cache is None and each.config.durability != "exit"
+        bool(each.only_waits)
+        and each.when is None
+        and each.cache is None
+        and each.config.durability != "exit"
     )
 
 

@@ -355,6 +355,7 @@ def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
         "message": pause.message,
         "answer_schema": pause.answer_schema,
         "deadline_s": pause.deadline_s,
+        "deadline_at": pause.deadline_at if pause.deadline_s is None else None,
         "position": position,
         "kind": str(pause.kind),
         "digest": pause_digest(run_id, pause),

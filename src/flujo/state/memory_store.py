@@ -15,6 +15,7 @@ from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
 from flujo.domain.run import (
+    AT_A_PAUSE,
     Due,
     GivenAnswer,
     Intent,
@@ -445,7 +446,7 @@ class MemoryStateStore:
             return
         stored.pauses.pop(pause.pause_id, None)
         now = self._now()
-        deadline_at = None if pause.deadline_s is None else now + pause.deadline_s
+        deadline_at = pause.deadline_at if pause.deadline_s is None else now + pause.deadline_s
         fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False, by=None)
         stored.pauses[pause.pause_id] = replace(fresh, asked_at=now, deadline_at=deadline_at)
 
@@ -478,7 +479,7 @@ class MemoryStateStore:
         """Return whether a run that is accepted, cut off or answered has no living owner."""
         record = stored.record
         waits = record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) or (
-            record.status is RunStatus.PAUSED and stored.answered
+            record.status in AT_A_PAUSE and stored.answered
         )
         lapsed = stored.lease_until is None or stored.lease_until <= self._now()
         return waits and (record.owner is None or lapsed or owner_tokens.is_provably_dead(record.owner))

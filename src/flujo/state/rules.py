@@ -65,7 +65,7 @@ def way_to(there: RunRecord) -> str:
         case RunStatus.CANCELLED:
             trace = command("flujo", "trace", there.run_id)
             return f"`{trace}` shows what happened; choose another run id for a new run"
-        case RunStatus.PAUSED:
+        case RunStatus.PAUSED | RunStatus.WAITING:
             return f"`{command('flujo', 'tasks', 'show', there.run_id)}` shows what it waits for"
         case RunStatus.FAILED:
             retry = command("flujo", "resume", there.run_id, "--retry-failed")

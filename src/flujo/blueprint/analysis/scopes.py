@@ -205,6 +205,8 @@ class Walk:
                 return _filled(getattr(step, "output", None), end)
             case doc.CacheStep():
                 return end.previous
+            case doc.SleepStep():
+                return scope.previous
             case doc.TreeSearchStep():
                 return closed({**self._node(step), "score": {"type": "number"}, "goal_reached": BOOLEAN})
             case _:

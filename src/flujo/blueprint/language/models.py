@@ -11,7 +11,7 @@ compiles them.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from flujo.blueprint.language.roles import Role, Sees, Site, in_role, keys
 from flujo.blueprint.language.values import (
@@ -34,7 +34,7 @@ from flujo.blueprint.language.values import (
 from flujo.domain.steps import FALLBACK, Durability, ExecutionMode, Keep, OnError, OnLimit
 from flujo.domain.tools import Effect, InDoubt
 from flujo.domain.usage import UnknownPrice
-from flujo.domain.values import looks_like_target
+from flujo.domain.values import looks_like_target, quoted_moment
 
 
 def tag(name: str) -> str:
@@ -555,6 +555,30 @@ class HitlStep(BaseStep):
     on_deadline: OnDeadline = "fail"
 
 
+class SleepStep(BaseStep):
+    """Waits for some time, or until a moment."""
+
+    renamed = {"for_": "for_s"}
+    kind: Literal["sleep"]
+    for_: Maybe[Duration] = Field(None, alias="for")
+    until: Annotated[Maybe[Logic], BeforeValidator(quoted_moment), Site(expect="string")] = None
+
+    def takes_previous(self) -> bool:
+        """Return that the previous step's output passes through."""
+        return True
+
+    @model_validator(mode="after")
+    def _ends(self) -> "SleepStep":
+        _not_both(self, "for_", "until")
+        if self.for_ is None and self.until is None:
+            raise problem(
+                "missing-key",
+                f"step `{self.name}` has neither `for` nor `until`",
+                "write for instance `for: 3d`, or `until:` with an expression",
+            )
+        return self
+
+
 class TreeSearchStep(BaseStep):
     """Proposes candidates, evaluates them, keeps the best."""
 
@@ -586,6 +610,7 @@ AnyStep = Annotated[
     | Annotated[CacheStep, Tag(tag("cache"))]
     | Annotated[ImportStep, Tag(tag("import"))]
     | Annotated[HitlStep, Tag(tag("hitl"))]
+    | Annotated[SleepStep, Tag(tag("sleep"))]
     | Annotated[TreeSearchStep, Tag(tag("tree_search"))],
     Discriminator(_kind),
     Role.STEPS,

@@ -250,9 +250,9 @@ def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
         return _wrong_type(document, (*path, "kind"), kind, "a text")
     near = did_you_mean(kind, KINDS)
     hint = (
-        f"{near} Kinds: {one_of(KINDS, joined_by='and')}"
+        f"{near} Kinds: {one_of(KINDS, joined_by='and', most=len(KINDS))}"
         if near
-        else f"kinds: {one_of(KINDS, joined_by='and')}"
+        else f"kinds: {one_of(KINDS, joined_by='and', most=len(KINDS))}"
     )
     meant = nearest(kind, KINDS)
     fix = Fix(span, meant) if meant is not None else None

@@ -1,5 +1,6 @@
 """`flujo run`: runs a blueprint and writes its output to stdout."""
 
+import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,9 @@ def run(
         IfExists | None,
         typer.Option(help="What to do when a run with --run-id exists. [default: attach to it]"),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of each `sleep` here, however long it is.")
+    ] = False,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -65,7 +69,7 @@ def run(
     from flujo.cli.run_command import conclude, drive
     from flujo.services.project import inputs
     from flujo.services.runs import blueprint_runs
-    from flujo.services.runs.run_request import Request
+    from flujo.services.runs.run_request import NEAR_S, Request
 
     path = invocation.project.locate(blueprint, invocation.folder)
     given = options.given(text, file, fields)
@@ -80,7 +84,14 @@ def run(
         if value.note:
             invocation.terminal.say(value.note, "dim")
         start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
-        request = Request(value.value, start, run_id, labels, if_exists.value if if_exists else "attach")
+        request = Request(
+            value.value,
+            start,
+            run_id,
+            labels,
+            if_exists.value if if_exists else "attach",
+            longest_wait_s=math.inf if wait else NEAR_S,
+        )
         displays.append(progress)
         return await blueprint_runs.start(workspace, loaded, request, sink=progress, stop=stop)
 

@@ -296,7 +296,7 @@ def _answer(
 def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
-    from flujo.cli.run_command import answer_with
+    from flujo.cli.run_command import answer_with, continued_later, pause_line
     from flujo.cli.trace_rendering import show_acts
     from flujo.domain.paths import shown
 
@@ -323,12 +323,13 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     show_acts(terminal, detail.acts)
     _show_calls(terminal, detail)
     open_ones = [pause for pause in detail.pauses if pause.is_open]
+    asked = [pause for pause in open_ones if pause.kind.asks_human]
     for pause in open_ones:
-        until = f" until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else ""
-        terminal.data(f"waiting for an answer at `{shown(pause.pause_id)}`{until}:")
-        terminal.data(pause.message)
-    for pause in open_ones:
-        answer_with(terminal, formatting.short_id(task.run_id), pause, alone=len(open_ones) == 1)
+        terminal.data(f"{pause_line(pause)}:\n{pause.message}" if pause in asked else pause_line(pause))
+    for pause in asked:
+        answer_with(terminal, formatting.short_id(task.run_id), pause, alone=len(asked) == 1)
+    if open_ones and not asked:
+        continued_later(terminal)
     if not open_ones:
         terminal.next(next_for(task.run_id, str(task.status)))
 

@@ -30,6 +30,7 @@ from flujo.domain.steps.loop import Carry, LoopStep
 from flujo.domain.steps.map import PREVIOUS, Keep, MapStep
 from flujo.domain.steps.parallel import ParallelStep
 from flujo.domain.steps.router import DynamicParallelRouterStep
+from flujo.domain.steps.sleep import SleepStep
 from flujo.domain.steps.state_machine import State, StateMachineStep, Transition
 from flujo.domain.steps.step import Processors, Step
 from flujo.domain.steps.tree_search import TreeSearchStep
@@ -65,6 +66,7 @@ __all__ = [
     "ParallelStep",
     "Processors",
     "Save",
+    "SleepStep",
     "State",
     "StateMachineStep",
     "Step",
@@ -80,7 +82,7 @@ KINDS: Mapping[str, type[BaseStep]] = {
     kind.kind: kind
     for kind in (
         Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
-        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, TreeSearchStep,
+        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, TreeSearchStep,
     )
 }  # fmt: skip
 """The class of every kind of step, by its name in YAML."""

@@ -21,6 +21,7 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
 
     kind: ClassVar[str] = "hitl"
     shape: ClassVar[Shape] = "human"
+    only_waits: ClassVar[str] = "asks a human"
 
     message: Takes[Valued, Value] = takes(values.value)
     """The question; placeholders are filled in."""

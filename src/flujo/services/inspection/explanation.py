@@ -142,6 +142,8 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
         if (question := step.question) is not None:
             limit = _until(question.deadline_s)
             yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
+        elif step.only_waits:
+            yield f"at {path}: {step.summary()}"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
             for tool in called_tools(agent.tools):
                 if (asked := tool.approve) is not None:

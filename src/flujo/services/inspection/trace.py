@@ -225,7 +225,7 @@ def _ask(node: TraceNode, pause: Pause) -> None:
     node.kind = node.kind or ("hitl" if is_question else str(pause.kind))
     node.input = node.input if node.input is not None else pause.message
     if pause.is_open:
-        node.status = "paused"
+        node.status = "paused" if pause.kind.asks_human else "waiting"
     elif pause.answer is not None and not is_question:  # that of a doubt has no entry of its own
         node.status, node.output = "completed", canonical.decode(pause.answer)
 
@@ -359,6 +359,8 @@ def _infer(node: TraceNode) -> None:
         states = {inner.status for inner in node.children}
         states |= {each.status for inner in node.children if inner.kind == "turn" for each in inner.children}
         if node.status == "running":
-            node.status = next((each for each in ("paused", "failed") if each in states), "running")
+            node.status = next(
+                (each for each in ("paused", "failed", "waiting") if each in states), "running"
+            )
         if node.kind == "" and node.status == "running" and states == {"completed"}:
             node.status = "completed"

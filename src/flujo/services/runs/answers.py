@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, paths
 from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import ShellCommand, command, either
-from flujo.domain.run import GivenAnswer, PauseKind
+from flujo.domain.run import GivenAnswer, PauseKind, RunStatus
 from flujo.exceptions import (
     AmbiguousPause,
     InputRejected,
@@ -35,6 +35,7 @@ _WORDS: Mapping[PauseKind, tuple[str, str]] = {
     PauseKind.QUESTION: ("a question", "questions"),
     PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
     PauseKind.APPROVAL: ("an approval", "approvals"),
+    PauseKind.SLEEP: ("a wait, which ends by itself", "waits"),
     PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
 }
 """For each kind of pause: its name and the plural."""
@@ -116,13 +117,15 @@ def _require_same_question(record: RunRecord, pause: Pause, given: Any) -> None:
 
 def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
     """Return the pause that is meant: the one that is named, or the only open one of this kind."""
-    open_ones = [pause for pause in pauses if pause.is_open]
+    open_ones = [pause for pause in pauses if pause.is_open and pause.kind.asks_human]
     if pause_id is not None:
         return _named(record, pauses, open_ones, pause_id, kind)
     if not open_ones:
         raise ResumeConflict(
             f"run {record.run_id} is {record.status}; only a paused run can be answered",
-            hint=f"`{command('flujo', 'trace', record.run_id)}` shows what happened",
+            hint=f"`{command('flujo', 'tasks', 'show', record.run_id)}` shows what it waits for"
+            if record.status is RunStatus.WAITING
+            else f"`{command('flujo', 'trace', record.run_id)}` shows what happened",
             status=record.status,
         )
     own = [pause for pause in open_ones if _has_verb_of(pause, kind)]
@@ -155,7 +158,7 @@ def _named(
 
 def _has_verb_of(pause: Pause, kind: PauseKind) -> bool:
     """Return whether the verb for pauses of `kind` settles this one: calls in doubt have their own verb."""
-    return (pause.kind is PauseKind.DOUBT) == (kind is PauseKind.DOUBT)
+    return pause.kind.asks_human and (pause.kind is PauseKind.DOUBT) == (kind is PauseKind.DOUBT)
 
 
 def _names(pauses: list[Pause]) -> str:
@@ -164,9 +167,10 @@ def _names(pauses: list[Pause]) -> str:
 
 def _of_another_kind(record: RunRecord, pause: Pause, wanted: PauseKind) -> WrongPauseKind:
     own, _ = _WORDS[pause.kind]
+    ends = f"`{command('flujo', 'worker')}` continues the run when the wait is over"
     return WrongPauseKind(
         f"`{paths.shown(pause.pause_id)}` of run {record.run_id} is {own}, not {_WORDS[wanted][0]}",
-        hint=f"use {_settled_by(record, pause)}",
+        hint=f"use {_settled_by(record, pause)}" if pause.kind.asks_human else ends,
         pause_id=pause.pause_id,
         kind=str(pause.kind),
     )

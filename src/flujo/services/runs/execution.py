@@ -15,7 +15,7 @@ from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
 from flujo.domain.paths import shown
-from flujo.domain.run import UNRESOLVED, Intent, Move, Progress, RunRecord, RunStatus, Write
+from flujo.domain.run import AT_A_PAUSE, UNRESOLVED, Intent, Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
@@ -126,6 +126,8 @@ class Execution:
     retry_failed: bool = False
     accept_changes: bool = False
     """Whether a conversation continues with an agent that has changed."""
+    longest_wait_s: float = 0
+    """A wait of at most this length is waited for here; after a longer one any process continues the run."""
     stop: Stop = field(default_factory=Stop)
     wish: Wish = field(default_factory=Wish)
 
@@ -251,7 +253,7 @@ class Execution:
         if not result.success and journal.may_have_called:
             calls = await unresolved(runtime.store, record.run_id)
             result = result.model_copy(update={"in_doubt": calls})
-        return result, answered and move.status is RunStatus.PAUSED
+        return result, answered and isinstance(outcome, Paused)
 
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
         """Return what the run may still use; None when it has no limits."""
@@ -290,7 +292,7 @@ class Execution:
 
 async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[Any, Any]:
     """Return the state of a run that is not executed here, from the database."""
-    pauses = await store.pauses(record.run_id) if record.status is RunStatus.PAUSED else []
+    pauses = await store.pauses(record.run_id) if record.status in AT_A_PAUSE else []
     ledger = await store.ledger(record.run_id)
     return PipelineResult(
         run_id=record.run_id,
@@ -331,12 +333,18 @@ def _move(outcome: StepOutcome, context: bytes) -> Move:
         case Failure(error=error):
             return Move(status=RunStatus.FAILED, error=canonical.encode(error.to_json()), context=context)
         case Paused():
-            return Move(status=RunStatus.PAUSED, context=context)
+            return Move(status=_at_a_pause(outcome), context=context)
         case Aborted(reason=reason):
             why = canonical.encode(stopped(reason).to_json())
             return Move(status=RunStatus.CANCELLED, error=why, context=context)
         case BackgroundLaunched():
             raise StateError("a run cannot end as a background task")
+
+
+def _at_a_pause(outcome: Paused) -> RunStatus:
+    """Return whether a human has to answer (paused), or only something has to happen (waiting)."""
+    asks = any(pause.kind.asks_human for pause in outcome.pauses)
+    return RunStatus.PAUSED if asks else RunStatus.WAITING
 
 
 def _error(outcome: StepOutcome) -> ErrorInfo | None:
@@ -374,8 +382,10 @@ def _step_facts(ended: StepEnded) -> dict[str, Any]:
             facts["cached"] = True
     elif isinstance(outcome, Failure):
         facts["status"], facts["error"] = "failed", outcome.error
+    elif isinstance(outcome, Paused):
+        facts["status"] = str(_at_a_pause(outcome))
     else:
-        facts["status"] = "paused" if isinstance(outcome, Paused) else "running"
+        facts["status"] = "running"
     if ended.attempt != 1:
         facts["attempt"] = ended.attempt
     if ended.usage is not NOTHING:

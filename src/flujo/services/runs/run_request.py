@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 IfExists = Literal["attach", "fail", "resume", "return"]
 
+NEAR_S = 60.0
+"""A wait that ends within this many seconds is waited for."""
+
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -39,6 +42,7 @@ class Request:
         run_id: an id chosen by the caller; None for a generated one.
         metadata: flat facts to find the run by.
         if_exists: what to do when `run_id` exists already with the same pipeline, input and context.
+        longest_wait_s: a run that waits no longer than this is continued by this process.
     """
 
     input: Any
@@ -46,6 +50,7 @@ class Request:
     run_id: str | None = None
     metadata: Metadata | None = None
     if_exists: IfExists = "attach"
+    longest_wait_s: float = NEAR_S
 
     async def new_run(
         self,

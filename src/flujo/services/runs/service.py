@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from flujo.domain.commands import command
 from flujo.domain.fast_dataclass import record
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
-from flujo.domain.run import Move, PauseKind, RunStatus, Write
+from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import ResumeConflict, RunConflict, RunParked
@@ -20,7 +21,7 @@ from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked
 from flujo.services.runs.execution import Execution, Stop, settled, standing
-from flujo.services.runs.run_request import pinned_by_name
+from flujo.services.runs.run_request import NEAR_S, pinned_by_name
 from flujo.settings import guard_environment
 from flujo.state.rules import way_to
 
@@ -38,20 +39,26 @@ if TYPE_CHECKING:
 
 Result = PipelineResult[Any, Any]
 
-CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.INTERRUPTED)
+CONTINUABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, *AT_A_PAUSE, RunStatus.INTERRUPTED)
 """The states of a run that has not ended."""
 
 RESUMABLE = (*CONTINUABLE, RunStatus.PARKED)
 """The states from which a resume continues a run; a failed run needs `retry_failed`."""
 
-RECOVERABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED)
-"""The states from which recovery continues a run; a paused one only once it is answered."""
+RECOVERABLE = (RunStatus.ACCEPTED, RunStatus.RUNNING, *AT_A_PAUSE)
+"""The states from which recovery continues a run; one at a pause only once the pause is settled."""
 
 NO_ANSWER: Any = object()
 """Stands for a resume without an answer: None is an answer."""
 
 _POLL_S = 0.25
 """How often an attached run is read."""
+
+_SOON_S = 0.001
+"""The pause before another look at a wait that should have ended."""
+
+_LOOK_S = 1.0
+"""How often a run that waits here is read, in case that another process cancels it."""
 
 _TRY_S = 5.0
 """How often it is claimed although its lease lasts: only a claim detects that the owner's process is dead."""
@@ -86,7 +93,7 @@ class RunService:
             RunConflict: the id is taken by another pipeline, input or context, or `if_exists` is `fail`.
         """
         runtime = self.runtime
-        execution = _execution(runtime, sink, stop)
+        execution = _execution(runtime, sink, stop, longest_wait_s=request.longest_wait_s)
         with bind_blobs(self.providers, self.files):
             await runtime.binding.prepare()
             new = await request.new_run(
@@ -183,7 +190,8 @@ class RunService:
             ResumeConflict: another process was faster.
         """
         store = self.runtime.store
-        execution = _execution(self.runtime, sink, stop)
+        # A worker looks for waits that have ended, so a waiting run takes no place in it.
+        execution = _execution(self.runtime, sink, stop, longest_wait_s=0)
         with bind_blobs(self.providers, self.files):
             await self.runtime.binding.prepare()
             claiming = store.claim(run_id, statuses=RECOVERABLE, recovering=True)
@@ -263,9 +271,12 @@ def _execution(
     *,
     retry_failed: bool = False,
     accept_changes: bool = False,
+    longest_wait_s: float = NEAR_S,
 ) -> Execution:
     guard_environment()  # step code may have set variables since the last run
-    return Execution(runtime, sink, retry_failed, accept_changes, stop or Stop())
+    if not runtime.is_durable:
+        longest_wait_s = math.inf  # the run ends with this process
+    return Execution(runtime, sink, retry_failed, accept_changes, longest_wait_s, stop or Stop())
 
 
 async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists) -> Result:
@@ -278,7 +289,9 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
             run_id=record.run_id,
         )
     tried_at = None
-    while if_exists != "return" and record.status in CONTINUABLE and record.status is not RunStatus.PAUSED:
+    while if_exists != "return" and record.status in CONTINUABLE:
+        if record.status in AT_A_PAUSE and not await _wait_ends(execution, record):
+            break
         now = runtime.clock.monotonic()
         # A claim is a write, so a run that an owner holds is only read.
         if tried_at is None or is_free(record) or now - tried_at >= _TRY_S:
@@ -310,26 +323,50 @@ def _start(found: RunRecord, progress: Progress | None, claimed: RunRecord) -> P
 
 
 async def _executed(execution: Execution, record: RunRecord, start: Progress | None = None) -> Result:
-    result, answered = await execution.run(record, start)
-    while answered and not execution.wish.is_there():
+    result, settled = await execution.run(record, start)
+    while not execution.wish.is_there() and (settled or await _wait_ends(execution, result)):
         try:
-            claimed = await _claim(execution, result.run_id, (RunStatus.PAUSED,))
+            claimed = await _claim(execution, result.run_id, AT_A_PAUSE)
         except ResumeConflict:
-            break  # the process that recorded the answer continues the run
-        result, answered = await replace(execution, retry_failed=False).run(claimed)
+            if settled:
+                break  # the process that settled the pause continues the run
+            return await _existing(execution, await execution.runtime.store.run(result.run_id), "attach")
+        result, settled = await replace(execution, retry_failed=False).run(claimed)
     return result
 
 
-async def _expire(execution: Execution, run_id: RunId, given: GivenAnswer | None) -> None:
+async def _wait_ends(execution: Execution, run: Result | RunRecord) -> bool:
+    """Return whether a run waits and its wait is over; a wait that ends soon is waited for."""
+    if run.status is not RunStatus.WAITING:
+        return False
+    store, clock = execution.runtime.store, execution.runtime.clock
+    began = clock.monotonic()
+    while (record := await store.run(run.run_id)).status is RunStatus.WAITING:
+        if record.deadline_at is None or await _expire(execution, run.run_id, None):
+            return True
+        # Both by the database's clock, and exact for a run that has just begun to wait.
+        left = record.deadline_at - record.updated_at - (clock.monotonic() - began)
+        if left > execution.longest_wait_s:
+            return False
+        await clock.sleep(min(max(left, _SOON_S), _LOOK_S))
+    return True
+
+
+async def _expire(execution: Execution, run_id: RunId, given: GivenAnswer | None) -> bool:
     """Act on deadlines that have passed, as recovery does, in case no process recovers runs.
 
     The question of the given answer is left alone: that answer comes before its deadline fires.
+
+    Returns:
+        Whether one has passed.
     """
     store = execution.runtime.store
+    expired = False
     for pause in await store.pauses(run_id):
         is_answered = given is not None and given.pause_id == pause.pause_id
         if pause.is_open and pause.deadline_at is not None and not is_answered:
-            await store.expire(run_id, pause.pause_id)
+            expired |= (await store.expire(run_id, pause.pause_id)).is_expired
+    return expired
 
 
 async def _claim(execution: Execution, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:

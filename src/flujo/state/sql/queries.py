@@ -11,7 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
-from flujo.domain.run import Due, Progress, RunStatus
+from flujo.domain.run import AT_A_PAUSE, Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
@@ -114,7 +114,7 @@ _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
 _can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
-    sa.and_(runs.c.status == str(RunStatus.PAUSED), runs.c.answered),
+    sa.and_(runs.c.status.in_([str(status) for status in AT_A_PAUSE]), runs.c.answered),
 )
 _owners = (
     sa.select(runs.c.owner)

@@ -384,13 +384,14 @@ def _end_times(schema: str | None) -> Change:
 def _open_pauses(insert: Any, schema: str | None) -> Change:
     """Return the statement that opens questions; a void or overdue one is opened again."""
     names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest", "kind")
-    given = BoundColumns({name: pauses.c[name].type for name in names} | {"deadline_s": sa.Double()}, schema)
+    types = {name: pauses.c[name].type for name in (*names, "deadline_at")}
+    given = BoundColumns(types | {"deadline_s": sa.Double()}, schema)
     opened = given.insert(
         insert(pauses),
         {
             **{name: given[name] for name in names},
             "asked_at": database_now(),
-            "deadline_at": database_now() + given["deadline_s"],
+            "deadline_at": sa.func.coalesce(given["deadline_at"], database_now() + given["deadline_s"]),
             "void": sa.false(),
         },
     )
