@@ -58,7 +58,7 @@ async def test_over_http_a_server_that_dies_in_a_call_loses_it_and_may_come_back
         await server.call("lookup", {"name": "ada"}, None)
     http.start()
     assert await server.call("lookup", {"name": "ada"}, None) == {"result": "ada: gold"}
-    assert effects(ledger) == "refund a\n"
+    assert effects(ledger) == "refund a None\n"
     await server.aclose()
 
 

@@ -77,7 +77,9 @@ GOOD_FLOW = {
         AGENT % "{call: 'skills.tools:book', effect: unsafe}, {call: 'skills.tools:find', effect: read}"
     )
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
-    "tools-of-an-mcp-server": (AGENT % "{mcp: kb, allow: [kb_search], effect: read}")
+    "tools-of-an-mcp-server": (
+        AGENT % "{mcp: kb, allow: [kb_search], approve: {when: args.query != input.text, message: 'Search {{ args.query }}?'}}"
+    )
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-that-only-act": tools("pay"),
     "tools-on-a-text-of-ours": tools("find", "pay", asking="  - {name: help, agent: helper, input: Pay the rent.}\n"),

@@ -10,7 +10,7 @@ from pydantic_ai.tools import ToolDefinition
 from flujo.domain.agents import Reply
 from flujo.domain.conversations import BackToModel
 from flujo.domain.wording import suggest
-from flujo.exceptions import AgentError, ArgumentsRejected, McpCallFailed, McpServerFailed
+from flujo.exceptions import AgentError, ArgumentsRejected, McpCallFailed, McpServerFailed, NotSent
 from flujo.json_schema.complexity import SchemaTooComplex
 from flujo.json_schema.re2_patterns import PatternRefused
 from flujo.json_schema.validator import Validator
@@ -95,21 +95,28 @@ class McpTool:
             raise ArgumentsRejected("; ".join(found), callable=self.target)
 
     async def ask(self, ask: Ask) -> Reply:
-        """Call it once.
+        """Call it once; when the response of a call that may be repeated is lost, once more with its key.
 
         Raises:
             NotSent: the call had no effect.
-            BackToModel: the server answers with an error, and the call may be made again.
+            BackToModel: the server answers with an error, and the tool only reads.
             McpCallFailed: the server answers with an error, or its response was lost.
         """
-        arguments = dict(ask.arguments or {})
         try:
-            output = await self._server.call(self.name, arguments, ask.idempotency_key)
+            return await self._sent(ask)
         except McpCallFailed as error:
-            if error.is_answer and self.effect != "unsafe":
+            if error.is_answer and self.effect == "read":
                 raise BackToModel(error.message) from error
-            raise
-        return Reply(output=output)
+            if error.is_answer or self.effect == "unsafe":
+                raise
+            try:
+                return await self._sent(ask)
+            except NotSent as unsent:  # only the second sending had no effect
+                raise error from unsent
+
+    async def _sent(self, ask: Ask) -> Reply:
+        arguments = dict(ask.arguments or {})
+        return Reply(output=await self._server.call(self.name, arguments, ask.idempotency_key))
 
 
 async def mcp_tools(
@@ -134,7 +141,7 @@ async def mcp_tools(
             )
         source = server(spec.server)
         listed = await source.tools()
-        missing = [name for name in spec.allow if name not in listed]
+        missing = [name for name in spec.allow or () if name not in listed]
         if missing:
             raise McpServerFailed(
                 f"MCP server {spec.server!r} has no tool `{missing[0]}`, which agent {agent!r} may call",

@@ -285,7 +285,7 @@ class _Tree:
                 case doc.Tool(mcp=str(server)):
                     yield McpTools(
                         server,
-                        allow=tool.allow or (),
+                        allow=tool.allow,
                         effect=_effect(tool),
                         approve=_approval(tool.approve),
                         enforce_idempotency=tool.enforce_idempotency,

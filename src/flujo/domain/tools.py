@@ -166,6 +166,11 @@ McpEffect = Literal["read", "idempotent", "unsafe"]
 def _tool_names(given: Any, where: str) -> tuple[str, ...]:
     if not isinstance(given, Sequence) or isinstance(given, str) or not all(map(_is_name, given)):
         raise PipelineError(f"{where} is {given!r}; expected a list of names of tools")
+    if not given:
+        raise PipelineError(
+            f"{where} is empty, so that the model may call no tool",
+            hint="name the tools, or leave `allow` out for all of the server",
+        )
     return tuple(given)
 
 
@@ -182,7 +187,7 @@ class McpTools(CalledTool):
     server: str
     """The name of the server: `[mcp.NAME]` in flujo.toml."""
     _: KW_ONLY
-    allow: Takes[Sequence[str], tuple[str, ...]] = takes(_tool_names, default=())
+    allow: Takes[Sequence[str] | None, tuple[str, ...] | None] = takes(_tool_names, default=None)
     """The names of the tools; the others do not exist for the model. Default: all tools of the server."""
     effect: McpEffect = takes(values.one_of("read", "idempotent", "unsafe"), default="unsafe")
     """The effect of a call of any of these tools."""

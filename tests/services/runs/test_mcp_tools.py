@@ -12,7 +12,7 @@ import pytest
 from agents.provider_server import Provider, Response, provider_server
 from flujo import Flujo, read_blueprint
 from flujo.domain.run import RunStatus
-from flujo.exceptions import BlueprintError, LockMismatch, McpServerFailed
+from flujo.exceptions import BlueprintError, InputRejected, LockMismatch, McpServerFailed
 from flujo.services.checks import locking
 from flujo.services.project.project import find_project
 from local_mcp import PROGRAM, children
@@ -125,10 +125,10 @@ async def test_a_server_that_dies_after_its_effect_leaves_the_call_in_doubt(proj
     async with project.runner("refund_and_die", more="enforce_idempotency: true") as runner:
         result = await runner.run_result_async("refund a")
         assert result.status is RunStatus.PAUSED
-        assert project.effects == "refund a\n"
+        assert project.effects.startswith("refund a ")
         resolved = await runner.resolve_async(result.run_id, "done", result="refunded")
     assert (resolved.status, resolved.output) == (RunStatus.COMPLETED, "done")
-    assert project.effects == "refund a\n"
+    assert len(project.effects.splitlines()) == 1
     assert "refunded" in project.told
 
 
@@ -156,7 +156,7 @@ async def test_a_locked_server_with_other_tools_does_not_run(project: Project) -
     project.blueprint("lookup", "read")
     await in_thread(project.lock)
     assert 'description = "Look a customer up"' in (project.folder / "flujo.lock").read_text()
-    project.settings(CHANGED="1")
+    project.settings(CHANGED="lookup")
     async with project.runner("lookup", "read") as runner:
         with pytest.raises(
             LockMismatch, match="tool `lookup`: its description was 'Look a customer up' and is"
@@ -176,6 +176,82 @@ async def test_a_required_lock_must_have_the_server(project: Project) -> None:
     lock.write_text(lock.read_text().replace("mcp.shop", "mcp.other"))
     with pytest.raises(LockMismatch, match="MCP server shop is not in the lock"):
         project.runner("lookup", "read")
+
+
+APPROVED = "unsafe, approve: {when: args.cents > 100, message: 'Refund {{ args.cents }}?', editable: true}"
+
+
+async def waiting(runner: Flujo[Any, Any, Any], cents: int) -> Any:
+    """Start a run whose model requests a refund, and return the only question."""
+    result = await runner.run_result_async(f"refund {cents}")
+    assert result.status is RunStatus.PAUSED
+    [question] = result.pauses
+    return result.run_id, question
+
+
+async def test_a_call_waits_for_an_approval_and_is_sent_once_with_its_key(project: Project) -> None:
+    project.model_calls("refund", {"order": "a", "cents": 500})
+    async with project.runner("refund", APPROVED) as runner:
+        run, question = await waiting(runner, 500)
+        assert "step 'serve' wants to call `refund` (effect: unsafe).\nRefund 500?" in question.message
+        assert project.effects == ""
+        result = await runner.resume_async(run, {"approved": True, "digest": question.digest})
+        assert (result.status, result.output) == (RunStatus.COMPLETED, "done")
+    [line] = project.effects.splitlines()
+    assert line.startswith("refund a 500 ")
+    assert not line.endswith("None")
+
+
+async def test_changed_arguments_are_those_of_the_call_and_fit_the_schema_of_the_server(
+    project: Project,
+) -> None:
+    project.model_calls("refund", {"order": "a", "cents": 500})
+    async with project.runner("refund", APPROVED) as runner:
+        run, question = await waiting(runner, 500)
+        answer = {"approved": True, "digest": question.digest}
+        with pytest.raises(InputRejected, match="cents"):
+            await runner.resume_async(run, {**answer, "arguments": {"order": "a", "cents": "few"}})
+        await runner.resume_async(run, {**answer, "arguments": {"order": "a", "cents": 5}})
+    assert project.effects.startswith("refund a 5 ")
+
+
+async def test_a_denied_call_is_not_sent(project: Project) -> None:
+    project.model_calls("refund", {"order": "a", "cents": 500})
+    async with project.runner("refund", APPROVED) as runner:
+        run, question = await waiting(runner, 500)
+        answer = {"approved": False, "reason": "not our mistake", "digest": question.digest}
+        assert (await runner.resume_async(run, answer)).output == "done"
+    assert "a human denied it: not our mistake" in project.told
+    assert project.effects == ""
+
+
+async def test_a_call_that_needs_no_approval_is_sent_at_once(project: Project) -> None:
+    project.model_calls("refund", {"order": "a", "cents": 50})
+    async with project.runner("refund", APPROVED) as runner:
+        assert (await runner.run_result_async("refund 50")).output == "done"
+    assert project.effects.startswith("refund a 50 ")
+
+
+async def test_an_approval_does_not_hold_for_a_server_that_has_changed(project: Project) -> None:
+    project.model_calls("refund", {"order": "a", "cents": 500})
+    async with project.runner("refund", APPROVED) as runner:
+        run, question = await waiting(runner, 500)
+    project.settings(CHANGED="refund")
+    async with project.runner("refund", APPROVED) as runner:
+        result = await runner.resume_async(run, {"approved": True, "digest": question.digest})
+    assert result.status is RunStatus.FAILED
+    assert result.error is not None
+    assert result.error.code == "FLJ419"
+    assert project.effects == ""
+
+
+async def test_an_idempotent_call_in_doubt_is_sent_again_with_the_same_key(project: Project) -> None:
+    project.model_calls("refund_and_die_once", {"order": "a"})
+    async with project.runner("refund_and_die_once", "idempotent", "enforce_idempotency: true") as runner:
+        result = await runner.run_result_async("refund a")
+    assert (result.status, result.output) == (RunStatus.COMPLETED, "done")
+    first, second = project.effects.splitlines()
+    assert first == second
 
 
 async def test_a_server_that_does_not_start_starts_no_run(project: Project) -> None:

@@ -654,7 +654,7 @@ class Tool(Strict):
     name: Maybe[Identifier] = None
     max_turns: Maybe[Positive] = None
     mcp: Maybe[str] = None
-    allow: Maybe[list[str]] = None
+    allow: Maybe[Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]] = None
     effect: Maybe[Effect] = None
     with_: Maybe[dict[str, Value]] = Field(None, alias="with")
     approve: Maybe[Approve] = None

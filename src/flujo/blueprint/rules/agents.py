@@ -178,8 +178,9 @@ TOOL_TWICE = rule(
     "FLJ255",
     "duplicate-tool",
     "Two tools of an agent have the same name",
-    finds="Two entries of an agent's `tools` with the same name: that of a function, whatever its module, of "
-    "a blueprint or of an agent, unless the entry has a `name`.",
+    finds="Two tools of an agent with the same name: that of a function, whatever its module, of a blueprint "
+    "or of an agent, unless the entry has a `name`, or one in `allow` of an MCP server. Without `allow` its "
+    "names are those in flujo.lock.",
     why="A model calls a tool by its name, so the call would be ambiguous.",
     example="agents: {helper: {model: a:b, tools: [skills.crm:lookup, skills.erp:lookup]}}\n"
     "steps:\n  - {name: help, agent: helper}",
@@ -197,6 +198,11 @@ def _named_tools(unit: Unit, name: str, agent: doc.Agent) -> Iterator[tuple[Path
         called = tool.name or tool.agent or (tool_name(child.blueprint.name) if child is not None else None)
         if called is not None:
             yield ("tools", index), called
+    for path, tool in doc.mcp_tools(agent):
+        for number, called in enumerate(tool.allow or ()):
+            yield (*path, "allow", number), called
+        if tool.allow is None:
+            yield from (((*path, "mcp"), called) for called in (unit.servers or {}).get(tool.mcp or "") or ())
 
 
 def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:

@@ -28,7 +28,8 @@ RULE_OF_TWO = rule(
     "Agent combines untrusted input, data access and side effects without human approval",
     finds="An agent whose prompt contains the run's input or a step's output, with a tool that may read data "
     "and another one that may have side effects, in a step that no question to a human precedes. A tool "
-    'declares its effect with `@flujo.tool(effect="read")`; without a declaration any effect is possible.',
+    'declares its effect with `@flujo.tool(effect="read")`, tools of an MCP server with `effect: read`; '
+    "without a declaration any effect is possible.",
     why="An untrusted text can contain instructions for the model. An agent with all three can be tricked "
     "into sending out the data that it reads; with any two of them it cannot.",
     example=_AGENT + _HELP,
@@ -64,7 +65,7 @@ def _can_send_data_out(unit: Unit, path: Path, name: str) -> Iterator[Diagnostic
         f"agent {name!r} reads untrusted text, may read data "
         f"({one_of(reading, joined_by='and')}) and may have side effects "
         f"({one_of(acting, joined_by='and')})",
-        hint='declare tools that only read: `@flujo.tool(effect="read")`'
+        hint='declare tools that only read: `@flujo.tool(effect="read")`, or `effect: read` with `mcp`'
         if undeclared
         else "ask a human first (`kind: hitl`), or move the side effects to an agent without untrusted text",
         severity=Severity.WARNING,
@@ -77,6 +78,9 @@ def _effects(unit: Unit, agent: doc.Agent) -> Mapping[str, str | None]:
     for _, tool in doc.callable_tools(agent):
         signature = signature_of(unit, tool.call or "")
         effects[tool.call or ""] = tool.effect or (None if signature is None else signature.effect)
+    for _, tool in doc.mcp_tools(agent):
+        names = tool.allow or (unit.servers or {}).get(tool.mcp or "") or ("*",)
+        effects |= dict.fromkeys((f"mcp:{tool.mcp}/{name}" for name in names), tool.effect)
     return effects
 
 
