@@ -6,6 +6,7 @@ import pytest
 
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.conversations import FinalAnswer, ToolCalls, ToolResult
+from flujo.domain.mcp import ListedTool, ListedTools
 from flujo.domain.tools import McpTools
 from flujo.domain.usage import Usage
 from flujo.exceptions import AgentError
@@ -69,6 +70,36 @@ async def test_a_script_without_a_further_turn_fails() -> None:
         await session.request([session.prompt("go")], may_call=True, meter=None, on_text=None)
 
 
-def test_it_refuses_tools_of_mcp_servers_which_it_cannot_start() -> None:
-    with pytest.raises(AgentError, match="agent 'scripted' has `mcp:kb/find`"):
-        ScriptedAgent(["done"], tools=[McpTools("kb", allow=["find"])])
+class Shelf:
+    """A fake MCP server with one tool."""
+
+    name = "kb"
+    timeout_s = 1.0
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    async def tools(self) -> ListedTools:
+        return {"find": ListedTool("Find a book", {"type": "object", "required": ["title"]})}
+
+    async def call(self, tool: str, arguments: dict[str, Any], key: str | None) -> Any:
+        self.calls.append((tool, arguments, key))
+        return ["Emma"]
+
+
+async def test_it_calls_tools_of_an_mcp_server_that_may_be_a_fake() -> None:
+    shelf = Shelf()
+    agent = ScriptedAgent(
+        [ToolCall("find", {}), ToolCall("find", {"title": "Emma"}), "done"],
+        tools=[McpTools("kb", effect="read")],
+        servers={"kb": shelf},
+    )
+    await agent.prepare()
+    await agent.ask(Ask(data="Find Emma"))
+    assert shelf.calls == [("find", {"title": "Emma"}, None)], "arguments that do not fit are refused"
+
+
+async def test_an_mcp_server_that_it_does_not_have_is_an_error() -> None:
+    agent = ScriptedAgent(["done"], tools=[McpTools("kb", allow=["find"])])
+    with pytest.raises(AgentError, match="tools of MCP server 'kb', which its `servers` do not have"):
+        await agent.prepare()

@@ -88,8 +88,7 @@ class ChatAgent:
         if tools:
             from flujo.agents.tools import tools_of
 
-            callables = [each for each in tools if not isinstance(each, McpTools)]
-            self.tools = tools_of(spec.name, callables, timeout_s=spec.tool_timeout)
+            self.tools = tools_of(spec.name, tools, timeout_s=spec.tool_timeout)
         self._functions = self.tools
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 
@@ -151,17 +150,15 @@ class ChatAgent:
         await self.source.prepare()
         if not self._of_servers:
             return
-        from flujo.agents.mcp_tools import mcp_tools, two_of_one_name
+        from flujo.agents.mcp_tools import with_mcp_tools
 
-        of_servers = await mcp_tools(
+        self.tools = await with_mcp_tools(
             self.spec.name,
+            self._functions,
             self._of_servers,
             self.settings.mcp_server,
             timeout_s=self.spec.tool_timeout,
         )
-        if both := self._functions.keys() & of_servers.keys():
-            raise two_of_one_name(self.spec.name, min(both))
-        self.tools = {**self._functions, **of_servers}
 
     async def ask(self, ask: Ask) -> Reply:
         """Return the model's answer: text, or the value that fits the schema.

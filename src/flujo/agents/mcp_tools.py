@@ -18,6 +18,7 @@ from flujo.json_schema.validator import Validator
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from flujo.agents.tools import ModelTool
     from flujo.domain.agents import Ask
     from flujo.domain.approvals import Approval
     from flujo.domain.mcp import ListedTool, ToolServer
@@ -119,21 +120,29 @@ class McpTool:
         return Reply(output=await self._server.call(self.name, arguments, ask.idempotency_key))
 
 
-async def mcp_tools(
+async def with_mcp_tools(
     agent: str,
+    functions: Mapping[str, ModelTool],
     specs: Sequence[McpTools],
     server: Callable[[str], ToolServer] | None,
     *,
     timeout_s: float | None = None,
-) -> Mapping[str, McpTool]:
-    """Return the tools of MCP servers that an agent may call, by name; the servers are started.
+) -> Mapping[str, ModelTool]:
+    """Return the tools of an agent, by name; the MCP servers of some of them are started.
+
+    Args:
+        agent: the name of the agent.
+        functions: its tools that belong to no server.
+        specs: its tools that belong to servers.
+        server: returns the server of a name; None where no server may be started.
+        timeout_s: the timeout of a call; by default that of the server.
 
     Raises:
         AgentError: two tools have one name, or no server may be started here.
         McpServerFailed: a server cannot be started, or does not have a tool of `allow`.
         LockMismatch: the tools of a server are not those of the lock.
     """
-    named: dict[str, McpTool] = {}
+    named = dict(functions)
     for spec in specs:
         if server is None:
             raise AgentError(
@@ -151,14 +160,9 @@ async def mcp_tools(
             )
         for name in spec.allow or listed:
             if name in named:
-                raise two_of_one_name(agent, name)
+                raise AgentError(
+                    f"agent {agent!r} cannot be built with its tools: two are named `{name}`",
+                    hint="give each tool a unique name, or leave one out of `allow`",
+                )
             named[name] = McpTool(source, name, listed[name], spec, timeout_s=timeout_s)
     return named
-
-
-def two_of_one_name(agent: str, name: str) -> AgentError:
-    """Return the error of an agent with two tools of one name."""
-    return AgentError(
-        f"agent {agent!r} cannot be built with its tools: two are named `{name}`",
-        hint="give each tool a unique name, or leave one out of `allow`",
-    )

@@ -7,11 +7,13 @@ from typing import Any
 
 from flujo.agents import messages as written
 from flujo.agents.conversation import Conversation
-from flujo.agents.tools import tools_of
+from flujo.agents.mcp_tools import with_mcp_tools
+from flujo.agents.tools import ModelTool, tools_of
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Meter, Reply
 from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls
-from flujo.domain.tools import ComposedTool, Tooled
+from flujo.domain.mcp import ToolServer
+from flujo.domain.tools import ComposedTool, McpTools, Tooled
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.exceptions import AgentError
@@ -27,7 +29,8 @@ class ScriptedAgent:
         worst: the usage that is reserved of a run's budget before each answer. Default: `usage`.
         model: the model id of the replies.
         wants_context: whether the engine passes a separate context to each call; always when a tool takes it.
-        tools: what it may call: callables, or `CallableTool`, `BlueprintTool` and `AgentTool`.
+        tools: what it may call: callables, or `CallableTool`, `BlueprintTool`, `AgentTool` and `McpTools`.
+        servers: the MCP servers of its tools, by name: real ones, or fakes that have the same methods.
         corrections: how often an agent with tools, or in a `granular` step, may correct an answer.
         summary: the text, or a callable that gets the `Ask`, for each request for a summary of older turns.
 
@@ -45,6 +48,7 @@ class ScriptedAgent:
         model: str | None = "scripted",
         wants_context: bool = False,
         tools: Sequence[Tooled] = (),
+        servers: Mapping[str, ToolServer] | None = None,
         corrections: int = 1,
         summary: Any = "a summary",
     ) -> None:
@@ -57,9 +61,29 @@ class ScriptedAgent:
         self.asked: list[Ask] = []
         self.composed = tuple(each for each in tools if isinstance(each, ComposedTool))
         """The declarations of its tools that consist of steps."""
-        self.tools = tools_of("scripted", tools)
-        """Its tools, by name."""
+        self._servers = dict(servers or {})
+        self._of_servers = [each for each in tools if isinstance(each, McpTools)]
+        self._functions = tools_of("scripted", tools)
+        self.tools: Mapping[str, ModelTool] = self._functions
+        """Its tools, by name; those of MCP servers only when it is prepared."""
         self.wants_context = wants_context or any(tool.wants_context for tool in self.tools.values())
+
+    async def prepare(self) -> None:
+        """Start the MCP servers of its tools, before a run.
+
+        Raises:
+            AgentError: `servers` does not have one of them.
+            McpServerFailed: one of them cannot be started.
+        """
+        self.tools = await with_mcp_tools("scripted", self._functions, self._of_servers, self._server)
+
+    def _server(self, name: str) -> ToolServer:
+        if name not in self._servers:
+            raise AgentError(
+                f"a `ScriptedAgent` has tools of MCP server {name!r}, which its `servers` do not have",
+                hint=f"write `servers={{{name!r}: …}}`, or give it a callable of the same name",
+            )
+        return self._servers[name]
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
         """Return what a conversation depends on: the model and the tools, not the script."""

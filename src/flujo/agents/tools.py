@@ -211,10 +211,7 @@ def tools_of(
     named: dict[str, FunctionTool | StepsTool] = {}
     for each in tool_specs(tools, f"agent {agent!r}: `tools`"):
         if isinstance(each, McpTools):
-            raise AgentError(
-                f"agent {agent!r} has `{each}`, and only an `AgentSpec` calls tools of MCP servers",
-                hint="give it a callable of the same name",
-            )
+            continue  # known when its server is started: see `mcp_tools`
         tool: FunctionTool | StepsTool
         try:
             if isinstance(each, ComposedTool):
