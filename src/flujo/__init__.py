@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import CacheBackend
     from flujo.domain.retry import RetryPolicy
+    from flujo.domain.secrets import Secret
     from flujo.domain.steps import (
         CachePolicy,
         CacheStep,
@@ -86,6 +87,7 @@ _HOMES = {
     "RetryPolicy": "flujo.domain.retry",
     "RunStream": "flujo.services.runs.streaming",
     "Save": "flujo.domain.steps",
+    "Secret": "flujo.domain.secrets",
     "State": "flujo.domain.steps",
     "SleepStep": "flujo.domain.steps",
     "StateMachineStep": "flujo.domain.steps",
@@ -140,6 +142,7 @@ __all__ = [
     "RetryPolicy",
     "RunStream",
     "Save",
+    "Secret",
     "SleepStep",
     "State",
     "StateMachineStep",

@@ -18,7 +18,8 @@ FlujoError
 │   ├── OutputRejected               the answer does not match the output schema
 │   │   └── OutputTruncated          the answer was cut off at a limit of its length
 │   ├── ArgumentsRejected            a step's arguments do not match the callable's parameters
-│   └── ResourcesMissing             a step takes `resources`, and the runner has none
+│   ├── ResourcesMissing             a step takes `resources`, and the runner has none
+│   └── SecretNotSet                 a tool needs a secret that is not in the environment
 ├── EngineError              FLJ4xx
 │   ├── StepFailed                   user code raised (keeps the cause)
 │   ├── StepTimeout
@@ -275,6 +276,15 @@ class ResourcesMissing(AgentError):
     code = "FLJ306"
     callable: str | None = None
     hint = "pass `Flujo(…, resources=MyResources(…))`, or set `[project] resources = 'app:make'`"
+
+
+class SecretNotSet(AgentError):
+    """A tool needs a secret (`{secret: NAME}`) that is not in the environment, or too short to be hidden."""
+
+    code = "FLJ465"
+    secret: str | None = None
+    """The name of the variable."""
+    hint = "set the variable where Flujo runs; a value has at least 8 characters"
 
 
 class EngineError(FlujoError):

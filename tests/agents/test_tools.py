@@ -9,8 +9,9 @@ from pydantic_ai import ModelRetry
 from flujo.agents.tools import FunctionTool, tools_of
 from flujo.domain.agents import Ask
 from flujo.domain.conversations import BackToModel, Tool
+from flujo.domain.secrets import Secret
 from flujo.domain.tools import CallableTool, tool
-from flujo.exceptions import AgentError, ArgumentsRejected
+from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet
 
 
 class Order(BaseModel):
@@ -107,3 +108,89 @@ def test_an_effect_that_is_weaker_than_the_declared_one_is_refused() -> None:
         AgentError, match="has `effect: idempotent`, but its callable declares 'transactional'"
     ):
         tools_of("a", [CallableTool(book, effect="idempotent")])
+
+
+# Bound parameters ----------------------------------------------------------------------------------------
+
+KEY = "sk-canary-tools-0123456789"
+
+
+def refund(amount: int, api_key: str, *, account: Order, idempotency_key: str = "") -> str:
+    """Refund an amount."""
+    return f"{amount} from {account.number} with {api_key}"
+
+
+def bound(**with_: Any) -> FunctionTool:
+    return FunctionTool(CallableTool(refund, with_=with_))
+
+
+async def test_a_bound_parameter_is_passed_and_not_shown() -> None:
+    tool = bound(api_key="plain", account={"number": 7})
+    assert list(tool.traits["parameters"]["properties"]) == ["amount"]
+    assert tool.traits["with"] == {"api_key": "plain", "account": {"number": 7}}
+    tool.check_arguments(Ask(arguments={"amount": 5}))
+    assert (await tool.ask(Ask(arguments={"amount": 5}))).output == "5 from 7 with plain"
+
+
+async def test_a_secret_is_read_from_the_environment_and_hidden_in_the_result() -> None:
+    tool = bound(api_key=Secret("BANK_KEY"), account={"number": 7})
+    with pytest.raises(SecretNotSet, match="are not read"):
+        await tool.ask(Ask(arguments={"amount": 5}))
+    tool.read_secrets({"BANK_KEY": KEY})
+    assert (await tool.ask(Ask(arguments={"amount": 5}))).output == "5 from 7 with ***"
+    assert tool.traits["with"] == {"api_key": {"secret": "BANK_KEY"}, "account": {"number": 7}}
+    assert KEY not in repr((tool.traits, tool.definition))
+
+
+def test_a_model_cannot_pass_a_bound_parameter() -> None:
+    def post(url: str, **headers: str) -> str:
+        return url
+
+    for made in (
+        bound(api_key="a", account={"number": 7}),
+        FunctionTool(CallableTool(post, with_={"api_key": "a"})),
+    ):
+        with pytest.raises(ArgumentsRejected, match="`api_key`: Extra inputs are not permitted"):
+            made.check_arguments(Ask(arguments={"amount": 5, "url": "x", "api_key": "mine"}))
+
+
+async def test_the_fields_of_a_lone_object_are_the_arguments_beside_bound_parameters() -> None:
+    def book(order: Order, desk: str) -> str:
+        return f"{desk} {order.number}"
+
+    tool = FunctionTool(CallableTool(book, with_={"desk": "a"}))
+    assert list(tool.traits["parameters"]["properties"]) == ["number"]
+    assert (await tool.ask(Ask(arguments={"number": 3}))).output == "a 3"
+
+
+def test_a_bound_parameter_may_have_a_type_that_a_model_cannot_be_shown() -> None:
+    class Live: ...
+
+    def look(name: str, client: Live | None = None, limit: int = 5) -> str:
+        return name
+
+    assert FunctionTool(CallableTool(look, with_={"client": None})).name == "look"
+
+
+@pytest.mark.parametrize(
+    ("with_", "why"),
+    [
+        ({"api_kee": "a"}, "binds `api_kee`, which is not a parameter of its callable"),
+        ({"idempotency_key": "a"}, "binds `idempotency_key`, which Flujo fills in"),
+        ({"context": {}}, "binds `context`, which Flujo fills in"),
+        ({"account": {"number": "x"}}, "the value of `account` does not fit"),
+    ],
+)
+def test_values_that_do_not_fit_the_parameters_are_refused(with_: Any, why: str) -> None:
+    with pytest.raises(AgentError, match="test_tools:refund") as refused:
+        bound(**with_)
+    assert why in refused.value.message
+
+
+def test_a_secret_that_does_not_fit_is_refused_without_being_shown() -> None:
+    def dial(pin: int, name: str) -> None: ...
+
+    tool = FunctionTool(CallableTool(dial, with_={"pin": Secret("PIN")}))
+    with pytest.raises(AgentError, match="the value of `pin` does not fit") as refused:
+        tool.read_secrets({"PIN": KEY})
+    assert KEY not in str(refused.value)

@@ -106,6 +106,7 @@ import flujo
 from flujo.exceptions import PausedException
 def lookup(email): ...
 def send(text): ...
+def mail(text, address): ...
 @flujo.tool(effect="read")
 def find(text): ...
 @flujo.tool(effect="unsafe", enforce_idempotency=True)
@@ -167,6 +168,21 @@ SAFETY = [
     Case("tool-weaker-than-its-function", "", "FLJ445", "but its function declares 'transactional'", "idempotent", line=5,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:book', effect: idempotent}") + "  - {kind: granular, name: help, agent: helper, input: hello}\n"),
+    Case("tool-with-an-unknown-parameter", "", "FLJ252", "has no parameter 'adress'", "adress", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:mail', with: {adress: a}}") + GRANULAR),
+    Case("tool-with-a-parameter-of-ours", "", "FLJ252", "Flujo fills in `resources` itself", "resources", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:mail', with: {resources: {}}}") + GRANULAR),
+    Case("tool-with-a-text-that-is-not-filled-in", "", "FLJ252", "is not filled in for a tool", "'To {{ input.text }}'", line=5,
+         severity="warning", files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:mail', with: {address: 'To {{ input.text }}'}}") + GRANULAR),
+    Case("tool-with-a-secret-that-is-not-set", "", "FLJ465", "LOST_KEY is not set", "LOST_KEY", line=5,
+         severity="warning", files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:mail', with: {address: [a, {secret: LOST_KEY}]}}") + GRANULAR),
+    Case("tool-with-a-secret-itself", "", "FLJ125", "by the name of an environment variable", "with", line=5,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:mail', with: {address: {secret: 'my pass-word'}}}") + GRANULAR),
     agent("tool-that-asks-a-human", tools("confirm"), "FLJ294", "kind: hitl", "'skills.tools:confirm'", line=5),
     Case("cache-around-an-effect", known("{name: a, call: 'skills.crm:plain', effect: unsafe}"), "FLJ292", "has an effect (unsafe)",
          "'skills.crm:plain'", line=11, severity="warning"),

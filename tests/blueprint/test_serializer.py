@@ -16,6 +16,7 @@ from flujo.domain.approvals import Approval
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
+from flujo.domain.secrets import Secret
 from flujo.domain.steps import (
     BaseStep,
     CachePolicy,
@@ -489,11 +490,17 @@ def test_a_budget_is_the_same_in_yaml_and_python() -> None:
 
 
 def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
-    entry = "{call: skills.x:pay, effect: idempotent, enforce_idempotency: true, in_doubt: fail}"
+    entry = (
+        "{call: skills.x:pay, effect: idempotent, enforce_idempotency: true, in_doubt: fail, "
+        "with: {key: {secret: BANK_KEY}, limits: {day: 5, hosts: [a, {secret: HOST}, null]}}}"
+    )
     asked = "{call: skills.x:send, approve: {when: args.n > 1, message: 'Send?', deadline_s: 2m, on_deadline: deny, editable: true}}"
     top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}, {asked}, {{call: skills.x:ask, approve: true}}]}}\n"
     text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
-    pay = CallableTool("skills.x:pay", effect="idempotent", enforce_idempotency=True, in_doubt="fail")
+    bound = {"key": Secret("BANK_KEY"), "limits": {"day": 5, "hosts": ["a", Secret("HOST"), None]}}
+    pay = CallableTool(
+        "skills.x:pay", effect="idempotent", enforce_idempotency=True, in_doubt="fail", with_=bound
+    )
     rules = Approval(when="args.n > 1", message="Send?", deadline_s=120.0, on_deadline="deny", editable=True)
     send = CallableTool("skills.x:send", approve=rules)
     clerk = AgentSpec(

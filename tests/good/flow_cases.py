@@ -81,6 +81,10 @@ GOOD_FLOW = {
         AGENT % "{mcp: kb, allow: [kb_search], approve: {when: args.query != input.text, message: 'Search {{ args.query }}?'}}"
     )
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
+    "tools-with-bound-parameters": (
+        AGENT % "{call: 'skills.tools:mail', with: {address: {key: {secret: MAIL_KEY}, hosts: [a, {secret: HOST_KEY}], size: 5}}}"
+    )
+    + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-that-only-act": tools("pay"),
     "tools-on-a-text-of-ours": tools("find", "pay", asking="  - {name: help, agent: helper, input: Pay the rent.}\n"),
     "tools-behind-a-human": tools(

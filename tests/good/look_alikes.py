@@ -121,6 +121,7 @@ LOOK_ALIKES = {
     "FLJ458": "blueprints-as-tools",
     "FLJ459": "agents-as-tools",
     "FLJ464": "blueprints-as-tools",
+    "FLJ465": "tools-with-bound-parameters",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.tool_arguments import ArgumentsReader
 from flujo.domain import canonical
+from flujo.domain.ports import SecretsReader
 from flujo.domain.tools import McpTools
 from flujo.exceptions import AgentError
 
@@ -91,6 +92,16 @@ class ChatAgent:
             self.tools = tools_of(spec.name, tools, timeout_s=spec.tool_timeout)
         self._functions = self.tools
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
+
+    def read_secrets(self, environment: Mapping[str, str]) -> None:
+        """Read the secrets of its tools.
+
+        Raises:
+            SecretNotSet: one is not set, or too short to be hidden.
+        """
+        for tool in self.tools.values():
+            if isinstance(tool, SecretsReader):
+                tool.read_secrets(environment)
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
         """Return what a conversation depends on: model, named provider, instructions, schema and tools."""

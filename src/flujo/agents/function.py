@@ -142,9 +142,9 @@ class _Signature:
         if self.parameters is None:
             return self._without_signature(ask)
         if ask.arguments is None and self._takes_data_alone:
-            return [self._converted(self._named[0].name, ask.data)], {}
+            return [self.converted(self._named[0].name, ask.data)], {}
         given = self._given(ask)
-        values = {name: self._converted(name, value) for name, value in given.items()}
+        values = {name: self.converted(name, value) for name, value in given.items()}
         if "context" in self.injected:
             values.setdefault("context", ask.context)
         if "resources" in self.injected and "resources" not in values:
@@ -254,7 +254,7 @@ class _Signature:
                     parameter=name,
                 )
 
-    def _converted(self, name: str, value: Any) -> Any:
+    def converted(self, name: str, value: Any) -> Any:
         """Return `value` converted to the parameter's annotation; unchanged when there is none."""
         if name not in self.hints:
             return value

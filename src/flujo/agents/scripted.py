@@ -13,6 +13,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import Ask, Meter, Reply
 from flujo.domain.conversations import FinalAnswer, Message, Response, ToolCall, ToolCalls
 from flujo.domain.mcp import ToolServer
+from flujo.domain.ports import SecretsReader
 from flujo.domain.tools import ComposedTool, McpTools, Tooled
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
@@ -84,6 +85,16 @@ class ScriptedAgent:
                 hint=f"write `servers={{{name!r}: …}}`, or give it a callable of the same name",
             )
         return self._servers[name]
+
+    def read_secrets(self, environment: Mapping[str, str]) -> None:
+        """Read the secrets of its tools.
+
+        Raises:
+            SecretNotSet: one is not set, or too short to be hidden.
+        """
+        for tool in self.tools.values():
+            if isinstance(tool, SecretsReader):
+                tool.read_secrets(environment)
 
     def traits(self, ask: Ask) -> Mapping[str, Any]:
         """Return what a conversation depends on: the model and the tools, not the script."""

@@ -19,13 +19,16 @@ from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.conversations import BackToModel, Tool
+from flujo.domain.secrets import named, revealed, secrets_in
 from flujo.domain.tools import ComposedTool, McpTools, declared, tool_specs
-from flujo.domain.wording import plural
-from flujo.exceptions import AgentError, ArgumentsRejected
+from flujo.domain.wording import plural, suggest
+from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet
+from flujo.governance.secrets import read_secrets
+from flujo.governance.sink import GATE
 from flujo.json_schema.validator import Validator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from flujo.domain.agents import Ask, Reply
     from flujo.domain.approvals import Approval
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from flujo.domain.tools import CallableTool, Effect, InDoubt, Tooled
 
 _NAMED_ERRORS = 5
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class ModelTool(Tool, Protocol):
@@ -50,7 +54,9 @@ class ModelTool(Tool, Protocol):
 
 
 class FunctionTool:
-    """A callable as a tool. Flujo passes `context`, `resources` and `idempotency_key`; a model sees the rest.
+    """A callable as a tool. Flujo passes `context`, `resources`, `idempotency_key` and what `with` binds.
+
+    A model sees the other parameters. Before a call, `read_secrets` reads the secrets among the bound values.
 
     Args:
         spec: the entry of the agent's `tools`, whose callable is imported.
@@ -58,8 +64,8 @@ class FunctionTool:
         executor: calls sync callables.
 
     Raises:
-        AgentError: its parameters cannot be described to a model, or its effect is weaker than the one that
-            the callable declares.
+        AgentError: its parameters cannot be described to a model, `with` does not fit them, or its effect is
+            weaker than the one that the callable declares.
     """
 
     def __init__(
@@ -67,7 +73,14 @@ class FunctionTool:
     ) -> None:
         fn: Any = spec.call.live
         self._call = FunctionAgent(fn, executor=executor)
-        self._described = _described(fn)
+        self._with = spec.with_
+        self._secrets = tuple(secrets_in(spec.with_))
+        self._bound: Mapping[str, Any] | None = None
+        """The bound values; None while their secrets are not read."""
+        self._require_parameters(spec, fn)
+        if not self._secrets:
+            self._bind({})
+        self._described = _described(fn, without=(*INJECTED, *spec.with_))
         self.name = self._described.name
         self.target = self._call.signature.name
         self.effect: Effect = _effect(spec, fn)
@@ -91,7 +104,36 @@ class FunctionTool:
             "description": self.definition.description,
             "parameters": self.parameters,
             "effect": self.effect,
-        } | ({} if self.approve is None else {"approve": str(self.approve)})
+            **({} if self.approve is None else {"approve": str(self.approve)}),
+            **({"with": named(self._with)} if self._with else {}),
+        }
+
+    def read_secrets(self, environment: Mapping[str, str]) -> None:
+        """Read the secrets that `with` names.
+
+        Raises:
+            SecretNotSet: one is not set, or too short to be hidden.
+        """
+        if self._secrets:
+            self._bind(read_secrets(self._secrets, environment, f"tool `{self.name}`"))
+
+    def _bind(self, secrets: Mapping[str, str]) -> None:
+        """Set the bound values.
+
+        Raises:
+            AgentError: one does not fit the annotation of its parameter.
+        """
+        values = revealed(self._with, secrets)
+        for name, value in values.items():
+            try:
+                self._call.signature.converted(name, value)
+            except ArgumentsRejected as error:
+                tool = self._call.signature.name
+                raise AgentError(
+                    f"`with` of tool `{tool}`: the value of `{name}` does not fit: {error.message}",
+                    hint="change the value, or the annotation of the parameter",
+                ) from None
+        self._bound = values
 
     def check_arguments(self, ask: Ask) -> None:
         """Refuse arguments that do not fit the schema, in words for a model.
@@ -99,6 +141,8 @@ class FunctionTool:
         Raises:
             ArgumentsRejected: names the arguments and the reasons.
         """
+        if taken := sorted(self._with.keys() & (ask.arguments or {}).keys()):
+            raise ArgumentsRejected(f"`{taken[0]}`: Extra inputs are not permitted", callable=self.target)
         try:
             self._described.function_schema.validator.validate_python(dict(ask.arguments or {}))
         except ValidationError as error:
@@ -118,14 +162,48 @@ class FunctionTool:
             BackToModel: it raised pydantic-ai's `ModelRetry` or `ToolFailed`.
         """
         try:
-            return await self._call.ask(self._by_name(ask))
+            reply = await self._call.ask(self._by_name(ask))
         except (ModelRetry, ToolFailed) as error:
             raise BackToModel(getattr(error, "message", None) or str(error)) from error
+        if not self._secrets:
+            return reply
+        # The result is for a model: a secret that the callable returns is masked, and not refused.
+        content = canonical.normalise(reply.output, what=f"result of tool `{self.name}`")
+        return replace(reply, output=GATE.data(content))
 
     def _by_name(self, ask: Ask) -> Ask:
-        """Return the request with the arguments by parameter: a model sees the fields of a lone object."""
+        """Return the request with all arguments by parameter: a model sees the fields of a lone object."""
         single = self._described.function_schema.single_arg_name
-        return ask if single is None else replace(ask, arguments={single: ask.arguments})
+        given = {single: ask.arguments} if single is not None else ask.arguments or {}
+        return replace(ask, arguments={**given, **self._values()})
+
+    def _values(self) -> Mapping[str, Any]:
+        if self._bound is None:
+            raise SecretNotSet(
+                f"the secrets of tool `{self.name}` are not read: a runner reads them when it is built",
+                secret=self._secrets[0].name,
+            )
+        return self._bound
+
+    def _require_parameters(self, spec: CallableTool, fn: Any) -> None:
+        """Refuse a `with` that does not fit the parameters of the callable.
+
+        Raises:
+            AgentError: names the parameter.
+        """
+        parameters = inspect.signature(fn).parameters if spec.with_ else {}
+        takes = [name for name, each in parameters.items() if name not in INJECTED and each.kind in _BY_NAME]
+        is_open = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        for name in spec.with_:
+            if name in INJECTED:
+                raise AgentError(
+                    f"`with` of tool `{spec}` binds `{name}`, which Flujo fills in", hint=f"remove `{name}`"
+                )
+            if name not in takes and not is_open:
+                raise AgentError(
+                    f"`with` of tool `{spec}` binds `{name}`, which is not a parameter of its callable",
+                    hint=suggest(name, takes, what="its parameters") or "it has no parameters",
+                )
 
 
 class StepsTool:
@@ -248,10 +326,10 @@ def _effect(spec: CallableTool, fn: Any) -> Effect:
     return spec.effect
 
 
-def _described(fn: Callable[..., Any]) -> Described[Any]:
+def _described(fn: Callable[..., Any], without: Collection[str]) -> Described[Any]:
     """Return the description of a callable for models, without the parameters that Flujo fills in."""
     try:
-        shown = Described(_shown(fn), takes_ctx=False)
+        shown = Described(_shown(fn, without), takes_ctx=False)
     except (UserError, PydanticUserError, ValueError, TypeError, NameError, AttributeError) as error:
         why, *_ = str(error).split(". Set `", 1)[0].splitlines() or [type(error).__name__]
         raise AgentError(
@@ -268,14 +346,14 @@ def _place(fn: Callable[..., Any]) -> str:
     return "" if code is None else f" ({os.path.relpath(code.co_filename)}:{code.co_firstlineno})"
 
 
-def _shown(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _shown(fn: Callable[..., Any], without: Collection[str]) -> Callable[..., Any]:
     """Return a function of the same name and signature, without the parameters that Flujo fills in."""
     signature = inspect.signature(fn)
 
     @functools.wraps(fn)
     def shown(*_: Any, **__: Any) -> None: ...
 
-    kept = [each for name, each in signature.parameters.items() if name not in INJECTED]
+    kept = [each for name, each in signature.parameters.items() if name not in without]
     # as `inspect` and pydantic read them; names under TYPE_CHECKING need not resolve
     shown.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
     shown.__annotations__ = {each.name: each.annotation for each in kept if each.annotation is not each.empty}

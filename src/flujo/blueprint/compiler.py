@@ -70,6 +70,7 @@ def compile_blueprint(
     is_bounded: bool = False,
     resources: str | None = None,
     servers: Servers | None = None,
+    secret_problem: Callable[[str], str | None] = lambda _name: None,
     also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint with all its imports.
@@ -87,6 +88,7 @@ def compile_blueprint(
         is_bounded: whether the project limits what a run may use, regardless of the blueprint.
         resources: the class or function of the project's resources, `module:name`.
         servers: the MCP servers of flujo.toml with their locked tools; None when they are not known.
+        secret_problem: returns why a variable of the environment cannot be used as a secret.
         also: returns further findings in the tree of each file, imports left out.
 
     Raises:
@@ -100,6 +102,7 @@ def compile_blueprint(
             loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
             loaded.unkeyed_resources = unkeyed
             loaded.servers = servers
+            loaded.secret_problem = secret_problem
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
@@ -265,6 +268,7 @@ class _Tree:
                     yield CallableTool(
                         call,
                         effect=tool.effect,
+                        with_=tool.with_,
                         approve=_approval(tool.approve),
                         enforce_idempotency=tool.enforce_idempotency,
                         in_doubt=tool.in_doubt,

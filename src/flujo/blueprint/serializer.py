@@ -15,6 +15,7 @@ from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
+from flujo.domain.secrets import named
 from flujo.domain.steps import State
 from flujo.domain.steps.tools import BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
@@ -75,6 +76,8 @@ class _File:
                 return self.named(value)
             case CallableTool():
                 said = self.keys(doc.Tool.from_tree(_fields(value)))
+                said |= {"with": named(value.with_)}
+                del said["with_"]
                 return said["call"] if value == CallableTool(value.call) else said
             case OneOf():
                 return {

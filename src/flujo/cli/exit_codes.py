@@ -38,6 +38,7 @@ _OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ex.LockMismatch, ExitCode.LOCK),
     (ex.SettingsError, ExitCode.USAGE),
     (ex.ProviderUnavailable, ExitCode.USAGE),
+    (ex.SecretNotSet, ExitCode.USAGE),
     (ex.NotAvailableYet, ExitCode.USAGE),
     (ex.ProviderNotGiven, ExitCode.USAGE),
     (ex.CallableError, ExitCode.CALLABLE),

@@ -100,6 +100,19 @@ class PreparedAgent(Agent, Protocol):
 
 
 @runtime_checkable
+class SecretsReader(Protocol):
+    """A tool that may need secrets, or an agent with such tools."""
+
+    def read_secrets(self, environment: Mapping[str, str]) -> None:
+        """Read them, when a runner is built.
+
+        Raises:
+            SecretNotSet: a variable is not set, or too short to be hidden.
+        """
+        ...
+
+
+@runtime_checkable
 class CheckedAgent(Agent, Protocol):
     """An agent that can refuse a request before it does anything."""
 

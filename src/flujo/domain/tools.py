@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 from flujo.domain import values
 from flujo.domain.approvals import Approval, approval
 from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.secrets import Bound, bound
 from flujo.domain.values import CallableRef
 from flujo.exceptions import PipelineError
 
@@ -100,6 +101,8 @@ class CallableTool(CalledTool):
     _: KW_ONLY
     effect: Effect | None = takes(values.one_of(*EFFECTS), default=None)
     """The effect of a call; by default that of `@flujo.tool`, or `unsafe`. It may be stricter, not weaker."""
+    with_: Takes[Mapping[str, Any], Mapping[str, Bound]] = takes(bound, default_factory=dict)
+    """Values of parameters, which no model sees or passes: JSON data, and `Secret("NAME")`."""
     enforce_idempotency: bool = False
     """Whether each call is recorded before it is made, also in a step that does not require it."""
     approve: Takes[Approval | Literal[True] | None, Approval | None] = takes(approval, default=None)

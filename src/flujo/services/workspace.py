@@ -199,7 +199,7 @@ class Workspace:
             BlueprintError: it does not pass its checks; `diagnostics` and `sources` say why.
             LockMismatch: `[lockfile] enabled` is set, and it is not what flujo.lock holds.
         """
-        blueprint = self._blueprint(path, compiled(self.project, path, overrides))
+        blueprint = self._blueprint(path, compiled(self.project, path, overrides, reads_secrets=True))
         find_lock = require_match if self.project.settings.lockfile.enabled else lock_digest
         return replace(blueprint, lock_digest=find_lock(self.project, path, blueprint.pipeline))
 

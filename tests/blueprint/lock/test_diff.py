@@ -178,6 +178,18 @@ def test_changed_code_affects_the_steps_that_call_it_and_the_agents_that_have_it
     assert affected(found[1:2]) == {"sort.yaml": ["again:then/second", "first"]}
 
 
+def test_what_is_bound_to_a_tool_is_locked_and_of_a_secret_the_name() -> None:
+    bound = "[{call: skills.crm:lookup, with: {email: %s}}]"
+    before = FILES["sort.yaml"].replace("[skills.crm:lookup]", bound % "[a, {secret: MAIL_KEY}]")
+    rules = {"with": {"email": ["a", {"secret": "MAIL_KEY"}]}}
+    locked = held(FILES | {"sort.yaml": before})
+    assert locked["agents"]["sort.yaml"]["sorter"]["tool_rules"] == {"skills.crm:lookup": rules}
+    after = before.replace("MAIL_KEY", "OTHER_KEY")
+    (found,) = changes(locked, held(FILES | {"sort.yaml": after}))
+    assert found.counts == "always"
+    assert "OTHER_KEY" in sentence(found)
+
+
 def test_added_and_removed_entries_are_named() -> None:
     assert told("answer.yaml", ', {name: note, call: "skills.crm:note"}', "") == snapshot(
         [

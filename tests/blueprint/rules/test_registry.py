@@ -32,7 +32,14 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    return compile_blueprint(ENTRY, FileSource(root), allow_callables=ALLOW, strict=strict, servers=SERVERS)
+    return compile_blueprint(
+        ENTRY,
+        FileSource(root),
+        allow_callables=ALLOW,
+        strict=strict,
+        servers=SERVERS,
+        secret_problem=lambda name: f"{name} is not set" if name == "LOST_KEY" else None,
+    )
 
 
 def shown(diagnostic: Diagnostic, files: Mapping[str, str]) -> str:

@@ -256,3 +256,30 @@ def test_the_hint_about_a_run_id_that_is_taken_fits_the_state_of_the_run(
     refused = flujo(*words, "--run-id", "r1", "--if-exists", "fail")
     assert refused.exit_code == 8
     assert hint in refused.stderr
+
+
+def test_a_secret_that_is_not_set_exits_with_2_at_its_line_and_records_nothing(
+    flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = "{call: skills.greet:greet, with: {name: {secret: CANARY_PASS}}}"
+    project.blueprint(
+        "asks",
+        f'version: "1"\nname: asks\nagents:\n  clerk:\n    model: local:smollm2\n    tools:\n      - {tool}\n'
+        "steps:\n  - {kind: granular, name: talk, agent: clerk, input: hello}\n",
+    )
+    for value, why in (
+        (None, "the environment variable CANARY_PASS is not set"),
+        ("short", "fewer than 8 characters"),
+    ):
+        monkeypatch.setenv("CANARY_PASS", value or "")
+        result = flujo("run", "asks")
+        assert result.exit_code == 2, result.stderr
+        assert "blueprints/asks.yaml:7: tool `skills.greet:greet` needs a secret, and" in result.stderr
+        assert why in result.stderr
+        assert "[FLJ465]" in result.stderr
+        assert not (project.root / ".flujo").exists()
+        checked = flujo("validate", "asks")
+        assert checked.exit_code == 0
+        assert "FLJ465" in checked.stdout
+    monkeypatch.setenv("CANARY_PASS", "0123456789")
+    assert "FLJ465" not in flujo("validate", "asks").stdout

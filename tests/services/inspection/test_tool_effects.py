@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo import CallableRef, Step
+from flujo import CallableRef, Secret, Step
 from flujo.domain.agents import AgentSpec
 from flujo.domain.tools import CallableTool
 from flujo.services.inspection.tool_effects import declared_effects, notes
@@ -63,6 +63,13 @@ def test_the_effect_of_a_tool_is_read_from_its_source(project: Project, target: 
 def test_the_effect_of_an_entry_goes_before_that_of_its_source(project: Project) -> None:
     stricter = CallableTool("inspected_tools:search", effect="unsafe", enforce_idempotency=True)
     assert declared_effects(project)(stricter) == "unsafe, recorded before it is made"
+
+
+def test_bound_parameters_are_shown_with_the_names_of_secrets(project: Project) -> None:
+    bound = {"key": Secret("BANK_KEY"), "account": {"number": 7}}
+    tool = CallableTool("inspected_tools:search", with_=bound)
+    said = 'read, `key` is the secret BANK_KEY, `account` is {"number":7}'
+    assert declared_effects(project)(tool) == said
 
 
 def test_a_step_has_a_line_for_each_tool_and_each_limit(project: Project) -> None:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import sqlalchemy as sa
+from pydantic_ai import ModelRetry
 
+from flujo import Secret
+from flujo.domain import canonical
+from flujo.domain.conversations import ToolCall
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, Step, Text
-from flujo.exceptions import SecretInValue
+from flujo.domain.tools import CallableTool
+from flujo.exceptions import SecretInValue, SecretNotSet
+from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
 from flujo.services.runs.runner import Flujo
+from flujo.state.sql.tables import blobs, metadata
+from flujo.state.store import SqlStateStore
+from flujo.testing import ScriptedAgent
 from support import pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flujo.domain.events import Event
     from flujo.domain.ports import StateStore
 
@@ -96,3 +110,124 @@ async def test_an_error_is_journaled_and_sent_without_secrets(store: StateStore)
     assert result.error.message == "ConnectionError: 401 for ***"
     assert "401 for ***" in repr(entries)
     assert KEY not in repr((entries, [event for event in events if not hasattr(event, "outcome")]))
+
+
+# Secrets of tools ----------------------------------------------------------------------------------------
+
+BANK_KEY = "sk-canary/bank+012345678"  # 24 bytes, so that Base64 has no padding
+
+
+class Leak(NamedTuple):
+    """A way in which a tool can give its secret away, and the words that its model gets instead."""
+
+    give_away: Callable[[str], Any]
+    seen: str
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+LEAKS = {
+    "a result": Leak(lambda key: f"paid with {key}", "paid with ***"),
+    "a result inside": Leak(lambda key: {"a": [1, {"key": key}]}, '{"a":[1,{"key":"***"}]}'),
+    "a part": Leak(lambda key: f"begins with {key[:12]}", "begins with ***"),
+    "another form": Leak(lambda key: b64encode(key.encode()).decode(), "***"),
+    "an error": Leak(lambda key: _raise(ValueError(f"401 for {key}")), "ValueError: 401 for ***"),
+    "a cause": Leak(lambda key: _raise(RuntimeError("no") if key else OSError()), "RuntimeError: no"),
+    "a request to repeat": Leak(lambda key: _raise(ModelRetry(f"not {key}")), "not ***"),
+    "a log": Leak(lambda key: logger("flujo.tests").error("used %s", key), "null"),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+@pytest.mark.parametrize("kind", ["granular", "step"])
+async def test_a_secret_of_a_tool_is_hidden_from_its_model_and_from_the_database(
+    leak: str, kind: str, store_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    used: list[str] = []
+
+    def pay(amount: int, keys: list[str]) -> Any:
+        """Pay an amount."""
+        used.extend(keys)
+        return LEAKS[leak].give_away(keys[0])
+
+    monkeypatch.setenv("BANK_PASS", f"{BANK_KEY}\n")
+    tool = CallableTool(pay, effect="idempotent", with_={"keys": [Secret("BANK_PASS")]})
+    agent = ScriptedAgent([ToolCall("pay", {"amount": 5}), "done"], tools=[tool])
+    step = (
+        Step.granular("talk", agent, enforce_idempotency=True)
+        if kind == "granular"
+        else Step("talk", agent=agent)
+    )
+    store, events = SqlStateStore(store_uri), []  # type: ignore[var-annotated]
+    async with runner(step, store, events) as flujo:
+        result = await flujo.run_result_async("go", run_id=RUN)
+        shown = [
+            str(getattr(each, "outcome", each)).partition("cause=")[0] for each in events
+        ]  # the live error
+        seen = [
+            await store.entries(RUN),
+            await store.intents(RUN),
+            result,
+            shown,
+            [each.data for each in agent.asked],
+        ]
+        held = await store.blobs(await store.read(_digests))
+        rows = await store.read(_rows)
+    await store.aclose()
+    assert used == [BANK_KEY]
+    if kind == "granular" or leak not in {"an error", "a cause"}:  # which end the attempt of a plain step
+        assert result.output == "done"
+        said = agent.asked[-1].data[-1]["parts"][0]["content"]
+        assert (said if isinstance(said, str) else canonical.encode(said).decode()) == LEAKS[leak].seen
+    everything = repr((seen, held, rows, caplog.text))
+    for form in (BANK_KEY, BANK_KEY[:12], BANK_KEY[12:], b64encode(BANK_KEY.encode()).decode()):
+        assert form not in everything
+    if store_uri.startswith("sqlite"):
+        file = Path(store_uri.removeprefix("sqlite:///"))
+        written = b"".join(each.read_bytes() for each in file.parent.glob(f"{file.name}*"))
+        if kind == "granular":  # a plain step keeps them in a compressed transcript
+            assert b"amount" in written, "the arguments of the model are there"
+        assert BANK_KEY.encode() not in written
+
+
+def _digests(connection: Any) -> list[str]:
+    return [row.digest for row in connection.execute(sa.select(blobs.c.digest))]
+
+
+def _rows(connection: Any) -> list[Any]:
+    return [tuple(row) for table in metadata.sorted_tables for row in connection.execute(sa.select(table))]
+
+
+async def test_a_secret_that_is_not_set_begins_no_run(store: StateStore) -> None:
+    def pay(amount: int, key: str) -> None: ...
+
+    tool = CallableTool(pay, with_={"key": Secret("CANARY_NOT_SET")})
+    agent = ScriptedAgent(["done"], tools=[tool])
+    with pytest.raises(
+        SecretNotSet, match="tool `pay` needs a secret, and the environment variable CANARY_NOT_SET"
+    ):
+        async with runner(Step.granular("talk", agent), store) as flujo:
+            await flujo.run_result_async("go", run_id=RUN)
+    assert await store.runs(RunQuery()) == []
+
+
+async def test_who_approves_a_call_does_not_see_its_secret(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pay(amount: int, key: str) -> str:
+        return "paid"
+
+    monkeypatch.setenv("BANK_PASS", BANK_KEY)
+    tool = CallableTool(pay, approve=True, with_={"key": Secret("BANK_PASS")})
+    agent = ScriptedAgent([ToolCall("pay", {"amount": 5}), "done"], tools=[tool])
+    async with runner(Step.granular("talk", agent), store) as flujo:
+        assert (await flujo.run_result_async("go", run_id=RUN)).status is RunStatus.PAUSED
+        (asked,) = await store.pauses(RUN)
+        assert 'arguments: {"amount":5}' in asked.message
+        assert BANK_KEY not in repr(asked)
+        assert "key" not in repr(asked.answer_schema)
+        result = await flujo.resume_async(RUN, {"approved": True, "digest": asked.digest})
+    assert result.output == "done"
+    assert BANK_KEY not in repr((await store.entries(RUN), await store.intents(RUN)))

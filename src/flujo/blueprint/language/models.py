@@ -31,6 +31,7 @@ from flujo.blueprint.language.values import (
     Who,
     problem,
 )
+from flujo.domain.secrets import KEY, is_reference, name_problem
 from flujo.domain.steps import FALLBACK, Durability, ExecutionMode, Keep, OnError, OnLimit
 from flujo.domain.tools import Effect, InDoubt
 from flujo.domain.usage import UnknownPrice
@@ -644,6 +645,15 @@ Approve = Annotated[
 ]
 
 
+def references(said: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Yield the secrets in values of `with:`, at any depth: the keys to `{secret: NAME}`, and the name."""
+    if isinstance(said, dict) and path and is_reference(said):
+        yield path, said[KEY]
+    elif isinstance(said, dict | list):
+        for key, each in said.items() if isinstance(said, dict) else enumerate(said):
+            yield from references(each, (*path, key))
+
+
 class Tool(Strict):
     """A tool in its long form: a callable with rules for its calls, a blueprint, an agent, or MCP."""
 
@@ -656,7 +666,7 @@ class Tool(Strict):
     mcp: Maybe[str] = None
     allow: Maybe[Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]] = None
     effect: Maybe[Effect] = None
-    with_: Maybe[dict[str, Value]] = Field(None, alias="with")
+    with_: dict[str, Any] = Field({}, alias="with")
     approve: Maybe[Approve] = None
     enforce_idempotency: bool = False
     in_doubt: Maybe[InDoubt] = None
@@ -684,6 +694,10 @@ class Tool(Strict):
             )
         else:
             self._refuse(("allow",), f"a tool with `{given[0]}`", "remove it")
+        for path, name in references(self.with_):
+            if wrong := name_problem(name):
+                where = ".".join(map(str, ("with", *path)))
+                raise problem("wrong-value", f"`{where}`: {wrong[0]}", wrong[1], key="with")
         return self
 
     def _require_steps(self, kind: str) -> None:

@@ -18,6 +18,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
+from flujo.domain.secrets import named
 from flujo.domain.tools import CallableTool, ComposedTool, McpTools
 from flujo.domain.values import CallableRef, Expr, Text
 
@@ -249,11 +250,17 @@ def _declared(tool: CallableTool | ComposedTool, source: Source) -> str:
     return tool.runs
 
 
+_RUN = ("call", "pipeline", "agent", "name")
+"""The fields of a tool that say what it runs."""
+
+
 def _rules(tool: CallableTool | ComposedTool) -> Contents:
     """Return the rules of a tool's calls that differ from their defaults."""
-    return {
-        key: value for key, value in _said(tool).items() if key not in ("call", "pipeline", "agent", "name")
-    }
+    own = {key: value for key, value in _said(tool).items() if key not in _RUN}
+    if isinstance(tool, CallableTool) and tool.with_:
+        del own["with_"]
+        own["with"] = named(tool.with_)
+    return own
 
 
 def _settings(environments: Mapping[str, Environment]) -> Contents:

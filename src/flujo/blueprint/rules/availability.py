@@ -23,16 +23,12 @@ NOT_AVAILABLE = rule(
     instead="steps:\n  - {name: sort, agent: sorter}",
 )
 _LATER_ON_AGENTS = ("spec", "capabilities", "trust")
-_LATER_ON_TOOLS = ("with_",)
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
     """Report keys of agents that have no effect yet."""
     for name, agent in unit.blueprint.agents.items():
         yield from _unavailable_keys(unit, ("agents", name), agent, _LATER_ON_AGENTS)
-        for index, tool in enumerate(agent.tools):
-            if not isinstance(tool, str):
-                yield from _unavailable_keys(unit, ("agents", name, "tools", index), tool, _LATER_ON_TOOLS)
 
 
 def _unavailable_keys(unit: Unit, path: Path, model: Any, keys: Sequence[str]) -> Iterator[Diagnostic]:

@@ -47,7 +47,8 @@ CALLABLE_ARGUMENTS = rule(
     "callable-arguments",
     "A call whose arguments do not fit the callable",
     finds="A key of `with:` that is not a parameter of the function, or a parameter without a default that "
-    "gets nothing.",
+    "gets nothing. In `with:` of a tool also a parameter that Flujo fills in, and (a warning) a text with "
+    "`{{ … }}`, which is passed as it is.",
     why="The call would fail at run time.",
     example="# def lookup(email): …\n"
     "steps:\n  - {name: look, call: skills.crm:lookup, with: {mail: '{{ input }}'}}",

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from flujo.blueprint.schemas.algebra import Schema
     from flujo.blueprint.sources.source_files import Source
 
-HANDED_IN = frozenset({"data", "context", "resources", "idempotency_key"})
+FILLED_IN = frozenset({"context", "resources", "idempotency_key"})
+"""Parameters that the engine fills in, whatever a step or a model passes."""
+
+HANDED_IN = FILLED_IN | {"data"}
 """Parameters that the engine passes by name."""
 
 

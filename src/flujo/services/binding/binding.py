@@ -12,7 +12,7 @@ from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.models import PipelineContext
-from flujo.domain.ports import Agent, PreparedAgent
+from flujo.domain.ports import Agent, PreparedAgent, SecretsReader
 from flujo.domain.steps import (
     BaseStep,
     CachePolicy,
@@ -71,6 +71,7 @@ class PipelineBinding:
             BlueprintError: an import inherits a context of another type.
             CallableError: a `module:callable` is not allowed or cannot be imported.
             ProviderUnavailable: a model's package or key is missing.
+            SecretNotSet: a tool needs a secret that is not set.
         """
         self._bind_whole(pipeline, self._context_model)
 
@@ -145,6 +146,8 @@ class PipelineBinding:
         key = (who.target, id(who.live)) if isinstance(who, CallableRef) else id(who)
         if key not in self._agents:
             agent = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
+            if isinstance(agent, SecretsReader):
+                agent.read_secrets(self._agent_settings.environment)
             self._agents[key] = agent
             if isinstance(agent, PreparedAgent):
                 self._prepared.append(agent)

@@ -8,7 +8,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from flujo.exceptions import BlueprintError, FlujoError, LockUnreadable, SettingsError
+from flujo.governance.secrets import secret_problem
 from flujo.services.mcp_servers import locked_servers
+from flujo.settings import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +48,7 @@ def compiled(
     models: Mapping[str, str] | None = None,
     strict: bool | None = None,
     knows_servers: bool = True,
+    reads_secrets: bool = False,
     also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint; imports none of its callables.
@@ -58,6 +61,7 @@ def compiled(
         models: agent → model, instead of the project's settings.
         strict: whether warnings are errors, instead of the project's settings.
         knows_servers: whether `mcp` of tools is compared with the settings and the lock.
+        reads_secrets: whether a secret that is not set is a finding.
         also: returns further findings in the tree of each file.
 
     Raises:
@@ -65,6 +69,8 @@ def compiled(
     """
     from flujo.blueprint.compiler import compile_blueprint
     from flujo.blueprint.sources.source_files import FileSource
+
+    variables = environment()
 
     return compile_blueprint(
         path,
@@ -76,6 +82,7 @@ def compiled(
         is_bounded=bool(project.settings.budgets.limits),
         resources=project.settings.project.resources,
         servers=_servers(project) if knows_servers else None,
+        secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
         also=also,
     )
 
@@ -130,7 +137,7 @@ def check(project: Project, paths: Sequence[str], also: Also | None = None) -> l
 def _checked(project: Project, path: str, source: Source | None = None, also: Also | None = None) -> Compiled:
     """Return `compiled` for a blueprint; check an agent file by itself."""
     if not project.holds_agents(path):
-        return compiled(project, path, source=source, also=also)
+        return compiled(project, path, source=source, reads_secrets=True, also=also)
     from flujo.blueprint.compiler import check_agents
     from flujo.blueprint.sources.source_files import FileSource
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import FileSource
+from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
+from flujo.domain.secrets import Secret, named
 from flujo.domain.tools import ComposedTool, McpTools
 from flujo.services.mcp_servers import locked_servers
 
@@ -37,6 +39,7 @@ def declared_effects(project: Project) -> Effects:
         if isinstance(tool, McpTools):
             rules += [] if tool.server in servers() else ["not in the lock"]
             return ", ".join([tool.effect, *rules])
+        rules += [f"`{name}` is {_shown(value)}" for name, value in tool.with_.items()]
         return ", ".join([tool.effect or declared(tool.call), *rules])
 
     def declared(ref: CallableRef) -> str:
@@ -50,6 +53,10 @@ def declared_effects(project: Project) -> Effects:
         return found.effect or "unsafe, not declared"
 
     return effect
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Secret) else canonical.encode(named(value)).decode()
 
 
 def notes(step: BaseStep, effects: Effects) -> Iterator[str]:

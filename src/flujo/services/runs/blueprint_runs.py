@@ -13,7 +13,7 @@ from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, PauseKind, RunQuery, RunStatus, Write
 from flujo.domain.wording import listed
-from flujo.exceptions import ResumeConflict, StateError
+from flujo.exceptions import ResumeConflict, SecretNotSet, StateError
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
 from flujo.services.runs.execution import cancelled, result_of
@@ -58,9 +58,20 @@ async def start(
     sink: Sink | None = None,
     stop: Stop | None = None,
 ) -> Result:
-    """Accept a run of `blueprint` and execute it; see `RunService.accept`."""
+    """Accept a run of `blueprint` and execute it; see `RunService.accept`.
+
+    Raises:
+        SecretNotSet: a tool needs a secret that is not set; names the line.
+    """
+    _require_secrets(blueprint)
     service = (await RunServices.of_project(ws)).of_blueprint(blueprint)
     return await service.accept(request, sink=sink, stop=stop)
+
+
+def _require_secrets(blueprint: Blueprint) -> None:
+    for found in blueprint.diagnostics:
+        if found.code == SecretNotSet.code:
+            raise SecretNotSet(f"{found.span.file}:{found.span.line}: {found.message}", hint=found.hint)
 
 
 async def resume(
