@@ -11,6 +11,7 @@ from engine.talking import RUN, Panel, calls, talk
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import LoopStep
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
+from flujo.domain.tools import CallableTool
 from flujo.exceptions import SettingsError
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.testing import ScriptedAgent
@@ -178,6 +179,34 @@ async def test_a_call_in_doubt_names_its_tool_and_its_answer(store: StateStore) 
     )
     (doubt,) = made.children
     assert (doubt.status, doubt.output) == ("completed", {"resolution": "done", "result": 7})
+
+
+async def test_a_call_that_waits_for_an_approval_has_its_arguments_and_then_its_own_result(
+    store: StateStore,
+) -> None:
+    def refund(amount: int) -> str:
+        return f"refunded {amount}"
+
+    tree = talk([calls(("refund", {"amount": 5})), "done"], tools=[CallableTool(refund, approve=True)])
+    await start(tree, store, "go")
+
+    async def shown() -> TraceNode:
+        found = (await trace(store, await store.find(RUN))).children[0].children[0].children[0]
+        assert (found.kind, found.detail["tool"], found.input) == ("tool", "refund", {"amount": 5})
+        return found
+
+    assert (await shown()).status == "paused"
+    (question,) = await store.pauses(RUN)
+    await answer(store, question.pause_id, {"approved": True, "digest": question.digest})
+    answered = await shown()
+    assert (answered.status, answered.output, answered.detail["approval"]["approved"]) == (
+        "pending",
+        None,
+        True,
+    )
+    await resume(tree, store)
+    done = await shown()
+    assert (done.status, done.output) == ("completed", "refunded 5")
 
 
 async def test_a_call_that_runs_is_shown_before_its_result(store: StateStore) -> None:

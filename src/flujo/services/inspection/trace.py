@@ -221,6 +221,9 @@ def _fold_items(nodes: Mapping[StepPath, TraceNode]) -> None:
 
 
 def _ask(node: TraceNode, pause: Pause) -> None:
+    if pause.kind is PauseKind.APPROVAL:
+        _approve(node, pause)
+        return
     is_question = pause.kind is PauseKind.QUESTION
     node.kind = node.kind or ("hitl" if is_question else str(pause.kind))
     node.input = node.input if node.input is not None else pause.message
@@ -228,6 +231,15 @@ def _ask(node: TraceNode, pause: Pause) -> None:
         node.status = "paused" if pause.kind.asks_human else "waiting"
     elif pause.answer is not None and not is_question:  # that of a doubt has no entry of its own
         node.status, node.output = "completed", canonical.decode(pause.answer)
+
+
+def _approve(node: TraceNode, pause: Pause) -> None:
+    """Show the approval of a call that has no entry yet; an entry names who decided."""
+    if pause.is_open:
+        node.status = "paused"
+    elif pause.answer is not None and not node.kind:
+        approved = canonical.decode(pause.answer)["approved"]
+        node.status, node.detail = "pending", {"approval": {"approved": approved, "by": pause.by}}
 
 
 def _count(node: TraceNode) -> int:
