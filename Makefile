@@ -65,6 +65,9 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.local $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.created pyproject.toml constraints.txt
-	@echo "installing flujo[$*] into $(VENV) (the first time takes a minute)"
-	@$(INSTALL) --editable '.[$*]'
+	@echo "installing flujo[$(or $(EXTRAS),$*)] into $(VENV) (the first time takes a minute)"
+	@$(INSTALL) --editable '.[$(or $(EXTRAS),$*)]'
 	@touch $@
+
+# The blueprints of this repository need a model and an MCP server.
+$(VENV)/.local: EXTRAS := local,mcp

@@ -1,14 +1,17 @@
 """The shipped blueprints that need no model run unchanged on the command line, with the documented results."""
 
 import json
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import warm
+from agents.provider_server import Provider, Response, provider_server
 
 ROOT = Path(__file__).parents[2]
 FLUJO = str(Path(sys.executable).parent / "flujo")
@@ -164,3 +167,67 @@ def test_a_refund_without_approval_before_its_deadline_is_declined(project: Path
     file.write_text(file.read_text("utf-8").replace("deadline_s: 2d", "deadline_s: 0.1"), "utf-8")
     flujo(project, "run", "refund", "--run-id", "late", "--field", "text=Refund A-1001", "--paused-ok")
     assert "Order A-1001 is not refunded." in flujo(project, "resume", "late")
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with provider_server() as running:
+        yield running
+
+
+def at_the_desk(project: Path, provider: Provider, *words: str, code: int = 0) -> Any:
+    """Run one command of the refund desk with a model of a provider; return the data that it prints."""
+    blueprint = project / "blueprints/refund_desk.yaml"
+    text = blueprint.read_text("utf-8").replace("local:smollm2", "openai-chat:gpt-4o-mini")
+    blueprint.write_text(text, "utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = warm.run(
+        [FLUJO, *words, "--json"],
+        cwd=project,
+        env={**os.environ, **provider.environment, "PATH": path},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_refund_is_made_as_a_human_changed_it_after_the_order_was_checked(
+    project: Path, provider: Provider
+) -> None:
+    provider.will_answer(
+        Response(tool_call=("check_order", {"order": "A-1008"})),
+        Response(tool_call=("refund", {"order": "A-1008", "amount": 80})),
+        '"refunded"',
+    )
+    begin = ["run", "refund_desk", "--run-id", "blanket", "--field", "order=A-1008"]
+    paused = at_the_desk(project, provider, *begin, "--field", "request=I want 80 EUR back.", code=5)
+    (question,) = paused["pauses"]
+    assert "Refund 80 EUR for order A-1008?\n" in question["message"]
+    assert not (project / ".flujo/refunds").exists()
+    answers = ["approved=true", f"digest={question['digest']}", 'arguments={"order": "A-1008", "amount": 75}']
+    fields = [word for answer in answers for word in ("--field", answer)]
+    done = at_the_desk(project, provider, "tasks", "resume", "blanket", *fields, "--by", "Ana")
+    assert done["output"] == {"outcome": "refunded"}
+    (receipt,) = (project / ".flujo/refunds").iterdir()
+    assert receipt.read_text("utf-8") == "refunded 75.00 EUR for order A-1008"
+    heard = json.dumps(provider.requests[1]["messages"])
+    assert "wool blanket, 75.00 EUR) can be refunded in full" in heard
+
+
+def test_a_denied_refund_is_not_made_and_the_model_gets_the_reason(project: Path, provider: Provider) -> None:
+    provider.will_answer(
+        Response(tool_call=("search_help", {"question": "How long does delivery take?"})),
+        Response(tool_call=("refund", {"order": "A-1003", "amount": 89.5})),
+        '"not refunded"',
+    )
+    begin = ["run", "refund_desk", "--run-id", "jacket", "--field", "order=A-1003"]
+    paused = at_the_desk(project, provider, *begin, "--field", "request=Where is it?", code=5)
+    assert "Parcels arrive within five working days" in json.dumps(provider.requests[1]["messages"])
+    fields = ["--field", "approved=false", "--field", f"digest={paused['pauses'][0]['digest']}"]
+    reason = ["--field", "reason=It is on its way"]
+    done = at_the_desk(project, provider, "tasks", "resume", "jacket", *fields, *reason)
+    assert done["output"] == {"outcome": "not refunded"}
+    assert "a human denied it: It is on its way" in json.dumps(provider.requests[2]["messages"])
+    assert not (project / ".flujo/refunds").exists()
