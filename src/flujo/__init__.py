@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flujo.blueprint.serializer import write_blueprint
     from flujo.domain.agents import AgentSpec, OneOf
+    from flujo.domain.approvals import Approval
     from flujo.domain.context_references import StateProvider
     from flujo.domain.events import Chunk, StepEnded
     from flujo.domain.merge import MergeStrategy
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
         Transition,
         TreeSearchStep,
     )
-    from flujo.domain.tools import tool
+    from flujo.domain.steps.tools import AgentTool, BlueprintTool
+    from flujo.domain.tools import CallableTool, McpTools, tool
     from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef, Expr, Text
     from flujo.exceptions import NotSent
@@ -54,12 +56,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AgentSpec": "flujo.domain.agents",
+    "AgentTool": "flujo.domain.steps.tools",
     "AppResources": "flujo.domain.models",
+    "Approval": "flujo.domain.approvals",
+    "BlueprintTool": "flujo.domain.steps.tools",
     "BucketProvider": "flujo.state.providers",
     "CacheBackend": "flujo.domain.ports",
     "CachePolicy": "flujo.domain.steps",
     "CacheStep": "flujo.domain.steps",
     "CallableRef": "flujo.domain.values",
+    "CallableTool": "flujo.domain.tools",
     "Carry": "flujo.domain.steps",
     "Chunk": "flujo.domain.events",
     "ConditionalStep": "flujo.domain.steps",
@@ -74,6 +80,7 @@ _HOMES = {
     "ImportStep": "flujo.domain.steps",
     "LoopStep": "flujo.domain.steps",
     "MapStep": "flujo.domain.steps",
+    "McpTools": "flujo.domain.tools",
     "MemoryProvider": "flujo.state.providers",
     "MergeStrategy": "flujo.domain.merge",
     "NotSent": "flujo.exceptions",
@@ -109,12 +116,16 @@ _HOMES = {
 
 __all__ = [
     "AgentSpec",
+    "AgentTool",
     "AppResources",
+    "Approval",
+    "BlueprintTool",
     "BucketProvider",
     "CacheBackend",
     "CachePolicy",
     "CacheStep",
     "CallableRef",
+    "CallableTool",
     "Carry",
     "Chunk",
     "ConditionalStep",
@@ -129,6 +140,7 @@ __all__ = [
     "ImportStep",
     "LoopStep",
     "MapStep",
+    "McpTools",
     "MemoryProvider",
     "MergeStrategy",
     "NotSent",
