@@ -54,6 +54,7 @@ def counts(scale: float) -> dict[str, str]:
         "FLUJO_PROGRAMS": (2000, 8),
         "FLUJO_KILLS": (200, 2),
         "FLUJO_AGENT_KILLS": (1000, 8),
+        "FLUJO_APPROVALS": (1000, 16),
         "FLUJO_LOCAL_KILLS": (100, 1),
         "FLUJO_TURNS": (1000, 50),
         "FLUJO_FLIPS": (100, 1),
