@@ -22,7 +22,7 @@ from flujo.agents import local_server, local_weights
 from flujo.agents.chat import build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
-from flujo.engine.attempts import spent
+from flujo.engine.attempt_costs import spent
 from flujo.exceptions import ModelUnavailable, OutputTruncated, ProviderUnavailable
 from flujo.settings import default_cache_dir
 from support import listener

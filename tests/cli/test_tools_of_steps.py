@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cli.conftest import Flujo, Project
+
 FLUJO = [sys.executable, "-m", "flujo"]
 DESK = """\
 version: "1"
@@ -89,6 +91,69 @@ def test_a_model_calls_a_blueprint_that_pauses_and_an_agent(tmp_path: Path, prov
     assert "yes It is a lamp." in json.dumps(trace)
     assert "talk/turn[0]/tool[0]/ok" in json.dumps(trace)
     assert "talk/turn[1]/tool[0]/turn[0]" in json.dumps(trace)
+
+
+def test_accepted_changes_keep_the_calls_of_tools_that_consist_of_steps(
+    flujo: Flujo, project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in provider.environment.items():
+        monkeypatch.setenv(name, value)
+    project.blueprint("desk", DESK)
+    project.blueprint("order", ORDER)
+    provider.will_answer(answer)
+    assert flujo("run", "desk", "--input", "lamps", "--run-id", "lamp").exit_code == 5
+    project.blueprint("desk", DESK.replace("name: talk,", "name: talk, max_turns: 9,"))
+    accepted = flujo("resume", "lamp", "--accept-changes", "--paused-ok")
+    assert accepted.exit_code == 0, accepted.stderr
+    done = flujo("tasks", "resume", "lamp", "--input", "yes")
+    assert done.stdout == "yes It is a lamp.\n"
+
+
+ASKING = """\
+version: "1"
+name: asking
+input_schema: {type: string}
+agents:
+  clerk: {model: openai-chat:gpt-4o-mini, model_settings: {max_tokens: 100}, tools: [skills.ask:which]}
+steps:
+  - {KIND, name: ask, agent: clerk}
+  - {name: note, call: skills.work:note, with: {text: "{{ previous }}"}}
+"""
+WHICH = """\
+from flujo.exceptions import PausedException
+
+def which(name: str) -> str:
+    raise PausedException(f"which {name}?")
+"""
+
+
+@pytest.mark.parametrize("kind", ["step", "granular"])
+def test_accepted_changes_keep_the_records_of_attempts_that_paused(
+    flujo: Flujo, project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for name, value in provider.environment.items():
+        monkeypatch.setenv(name, value)
+    (project.root / "skills/ask.py").write_text(WHICH, "utf-8")
+    blueprint = ASKING.replace("KIND", f"kind: {kind}")
+    project.blueprint("asking", blueprint)
+    provider.will_answer(Sent(tool_call=("which", {"name": "lamp"})), "The red one.")
+    paused = flujo("run", "asking", "--input", "A lamp?", "--run-id", "lamp")
+    assert (paused.exit_code, "which lamp?" in paused.stdout) == (5, True)
+    trace = json.loads(flujo("trace", "lamp", "--json").stdout)
+    step = trace["children"][0]
+    assert step["status"] == "paused"
+    if kind == "step":
+        assert step["usage"]["requests"] == 1
+        assert step["usage"]["cost_usd"] > 0
+        assert step["transcripts"][0]["status"] == "paused"
+        messages = flujo("trace", "lamp", "ask", "--messages").stdout
+        assert "calls   which" in messages
+    project.blueprint("asking", blueprint.replace("{{ previous", "Got {{ previous"))
+    accepted = flujo("resume", "lamp", "--accept-changes", "--paused-ok")
+    assert accepted.exit_code == 0, accepted.stderr
+    done = flujo("tasks", "resume", "lamp", "--input", "the red one")
+    assert done.exit_code == 0, done.stderr
+    assert len(provider.requests) == (1 if kind == "step" else 2)
 
 
 def test_the_lock_holds_what_runs_below_a_tool(tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ CACHE_MISS = "cache"
 FILES = "files"
 """The fingerprint of the decision which files a step sends; its value is a list of `domain.files.File`."""
 
+UNFINISHED = "unfinished"
+"""The fingerprint of the record of an attempt without an entry of its own; its value is an `Unfinished`."""
+
+Unfinished = Literal["paused", "aborted", "interrupted"]
+"""How such an attempt ended: it asks a human, its code ends the run, or the run was stopped."""
+
 
 class EntryKind(StrEnum):
     """The kind of an entry."""

@@ -10,7 +10,7 @@ id of a question that is not the step's own. A name is an identifier, or any tex
 characters of paths are percent-encoded. So each path has one meaning, and `parent` needs only its text.
 
 Reserved, because no step of a blueprint can have these paths: `turn[n]`, `summary[n]` and `tool[k]` below a
-granular step, and the branches `:failure` and `:finally`.
+granular step, and the branches `:failure`, `:finally` and `:unfinished`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ROOT = StepPath("")
 
 FAILURE, FINALLY = "failure", "finally"
 """The branches in which `on_failure` and `finally` run."""
+
+_UNFINISHED = ":unfinished"
 
 _OPERATORS = "/[:!"
 _ENCODED = re.compile(r"[%/\[\]:.!~#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -85,6 +87,16 @@ def doubt(path: StepPath, number: int) -> StepPath:
 def limit(path: StepPath, number: int) -> StepPath:
     """Return the id of question number `number` at the limit of turns of the granular step at `path`."""
     return indexed(StepPath(f"{path}!limit"), number)
+
+
+def unfinished(path: StepPath) -> StepPath:
+    """Return the path of the records about attempts of the step at `path` that have no entry of their own."""
+    return StepPath(f"{path}{_UNFINISHED}")
+
+
+def step_of(path: StepPath) -> StepPath:
+    """Return the path of the step whose usage the entry at `path` has: `a:unfinished` → `a`."""
+    return StepPath(path.removesuffix(_UNFINISHED))
 
 
 def parent(path: StepPath) -> StepPath:

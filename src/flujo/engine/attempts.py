@@ -16,9 +16,9 @@ from flujo.domain.outcomes import Aborted, Failure, Paused, StepOutcome, Success
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import IntentState, Pause, PauseKind
 from flujo.domain.threads import added
-from flujo.domain.usage import NOTHING, Usage
 from flujo.engine import idempotent_calls, threads
 from flujo.engine.attempt import Attempt, Leaf, new_attempt
+from flujo.engine.attempt_costs import note_unfinished, used
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.frame import standing_still
@@ -94,8 +94,10 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
     except PausedException as signal:
         pause = Pause(pause_id=path, message=signal.message)
         _settle_call(attempt, IntentState.DONE)
+        note_unfinished(attempt, signal)
         return Paused((frame.run.journal.ask(pause),))
     except PipelineAbortSignal as signal:
+        note_unfinished(attempt, signal)
         return Aborted(foreign_text(signal.reason))
     except asyncio.CancelledError as signal:
         _note_cut_off(attempt, signal)
@@ -211,15 +213,20 @@ async def _settled(outcome: Attempt | StepOutcome | None) -> StepOutcome | None:
 
 
 def _note_cut_off(attempt: Attempt, signal: BaseException) -> None:
-    """Record an attempt that the timeout of an enclosing step ended, because it was paid for.
+    """Record an attempt that was cancelled, because it was paid for.
 
-    The entry is committed with that step's own. An announced call stays in doubt, like after a crash.
+    It has failed if the timeout of an enclosing step has ended it; the entry is committed with that step's
+    own. An announced call stays in doubt, like after a crash.
     """
     frame = attempt.frame
-    if frame.is_out_of_time and not attempt.is_settled and attempt.intent is None:
-        error = cut_off(attempt.step, frame, attempt.path)
-        attempt.note(budget_hit(error) | abandoned(signal))
-        frame.run.journal.append_deferred(_failed(attempt, error_info(error, attempt.path), signal))
+    if attempt.is_settled:
+        return
+    if not frame.is_out_of_time or attempt.intent is not None:
+        note_unfinished(attempt, signal)
+        return
+    error = cut_off(attempt.step, frame, attempt.path)
+    attempt.note(budget_hit(error) | abandoned(signal))
+    frame.run.journal.append_deferred(_failed(attempt, error_info(error, attempt.path), signal))
 
 
 def _settle_call(attempt: Attempt, state: IntentState, result: bytes | None = None) -> None:
@@ -229,17 +236,17 @@ def _settle_call(attempt: Attempt, state: IntentState, result: bytes | None = No
 
 
 def _failed(attempt: Attempt, failure: ErrorInfo, cause: BaseException) -> Entry:
-    used, detail = attempt.usage + spent(cause), {**(attempt.detail or {}), **budget_hit(cause)}
+    usage, detail = used(attempt, cause), {**(attempt.detail or {}), **budget_hit(cause)}
     if (said := transcript_of(cause)) is not None:
         detail[TRANSCRIPT] = said
     is_retried = TRANSCRIPT in detail and _is_retried(attempt.step, failure, _failures_with(attempt))
     if attempt.meter is not None:
-        attempt.meter.close(used)
+        attempt.meter.close(usage)
     return _entry(
         attempt,
         status=EntryStatus.FAILED,
         error=canonical.encode(failure.to_json()),
-        usage=used,
+        usage=usage,
         detail=encoded_detail(detail, attempt.frame.run, is_retried=is_retried),
     )
 
@@ -255,18 +262,6 @@ def _entry(attempt: Attempt, **more: Any) -> Entry:
         ended_at=attempt.frame.run.clock.now(),
         **more,
     )
-
-
-def spent(error: BaseException | None) -> Usage:
-    """Return the usage of a failed agent; a timeout ends an agent by cancellation."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # foreign code may raise an error from itself
-        seen.add(id(error))
-        usage = vars(error).get("usage")
-        if isinstance(usage, Usage):
-            return usage
-        error = error.__cause__
-    return NOTHING
 
 
 # Retries -------------------------------------------------------------------------------------------------

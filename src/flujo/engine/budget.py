@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.ledger import Hold, HoldState, Ledger
-from flujo.domain.paths import ROOT, StepPath
+from flujo.domain.paths import ROOT, StepPath, step_of
 from flujo.domain.usage import NOTHING, Usage, UsageLimits, amount, format_amount
 from flujo.exceptions import UsageLimitExceeded
 
@@ -59,7 +59,7 @@ class Budget:
         self._breach: UsageLimitExceeded | None = None
         self._worked_s, self._began = self._ledger.worked_s, now()
         for spending in self._ledger.spendings:
-            self._note(spending.path, spending.usage)
+            self._note(step_of(spending.path), spending.usage)
         for hold in self._ledger.holds:
             self.held += hold.usage
             self._numbers[hold.path] = max(hold.number, self._numbers.get(hold.path, 0))

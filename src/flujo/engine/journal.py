@@ -277,8 +277,12 @@ class Journal:
         """
         return self._store.blobs(list(digests))
 
-    def append_deferred(self, entry: Entry) -> Entry:
+    def append_deferred(self, entry: Entry, *, of: StepPath | None = None) -> Entry:
         """Append an entry, to be committed together with the next one that is waited for.
+
+        Args:
+            entry: the entry.
+            of: the step that has used its usage. Default: the step at its path.
 
         Raises:
             SecretInValue: a value in it contains a known secret.
@@ -291,7 +295,8 @@ class Journal:
         entry = entry.numbered(self._seq)
         if entry.usage is not NOTHING:
             self.usage += entry.usage
-            self._used[entry.path] = self._used.get(entry.path, NOTHING) + entry.usage
+            step = of or entry.path
+            self._used[step] = self._used.get(step, NOTHING) + entry.usage
         self._waiting.append(entry)
         return entry
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.engine.attempt import Attempt
-from flujo.engine.attempts import spent
+from flujo.engine.attempt_costs import note_unfinished, spent
 from flujo.engine.journal import STOPS_THE_WALK, error_info
 from flujo.engine.processors import OutputGate
 from flujo.engine.step_meter import StepMeter
@@ -56,6 +57,9 @@ async def judged(step: TurnStep, frame: Frame, path: StepPath, value: Any) -> An
         await _record(attempt, output=canonical.encode(said))
         raise
     except STOPS_THE_WALK:
+        raise
+    except asyncio.CancelledError as signal:
+        note_unfinished(attempt, signal)
         raise
     except Exception as error:
         attempt.usage += spent(error)

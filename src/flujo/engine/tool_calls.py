@@ -236,6 +236,7 @@ class _Delivery:
             content = canonical.normalise(reply.output, what=f"result of tool `{tool.name}`")
         except PausedException as signal:
             if tool.approve is None:
+                signal.usage = _ONE  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
             text = f"the tool asked a human ({signal.message}), and a tool with `approve` cannot do that"
             return self._told("error", foreign_text(text), _ONE)

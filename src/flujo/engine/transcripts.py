@@ -11,7 +11,7 @@ from flujo.exceptions import NotJournalable
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from flujo.engine.frame import Run
 
@@ -41,15 +41,18 @@ def encoded_detail(detail: Mapping[str, Any] | None, run: Run, *, is_retried: bo
 
 
 def transcript_of(error: BaseException | None) -> Mapping[str, Any] | None:
-    """Return the transcript of a failed agent; a timeout ends an agent by cancellation."""
+    """Return the transcript that an agent has left on the error that ended it."""
+    found = (vars(each).get(TRANSCRIPT) for each in causes(error))
+    return next((text for text in found if isinstance(text, dict)), None)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes: a timeout ends an agent by a cancellation."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:  # foreign code may raise an error from itself
         seen.add(id(error))
-        found = vars(error).get(TRANSCRIPT)
-        if isinstance(found, dict):
-            return found
+        yield error
         error = error.__cause__
-    return None
 
 
 def _masked(value: Any) -> Any:

@@ -362,7 +362,8 @@ async def test_a_changed_agent_does_not_continue_a_conversation_unless_the_chang
     assert "`output_schema`, `tool other`" in refused.error.message
     done = await resume(changed, store, retry_failed=True, accept_changes=True)
     assert done.output == "done"
-    agents = [entry for entry in await store.entries(RUN) if entry.kind is EntryKind.DECISION]
+    decisions = [entry for entry in await store.entries(RUN) if entry.kind is EntryKind.DECISION]
+    agents = [entry for entry in decisions if entry.path == "research"]
     assert [entry.attempt for entry in agents] == [1, 2]
     assert detail(agents[1]) == {"accepted": ["output_schema", "tool other"]}
 

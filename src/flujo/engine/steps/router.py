@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import reprlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
-from flujo.engine.attempts import spent
+from flujo.engine.attempt import Attempt
+from flujo.engine.attempt_costs import note_unfinished, spent
 from flujo.engine.branches import run_branches
 from flujo.engine.decisions import decision
 from flujo.engine.journal import STOPS_THE_WALK, error_info
@@ -92,7 +94,11 @@ async def _attempt(
         reply = await frame.ask(path, step.router, _question(step, frame, data, reason, meter))
         chosen = _chosen(step, reply.output)
         entry = replace(entry, output=canonical.encode(chosen), usage=reply.usage)
-    except (*STOPS_THE_WALK, ControlSignal):
+    except STOPS_THE_WALK:
+        raise
+    except (ControlSignal, asyncio.CancelledError) as signal:
+        asking = Attempt(step, frame, path, attempt, EntryKind.DECISION, started_at, meter=meter)
+        note_unfinished(asking, signal)
         raise
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
         failure = canonical.encode(error_info(error, path).to_json())

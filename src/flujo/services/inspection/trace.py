@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from flujo.agents.messages import calls_in, of_thread
 from flujo.domain import canonical, paths
 from flujo.domain.files import File
-from flujo.domain.journal import CACHE_MISS, FILES, TRANSCRIPT, Entry, EntryKind, EntryStatus, ErrorInfo
+from flujo.domain.journal import (
+    CACHE_MISS,
+    FILES,
+    TRANSCRIPT,
+    UNFINISHED,
+    Entry,
+    EntryKind,
+    EntryStatus,
+    ErrorInfo,
+)
 from flujo.domain.paths import ROOT, StepPath, branch, parent
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.usage import NOTHING, Usage
@@ -273,19 +282,31 @@ def _fail(nodes: dict[StepPath, TraceNode], error: ErrorInfo) -> None:
 
 def _is_beside(entry: Entry) -> bool:
     """Return whether a decision is about the execution of the step above it."""
-    return entry.fingerprint in (CACHE_MISS, FILES) or entry.path == branch(parent(entry.path), CHOICE)
+    is_named = entry.fingerprint in (CACHE_MISS, FILES, UNFINISHED)
+    return is_named or entry.path == branch(parent(entry.path), CHOICE)
 
 
 def _prepare(node: TraceNode, entry: Entry) -> None:
-    """Add the decisions before a step: its agent, its files, or why it has no cache key."""
+    """Add the records beside a step: its agent, its files, the missing cache key, an unfinished attempt."""
     if entry.path == branch(node.path, CHOICE):
         node.chosen = canonical.decode(entry.output or b"null")
         return
     if entry.fingerprint == FILES:
         node.files = [File.from_json(each) for each in canonical.decode(entry.output or b"[]")]
         return
-    detail = canonical.decode(entry.detail) if entry.detail else {}  # that it was run says its own entry
+    detail = canonical.decode(entry.detail) if entry.detail else {}
+    if entry.fingerprint == UNFINISHED:
+        _add_unfinished(node, entry, detail)
+        return
     node.not_cached = detail.get("not_cached", node.not_cached)
+
+
+def _add_unfinished(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
+    """Add an attempt that ended without a result and without a failure; a later entry has the status."""
+    node.kind, node.status = node.kind or detail["kind"], canonical.decode(entry.output or b"null")
+    node.usage += entry.usage
+    node.seconds += max(0.0, entry.ended_at - entry.started_at)
+    _add_transcript(node, entry, detail)
 
 
 def _record(node: TraceNode, entry: Entry) -> None:
@@ -314,9 +335,11 @@ def _record(node: TraceNode, entry: Entry) -> None:
 
 
 def _add_transcript(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
+    """Add the transcript of an attempt; that of one without an entry of its own names it in `detail`."""
     if TRANSCRIPT in detail:
+        status = node.status if entry.fingerprint == UNFINISHED else str(entry.status)
         why = read_error(entry.error).message if entry.error else None
-        kept = {"attempt": entry.attempt, "status": str(entry.status), "error": why}
+        kept = {"attempt": detail.get("attempt", entry.attempt), "status": status, "error": why}
         node.transcripts.append({**kept, "digest": detail[TRANSCRIPT]})
 
 

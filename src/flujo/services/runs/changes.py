@@ -68,10 +68,11 @@ def _places(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:
 
 
 def _has(places: Mapping[StepPath, BaseStep], entry: Entry) -> bool:
-    place = without_counts(entry.path)
-    if entry.kind is EntryKind.DECISION:  # that of a cache or a merge stands right below its step
-        return place in places or parent(place) in places
-    if place in places and "!" not in entry.path:  # the answer to a question of a step is not its result
+    place, is_decision = without_counts(entry.path), entry.kind is EntryKind.DECISION
+    if is_decision and parent(place) in places:  # that of a cache or a merge stands right below its step
+        return True
+    # The answer to a question of a step is not its result.
+    if place in places and not is_decision and "!" not in entry.path:
         return places[place].kind == entry.fingerprint
     return _step(places, entry.path) is not None
 
