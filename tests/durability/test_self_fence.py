@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flujo.domain.conversations import ToolCall
 from flujo.domain.journal import RunId
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import RunStatus, Write
@@ -137,6 +138,34 @@ async def test_a_process_that_slept_after_a_reservation_sends_no_request_in_a_lo
     with pytest.raises(Fenced):
         await start(tree, sleepy, 1)
     assert agent.count == 0
+    evidence.add(faults=1)
+    await mine.aclose()
+
+
+@pytest.mark.guarantee("G16", "G5")
+@pytest.mark.parametrize("wakes_in", ["the request", "the tool call"])
+async def test_an_attempt_that_slept_past_its_lease_sends_no_further_request_and_calls_no_further_tool(
+    store_uri: str, evidence: Evidence, wakes_in: str
+) -> None:
+    mine = SqlStateStore(store_uri, lease_s=LEASE_S, renew_s=LEASE_S / 4)
+    called: list[str] = []
+
+    async def work() -> str:  # in the event loop, which it blocks
+        called.append("work")
+        if wakes_in == "the tool call":
+            _sleep_until_taken_over(store_uri)
+        return "worked"
+
+    def script(ask: Any) -> Any:
+        if wakes_in == "the request":
+            _sleep_until_taken_over(store_uri)
+        return [ToolCall("work", {})]
+
+    agent = ScriptedAgent(script, tools=[work])
+    with pytest.raises(Fenced):
+        await start(pipeline(Step("say", agent=agent)), mine, 1)
+    assert agent.count == 1
+    assert called == (["work"] if wakes_in == "the tool call" else [])
     evidence.add(faults=1)
     await mine.aclose()
 

@@ -114,8 +114,14 @@ class Conversation:
         self._messages.append(message)
         self._unsent.append(message)
 
+    async def _require_lease(self) -> None:
+        """Refuse to continue in a run that another process has taken over, while this one was frozen."""
+        if self._ask.require_lease is not None:
+            await self._ask.require_lease()
+
     async def _request(self) -> Response:
         ask = self._ask
+        await self._require_lease()
         try:
             response = await self._session.request(
                 self._unsent, may_call=True, meter=ask.meter, on_text=ask.on_text
@@ -151,6 +157,7 @@ class Conversation:
         """Return the message with the results of all tool calls of a response."""
         tools, filled_in = self._session.tools, Ask(resources=self._ask.resources)
         refusals = [refusal(call, tools, filled_in) for call in calls]
+        await self._require_lease()
         await self._count(refusals.count(""))
         each = list(zip(calls, refusals, strict=True))
         if runs_in_turn(calls, tools):

@@ -216,6 +216,8 @@ class Ask:
     """Awaited with each piece of text of the model: a slow listener slows the model."""
     meter: Meter | None = None
     """Reserves budget for each request to a model; None when the run has no limits."""
+    require_lease: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each further request or tool call of one attempt; raises if the run has another owner."""
     history: Sequence[Exchange] = ()
     """The exchanges of the step's thread before this request."""
 

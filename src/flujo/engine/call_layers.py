@@ -199,6 +199,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         check=attempt.check,
         on_text=None if frame.run.sink is None else partial(_tell, attempt),
         meter=attempt.meter,
+        require_lease=frame.run.journal.require_lease,
         history=attempt.history,
     )
     if attempt.files is None:

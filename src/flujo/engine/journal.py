@@ -225,7 +225,16 @@ class Journal:
             Fenced: another process executes this run now.
             StateBackendUnavailable: the database does not answer.
         """
-        await self._store.write(Write(run_id=self._run_id, fence=self._fence))
+        try:
+            await self._store.write(Write(run_id=self._run_id, fence=self._fence))
+        except StateError as error:
+            self.broken = self.broken or error
+            raise
+
+    async def require_lease(self) -> None:
+        """Renew the lease if it is not valid; see `renew_lease`."""
+        if not self.may_begin():
+            await self.renew_lease()
 
     async def record(self, entry: Entry, *, wait: bool = True) -> Entry:
         """Append an entry and return it as recorded; it is committed unless `wait` is false.
@@ -432,8 +441,7 @@ class Journal:
             Fenced: another process executes this run now.
         """
         await self.flush()
-        if not self.may_begin():
-            await self.renew_lease()
+        await self.require_lease()
 
     def _submit(self) -> None:
         """Give everything that waits to the store."""
