@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import importlib
 import io
@@ -53,10 +52,41 @@ def preload() -> None:
     gc.freeze()  # so that a child neither looks through these objects nor copies their pages
 
 
-def spare_modules() -> None:
-    """Let Python end without taking the modules apart, which costs more than most commands."""
-    spared = {name: sys.modules.pop(name) for name in {*sys.modules} - {"builtins", "sys", "__main__"}}
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(spared))
+class Program:
+    """The program that this process has become, and how it ends."""
+
+    status: int | None = None
+    """Its exit code; None leaves the end to Python."""
+
+    @classmethod
+    def run(cls, request: dict[str, Any]) -> None:
+        """Execute it; Python reports what it raises."""
+        try:
+            execute(request)
+            cls.status = 0
+        except SystemExit as end:
+            cls.status = end.code if isinstance(end.code, int) else None if end.code else 0
+            raise
+        except Exception:
+            cls.status = 1
+            raise
+
+    @classmethod
+    def end(cls) -> None:
+        """End the process where Python begins to take its modules apart, which costs more than most commands.
+
+        Python has joined the threads and called what the program registered for its exit.
+        """
+        if cls.status is None:
+            return
+        gc.collect()  # as Python does: objects in circles may have finalizers
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None and not stream.closed:
+                    stream.flush()
+        except OSError:
+            return  # Python reports it, and changes the exit code
+        os._exit(cls.status & 0xFF)
 
 
 class Server:
@@ -177,6 +207,6 @@ def execute(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(spare_modules)  # the first to be registered is the last to be called
+    atexit.register(Program.end)  # the first to be registered is the last to be called
     preload()
-    execute(Server(sys.argv[1]).serve())
+    Program.run(Server(sys.argv[1]).serve())
