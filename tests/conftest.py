@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 
 import missing
+import warm
 from flujo.governance.sink import GATE
 from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql import migrations, tables
@@ -62,6 +63,12 @@ for _ in range(100):
     time.sleep(0.05)
 shutil.rmtree(folder, ignore_errors=True)
 """
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start one warm server for all workers, which use it as soon as they have collected the tests."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ[warm.SHARED] = str(warm.start())
 
 
 @pytest.hookimpl(wrapper=True)

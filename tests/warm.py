@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 CLOSED = -9
 """A stream that the program does not have, as after `>&-` in a shell."""
 
+SHARED = "FLUJO_TESTS_WARM_SERVER"
+"""Names the folder of a server that other processes use too."""
+
 _HERE = Path(__file__).parent
+# Not for the processes of tests: some run the tests of a changed copy of Flujo.
+_GIVEN = os.environ.pop(SHARED, None)
 _SHIM = """\
 #!{python} -ISE
 import json, os, signal, socket, sys
@@ -50,10 +55,13 @@ os._exit(status)
 """
 
 
-@cache
-def _folder() -> Path:
-    """Start the server of this process; return the folder of its socket."""
+def start() -> Path:
+    """Start a server that ends with this process; return the folder of its socket, which appears when it is ready."""
     folder = Path(tempfile.mkdtemp(prefix="flujo-warm-"))
+    flujo = folder / "bin/flujo"
+    flujo.parent.mkdir()
+    flujo.write_text(_SHIM.format(python=sys.executable, path=str(folder / "socket")))
+    flujo.chmod(0o755)
     log = (folder / "log").open("wb")
     server = subprocess.Popen(
         [sys.executable, _HERE / "warm_server.py", folder / "socket"],
@@ -63,11 +71,6 @@ def _folder() -> Path:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     log.close()
-    until = time.monotonic() + 60
-    while not (folder / "socket").exists():
-        assert server.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
     def end() -> None:
         assert server.stdin is not None
@@ -79,15 +82,20 @@ def _folder() -> Path:
     return folder
 
 
+@cache
+def _folder() -> Path:
+    """Return the folder of the server that this process uses, when it is ready."""
+    folder = Path(_GIVEN) if _GIVEN else start()
+    until = time.monotonic() + 60
+    while not (folder / "socket").exists():
+        assert time.monotonic() < until, (folder / "log").read_text()
+        time.sleep(0.01)
+    return folder
+
+
 def on_path() -> Path:
     """Return a folder that holds a `flujo` which the server runs."""
-    folder = _folder() / "bin"
-    if not folder.exists():
-        folder.mkdir()
-        flujo = folder / "flujo"
-        flujo.write_text(_SHIM.format(python=sys.executable, path=str(_folder() / "socket")))
-        flujo.chmod(0o755)
-    return folder
+    return _folder() / "bin"
 
 
 class Popen:
