@@ -38,8 +38,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 RUNS = ("bash", "console", "python", "toml", "yaml")
 QUIETLY: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": 240}
-FLUJO = Path(sys.executable).with_name("flujo")
-PLAIN = re.compile(r"""flujo (?:[\w@%+=:,./ -]|'[^'\n]*'|"[^"$`\\\n]*")+""", re.ASCII)
+PROGRAMS = {"flujo": Path(sys.executable).with_name("flujo"), "python": Path(sys.executable)}
+PLAIN = re.compile(r"""(?:flujo|python) (?:[\w@%+=:,./ -]|'[^'\n]*'|"[^"$`\\\n]*")+""", re.ASCII)
 """A command that needs no shell."""
 OUTSIDE = ("git clone ", "cd ", "make", "pip install ", "export ")
 
@@ -265,5 +265,6 @@ def environment() -> dict[str, str]:
 def shell(folder: Path, command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command line as a reader types it, without a terminal, and return its output."""
     if PLAIN.fullmatch(command):
-        return warm.run([FLUJO, *shlex.split(command)[1:]], cwd=folder, env=env, **QUIETLY)
+        program, *words = shlex.split(command)
+        return warm.run([PROGRAMS[program], *words], cwd=folder, env=env, **QUIETLY)
     return subprocess.run(["bash", "-c", command], cwd=folder, env=env, check=False, text=True, **QUIETLY)
