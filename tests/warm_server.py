@@ -29,6 +29,14 @@ from typing import Any
 
 MOST = 1 << 20
 """Bytes of a request."""
+WHEN_NEEDED = (
+    "anyio._backends._asyncio",
+    "cel_expr_python",
+    "genai_prices.data",
+    "pydantic_ai.models.openai",
+    "typer.main",
+)
+"""What a command imports when it calls a model or evaluates an expression: up to a second of CPU."""
 
 
 def preload() -> None:
@@ -38,6 +46,8 @@ def preload() -> None:
     for module in pkgutil.walk_packages(flujo.__path__, "flujo."):
         if not module.name.startswith(("flujo.testing", "flujo.__main__")):
             importlib.import_module(module.name)
+    for name in WHEN_NEEDED:
+        importlib.import_module(name)
     from flujo.services.binding import module_origins
     from flujo.state.sql import migrations
     from flujo.state.sql.statements import statements_for
