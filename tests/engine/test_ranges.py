@@ -12,10 +12,11 @@ import pytest
 
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, RunId
-from flujo.domain.paths import StepPath, bounds
+from flujo.domain.paths import StepPath, bounds, parent
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Expr, MapStep, Save, Text
 from flujo.domain.steps import HumanInTheLoopStep as Ask
+from flujo.engine.steps.map import _only_step
 from flujo.exceptions import JournalConflict, PipelineError, SecretInValue, StateBackendUnavailable
 from flujo.governance.sink import Gate
 from flujo.state.store import SqlStateStore
@@ -47,6 +48,7 @@ class Reading:
     def __init__(self, store: StateStore) -> None:
         self._store = store
         self.paths: list[str] = []
+        self.reads = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -54,6 +56,7 @@ class Reading:
     async def entries(self, run_id: Any, **which: Any) -> Any:
         found = await self._store.entries(run_id, **which)
         self.paths += [each.path for each in found]
+        self.reads += 1
         return found
 
 
@@ -81,7 +84,7 @@ async def test_ended_items_of_a_map_are_summed_up_in_ranges(store: StateStore) -
     assert (first.kind, first.fingerprint) == (EntryKind.DONE, "map")
     assert canonical.decode(first.output or b"") == [0, 10, 20]
     kept = {each.path for each in await store.entries(RUN)}
-    assert {f"m[{n}]" for n in range(8)} <= kept, "the entries of the items stay"
+    assert {f"m[{n}]/work" for n in range(8)} <= kept, "the entries of the items stay"
 
 
 @pytest.mark.parametrize("keep", ["outputs", "failed", "none"])
@@ -159,6 +162,73 @@ async def test_a_resume_reads_ranges_instead_of_their_items(store: StateStore) -
     covered = {f"m[{n}]" for first, last in written for n in range(first, last + 1)}
     assert not covered & set(reading.paths)
     assert not any(path.startswith(tuple(f"{each}/" for each in covered)) for path in reading.paths)
+
+
+async def test_an_item_of_one_step_is_one_entry(store: StateStore) -> None:
+    assert (await start(pipeline(mapping(World())), store, [1, 2, 3])).output == [10, 20, 30]
+    entries = [each.path for each in await store.entries(RUN)]
+    assert sorted(path for path in entries if path.startswith("m[")) == [f"m[{n}]/work" for n in range(3)]
+
+
+async def test_an_item_of_two_steps_continues_after_its_first_one(store: StateStore) -> None:
+    for writes in count(1):
+        world, run_id = World(), f"run-{writes}"
+        steps = [call(name, world.add(name, lambda n: n + 1)) for name in ("first", "second")]
+        tree = pipeline(mapping(world, body=pipeline(*steps), max_concurrency=1))
+        if not await broken_off(tree, store, [10, 20], writes, run_id=run_id):
+            break
+        assert (await resume(tree, store, run_id=run_id)).output == [12, 22], f"after {writes}"
+    assert writes > 4
+    assert {"m[0]", "m[1]"} <= {each.path for each in await store.entries(RunId(run_id))}
+
+
+@pytest.mark.parametrize("condition", ["item != 2", "item == 2"])
+async def test_an_item_whose_step_has_a_condition_has_its_own_entry(
+    store: StateStore, condition: str
+) -> None:
+    world = World()
+    body = pipeline(call("work", world.add("work", lambda n: n * 10), when=Expr(condition)))
+    tree = pipeline(mapping(world, body=body))
+    expected = (await start(tree, store, [1, 2, 3])).output
+    assert expected == ([10, 2, 30] if condition == "item != 2" else [1, 20, 3])
+    assert {"m[0]", "m[1]", "m[2]"} <= {each.path for each in await store.entries(RUN)}
+
+
+async def test_a_resume_reads_the_entries_of_ended_items_together_and_lists_no_step_of_them(
+    store: StateStore,
+) -> None:
+    world, items = World(), list(range(12))
+    tree = pipeline(mapping(world, max_concurrency=1))
+    assert await broken_off(tree, store, items, 8)
+    ended = [each for each in await store.entries(RUN) if each.path.endswith("/work")]
+    assert len(ended) > 4
+    reading: Any = Reading(store)
+    result = await resume(tree, reading)
+    assert result.output == [n * 10 for n in items]
+    assert Counter(reading.paths)["m[0]/work"] == 1
+    assert reading.reads < len(items), "no item is read by itself"
+    assert not {each.path for each in ended} & {each.path for each in result.steps}
+
+
+async def test_a_version_with_an_entry_for_each_item_and_this_one_continue_each_other(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, items = World(), list(range(20))
+    tree = pipeline(mapping(world, max_concurrency=1))
+
+    def is_old(old: bool) -> None:
+        monkeypatch.setattr("flujo.engine.steps.map._only_step", (lambda _: None) if old else _only_step)
+
+    for old in (True, False, True):
+        is_old(old)
+        stopping: Any = StoppingStore(store, 5)
+        with pytest.raises(StateBackendUnavailable):
+            await (start(tree, stopping, items) if not world.calls else resume(tree, stopping))
+    is_old(False)
+    assert (await resume(tree, store)).output == [n * 10 for n in items]
+    assert len(world.calls) <= len(items) + 3, "only an item in progress is executed again"
+    own = [each for each in await store.entries(RUN) if parent(each.path) == "m"]
+    assert 0 < len(own) < len(items)
 
 
 async def test_a_resume_with_other_bounds_reads_the_items(store: StateStore) -> None:

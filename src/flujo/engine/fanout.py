@@ -1,4 +1,7 @@
-"""Runs several bodies concurrently, each on its own fork of the context; each ends as a single entry."""
+"""Runs several bodies concurrently, each on its own fork of the context.
+
+The end of a branch is one entry: its own, or that of its only step.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import merge
 from flujo.domain.fast_dataclass import record
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
+from flujo.domain.paths import child
 from flujo.engine.journal import error_info
 from flujo.engine.places import Place, Places
 from flujo.exceptions import (
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep
     from flujo.engine.frame import Frame, RunBody
 
 
@@ -45,6 +50,8 @@ class Branch:
     body: Pipeline
     previous: Any
     names: Mapping[str, Any] = field(default_factory=dict)
+    only: BaseStep | None = None
+    """The step whose entry is that of the branch as well; None if the branch has an entry of its own."""
 
 
 @record(frozen=True, slots=True)
@@ -184,10 +191,13 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody, pl
     """Return the outcome of one branch, from the journal if it is recorded."""
     inner = frame.fork(branch.path, place, previous=branch.previous, names=branch.names)
     fork = inner.scope.tree
+    only = branch.only
     outcome: StepOutcome | None = inner.recorded(branch.path, kind)
+    if outcome is None and only is not None:
+        outcome = inner.recorded(child(branch.path, only.name), only.kind)
     if outcome is None:
         outcome = await run_body(branch.body, inner)
-        if isinstance(outcome, Success):
+        if isinstance(outcome, Success) and only is None:
             try:
                 output = inner.encoded(outcome.output, f"a value of `{branch.path}`")
                 inner.append_done(branch.path, kind, output, fork, {})

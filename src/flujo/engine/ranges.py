@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.outcomes import Failure
-from flujo.domain.paths import bounds, indexed, ranged, ranges_of
+from flujo.domain.paths import bounds, child, indexed, ranged, ranges_of
 from flujo.engine.fanout import is_without_price, leaves_doubt
 from flujo.exceptions import JournalConflict
 
@@ -67,11 +67,22 @@ class _Open:
 class Ranges:
     """The results of one map in one execution; the map's items call it as they begin and end."""
 
-    def __init__(self, step: BaseStep, keeping: Keeping, frame: Frame, path: StepPath, *, ahead: int) -> None:
+    def __init__(
+        self,
+        step: BaseStep,
+        keeping: Keeping,
+        frame: Frame,
+        path: StepPath,
+        *,
+        ahead: int,
+        only: BaseStep | None = None,
+    ) -> None:
         self.length = frame.run.range_length
         self.ahead = ahead
         """How many items of an iterator are read and recorded at once."""
         self._step = step
+        self._only = only
+        """The step whose entry is that of its item as well; None if items have entries of their own."""
         self._frame = frame
         self._path = path
         self._keeping = keeping
@@ -126,8 +137,8 @@ class Ranges:
 
     async def enter(self, first: int, count: int) -> None:
         """Read the entries of the items of a range, `count` at most, before they are executed."""
-        numbers = range(first, first + count)
-        await self._frame.run.journal.load_at([indexed(self._path, number) for number in numbers])
+        items = range(first, first + count)
+        await self._frame.run.journal.load_at([path for item in items for path in self._ends_of(item)])
 
     # The items ----------------------------------------------------------------------------------------------
 
@@ -177,7 +188,13 @@ class Ranges:
         self._kept[first] = kept
         del self._open[first]
         for index in here.items:
-            journal.forget(indexed(self._path, index))
+            for path in self._ends_of(index):
+                journal.forget(path)
+
+    def _ends_of(self, index: int) -> Sequence[StepPath]:
+        """Return the paths at which the entry of an item's end may be."""
+        item = indexed(self._path, index)
+        return (item,) if self._only is None else (item, child(item, self._only.name))
 
     def _stops(self, result: BranchResult) -> bool:
         """Return whether an item has not ended, or its failure may stop the map."""

@@ -118,6 +118,10 @@ async def test_the_items_of_a_range_are_below_it(store: StateStore) -> None:
     first = shown.children[0]
     assert (first.items, first.status, first.detail["failed"]) == ((0, 1), "completed", 1)
     assert [node.path for node in first.children] == ["m[0]", "m[1]"]
+    assert [(node.kind, node.status, node.output) for node in first.children] == [
+        ("map", "completed", 0),
+        ("", "failed", None),
+    ]
     assert root.at("m.0..1") is first
     error = root.at("m[1]/w").error
     assert error is not None

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
-    from flujo.domain.steps import MapStep
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.steps import BaseStep, MapStep
     from flujo.engine.frame import Frame, RunBody
 
 
@@ -31,7 +32,8 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
     keeping = Keeping(step.keep, step.on_error, merges=step.merge != "no_merge")
-    ranges = Ranges(step, keeping, frame, path, ahead=step.max_concurrency)
+    only = _only_step(step.body)
+    ranges = Ranges(step, keeping, frame, path, ahead=step.max_concurrency, only=only)
     await ranges.load()
 
     async def branches() -> AsyncGenerator[Branch, None]:
@@ -41,7 +43,7 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
                 ranges.begin(index, item)
                 named = {step.item_name: item} if step.item_name else {}
                 names = {"item": item, "index": index, **named}
-                yield Branch(str(index), indexed(path, index), step.body, item, names)
+                yield Branch(str(index), indexed(path, index), step.body, item, names, only)
 
     fails = step.on_error == "fail"
     await run_each(
@@ -65,3 +67,9 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     await merge_into(frame, step, path, kept.patches, step.merge)
     given = None if step.keep == "none" else kept.output
     return come_out(frame, path, step.output, given, kept.failed)
+
+
+def _only_step(body: Pipeline) -> BaseStep | None:
+    """Return the step with which an item begins and ends; None if more than that step decides its outcome."""
+    first, *others = body.steps
+    return None if others or first.when is not None else first

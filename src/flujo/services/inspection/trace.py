@@ -197,6 +197,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         machine.kind, machine.state = "state_machine", state
     if record.error is not None:
         _fail(nodes, read_error(record.error))
+    _end_items(nodes)
     _fold_items(nodes)
     ledger = await store.ledger(record.run_id)
     for hold in ledger.holds:
@@ -214,6 +215,15 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     root.status = record.status
     root.seconds = max(0.0, record.updated_at - record.created_at)
     return root
+
+
+def _end_items(nodes: Mapping[StepPath, TraceNode]) -> None:
+    """Give the items of ended maps the ends of their only steps, whose entries are those of the items."""
+    for each in nodes.values():
+        for item in each.children if each.kind == "map" else ():
+            is_item = not item.kind and item.path.startswith(f"{each.path}[")
+            if is_item and [inner.status for inner in item.children] == ["completed"]:
+                item.kind, item.status, item.output = each.kind, "completed", item.children[0].output
 
 
 def _fold_items(nodes: Mapping[StepPath, TraceNode]) -> None:
