@@ -1,5 +1,6 @@
 """Settings: the environment overrides flujo.toml, which overrides defaults; unusable values are refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from flujo.domain.wording import listed
 from flujo.exceptions import SettingsError
 from flujo.governance.sink import GATE
 from flujo.settings import (
+    CONFIG_FILE,
     ENV_VARIABLE,
     ENVIRONMENT,
     PROMISED,
     Settings,
+    environment,
     guard_environment,
     load,
     misspelt_variables,
@@ -459,3 +462,32 @@ def test_a_wrong_mcp_server_is_an_error_with_its_line(tmp_path: Path, table: str
         load(file)
     assert words in raised.value.message
     assert "flujo.toml:" in raised.value.message
+
+
+def test_settings_are_made_once_for_a_text_and_an_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / CONFIG_FILE
+    file.write_text('state_uri = "sqlite:///${PLACE}.db"\n')
+    monkeypatch.setenv("PLACE", "one")
+    first = load(file)
+    assert load(file) is first
+    monkeypatch.setenv("PLACE", "two")
+    assert load(file).state_uri == "sqlite:///two.db"
+    monkeypatch.setenv("PLACE", "one")
+    file.write_text("strict_dsl = true\n")
+    assert load(file).strict_dsl
+    monkeypatch.setenv("FLUJO_STRICT_DSL", "false")
+    assert not load(file).strict_dsl
+    file.unlink()
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load(file)
+
+
+def test_a_variable_is_read_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value in ("one", "two", "one", "dreißig"):
+        monkeypatch.setenv("PLACE", value)
+        assert environment()["PLACE"] == value
+    monkeypatch.delenv("PLACE")
+    assert "PLACE" not in environment()
+    assert environment() == dict(os.environ)

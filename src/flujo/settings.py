@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_origin
@@ -37,7 +38,7 @@ from flujo.settings_tables import (
     ProviderTable,
     Section,
 )
-from flujo.toml_file import Key, TomlFile, leaves
+from flujo.toml_file import Key, TomlFile, leaves, text_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -272,7 +273,14 @@ class _Environment(PydanticBaseSettingsSource):
 
 def environment() -> Mapping[str, str]:
     """Return a copy of the environment; only this function reads it."""
-    return dict(os.environ)  # noqa: TID251 - the only reader
+    raw = _raw_environment()
+    return dict(os.environ if raw is None else _decoded(tuple(raw.items())))  # noqa: TID251 - the only reader
+
+
+@lru_cache(maxsize=2)
+def _decoded(variables: tuple[tuple[Any, Any], ...]) -> Mapping[str, str]:
+    """Return variables as text. They are kept, because `os.environ` decodes each of them at each look."""
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in variables}
 
 
 def guard_environment() -> None:
@@ -294,11 +302,11 @@ def guard_environment() -> None:
 
 
 def _raw_environment() -> Mapping[Any, Any] | None:
-    """Return a copy of the environment, for comparisons only; None when Python does not keep one.
+    """Return a copy of the undecoded environment; None when Python does not keep one.
 
     `os.environ` checks and decodes each variable in Python, which takes a tenth of a short run.
     """
-    data = getattr(os.environ, "_data", None)  # noqa: TID251 - not read, only compared
+    data = getattr(os.environ, "_data", None)  # noqa: TID251 - of the only reader
     return dict(data) if isinstance(data, dict) else None
 
 
@@ -322,16 +330,27 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
                 hint=f"unset {variable}",
                 variable=variable,
             )
-    file = TomlFile.read(config_file) if config_file else TomlFile()
-    _check_environments(file)
-    name = chosen_environment(chosen)
-    file = (_layered(file, name) if name else file).without("env").filled(variables)
-    settings = Settings.read(file)
+    text = text_of(config_file) if config_file else ""
+    settings = _resolved(config_file, text, chosen_environment(chosen), tuple(variables.items()))
     servers = {f"mcp.{name}.url": server.url or "" for name, server in settings.mcp.items()}
     urls = {"state_uri": settings.state_uri, **settings.state_providers, **servers}
     for key, url in urls.items():
         GATE.know(passwords(url), of=f"the password in `{key}`")
     return settings
+
+
+@lru_cache(maxsize=8)
+def _resolved(
+    config_file: Path | None, text: str, name: str, variables: tuple[tuple[str, str], ...]
+) -> Settings:
+    """Return the settings that a text and an environment make: the same object for the same two.
+
+    Each runner of a process loads the settings of its project. They cost as much as several steps.
+    """
+    file = TomlFile.of(config_file, text) if config_file else TomlFile()
+    _check_environments(file)
+    layered = _layered(file, name) if name else file
+    return Settings.read(layered.without("env").filled(dict(variables)))
 
 
 def chosen_environment(chosen: str = "") -> str:

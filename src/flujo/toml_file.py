@@ -49,7 +49,15 @@ class TomlFile:
         Raises:
             SettingsError: the file cannot be read or is not TOML; with the line.
         """
-        text = _text(path)
+        return cls.of(path, text_of(path))
+
+    @classmethod
+    def of(cls, path: Path, text: str) -> TomlFile:
+        """Return the file at `path` with the text that it has.
+
+        Raises:
+            SettingsError: it is not TOML; with the line.
+        """
         return cls(path, text, _parsed(text, path))
 
     def layered(self, layer: Key) -> TomlFile:
@@ -188,7 +196,12 @@ def _parts(text: str) -> Key:
     return tuple(parts)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return the text of the file at `path`.
+
+    Raises:
+        SettingsError: it cannot be read; with the line that is not UTF-8.
+    """
     try:
         return decoded(path.read_bytes())
     except OSError as error:
