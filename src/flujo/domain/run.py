@@ -329,15 +329,74 @@ class Progress:
     """All questions, in the order in which they were opened."""
 
 
+class RunCondition(StrEnum):
+    """What a run's status alone does not tell."""
+
+    ORPHANED = "orphaned"
+    """Running, without a living owner: its process died, or released it."""
+    ANSWERED = "answered"
+    """Paused, without an open question: no process has resumed it yet."""
+
+
+class RunOrder(StrEnum):
+    """The order of a list of runs."""
+
+    NEWEST = "newest"
+    """By start, the newest first."""
+    OLDEST = "oldest"
+    """By start, the oldest first."""
+    UPDATED = "updated"
+    """By last change, the newest first. A run that changes between two pages changes its place."""
+
+
+class RunGroup(StrEnum):
+    """What runs are counted by."""
+
+    STATUS = "status"
+    BLUEPRINT = "blueprint"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class RunCursor:
+    """The place of one run in an order of runs."""
+
+    order: RunOrder
+    at: float
+    """The run's start or last change, whichever decides the order."""
+    run_id: str
+
+    @classmethod
+    def of(cls, record: RunRecord, order: RunOrder) -> RunCursor:
+        """Return the place of a run."""
+        at = record.updated_at if order is RunOrder.UPDATED else record.created_at
+        return cls(order, at, record.run_id)
+
+    def __str__(self) -> str:
+        return f"{self.order}:{self.at!r}:{self.run_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
-    """A filter for runs: all given conditions must match. Newest first."""
+    """A filter for runs: all given conditions must match."""
 
-    statuses: tuple[RunStatus, ...] = ()
+    statuses: tuple[RunStatus | RunCondition, ...] = ()
+    """One of which must apply; none for any."""
     pipeline: str | None = None
     user_id: str | None = None
-    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
-    """Keys are `[A-Za-z_][A-Za-z0-9_]{0,62}`; each is compared with the run's metadata at the top level."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Conditions on the run's metadata by key: an equal value, a list of values of which one is equal,
+    comparisons (`{">=": 100}`), or a mapping of conditions on nested keys. Keys are
+    `[A-Za-z_][A-Za-z0-9_]{0,62}`."""
+    pause: StepPath | None = None
+    """The question that is open."""
+    since: float | None = None
+    """The earliest time, in seconds since the epoch: of the start, or of the last change in that order."""
+    until: float | None = None
+    """The time before which it must be."""
+    order: RunOrder = RunOrder.NEWEST
+    after: RunCursor | None = None
+    """Only runs that come after this place, which is one of the same order."""
     limit: int = 100
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Pause,
         Progress,
         Purged,
+        RunGroup,
         RunQuery,
         RunRecord,
         RunStatus,
@@ -126,10 +127,18 @@ class RunStore(Protocol):
         ...
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
-        """Return the runs that match, newest first.
+        """Return the runs that match, in the order of the query; runs of one moment by their ids.
 
         Raises:
-            SettingsError: a metadata key that is not an identifier.
+            SettingsError: a condition that cannot be compared, or a cursor of another order.
+        """
+        ...
+
+    async def count_runs(self, query: RunQuery, by: RunGroup) -> Mapping[str | None, int]:
+        """Return how many runs match, in each group. The limit of the query does not count.
+
+        Raises:
+            SettingsError: as `runs`.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import inf
@@ -24,6 +25,7 @@ from flujo.domain.run import (
     NewRun,
     Pause,
     Progress,
+    RunGroup,
     RunQuery,
     RunRecord,
     RunStatus,
@@ -263,11 +265,24 @@ class MemoryStateStore:
         return found, await self.progress(found.run_id) if found.owner is None else None
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
-        """Return the runs that fit, newest first."""
+        """Return the runs that match; see the port."""
+        found = [self._listed(stored) for stored in self._matching(query)]
+        return sorted(found, key=lambda record: rules.place(record, query.order))[: query.limit]
+
+    async def count_runs(self, query: RunQuery, by: RunGroup) -> dict[str | None, int]:
+        """Return how many runs match, in each group; see the port."""
+        found = [stored.record for stored in self._matching(query)]
+        return dict(Counter(_group(record, by) for record in found))
+
+    def _matching(self, query: RunQuery) -> list[StoredRun]:
         rules.check_query(query)
-        newest_first = sorted(self.database.runs.values(), key=lambda stored: -stored.ordinal)
-        fitting = [self._listed(stored) for stored in newest_first if _fits(stored.record, query)]
-        return fitting[: query.limit]
+        return [
+            stored
+            for stored in self.database.runs.values()
+            if rules.fits(
+                stored.record, [*stored.pauses.values()], query, unattended=self._is_unattended(stored)
+            )
+        ]
 
     async def entries(
         self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
@@ -481,8 +496,12 @@ class MemoryStateStore:
         waits = record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) or (
             record.status in AT_A_PAUSE and stored.answered
         )
+        return waits and self._is_unattended(stored)
+
+    def _is_unattended(self, stored: StoredRun) -> bool:
+        owner = stored.record.owner
         lapsed = stored.lease_until is None or stored.lease_until <= self._now()
-        return waits and (record.owner is None or lapsed or owner_tokens.is_provably_dead(record.owner))
+        return owner is None or lapsed or owner_tokens.is_provably_dead(owner)
 
     def _executed_by(self, owner: str) -> int:
         """Return how many runs an owner executed, those that were taken from it included."""
@@ -547,13 +566,14 @@ class MemoryStateStore:
             raise StateBackendUnavailable("the store is closed")
 
 
-def _fits(record: RunRecord, query: RunQuery) -> bool:
-    return (
-        (not query.statuses or record.status in query.statuses)
-        and (query.pipeline is None or record.pipeline == query.pipeline)
-        and (query.user_id is None or record.user_id == query.user_id)
-        and rules.metadata_fits(record.metadata, query.metadata)
-    )
+def _group(record: RunRecord, by: RunGroup) -> str | None:
+    match by:
+        case RunGroup.STATUS:
+            return str(record.status)
+        case RunGroup.BLUEPRINT:
+            return record.pipeline
+        case RunGroup.USER:
+            return record.user_id
 
 
 def _earliest_deadline(stored: StoredRun) -> float | None:

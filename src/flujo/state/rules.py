@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import math
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import command
-from flujo.domain.run import NewRun, Pause, PauseKind, RunQuery, RunRecord, RunStatus, Write
+from flujo.domain.run import (
+    NewRun,
+    Pause,
+    PauseKind,
+    RunCondition,
+    RunCursor,
+    RunOrder,
+    RunQuery,
+    RunRecord,
+    RunStatus,
+    Write,
+)
 from flujo.exceptions import (
     Fenced,
     FlujoError,
@@ -22,6 +33,7 @@ from flujo.exceptions import (
     SettingsError,
     StateError,
 )
+from flujo.state import metadata_conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,10 +42,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.paths import StepPath
 
-METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-MAX_CONDITIONS = 16
 MAX_LIMIT = 10_000
-MAX_INTEGER = 2**63 - 1
 
 
 def accept_twice(there: RunRecord, new: NewRun) -> StateError:
@@ -320,12 +329,7 @@ def check_metadata(metadata: Mapping[str, Any]) -> None:
         SettingsError: naming the key.
     """
     for key in metadata:
-        if not METADATA_KEY.fullmatch(key):
-            raise SettingsError(
-                f"{key!r} cannot be a metadata key",
-                hint="a key is a letter or `_`, then up to 62 letters, digits or `_`",
-                key=key,
-            )
+        metadata_conditions.check_key(key)
     try:
         canonical.encode(dict(metadata), what="metadata")
     except NotJournalable as error:
@@ -336,31 +340,59 @@ def check_query(query: RunQuery) -> None:
     """Check that every store supports a query.
 
     Raises:
-        SettingsError: for a key that is not an identifier, a value that is not a scalar, too many conditions.
+        SettingsError: for metadata conditions that cannot be compared, a time that is not a number, a limit
+            out of bounds, a cursor of another order.
     """
-    check_metadata(query.metadata)
-    if len(query.metadata) > MAX_CONDITIONS:
-        raise SettingsError(f"a query takes at most {MAX_CONDITIONS} metadata conditions")
-    for key, value in query.metadata.items():
-        if value is not None and not isinstance(value, str | int | float):
-            raise SettingsError(
-                f"the metadata condition on {key!r} is {type(value).__name__}",
-                hint="compare with text, a number, true, false or null",
-            )
-        if isinstance(value, int) and abs(value) > MAX_INTEGER:
-            raise SettingsError(f"the metadata condition on {key!r} does not fit into 64 bits")
+    metadata_conditions.conditions(query.metadata)
     if not 1 <= query.limit <= MAX_LIMIT:
         raise SettingsError(f"a query lists 1 to {MAX_LIMIT} runs, not {query.limit}")
+    times = (query.since, query.until, None if query.after is None else query.after.at)
+    if not all(math.isfinite(each) for each in times if each is not None):
+        raise SettingsError("a time in a query is not a finite number")
+    if query.after is not None and query.after.order is not query.order:
+        raise SettingsError(
+            f"the cursor is one of the order `{query.after.order}`, and this list has `{query.order}`",
+            hint="use a cursor with the order of the list that it comes from",
+        )
 
 
-def metadata_fits(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether each wanted key is there with an equal JSON value (`true` is not 1; 1 is 1.0)."""
-    return all(
-        key in metadata
-        and metadata[key] == value
-        and isinstance(metadata[key], bool) == isinstance(value, bool)
-        for key, value in wanted.items()
+def fits(record: RunRecord, pauses: Sequence[Pause], query: RunQuery, *, unattended: bool) -> bool:
+    """Return whether a run matches; `unattended` is whether it has no living owner."""
+    return (
+        (not query.statuses or any(_has(record, pauses, each, unattended) for each in query.statuses))
+        and (query.pause is None or any(each.is_open and each.pause_id == query.pause for each in pauses))
+        and (query.pipeline is None or record.pipeline == query.pipeline)
+        and (query.user_id is None or record.user_id == query.user_id)
+        and _is_in_time(record, query)
+        and all(each.fits(record.metadata) for each in metadata_conditions.conditions(query.metadata))
     )
+
+
+def _has(
+    record: RunRecord, pauses: Sequence[Pause], status: RunStatus | RunCondition, unattended: bool
+) -> bool:
+    match status:
+        case RunCondition.ORPHANED:
+            return record.status is RunStatus.RUNNING and unattended
+        case RunCondition.ANSWERED:
+            return record.status is RunStatus.PAUSED and not any(pause.is_open for pause in pauses)
+        case _:
+            return record.status is status
+
+
+def _is_in_time(record: RunRecord, query: RunQuery) -> bool:
+    at = RunCursor.of(record, query.order).at
+    within = (query.since is None or at >= query.since) and (query.until is None or at < query.until)
+    return within and (query.after is None or place(record, query.order) > _key(query.after))
+
+
+def place(record: RunRecord, order: RunOrder) -> tuple[float, str]:
+    """Return what runs are sorted by in an order."""
+    return _key(RunCursor.of(record, order))
+
+
+def _key(cursor: RunCursor) -> tuple[float, str]:
+    return (cursor.at if cursor.order is RunOrder.OLDEST else -cursor.at), cursor.run_id
 
 
 def no_run(text: str) -> RunNotFound:

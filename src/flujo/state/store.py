@@ -12,7 +12,7 @@ from flujo.domain.forks import renew_in_children
 from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.sql import migrations, queries, retention
+from flujo.state.sql import listing, migrations, queries, retention
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.paths import StepPath
-    from flujo.domain.run import Due, Intent, NewRun, Pause, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
 
 T = TypeVar("T")
 
@@ -220,9 +220,14 @@ class SqlStateStore:
         return found
 
     async def runs(self, query: RunQuery) -> list[RunRecord]:
-        """Return the runs that fit, newest first."""
+        """Return the runs that match; see the port."""
         rules.check_query(query)
-        return await self.read(queries.matching, query)
+        return await self.read(listing.matching, query)
+
+    async def count_runs(self, query: RunQuery, by: RunGroup) -> dict[str | None, int]:
+        """Return how many runs match, in each group; see the port."""
+        rules.check_query(query)
+        return await self.read(listing.counted, query, by)
 
     async def entries(
         self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None

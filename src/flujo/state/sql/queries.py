@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flujo.domain.acts import Act
-    from flujo.domain.run import Intent, Pause, RunQuery, RunRecord
+    from flujo.domain.run import Intent, Pause, RunRecord
 
 LAST = "@last"
 _PAGE = 500
@@ -56,53 +55,6 @@ def beginning_with(connection: sa.Connection, text: str) -> str:
     if len(ids) > 1:
         raise rules.several_runs(text, ids[:5])
     return str(ids[0])
-
-
-def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
-    """Return the runs that fit, newest first."""
-    rules.check_query(query)
-    conditions: list[sa.ColumnElement[bool]] = []
-    if query.statuses:
-        conditions.append(runs.c.status.in_([str(status) for status in query.statuses]))
-    if query.pipeline is not None:
-        conditions.append(runs.c.pipeline == query.pipeline)
-    if query.user_id is not None:
-        conditions.append(runs.c.user_id == query.user_id)
-    if query.metadata:
-        conditions += _metadata_conditions(connection.dialect.name, query.metadata)
-    chosen = (
-        sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE)
-        .where(*conditions)
-        .order_by(*_newest_first)
-        .limit(query.limit)
-    )
-    return _run_records(connection, chosen)
-
-
-def _metadata_conditions(dialect: str, wanted: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    """Return conditions in which keys and values are bound, never written into the statement."""
-    if dialect == "postgresql":
-        data = sa.bindparam(None, canonical.encode(dict(wanted)).decode(), sa.Text())
-        return [
-            runs.c.metadata.op("@>", is_comparison=True)(
-                sa.cast(sa.cast(data, sa.Text), runs.c.metadata.type)
-            )
-        ]
-    return [_equals_on_sqlite(f'$."{key}"', value) for key, value in wanted.items()]
-
-
-def _equals_on_sqlite(path: str, value: Any) -> sa.ColumnElement[bool]:
-    column = sa.type_coerce(runs.c.metadata, sa.Text())
-    kind = sa.func.json_type(column, path)
-    match value:
-        case None:
-            return kind == "null"
-        case bool():
-            return kind == ("true" if value else "false")
-        case str():
-            return sa.and_(kind == "text", sa.func.json_extract(column, path) == value)
-        case _:
-            return sa.and_(kind.in_(["integer", "real"]), sa.func.json_extract(column, path) == value)
 
 
 _whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run")).order_by(journal.c.seq)
@@ -194,11 +146,7 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
 def due(connection: sa.Connection, pipeline: str | None, without: Collection[str], limit: int) -> Due:
     """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
-    dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
-    unattended = sa.or_(
-        runs.c.owner.is_(None), runs.c.lease_until <= lease_now(runs.c.owner), runs.c.owner.in_(dead)
-    )
-    conditions = [_can_go_on, unattended]
+    conditions = [_can_go_on, unattended(connection)]
     if pipeline is not None:
         conditions.append(runs.c.pipeline == pipeline)
     if without:
@@ -211,6 +159,13 @@ def due(connection: sa.Connection, pipeline: str | None, without: Collection[str
         runs=tuple(RunId(row.run_id) for row in found),
         suspects=frozenset(RunId(row.run_id) for row in found if row.is_suspect),
     )
+
+
+def unattended(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Return the condition that a run has no living owner."""
+    dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
+    expired = runs.c.lease_until <= lease_now(runs.c.owner)
+    return sa.or_(runs.c.owner.is_(None), expired, runs.c.owner.in_(dead))
 
 
 def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
@@ -292,7 +247,8 @@ def decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRe
     return _checked(connection, rows)
 
 
-def _run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunRecord]:
+def run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunRecord]:
+    """Return the runs that a statement chooses."""
     return _checked(connection, connection.execute(chosen).mappings().all())
 
 

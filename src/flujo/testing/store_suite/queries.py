@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Pause, RunQuery, RunStatus, Write
+from flujo.domain.run import (
+    Pause,
+    RunCondition,
+    RunCursor,
+    RunGroup,
+    RunOrder,
+    RunQuery,
+    RunStatus,
+    Write,
+)
 from flujo.exceptions import (
     SettingsError,
 )
 from flujo.testing.store_suite.examples import (
+    NEVER_S,
     RUN,
+    SHORT_S,
+    OpenStore,
+    ask,
+    in_state,
     listed,
     move,
     new_run,
@@ -73,17 +88,148 @@ class QueriesSuite:
             with pytest.raises(SettingsError):
                 await store.accept(new_run(metadata={key: 1}), {})
 
-    async def test_a_condition_is_a_json_scalar(self, store: StateStore) -> None:
-        values: tuple[Any, ...] = (float("nan"), [1], {"a": 1}, 2**70, "a\x00b", "\ud800")
+    async def test_a_condition_may_be_a_list_a_comparison_or_nested(self, store: StateStore) -> None:
+        kinds: dict[str, Any] = {
+            "five": {"n": 5, "order": {"total": 5.5, "place": "Bonn"}},
+            "six": {"n": 6, "order": {"total": 60, "place": "bonn"}},
+            "text": {"n": "6", "order": {"total": "60", "place": "Ä"}},
+            "null": {"n": None, "order": {"total": None}},
+            "true": {"n": True, "order": [{"total": 60}]},
+            "other": {"m": 5, "order": "total"},
+        }
+        for name, metadata in kinds.items():
+            await store.accept(new_run(name, metadata=metadata), {})
+        cases: list[tuple[dict[str, Any], list[str]]] = [
+            ({"n": [5, "6"]}, ["five", "text"]),
+            ({"n": [None, True]}, ["null", "true"]),
+            ({"n": {">=": 5}}, ["five", "six"]),
+            ({"n": {">": 5, "<": 6.5}}, ["six"]),
+            ({"n": {">": "5"}}, ["text"]),
+            ({"n": {"!=": 5}}, ["null", "six", "text", "true"]),
+            ({"n": {"!=": True}}, ["five", "null", "six", "text"]),
+            ({"order": {"total": 60}}, ["six"]),
+            ({"order": {"total": {"<=": 5.5}}}, ["five"]),
+            ({"order": {"total": {"!=": None}}}, ["five", "six", "text"]),
+            ({"order": {"place": {">": "Z"}}}, ["six", "text"]),
+            ({"order": {"place": ["Bonn", "Ä"]}, "n": {"<": 6}}, ["five"]),
+            ({"m": 5}, ["other"]),
+        ]
+        for wanted, found in cases:
+            assert (wanted, sorted(await listed(store, metadata=wanted))) == (wanted, found)
+
+    async def test_a_condition_that_cannot_be_compared_is_refused(self, store: StateStore) -> None:
+        values: tuple[Any, ...] = (
+            float("nan"),
+            2**70,
+            "a\x00b",
+            "\ud800",
+            [],
+            [[1]],
+            list(range(101)),
+            {},
+            {">": None},
+            {">": True},
+            {">": [1]},
+            {">": 1, "x": 1},
+            {"a.b": 1},
+            {"a' OR 1=1 --": 1},
+            {1: 1},
+            object(),
+        )
         for value in values:
             with pytest.raises(SettingsError):
                 await store.runs(RunQuery(metadata={"key": value}))
+            with pytest.raises(SettingsError):
+                await store.count_runs(RunQuery(metadata={"key": value}), RunGroup.STATUS)
 
     async def test_a_query_out_of_bounds_is_refused(self, store: StateStore) -> None:
         with pytest.raises(SettingsError):
             await store.runs(RunQuery(limit=0))
         with pytest.raises(SettingsError):
             await store.runs(RunQuery(metadata={f"k{number}": 1 for number in range(17)}))
+
+    async def test_a_time_or_a_cursor_that_cannot_be_compared_is_refused(self, store: StateStore) -> None:
+        cursor = RunCursor(RunOrder.NEWEST, 1.0, "run-1")
+        for query in (
+            RunQuery(since=float("nan")),
+            RunQuery(until=float("inf")),
+            RunQuery(after=RunCursor(RunOrder.NEWEST, float("nan"), "run-1")),
+            RunQuery(after=cursor, order=RunOrder.OLDEST),
+        ):
+            with pytest.raises(SettingsError):
+                await store.runs(query)
+
+    @pytest.mark.parametrize("order", RunOrder)
+    async def test_pages_together_are_the_whole_list_while_runs_are_accepted(
+        self, store: StateStore, order: RunOrder
+    ) -> None:
+        for number in range(9):
+            await store.accept(new_run(f"run-{number}"), {})
+        whole = await listed(store, order=order)
+        assert sorted(whole) == [f"run-{number}" for number in range(9)]
+        found: list[str] = []
+        after: RunCursor | None = None
+        for size in (2, 3, 1, 4, 5):
+            page = await store.runs(RunQuery(order=order, after=after, limit=size))
+            rest = await store.count_runs(RunQuery(order=order, after=after, limit=1), RunGroup.STATUS)
+            assert sum(rest.values()) >= len(page)
+            found += [record.run_id for record in page]
+            after = RunCursor.of(page[-1], order) if page else after
+            await store.accept(new_run(f"new-{size}"), {})
+        assert [run_id for run_id in found if run_id in whole] == whole
+        assert len(found) == len(set(found))
+
+    async def test_a_list_is_bounded_by_times_of_its_order(self, store: StateStore) -> None:
+        for name in ("a", "b", "c"):
+            await store.accept(new_run(name), {}, claim=name == "a")
+            await asyncio.sleep(0.002)  # so that each run has a time of its own
+        middle = (await store.run(RunId("b"))).created_at
+        assert await listed(store, since=middle) == ["c", "b"]
+        assert await listed(store, until=middle) == ["a"]
+        assert await listed(store, since=middle, order=RunOrder.OLDEST) == ["b", "c"]
+        await store.write(move(await store.run(RunId("a")), RunStatus.COMPLETED))
+        assert await listed(store, order=RunOrder.UPDATED) == ["a", "c", "b"]
+        changed = (await store.run(RunId("a"))).updated_at
+        assert await listed(store, since=changed, order=RunOrder.UPDATED) == ["a"]
+
+    async def test_runs_are_counted_by_group(self, store: StateStore) -> None:
+        for number in range(5):
+            user = {"user_id": "ann"} if number % 2 else {}
+            await store.accept(new_run(f"run-{number}", **user), {}, claim=number == 0)
+        await store.accept(new_run("other", pipeline="other"), {}, claim=False)
+        assert await store.count_runs(RunQuery(limit=1), RunGroup.STATUS) == {"running": 1, "accepted": 5}
+        assert await store.count_runs(RunQuery(), RunGroup.USER) == {None: 4, "ann": 2}
+        accepted = RunQuery(statuses=(RunStatus.ACCEPTED,))
+        assert await store.count_runs(accepted, RunGroup.BLUEPRINT) == {"triage": 4, "other": 1}
+        assert await store.count_runs(RunQuery(user_id="bob"), RunGroup.STATUS) == {}
+
+    async def test_a_run_is_orphaned_when_its_lease_has_ended(self, open_store: OpenStore) -> None:
+        store = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+        await store.accept(new_run("cut-off"), {})
+        other = await open_store()
+        await other.accept(new_run("living"), {})
+        await in_state(other, RunStatus.COMPLETED, "completed")
+        orphaned = RunQuery(statuses=(RunCondition.ORPHANED,))
+        await asyncio.sleep(SHORT_S * 2)
+        assert await listed(other, statuses=orphaned.statuses) == ["cut-off"]
+        assert await other.count_runs(orphaned, RunGroup.STATUS) == {"running": 1}
+        both = (RunCondition.ORPHANED, RunStatus.COMPLETED)
+        assert sorted(await listed(other, statuses=both)) == ["completed", "cut-off"]
+
+    async def test_a_run_is_answered_when_it_is_paused_without_an_open_question(
+        self, store: StateStore
+    ) -> None:
+        for name in ("one", "two"):
+            run = await store.accept(new_run(name), {})
+            await ask(store, run, "first", "second")
+            await store.write(move(run, RunStatus.PAUSED))
+        answered = (RunCondition.ANSWERED,)
+        await store.answer(RunId("one"), StepPath("first"), b"1")
+        assert await listed(store, statuses=answered) == []
+        assert await listed(store, pause=StepPath("first")) == ["two"]
+        await store.answer(RunId("one"), StepPath("second"), b"2")
+        assert await listed(store, statuses=answered) == ["one"]
+        assert sorted(await listed(store, statuses=(RunStatus.PAUSED,))) == ["one", "two"]
 
     async def test_a_listing_shows_the_earliest_deadline(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

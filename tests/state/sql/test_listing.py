@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flujo.domain.run import RunQuery
+from flujo.domain.paths import StepPath
+from flujo.domain.run import RunCursor, RunOrder, RunQuery
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
 
@@ -30,8 +31,13 @@ async def test_no_statement_contains_the_values_of_a_caller(store_uri: str) -> N
         RunQuery(user_id=f'{MARK}"'),
         RunQuery(metadata={MARK: None}),
         RunQuery(pipeline=f"{MARK}; DROP TABLE runs"),
+        RunQuery(metadata={MARK: [f"{MARK}' OR 1=1 --", None]}),
+        RunQuery(metadata={MARK: {">": f"{MARK}'", "!=": f"{MARK}"}}),
+        RunQuery(metadata={MARK: {MARK: {"<": 1}}}),
+        RunQuery(pause=StepPath(f"{MARK}' OR 1=1 --")),
+        RunQuery(after=RunCursor(RunOrder.NEWEST, 0.0, f"{MARK}' OR 1=1 --")),
     ]
-    assert [len(await store.runs(query)) for query in wanted] == [1, 1, 0, 0]
+    assert [len(await store.runs(query)) for query in wanted] == [1, 1, 0, 0, 1, 1, 0, 0, 0]
     assert len(statements) >= len(wanted)
     assert not [statement for statement in statements if MARK in statement]
     await store.aclose()
