@@ -167,6 +167,7 @@ async def test_a_worker_resumes_the_run_of_a_killed_process(project: Path) -> No
     assert [(each["event"], each.get("detail")) for each in events] == [
         ("begun", None),
         ("ended", "completed"),
+        ("summary", None),
     ]
     assert Counter(seen(project)) == {"a": 1, "b": 2, "c": 1}
     assert (await record_of(project, "left")).output == b'"c"'
@@ -313,8 +314,10 @@ asyncio.run(main())
     with warm.Popen([sys.executable, "-c", starting], cwd=project) as process:
         assert process.wait(60) == 0
     code, out, _ = finish(launch(project, "worker", "--once", "--json"))
-    assert (code, json.loads(out)["event"]) == (0, "skipped")
-    assert "flujo.register" in json.loads(out)["detail"] or "registered" in json.loads(out)["detail"]
+    skipped, summary = (json.loads(line) for line in out.splitlines())
+    assert (code, skipped["event"], summary["event"]) == (1, "skipped", "summary")
+    assert "is not registered in this process" in skipped["detail"]
+    assert [each["run_id"] for each in summary["skipped"]] == ["py"]
     code, out, err = finish(launch(project, "worker", "--once", "--import", "pipelines"))
     assert code == 0, err
     assert (await record_of(project, "py")).output == b'"python/ada"'

@@ -13,7 +13,8 @@ class ExitCode(IntEnum):
     OK = 0
     """Done."""
     RUN_FAILED = 1
-    """The run failed or was cancelled, a check found something, or the output could not be written."""
+    """The run failed or was cancelled, a check found something, a worker skipped runs, a confirmation was
+    declined, or the output could not be written."""
     USAGE = 2
     """The command line, the input or a setting is not valid."""
     CALLABLE = 3

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.domain.commands import command
 from flujo.domain.events import RunStarted
-from flujo.exceptions import CallableError, FlujoError
+from flujo.domain.run import RunCondition, RunGroup, RunQuery, RunStatus
+from flujo.exceptions import CallableError, FlujoError, RunNotFound
 from flujo.services.project.imports import importable
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.run_services import RunServices
+from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from flujo.domain.events import Event
     from flujo.domain.journal import RunId
+    from flujo.domain.store import StateStore
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
+
+
+_WAIT_FOR_A_HUMAN = (RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.PARKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,17 @@ class WorkerEvents:
     pipeline: str = ""
     detail: str = ""
     """The status for `ended`, the reason for `skipped` and `failed`, the question for `deadline`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a worker has done, and which runs it has left."""
+
+    resumed: int
+    skipped: tuple[WorkerEvents, ...]
+    """The runs that could be resumed, but not by this worker; `detail` is the reason."""
+    waiting: Mapping[RunStatus, int]
+    """How many runs wait for a human, by status."""
 
 
 class Worker:
@@ -54,6 +72,11 @@ class Worker:
         self._on_event = on_event
         self._services: RunServices | None = None
         self._opening = asyncio.Lock()
+        self._resumed = 0
+        self._not_here: dict[str, str] = {}
+        """The closures that cannot be executed here, with the reason."""
+        self._failed: dict[RunId, str] = {}
+        """The runs that could not be resumed, with the reason."""
         self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._report)
 
     async def work(self) -> None:
@@ -65,17 +88,32 @@ class Worker:
         await self._workspace.store()
         await self._recovery.watch()
 
-    async def drain(self) -> int:
-        """Process pending runs and deadlines until there are none; return the number of resumed runs.
+    async def drain(self) -> Drained:
+        """Process due runs and deadlines until this worker can resume no further run.
 
         Raises:
             StateError: the database cannot be queried.
         """
-        resumed = 0
-        while fresh := await self._recovery.look():
-            resumed += fresh
+        while await self._recovery.look():
             await self._recovery.settled()
-        return resumed
+        store = await self._workspace.store()
+        skipped = [event async for event in self._skipped(store)]
+        found = await store.count_runs(RunQuery(statuses=_WAIT_FOR_A_HUMAN), RunGroup.STATUS)
+        answered = await store.count_runs(RunQuery(statuses=(RunCondition.ANSWERED,)), RunGroup.STATUS)
+        waiting = {status: found.get(status, 0) - answered.get(status, 0) for status in _WAIT_FOR_A_HUMAN}
+        return Drained(
+            resumed=self._resumed,
+            skipped=tuple(skipped),
+            waiting={status: count for status, count in waiting.items() if count > 0},
+        )
+
+    async def _skipped(self, store: StateStore) -> AsyncIterator[WorkerEvents]:
+        due = await store.due(limit=MAX_LIMIT)
+        for run_id in due.runs:
+            with suppress(RunNotFound):  # purged since
+                record = await store.run(run_id)
+                if reason := self._failed.get(run_id) or self._not_here.get(record.closure):
+                    yield WorkerEvents("skipped", run_id, record.pipeline, reason)
 
     async def aclose(self) -> None:
         """Stop and release the running runs, so that another process can claim them at once."""
@@ -88,11 +126,14 @@ class Worker:
             service = await (await self._services_here()).of_run(record)
         except FlujoError as error:
             self._recovery.leave(record, error)
-            self._on_event(WorkerEvents("skipped", run_id, record.pipeline, f"{error} [{error.code}]"))
+            reason = self._not_here[record.closure] = f"{error} [{error.code}]"
+            self._on_event(WorkerEvents("skipped", run_id, record.pipeline, reason))
             return
 
         async def begun(event: Event) -> None:
             if isinstance(event, RunStarted):
+                self._resumed += 1
+                self._failed.pop(run_id, None)
                 self._on_event(WorkerEvents("begun", run_id, record.pipeline))
 
         result = await service.recover(
@@ -110,6 +151,8 @@ class Worker:
             return self._services
 
     def _report(self, event: str, run_id: RunId, detail: str) -> None:
+        if event == "failed":
+            self._failed[run_id] = detail
         self._on_event(WorkerEvents(event, run_id, detail=detail))
 
 
