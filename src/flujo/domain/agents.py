@@ -217,7 +217,7 @@ class Ask:
     meter: Meter | None = None
     """Reserves budget for each request to a model; None when the run has no limits."""
     require_lease: Callable[[], Awaitable[None]] | None = None
-    """Awaited before each further request or tool call of an attempt; raises if another process has the run."""
+    """Awaited before each further request or tool call of an attempt; raises if the run was taken over."""
     history: Sequence[Exchange] = ()
     """The exchanges of the step's thread before this request."""
 
