@@ -53,10 +53,15 @@ class Http:
         self._env = {**os.environ, "LEDGER": str(ledger)}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
+
     def start(self, **env: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, str(PROGRAM), "http", str(self.port)],
             env={**self._env, **env},
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         until = time.monotonic() + 60
@@ -73,5 +78,5 @@ class Http:
             self._process = None
 
     def client(self, tmp_path: Path, **more: Any) -> McpServer:
-        table = Table(url=f"http://127.0.0.1:{self.port}/mcp", timeout=30, **more)
+        table = Table(url=self.url, timeout=30, **more)
         return McpServer("shop", lambda: table, tmp_path)

@@ -1,6 +1,7 @@
 """A real MCP server for tests: `mcp_server.py stdio [FAULT] | http PORT`.
 
-Its environment: `LEDGER` names the file of effects, `CHANGED` the tool whose description is another one.
+Its environment: `LEDGER` names the file of effects, `WORLD` the folder of the world of crash programs, `CHANGED` the
+tool whose description is another one.
 """
 
 import os
@@ -71,6 +72,32 @@ def refund_and_die_once(order: str, ctx: Context) -> str:
     if is_first:
         os.kill(os.getpid(), signal.SIGKILL)
     return "refunded"
+
+
+@server.tool()
+def pay(place: str, why: str) -> str:
+    """Have an effect in the world of a crash program."""
+    from durability.world import World
+
+    World(Path(os.environ["WORLD"])).effect(f"{place}=done", why)
+    return "done"
+
+
+@server.tool()
+def grant(place: str, why: str) -> str:
+    """Have an effect that a human approves."""
+    return pay(place, why)
+
+
+NOTED: dict[str, str] = {}
+
+
+@server.tool()
+def note(place: str, why: str, ctx: Context) -> str:
+    """Have an effect once for each idempotency key."""
+    if key(ctx) not in NOTED:
+        NOTED[key(ctx)] = pay(place, why)
+    return NOTED[key(ctx)]
 
 
 @server.tool()

@@ -13,14 +13,16 @@ import json
 import os
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flujo
+from durability.crash_servers import Shop, shop
 from durability.world import World, verdict
 from flujo.domain import canonical, paths
 from flujo.domain.agents import OneOf
+from flujo.domain.approvals import Approval
 from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
@@ -50,6 +52,7 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
+from flujo.domain.tools import McpTools
 from flujo.domain.usage import Usage
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
 from flujo.services.runs.runner import Flujo
@@ -81,9 +84,10 @@ class _Counting(ScriptedAgent):
 class Effects:
     """Steps that cause and log effects in the world."""
 
-    def __init__(self, world: World, run: str) -> None:
+    def __init__(self, world: World, run: str, shop: Shop | None = None) -> None:
         self._world = world
         self._run = run
+        self.shop = shop
 
     def step(self, name: str, work: Callable[[Any], int] = lambda n: n + 1, **more: Any) -> Step:
         """Return a step that causes `name=result` and returns the result."""
@@ -121,9 +125,10 @@ class Effects:
             if not isinstance(said, list):
                 return said(ask) if callable(said) else said
             places = [f"{name}/turn[{turn}]/tool[{number}]" for number in range(len(said))]
+            at_shop = [f"{self._run}:{place}" for place in places]  # the server knows nothing of runs
             return [
                 ToolCall(tool, {"prompt": why} if tool == "helper" else {"place": place, "why": why})
-                for tool, place in zip(said, places, strict=True)
+                for tool, place in zip(said, places if self.shop is None else at_shop, strict=True)
             ]
 
         def summary(ask: Any) -> str:
@@ -132,7 +137,8 @@ class Effects:
             return f"summary {number}"
 
         one = Usage(requests=1, input_tokens=5)
-        agent = _Counting(answer, tools=tools, usage=one, summary=summary)
+        servers = {} if self.shop is None else {self.shop.name: self.shop}
+        agent = _Counting(answer, tools=tools, servers=servers, usage=one, summary=summary)
         return agent
 
     def speaker(self, name: str) -> ScriptedAgent:
@@ -396,7 +402,19 @@ def delegating(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), talk, do.step("z", len))
 
 
-ENFORCED = (promising, reconciling, limited, summarising, delegating)
+def serving(do: Effects) -> Pipeline:
+    """Tools of a real MCP server: one that is announced, one that knows its keys, and one that a human approves."""
+    tools = [
+        McpTools("shop", allow=["pay"]),
+        McpTools("shop", allow=["note"], effect="idempotent"),
+        McpTools("shop", allow=["grant"], approve=Approval(when="args.why != ''", editable=True)),
+    ]
+    agent = do.agent("talk", [["pay", "note", "pay"], ["grant"], ["note"], "the end"], tools)
+    talk = GranularStep("talk", agent, enforce_idempotency=True, save=LOGGED)
+    return _pipeline(do.step("a"), talk, do.step("z", len))
+
+
+ENFORCED = (promising, reconciling, limited, summarising, delegating, serving)
 
 
 def sharing(do: Effects) -> Pipeline:
@@ -475,6 +493,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_summary": summarising,
     "granular_reconciled": reconciling,
     "granular_delegating": delegating,
+    "granular_mcp": serving,
     "threads": sharing,
     "sleep": sleeping,
 }
@@ -483,8 +502,10 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
 class Crashing:
     """One shape on one database: how it runs, how it recovers, and the conditions that must hold then."""
 
-    def __init__(self, shape: str, uri: str, folder: Path, *, lone: bool) -> None:
+    def __init__(self, shape: str, uri: str, folder: Path, *, lone: bool, shop: str | None) -> None:
         self._build = SHAPES[shape]
+        self._folder = folder
+        self._shop_url = shop
         self._lone = lone
         self._uri = uri
         self._world = World(folder)
@@ -495,7 +516,8 @@ class Crashing:
         store = await SqlStateStore.open(self._uri)
         if self._lone:
             store.writer.pace = _AlwaysFast()
-        effects = Effects(self._world, str(run))
+        shop = None if self._shop_url is None else Shop(self._shop_url, self._folder)
+        effects = Effects(self._world, str(run), shop)
         run_id = RunId(f"run-{run}")
         try:
             seen_before = await _consistent(store, run_id)
@@ -519,6 +541,8 @@ class Crashing:
             }
         finally:
             await store.aclose()
+            if shop is not None:
+                await shop.aclose()
 
     def check(self, run: int, result: Any) -> Iterator[str]:
         """Yield violations in the result, the journal, or the effects in the world."""
@@ -572,6 +596,8 @@ async def _answered(
     asked = await store.pauses(run_id)
     if not any(pause.is_open for pause in asked):
         return await runner.resume_async(run_id)
+    if asked[-1].kind is PauseKind.APPROVAL:
+        return await runner.resume_async(run_id, {"approved": True, "digest": asked[-1].digest})
     limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
     said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}
     return await runner.resume_async(run_id, said)
@@ -629,16 +655,17 @@ def main() -> None:
     parser.add_argument("--twice", action="store_true")
     parser.add_argument("--lone", action="store_true")
     given = parser.parse_args()
-    crashing = Crashing(given.shape, given.uri, given.folder, lone=given.lone)
-    crashing.measure()
-    report = enumerate_crashes(
-        crashing.run,
-        crashing.run,
-        crashing.check,
-        every=given.every,
-        first=given.first,
-        twice=given.twice,
-    )
+    with shop(given.folder) if SHAPES[given.shape] is serving else nullcontext() as url:
+        crashing = Crashing(given.shape, given.uri, given.folder, lone=given.lone, shop=url)
+        crashing.measure()
+        report = enumerate_crashes(
+            crashing.run,
+            crashing.run,
+            crashing.check,
+            every=given.every,
+            first=given.first,
+            twice=given.twice,
+        )
     print(json.dumps(report.to_json()))  # noqa: T201 - the script's output
 
 

@@ -29,7 +29,8 @@ SAMPLE = [
     *product(["postgres"], POLICIES, ["drop"]),
     *product(["sqlite"], ["pause"], MODES[1:]),
 ]
-RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], list(SHAPES)[:: 1 if EVERY else 2])]
+ON_POSTGRES = list(SHAPES) if EVERY else [*list(SHAPES)[::2], "granular_mcp"]
+RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], ON_POSTGRES)]
 """The database and the shape of the run; a shape meets the same crash points on both."""
 CALLS = [*product(["sqlite", "postgres"], POLICIES, MODES)] if EVERY else SAMPLE
 """The database, the `in_doubt` of the steps, and the reply of the world to a call."""
