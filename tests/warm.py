@@ -75,7 +75,10 @@ def start() -> Path:
     def end() -> None:
         assert server.stdin is not None
         server.stdin.close()
-        server.wait(10)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:  # a loaded machine
+            server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)

@@ -19,7 +19,8 @@ FlujoError
 │   │   └── OutputTruncated          the answer was cut off at a limit of its length
 │   ├── ArgumentsRejected            a step's arguments do not match the callable's parameters
 │   ├── ResourcesMissing             a step takes `resources`, and the runner has none
-│   └── SecretNotSet                 a tool needs a secret that is not in the environment
+│   ├── SecretNotSet                 a tool needs a secret that is not in the environment
+│   └── TransactionRefused           a transactional tool cannot be called, or ends its transaction itself
 ├── EngineError              FLJ4xx
 │   ├── StepFailed                   user code raised (keeps the cause)
 │   ├── StepTimeout
@@ -285,6 +286,13 @@ class SecretNotSet(AgentError):
     secret: str | None = None
     """The name of the variable."""
     hint = "set the variable where Flujo runs; a value has at least 8 characters"
+
+
+class TransactionRefused(AgentError):
+    """A transactional tool cannot be called, or its transaction cannot be committed; nothing is written."""
+
+    code = "FLJ466"
+    hint = "write `def tool(…, connection)`, execute statements on it, and leave the commit to Flujo"
 
 
 class EngineError(FlujoError):

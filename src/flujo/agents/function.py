@@ -60,7 +60,7 @@ class FunctionAgent:
         self.signature = _Signature.of(fn, name or _name(fn))
         self.wants_context = "context" in self.signature.injected
         self.wants_resources = "resources" in self.signature.injected
-        self._is_async = _is_async(fn)
+        self.is_async = _is_async(fn)
         self._executor = THREADS if self.wants_context else executor
 
     @property
@@ -99,10 +99,14 @@ class FunctionAgent:
         Raises:
             ArgumentsRejected: the input or the `with:` arguments do not match the parameters.
         """
+        return await self.call(ask)
+
+    async def call(self, ask: Ask, executor: Executor | None = None) -> Reply:
+        """Call it as `ask` does, on an executor of this call."""
         args, kwargs = self.signature.bind(ask)
-        if self._is_async:
+        if self.is_async:
             return new_reply(output=await self.fn(*args, **kwargs))
-        output = await self._executor.submit(functools.partial(self.fn, *args, **kwargs))
+        output = await (executor or self._executor).submit(functools.partial(self.fn, *args, **kwargs))
         if isinstance(output, collections.abc.Iterator):
             output = LazyItems(output)
         # A lambda or partial may hide a coroutine function.

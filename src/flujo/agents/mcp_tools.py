@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic_ai.tools import ToolDefinition
 
@@ -35,6 +35,7 @@ class McpTool:
     """
 
     is_sequential = False
+    connection: Literal["sync", "async"] | None = None
     wants_context = False
 
     def __init__(

@@ -7,7 +7,7 @@ import inspect
 import os
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
@@ -21,8 +21,9 @@ from flujo.domain import canonical
 from flujo.domain.conversations import BackToModel, Tool
 from flujo.domain.secrets import named, revealed, secrets_in
 from flujo.domain.tools import ComposedTool, McpTools, declared, tool_specs
+from flujo.domain.transactions import CONNECTION
 from flujo.domain.wording import plural, suggest
-from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet
+from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet, TransactionRefused
 from flujo.governance.secrets import read_secrets
 from flujo.governance.sink import GATE
 from flujo.json_schema.validator import Validator
@@ -56,7 +57,8 @@ class ModelTool(Tool, Protocol):
 class FunctionTool:
     """A callable as a tool. Flujo passes `context`, `resources`, `idempotency_key` and what `with` binds.
 
-    A model sees the other parameters. Before a call, `read_secrets` reads the secrets among the bound values.
+    A transactional callable also gets `connection`. A model sees the other parameters. Before a call,
+    `read_secrets` reads the secrets among the bound values.
 
     Args:
         spec: the entry of the agent's `tools`, whose callable is imported.
@@ -80,10 +82,12 @@ class FunctionTool:
         self._require_parameters(spec, fn)
         if not self._secrets:
             self._bind({})
-        self._described = _described(fn, without=(*INJECTED, *spec.with_))
+        self.effect: Effect = _effect(spec, fn)
+        self.connection = self._takes_connection(fn)
+        lent = () if self.connection is None else (CONNECTION,)
+        self._described = _described(fn, without=(*INJECTED, *spec.with_, *lent))
         self.name = self._described.name
         self.target = self._call.signature.name
-        self.effect: Effect = _effect(spec, fn)
         self.enforce_idempotency = spec.is_recorded
         self.approve: Approval | None = spec.approve
         self.parameters: Any = canonical.normalise(self.definition.parameters_json_schema)
@@ -161,8 +165,9 @@ class FunctionTool:
         Raises:
             BackToModel: it raised pydantic-ai's `ModelRetry` or `ToolFailed`.
         """
+        executor = None if ask.transaction is None else ask.transaction.executor
         try:
-            reply = await self._call.ask(self._by_name(ask))
+            reply = await self._call.call(self._by_name(ask), executor)
         except (ModelRetry, ToolFailed) as error:
             raise BackToModel(getattr(error, "message", None) or str(error)) from error
         if not self._secrets:
@@ -175,7 +180,12 @@ class FunctionTool:
         """Return the request with all arguments by parameter: a model sees the fields of a lone object."""
         single = self._described.function_schema.single_arg_name
         given = {single: ask.arguments} if single is not None else ask.arguments or {}
-        return replace(ask, arguments={**given, **self._values()})
+        lent: dict[str, Any] = {}
+        if self.connection is not None and ask.transaction is not None:
+            lent[CONNECTION] = ask.transaction.connection(is_async=self.connection == "async")
+        elif self.connection is not None:
+            lent[CONNECTION] = None  # the arguments are only checked
+        return replace(ask, arguments={**given, **self._values(), **lent})
 
     def _values(self) -> Mapping[str, Any]:
         if self._bound is None:
@@ -184,6 +194,20 @@ class FunctionTool:
                 secret=self._secrets[0].name,
             )
         return self._bound
+
+    def _takes_connection(self, fn: Any) -> Literal["sync", "async"] | None:
+        """Return how a transactional callable takes its connection; None for other callables.
+
+        Raises:
+            TransactionRefused: it does not take one.
+        """
+        if self.effect != "transactional":
+            return None
+        if CONNECTION not in inspect.signature(fn).parameters:
+            raise TransactionRefused(
+                f"tool `{self._call.signature.name}` has `effect: transactional`, but takes no `{CONNECTION}`"
+            )
+        return "async" if self._call.is_async else "sync"
 
     def _require_parameters(self, spec: CallableTool, fn: Any) -> None:
         """Refuse a `with` that does not fit the parameters of the callable.
@@ -218,6 +242,7 @@ class StepsTool:
     approve: Approval | None = None
     in_doubt: InDoubt | None = None
     is_sequential = False
+    connection: Literal["sync", "async"] | None = None
     timeout_s: float | None = None
 
     def __init__(self, declaration: ComposedTool) -> None:
@@ -296,6 +321,8 @@ def tools_of(
                 tool = StepsTool(each)
             else:
                 tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
+        except TransactionRefused:
+            raise
         except AgentError as error:
             raise AgentError(
                 f"agent {agent!r} cannot be built with its tools: {error.message}", hint=error.hint

@@ -20,6 +20,7 @@ from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from flujo.domain.files import Contents, File
+    from flujo.domain.transactions import Transaction
 
 
 def _text(given: Text | str, _where: str) -> Text:
@@ -220,6 +221,8 @@ class Ask:
     """Awaited before each further request or tool call of an attempt; raises if the run was taken over."""
     history: Sequence[Exchange] = ()
     """The exchanges of the step's thread before this request."""
+    transaction: Transaction | None = None
+    """The transaction that a tool writes in."""
 
 
 new_ask = constructor(Ask)

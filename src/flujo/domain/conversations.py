@@ -132,6 +132,8 @@ class Tool(CheckedAgent, Protocol):
     """The JSON Schema of the arguments."""
     in_doubt: InDoubt | None
     """The action when the result of a recorded call is unknown; None for that of the step."""
+    connection: Literal["sync", "async"] | None
+    """How the tool takes a connection to write in a transaction; None if it takes none."""
     is_sequential: bool
     """Whether no other call of the same response runs at the same time."""
     timeout_s: float | None

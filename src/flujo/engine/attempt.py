@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import Intent
     from flujo.domain.steps import BaseStep
     from flujo.domain.threads import Exchange
+    from flujo.domain.transactions import Transaction
     from flujo.engine.attachments import Attachments
     from flujo.engine.frame import Frame
     from flujo.engine.step_meter import StepMeter
@@ -70,6 +71,9 @@ class Attempt:
     repeats_doubt: bool = False
     """Whether the call is in doubt from an earlier sending under the same key."""
 
+    transaction: Transaction | None = None
+    """The transaction that a tool writes in, until it is committed or rolled back."""
+
     # brought by the call
     output: Any = None
     is_passed: bool = False
@@ -84,6 +88,13 @@ class Attempt:
     """The detail as JSON, while nothing is noted beyond that of every attempt of the step."""
     is_settled: bool = False
     """Whether the attempt's entry is in the journal, so that a later error does not cause another attempt."""
+
+    def roll_back(self) -> None:
+        """Undo what a tool wrote in a transaction that is not committed, and forget that it was called."""
+        if self.transaction is not None:
+            self.transaction.roll_back()
+            self.transaction = self.intent = None
+            self.frame.run.journal.go_on(self)
 
     def note(self, detail: dict[str, Any]) -> None:
         """Add to the detail of the attempt's entry."""

@@ -84,11 +84,14 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
     limit = None if call.timeout_s is None else asyncio.timeout(call.timeout_s)
     attempt = new_attempt(call.step, frame, path, number, started_at=frame.run.clock.now())
     try:
-        if limit is None:
-            await answer(call, attempt)
-        else:
-            await _answer_in_time(call, attempt, limit)
-        return await settle(attempt, call)
+        try:
+            if limit is None:
+                await answer(call, attempt)
+            else:
+                await _answer_in_time(call, attempt, limit)
+            return await settle(attempt, call)
+        finally:
+            attempt.roll_back()
     except STOPS_THE_WALK:
         raise
     except PausedException as signal:
@@ -138,6 +141,7 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
         NotJournalable: the output cannot be written as JSON.
         SecretInValue: the output or a write contains a known secret.
         OutputRejected: the context does not match its type after the writes.
+        TransactionRefused: the database does not commit what a tool wrote.
     """
     frame, leaf = attempt.frame, leaf or Leaf(attempt.step)
     step, journal = leaf.step, frame.run.journal
@@ -153,28 +157,32 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
         patch, after = frame.scope.accepted(patch, what=f"step {step.name!r}")
     written = encoded(patch, f"what step {step.name!r} saved") if patch else None
     attempt.is_settled = True
-    if attempt.intent is not None:
+    if attempt.intent is not None and attempt.transaction is None:
         _settle_call(attempt, IntentState.DONE, output)
     if attempt.meter is not None:
         attempt.meter.close(attempt.usage)
-    journal.append_deferred(
-        new_entry(
-            path=attempt.path,
-            kind=attempt.kind,
-            attempt=attempt.number,
-            fingerprint=leaf.kind,
-            input=attempt.input,
-            output=output,
-            patch=written,
-            usage=attempt.usage,
-            detail=attempt.usual_detail or encoded_detail(attempt.detail, frame.run),
-            started_at=attempt.started_at,
-            ended_at=frame.run.clock.now(),
-        )
+    entry = new_entry(
+        path=attempt.path,
+        kind=attempt.kind,
+        attempt=attempt.number,
+        fingerprint=leaf.kind,
+        input=attempt.input,
+        output=output,
+        patch=written,
+        usage=attempt.usage,
+        detail=attempt.usual_detail or encoded_detail(attempt.detail, frame.run),
+        started_at=attempt.started_at,
+        ended_at=frame.run.clock.now(),
     )
-    wait = leaf.waits and id(step) not in frame.riding
-    if not journal.keeps_back(wait=wait):
-        await journal.commit(wait=wait)
+    if attempt.transaction is not None and attempt.intent is not None:
+        transaction, attempt.transaction = attempt.transaction, None
+        intent = replace(attempt.intent, state=IntentState.DONE, result=output)
+        await journal.commit_in(transaction, entry, intent, attempt)
+    else:
+        journal.append_deferred(entry)
+        wait = leaf.waits and id(step) not in frame.riding
+        if not journal.keeps_back(wait=wait):
+            await journal.commit(wait=wait)
     frame.scope.tree = after
     frame.written = value, output
     return new_success(value)

@@ -40,7 +40,21 @@ class UnknownSinceRestore(StateError):
 
 
 async def announce(attempt: Attempt) -> None:
-    """Record durably that a call is about to be made.
+    """Record durably that a call is about to be made."""
+    step, frame, path = cast("Step", attempt.step), attempt.frame, attempt.path
+    intent = await identify(attempt)
+    is_new = step.effect not in REPEATABLE and not attempt.repeats_doubt
+    is_unknown = is_new and await frame.run.journal.is_unknown_since_restore(path)
+    frame.run.journal.record_intent(intent)
+    await frame.run.journal.announce()
+    if is_unknown:
+        if attempt.meter is not None:
+            attempt.meter.close(attempt.usage)
+        raise UnknownSinceRestore(f"whether `{intent.tool}` was called since the backup is unknown")
+
+
+async def identify(attempt: Attempt) -> Intent:
+    """Give the attempt the intent of its call, with its key; nothing is recorded.
 
     A call in doubt keeps its key when it is made again, and so does a call that was not sent. Any other retry
     is a new call, unless the effect makes it the same call.
@@ -65,14 +79,7 @@ async def announce(attempt: Attempt) -> None:
         sends=before.sends + 1 if before else 1,
         sent_at=frame.run.clock.now(),
     )
-    is_new = step.effect not in REPEATABLE and not attempt.repeats_doubt
-    is_unknown = is_new and await frame.run.journal.is_unknown_since_restore(path)
-    frame.run.journal.record_intent(attempt.intent)
-    await frame.run.journal.announce()
-    if is_unknown:
-        if attempt.meter is not None:
-            attempt.meter.close(attempt.usage)
-        raise UnknownSinceRestore(f"whether `{tool}` was called since the backup is unknown")
+    return attempt.intent
 
 
 def _is_repeated(before: Intent, number: int, sent: bytes) -> bool:

@@ -20,6 +20,7 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write, new_write
+from flujo.domain.transactions import TransactionalStore
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed
 from flujo.governance.sink import GATE
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.store import JournalStore
+    from flujo.domain.transactions import Transaction
     from flujo.engine.context_isolation import ContextScope
 
 STOPS_THE_WALK = (StateError, JournalConflict)
@@ -59,7 +61,9 @@ class Journal:
         "_blobs",
         "_fence",
         "_first",
+        "_halted",
         "_handed",
+        "_holder",
         "_holds",
         "_in_flight",
         "_intents",
@@ -113,6 +117,10 @@ class Journal:
         self._in_flight: list[asyncio.Future[bool]] = []
         self._handed = 0
         """How many writes have been in `_in_flight`."""
+        self._halted: asyncio.Future[None] | None = None
+        """Set while nothing is submitted, because a transaction of a tool is committed, or has the writer."""
+        self._holder: object = None
+        """The attempt that has halted the journal."""
         self.broken: BaseException | None = None
         """The error of a failed write. Later ones fail with it, because the journal would have a gap."""
         self._used: dict[StepPath, Usage] = {}
@@ -297,17 +305,17 @@ class Journal:
             SecretInValue: a value in it contains a known secret.
         """
         if GATE.knows_secrets:
-            for value in (entry.input, entry.output, entry.patch, entry.detail):
-                if value is not None:
-                    GATE.admit(value, f"a value of `{entry.path}`")
+            _admit(entry)
         self._seq += 1
         entry = entry.numbered(self._seq)
         if entry.usage is not NOTHING:
-            self.usage += entry.usage
-            step = of or entry.path
-            self._used[step] = self._used.get(step, NOTHING) + entry.usage
+            self._count(entry, of or entry.path)
         self._waiting.append(entry)
         return entry
+
+    def _count(self, entry: Entry, step: StepPath) -> None:
+        self.usage += entry.usage
+        self._used[step] = self._used.get(step, NOTHING) + entry.usage
 
     def append_done(
         self,
@@ -427,6 +435,8 @@ class Journal:
         Concurrent parts of a run share writes, so each waits for all earlier writes. A failed write fails
         every later one, because the journal would have a gap.
         """
+        while self._halted is not None:
+            await _ended(self._halted)
         self._submit()
         if self._in_flight or self.broken is not None:
             await self._committed()
@@ -445,7 +455,7 @@ class Journal:
 
     def _submit(self) -> None:
         """Give everything that waits to the store."""
-        if self._waiting or self._waits_beside_entries():
+        if self._halted is None and (self._waiting or self._waits_beside_entries()):
             self._hand_over(None)
 
     def _waits_beside_entries(self) -> bool:
@@ -458,12 +468,26 @@ class Journal:
         Returns:
             Whether a question of the run was settled meanwhile.
         """
+        while self._halted is not None:
+            await _ended(self._halted)
         await self._committed()
         last = self._hand_over(replace(move, entries=self._seq, usage=self.usage))
         await self._committed()
         return last.result()
 
     def _hand_over(self, move: Move | None) -> asyncio.Future[bool]:
+        written = self._store.write(self._next_write(move))
+        flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
+        if flying.done() and not flying.cancelled() and flying.exception() is None:
+            return flying  # a store in memory: nothing to wait for
+        if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
+            flying.add_done_callback(_look_at)
+        self._in_flight.append(flying)
+        self._handed += 1
+        return flying
+
+    def _next_write(self, move: Move | None) -> Write:
+        """Return a write of everything that waits, which waits no longer."""
         entries, self._waiting = tuple(self._waiting), []
         write = new_write(run_id=self._run_id, fence=self._fence, entries=entries, move=move)
         if self._waits_beside_entries():
@@ -476,15 +500,77 @@ class Journal:
                 blobs=self._blobs,
             )
             self._asked, self._voids, self._announced, self._holds, self._blobs = [], [], [], {}, {}
-        written = self._store.write(write)
-        flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
-        if flying.done() and not flying.cancelled() and flying.exception() is None:
-            return flying  # a store in memory: nothing to wait for
-        if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
-            flying.add_done_callback(_look_at)
-        self._in_flight.append(flying)
-        self._handed += 1
-        return flying
+        return write
+
+    # Transactions of tools -------------------------------------------------------------------------------
+
+    @property
+    def transactional(self) -> TransactionalStore | None:
+        """The store, if its database can be written to by a tool."""
+        return self._store if isinstance(self._store, TransactionalStore) else None
+
+    async def begin(self, store: TransactionalStore, timeout_s: float | None) -> Transaction:
+        """Begin a transaction for a tool call. Nothing may be submitted while it has the writer."""
+        if not self.may_begin():
+            await self.renew_lease()
+        return await store.begin(self._run_id, timeout_s)
+
+    async def halt(self, holder: object) -> None:
+        """Commit what waits, and submit nothing until `go_on`, so that entries are numbered without a gap.
+
+        Idempotent for one holder.
+        """
+        if self._holder is holder:
+            return
+        await self.flush()
+        while self._halted is not None or self._waiting or self._waits_beside_entries():
+            await self.flush()
+        self._halted, self._holder = asyncio.get_running_loop().create_future(), holder
+
+    def go_on(self, holder: object) -> None:
+        """Submit entries again, if `holder` has halted the journal."""
+        if self._halted is not None and self._holder is holder:
+            self._halted.set_result(None)
+            self._halted = self._holder = None
+
+    async def commit_in(self, transaction: Transaction, entry: Entry, intent: Intent, holder: object) -> None:
+        """Commit the entry of a call, and what waits, in the transaction that the tool has written in.
+
+        `holder` has halted the journal. A cancelled waiter does not undo the commit.
+
+        Raises:
+            Fenced: another process executes this run now.
+            StateBackendUnavailable: whether it is committed is unknown; a resumed run finds out.
+            TransactionRefused: the database has refused the commit; nothing is committed.
+        """
+        self.record_intent(intent)
+        self._seq += 1
+        self._waiting.append(entry.numbered(self._seq))
+        write = self._next_write(None)
+        committing = asyncio.ensure_future(transaction.commit(write))
+        committing.add_done_callback(partial(self._has_committed, write, holder))
+        await _ended(committing)
+        committing.result()
+
+    def _has_committed(self, write: Write, holder: object, committing: asyncio.Future[None]) -> None:
+        """Count the entry of a committed call, or take back everything that was to be committed with it."""
+        *earlier, entry = write.entries
+        error = asyncio.CancelledError() if committing.cancelled() else committing.exception()
+        if error is None:
+            self._count(entry, entry.path)
+        elif isinstance(error, StateError):
+            self.broken = self.broken or error
+        else:
+            self._seq -= 1
+            later = [each.numbered(each.seq - 1) for each in self._waiting]
+            *intents, mine = write.intents
+            self._waiting = [*earlier, *later]
+            self._asked, self._voids = [*write.pauses, *self._asked], [*write.voids, *self._voids]
+            self._announced = [*intents, *self._announced]
+            self._intents = {path: each for path, each in (self._intents or {}).items() if each is not mine}
+            self._holds = {(each.path, each.number): each for each in write.holds} | self._holds
+            self._blobs = {**write.blobs, **self._blobs}
+        self.go_on(holder)
 
     async def _committed(self) -> None:
         """Wait until every submitted write is committed.
@@ -515,6 +601,12 @@ class Journal:
                 now=fingerprint,
             )
         return entry
+
+
+def _admit(entry: Entry) -> None:
+    for value in (entry.input, entry.output, entry.patch, entry.detail):
+        if value is not None:
+            GATE.admit(value, f"a value of `{entry.path}`")
 
 
 def encoded(value: Any, what: str) -> bytes:
@@ -576,7 +668,7 @@ def success(entry: Entry) -> Success:
     return Success(canonical.decode(entry.output or b"null"), facts=facts)
 
 
-async def _ended(write: asyncio.Future[bool]) -> None:
+async def _ended(write: asyncio.Future[Any]) -> None:
     """Wait until a write has ended, with or without an error; cancelling this does not affect others."""
     if not write.done():
         # The same as `asyncio.shield` at half the cost, because it is called for every step.

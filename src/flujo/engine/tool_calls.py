@@ -21,6 +21,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
+from flujo.engine import idempotent_calls
 from flujo.engine.approvals import ApprovalGate, Decision
 from flujo.engine.attempts import perform
 from flujo.engine.call_layers import LeafCall
@@ -39,6 +40,7 @@ from flujo.exceptions import (
     PausedException,
     SecretInValue,
     StateError,
+    TransactionRefused,
 )
 
 if TYPE_CHECKING:
@@ -51,11 +53,16 @@ if TYPE_CHECKING:
     from flujo.domain.steps import BaseStep
     from flujo.domain.steps.step import SummaryStep, TurnStep
     from flujo.domain.tools import InDoubt
+    from flujo.domain.transactions import Transaction
     from flujo.engine.attempt import Attempt
     from flujo.engine.composed_calls import RunInside
     from flujo.engine.frame import Frame
+    from flujo.engine.journal import Journal
 
-_ENDS_THE_STEP = (ControlSignal, StateError, JournalConflict, BudgetError, SecretInValue, LockMismatch)
+_ENDS_THE_STEP = (
+    *(ControlSignal, StateError, JournalConflict, BudgetError),
+    *(SecretInValue, LockMismatch, TransactionRefused),
+)
 """What a tool raises that is not for the model."""
 _ONE = Usage(tool_calls=1)
 _AT_ONCE = RetryPolicy(backoff="none")
@@ -113,6 +120,33 @@ class ToolGate:
         self._reconcile = reconcile
         self._config = StepConfig(durability=config.durability)
 
+    def require_transactions(self, journal: Journal) -> None:
+        """Refuse tools whose transactions this database cannot have, before a model is called.
+
+        Raises:
+            TransactionRefused: names the tool.
+        """
+        store = journal.transactional
+        for tool in self._tools.values():
+            if tool.effect != "transactional":
+                continue
+            if tool.connection is None:
+                why, hint = (
+                    "it takes no `connection`",
+                    "add a parameter `connection`, or declare another effect",
+                )
+            elif store is None:
+                why, hint = "the runs are not kept in a database", "set `state_uri` to SQLite or Postgres"
+            elif store.lends_writer and tool.connection == "async":
+                why = "it is async, and only a sync callable can write to a SQLite file"
+                hint = "write `def` instead of `async def`, or use Postgres"
+            else:
+                continue
+            raise TransactionRefused(
+                f"step {self._name!r}: its tool `{tool.target}` has `effect: transactional`, but {why}",
+                hint=hint,
+            )
+
     def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
         """Return whether the calls of one response run one after another."""
         return runs_in_turn(calls, self._tools)
@@ -149,7 +183,8 @@ class ToolGate:
         leaf = leaf_of(self._leaf_step(call, tool), delivery)
         leaf.describe(delivery.detail)
         budget, *others = leaf.layers
-        leaf.layers = (budget, delivery.begin, *others)
+        transaction = (delivery.open,) if tool is not None and tool.effect == "transactional" else ()
+        leaf.layers = (budget, delivery.begin, *others, *transaction)
         outcome = await perform(leaf, frame, path)
         return ToolResult(outcome.output, delivery.way) if isinstance(outcome, Success) else outcome
 
@@ -164,7 +199,9 @@ class ToolGate:
 
     def _refusal(self, call: ToolCall, frame: Frame) -> str:
         """Return why a call cannot be made; empty when it can."""
-        key = "" if self._is_enforced_for(self._tools.get(call.name)) else None
+        tool = self._tools.get(call.name)
+        has_key = tool is not None and (tool.effect == "transactional" or self._is_enforced_for(tool))
+        key = "" if has_key else None
         try:
             return refusal(call, self._tools, Ask(resources=frame.run.resources, idempotency_key=key))
         except ArgumentsRejected as error:
@@ -177,7 +214,10 @@ class ToolGate:
             ) from None
 
     def _is_enforced_for(self, tool: Tool | None) -> bool:
-        return tool is not None and (self._is_enforced or tool.enforce_idempotency)
+        """Return whether a call is recorded before it is made; that of a transaction comes with its entry."""
+        if tool is None or tool.effect == "transactional":
+            return False
+        return self._is_enforced or tool.enforce_idempotency
 
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
         # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.
@@ -218,6 +258,21 @@ class _Delivery:
             return None
         return attempt.meter.call_tools(1)
 
+    async def open(self, _: LeafCall, attempt: Attempt) -> None:
+        """Open the transaction that the tool writes in: the last layer of the call."""
+        journal, tool = attempt.frame.run.journal, self._tool
+        store = journal.transactional
+        if store is None or tool is None:
+            raise AssertionError  # refused when the step began
+        await idempotent_calls.identify(attempt)
+        if store.lends_writer:
+            await journal.halt(attempt)
+        try:
+            attempt.transaction = await journal.begin(store, tool.timeout_s)
+        except BaseException:
+            journal.go_on(attempt)
+            raise
+
     def decide(self, decided: Decision) -> None:
         """Take over what a human decided about the call."""
         self.detail |= decided.detail
@@ -230,10 +285,11 @@ class _Delivery:
         if tool is None:
             return self._told(self._not_made, f"the call was not made: {self._refusal}", NOTHING)
         self.detail["effect"] = tool.effect
+        transaction = None if self._attempt is None else self._attempt.transaction
+        timeout_s = tool.timeout_s if transaction is None else transaction.timeout_s
         try:
-            async with asyncio.timeout(tool.timeout_s):
-                reply = await tool.ask(replace(ask, data=None, arguments=ask.data))
-            content = canonical.normalise(reply.output, what=f"result of tool `{tool.name}`")
+            async with asyncio.timeout(timeout_s):
+                reply = await self._called(tool, replace(ask, data=None, arguments=ask.data), transaction)
         except PausedException as signal:
             if tool.approve is None:
                 signal.usage = _ONE  # type: ignore[attr-defined]  # exceptions take attributes
@@ -245,26 +301,39 @@ class _Delivery:
         except BackToModel as words:
             return self._told("retry", foreign_text(str(words)), _ONE)
         except NotJournalable as error:
-            text = f"the call was made, and its result cannot be recorded: {error.message}"
-            return self._told("error", text, _ONE)
+            made = "the call was made" if transaction is None else "nothing was written"
+            return self._told("error", f"{made}, and its result cannot be recorded: {error.message}", _ONE)
         except Exception as error:
             if self._is_doubtful(tool, error):
                 raise
-            return self._told("error", _words(tool, error), _ONE)
-        return Reply(output=content, usage=reply.usage + _ONE)
+            return self._told("error", _words(timeout_s, error), _ONE)
+        if transaction is not None and self._attempt is not None:
+            await self._attempt.frame.run.journal.halt(self._attempt)
+        return replace(reply, usage=reply.usage + _ONE)
+
+    async def _called(self, tool: Tool, ask: Ask, transaction: Transaction | None) -> Reply:
+        """Return the result of the tool as JSON data, once the database accepts what it wrote."""
+        reply = await tool.ask(ask if transaction is None else replace(ask, transaction=transaction))
+        content = canonical.normalise(reply.output, what=f"result of tool `{tool.name}`")
+        if transaction is not None:
+            await transaction.check()
+        return Reply(output=content, usage=reply.usage)
 
     def _is_doubtful(self, tool: Tool, error: Exception) -> bool:
         """Return whether the failed call, or an earlier sending of it, may have taken effect."""
         attempt = self._attempt
         if attempt is None or attempt.intent is None or tool.effect in REPEATABLE:
             return False
+        if attempt.transaction is not None:
+            return False  # what the call has written is rolled back
         return attempt.repeats_doubt or verdict(error) is Verdict.IN_DOUBT
 
     def _told(self, way: ToolOutcome, text: str, used: Usage) -> Reply:
-        """Return a text for the model; the writes of the call to the context are dropped."""
+        """Return a text for the model; the writes of the call to context and database are dropped."""
         self.way = self.detail["outcome"] = way
         if self._attempt is not None:
             self._attempt.context = None
+            self._attempt.roll_back()
         return Reply(output=text, usage=used)
 
 
@@ -279,7 +348,7 @@ def _require_room(frame: Frame, path: StepPath) -> None:
         frame.budget.release(_ONE)
 
 
-def _words(tool: Tool, error: Exception) -> str:
-    if isinstance(error, TimeoutError) and tool.timeout_s is not None and not str(error):
-        return f"the call took longer than {tool.timeout_s:g} s"
+def _words(timeout_s: float | None, error: Exception) -> str:
+    if isinstance(error, TimeoutError) and timeout_s is not None and not str(error):
+        return f"the call took longer than {timeout_s:g} s"
     return described(error)

@@ -32,6 +32,7 @@ from flujo.exceptions import (
     RunNotFound,
     SettingsError,
     StateError,
+    TransactionRefused,
 )
 from flujo.state import metadata_conditions
 
@@ -195,6 +196,14 @@ def recorded_otherwise(run_id: RunId, entry: Entry) -> JournalConflict:
         run_id=run_id,
         path=entry.path,
         seq=entry.seq,
+    )
+
+
+def refused_commit(error: BaseException | None) -> TransactionRefused:
+    """Return the refusal for what a database says against the commit of what a tool wrote."""
+    return TransactionRefused(
+        f"the database refused to commit what a transactional tool wrote: {error}",
+        hint="change what the tool writes; nothing of it is in the database",
     )
 
 

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from flujo.domain.forks import renew_in_children
 from flujo.domain.run import GivenAnswer, Progress, Purged
@@ -17,6 +18,7 @@ from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
+from flujo.state.transactions import ON_POSTGRES_S, ON_SQLITE_S, LentWriter, OwnConnection
 from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, Expire
 from flujo.state.writer.readers import Readers
 from flujo.state.writer.writer import Writer
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from flujo.domain.ledger import Ledger
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.transactions import Transaction
 
 T = TypeVar("T")
 
@@ -87,6 +90,9 @@ class SqlStateStore:
             idle_s=max(1.0, lease_s / 3),
             answer_s=answer_s,
         )
+        self._most_lent = readers
+        """How many tools of an event loop may write to Postgres at once, each on a connection of its own."""
+        self._lent: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._lease_s, self._renew_s, self._retry_s = lease_s, renew_s, retry_s
         reading: Any = partial(Readers, self.database, self._open, retry_s=retry_s)
         self._readers: Readers = reading(threads=max(1, readers - 1))
@@ -100,8 +106,8 @@ class SqlStateStore:
         """Begin as a new owner that holds no run; in a forked child, whose runs are the parent's."""
         self.owner = owner_tokens.new_token()
         self._leases = Leases(self.owner, self._lease_s, self._renew_s)
-        batches = Batches(self.database, self._leases)
-        self.writer = Writer(self.database, batches, self._leases, retry_s=self._retry_s)
+        self._batches = Batches(self.database, self._leases)
+        self.writer = Writer(self.database, self._batches, self._leases, retry_s=self._retry_s)
         self._opening = threading.Lock()
         self._opened = False
 
@@ -170,6 +176,29 @@ class SqlStateStore:
     def let_go(self, run_id: RunId) -> None:
         """Stop renewing the run's lease; see the port."""
         self._leases.let_go(run_id)
+
+    @property
+    def lends_writer(self) -> bool:
+        """Whether a transaction of a tool keeps all other writes waiting: on SQLite."""
+        return not self.database.is_postgres
+
+    async def begin(self, run_id: RunId, timeout_s: float | None) -> Transaction:
+        """Begin a transaction for one tool call; see the port."""
+        if self.lends_writer:
+            lent = LentWriter(self.writer, run_id, min(timeout_s or ON_SQLITE_S, ON_SQLITE_S))
+            await lent.begun()
+            return lent
+        places = self._lent.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._most_lent))
+        await places.acquire()
+        own = OwnConnection(
+            self.database,
+            self._batches,
+            self._readers.in_thread,
+            timeout_s or ON_POSTGRES_S,
+            places.release,
+        )
+        await own.begun()
+        return own
 
     async def answer(
         self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None

@@ -21,7 +21,7 @@ from flujo.state.sql import queries, statements
 from flujo.state.sql.functions import column_names, named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -80,7 +80,16 @@ class Expire:
     pause_id: StepPath
 
 
-Request = Accept | Claim | Answer | Expire | Cancel | Write
+@record(frozen=True, slots=True)
+class Lend:
+    """Lend the connection and the thread to a tool, inside a transaction; see `state.transactions`."""
+
+    run_id: RunId
+    serve: Callable[[sa.Connection, Callable[[Write], None]], None]
+    """Gets the connection, and the function that commits a write and what the tool has written."""
+
+
+Request = Accept | Claim | Answer | Expire | Cancel | Lend | Write
 Outcome = RunRecord | Pause | bool | FlujoError
 """The result of a request; an error is raised in its waiter. For a write: see the port."""
 
@@ -308,6 +317,8 @@ class _Batch:
                     return self._expire(request)
                 case Cancel():
                     return self._cancel(request)
+                case Lend():
+                    raise AssertionError  # the writer serves it alone
         except FlujoError as error:
             return error
 

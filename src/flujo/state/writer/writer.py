@@ -26,11 +26,12 @@ from sqlalchemy import exc
 from flujo.domain.forks import renew_in_children
 from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
+from flujo.state import rules
 from flujo.state.leases import elapsed_s
 from flujo.state.sql import lost_commits, migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
-from flujo.state.writer.batch import Applied, begins_lease
+from flujo.state.writer.batch import Applied, Lend, begins_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -343,11 +344,13 @@ class Writer:
         """Fill the batch from the waiting requests.
 
         A batch holds requests of one kind for each run: a claim behind a write of the same run begins the
-        next batch, so that the order within a run is kept.
+        next batch, so that the order within a run is kept. A `Lend` is a batch of its own.
         """
         kinds: dict[str, type] = {job.request.run_id: type(job.request) for job in self._batch}
         while self._waiting and len(self._batch) < MAX_BATCH:
             request = self._waiting[0].request
+            if self._batch and (isinstance(request, Lend) or isinstance(self._batch[0].request, Lend)):
+                return
             if kinds.setdefault(request.run_id, type(request)) is not type(request):
                 return
             # In this order, so that a signal's handler that raises here leaves no request out.
@@ -365,12 +368,49 @@ class Writer:
         self._batch = []
 
     def _outcomes(self, requests: Sequence[Request]) -> Sequence[Outcome]:
+        if isinstance(requests[0], Lend):
+            return [self._lent(requests[0])]
         try:
             return self._with_retries(requests, careful=False)
         except StateBackendUnavailable as error:
             return [error] * len(requests)
         except Exception:  # noqa: BLE001 - whatever one row can cause must not end the thread that serves all
             return [self._alone(request) for request in requests]
+
+    def _lent(self, lend: Lend) -> Outcome:
+        """Let a tool write in a transaction of this thread; its connection is not lent twice."""
+        try:
+            with self._database.use.begun(), self._database.errors():
+                try:
+                    connection = self._connected()
+                    transaction = begin_write(connection)
+                    lend.serve(connection, lambda write: self._commit_lent(connection, transaction, write))
+                finally:
+                    self._roll_back()
+        except FlujoError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - no transaction may end the thread that serves all
+            failed = StateError(f"the transaction of a tool of run {lend.run_id} failed: {error}")
+            failed.__cause__ = error
+            return failed
+        return True
+
+    def _commit_lent(self, connection: sa.Connection, transaction: sa.RootTransaction, write: Write) -> None:
+        """Commit a write in the transaction that a tool has written in.
+
+        Raises:
+            Fenced: another process executes the run.
+        """
+        with self._database.errors():
+            [outcome] = self._batches.apply(connection, [write]).outcomes
+            if isinstance(outcome, FlujoError):
+                raise outcome
+            try:
+                transaction.commit()
+            except exc.IntegrityError as error:
+                raise rules.refused_commit(error.orig) from error
+        self._batches.holes.succeeded(write)
+        self.commits += 1
 
     def _alone(self, request: Request) -> Outcome:
         try:
