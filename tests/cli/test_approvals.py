@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 TOOL = "serve/turn[0]/tool[0]"
 
 
-def desk(paid: list[float]) -> Pipeline:
+def desk(paid: list[float], *amounts: float) -> Pipeline:
     def refund(order: str, amount: float) -> str:
         paid.append(amount)
         return f"refunded {amount:g}"
 
     approval = Approval(message="Refund order {{ args.order }}?", editable=True)
-    script = [[ToolCall("refund", {"order": "B2", "amount": 900})], "done"]
+    wanted = [ToolCall("refund", {"order": "B2", "amount": amount}) for amount in amounts or [900]]
+    script = [wanted, "done"]
     agent = ScriptedAgent(script, tools=[CallableTool(refund, effect="idempotent", approve=approval)])
     return Pipeline([Step.granular("serve", agent)], name="desk")
 
 
-async def started(paid: list[float]) -> None:
-    async with Runner(desk(paid)) as runner:
+async def started(paid: list[float], *amounts: float) -> None:
+    async with Runner(desk(paid, *amounts)) as runner:
         await runner.run_result_async("go", run_id="case")
 
 
-async def resumed(paid: list[float]) -> Any:
-    async with Runner(desk(paid)) as runner:
+async def resumed(paid: list[float], *amounts: float) -> Any:
+    async with Runner(desk(paid, *amounts)) as runner:
         return (await runner.resume_async("case")).output
 
 
@@ -70,6 +71,32 @@ def test_a_call_is_shown_answered_and_traced(
     assert paid == [90]
     assert "approved by Ana, with changed arguments" in flujo("trace", "case").stdout
     assert f"Ana (cli)  answer  {TOOL}" in flujo("tasks", "show", "case").stdout
+
+
+def test_several_calls_of_one_response_are_answered_by_their_places(
+    flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    paid: list[float] = []
+    asyncio.run(started(paid, 900, 5))
+    printed = flujo("tasks", "show", "case").stderr
+    found = re.findall(
+        r"next: flujo tasks resume (case:\S+) --field approved=APPROVED --field (\S+)", printed
+    )
+    assert [place for place, _ in found] == ["case:serve/turn.0/tool.0", "case:serve/turn.0/tool.1"]
+    alone = flujo("tasks", "resume", "case", "--field", "approved=true", "--field", found[0][1])
+    assert (alone.exit_code, "FLJ510" in alone.stderr) == (8, True), alone.stderr
+    for (place, digest), approved in zip(found, ("false", "true"), strict=True):
+        words = ["--field", f"approved={approved}", "--field", digest, "--by", "Ana"]
+        assert flujo("tasks", "resume", place, *words).exit_code == 0
+    again = flujo("tasks", "resume", found[0][0], "--field", "approved=true", "--field", found[0][1])
+    assert again.exit_code != 0
+    assert "FLJ508" in again.stderr
+    assert asyncio.run(resumed(paid, 900, 5)) == "done"
+    assert paid == [5]
+    shown = flujo("trace", "case").stdout
+    assert "denied by Ana" in shown
+    assert "approved by Ana" in shown
 
 
 def test_an_explanation_and_a_drawing_name_the_calls_that_wait(flujo: Flujo, project: Project) -> None:

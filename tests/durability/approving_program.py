@@ -3,7 +3,8 @@
     python approving_program.py URI NAME RUNS LEDGER
 
 prints `ready`, waits for a line, then prints as JSON which of the RUNS runs accepted its answer. Processes with an odd name
-deny. The tool writes a line to LEDGER for each call. Every second run is answered through a `TaskClient`.
+deny. The tool writes a line to LEDGER for each call. Every second run is answered through a `TaskClient`. Only the winner
+resumes a run, because no process recovers runs of others.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ async def main(uri: str, name: str, runs: int, ledger: str) -> list[int]:
     """Answer all approvals, while others do the same; return the runs that accepted an answer."""
     accepted = list[int]()
     store = await SqlStateStore.open(uri)
-    async with Flujo[Any, Any, Any](pipeline(ledger), store=store) as runner:
+    async with Flujo[Any, Any, Any](pipeline(ledger), store=store, recovery=False) as runner:
         client = TaskClient(store, runners=[runner], by=name)
         print("ready", flush=True)  # noqa: T201 - to the test, which starts all of them at once
         await asyncio.to_thread(sys.stdin.readline)

@@ -22,7 +22,7 @@ from durability.crash_servers import Shop, shop
 from durability.world import World, verdict
 from flujo.domain import canonical, paths
 from flujo.domain.agents import OneOf
-from flujo.domain.approvals import Approval
+from flujo.domain.approvals import Approval, arguments_in
 from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
@@ -52,7 +52,7 @@ from flujo.domain.steps import (
     TreeSearchStep,
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
-from flujo.domain.tools import McpTools
+from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.usage import Usage
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
 from flujo.services.runs.runner import Flujo
@@ -414,7 +414,35 @@ def serving(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), talk, do.step("z", len))
 
 
-ENFORCED = (promising, reconciling, limited, summarising, delegating, serving)
+def approved(do: Effects) -> Pipeline:
+    """Calls that a human approves, denies (`pay_back`) and changes, also below an agent and a blueprint as tools."""
+
+    def pay(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    def pay_back(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    paying, paying_back = (CallableTool(each, approve=Approval(editable=True)) for each in (pay, pay_back))
+    given = {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}
+    helper = do.agent("talk/turn[0]/tool[2]", [["pay", "pay_back"], "helped"], [paying, paying_back])
+    inner = do.agent("talk/turn[1]/tool[0]/inner", [["pay"], "paid"], [paying])
+    order = _pipeline(
+        GranularStep("inner", inner, enforce_idempotency=True), name="order", input_schema=given
+    )
+    tools = [paying, paying_back, work, AgentTool(helper, "Helps", "helper"), BlueprintTool(order, "Orders")]
+    script = [["pay", "pay_back", "helper", "work"], ["order", "pay"], "the end"]
+    talk = GranularStep("talk", do.agent("talk", script, tools), enforce_idempotency=True, save=LOGGED)
+    return _pipeline(do.step("a"), talk, do.step("z", len))
+
+
+ENFORCED = (promising, reconciling, limited, summarising, delegating, serving, approved)
 
 
 def sharing(do: Effects) -> Pipeline:
@@ -496,6 +524,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_mcp": serving,
     "threads": sharing,
     "sleep": sleeping,
+    "granular_approved": approved,
 }
 
 
@@ -527,6 +556,7 @@ class Crashing:
                 result = await runner.run_result_async(1, run_id=run_id)
                 while result.status is RunStatus.PAUSED:
                     await _resolve_doubts(effects, store, run_id)
+                    await _decide(store, run_id)
                     result = await _answered(runner, store, run_id)
             entries = await store.entries(run_id)
             record = await store.run(run_id)
@@ -535,6 +565,7 @@ class Crashing:
                 "output": result.output,
                 "context": canonical.decode(record.context_now or b"null"),
                 "usage": record.usage.to_json(),
+                "denied": sorted(e.path for e in entries if b'"outcome":"denied"' in (e.detail or b"")),
                 "entries": sorted([e.path, str(e.kind), str(e.status)] for e in entries),
                 "broken": seen_before,
                 "lone": store.writer.lone_commits,
@@ -564,9 +595,14 @@ class Crashing:
                 allowed = ("EXACTLY_ONCE",) if is_enforced else ("EXACTLY_ONCE", "DUPLICATED")
                 if found not in allowed:
                     yield f"the call at {place} is {found}: {arguments}"
+        denied: list[str] = result["denied"]
         for place in sorted(each for each in recorded if _is_call(each) and not _runs_steps(each, recorded)):
-            if not self._world.causes(f"{run}:{place}=done"):
-                yield f"the call at {place} is LOST"
+            if bool(self._world.causes(f"{run}:{place}=done")) is (place in denied):
+                yield (
+                    f"the call at {place} was denied and made"
+                    if place in denied
+                    else f"the call at {place} is LOST"
+                )
 
     def measure(self) -> None:
         """Use a run without a crash as the reference for the others."""
@@ -587,6 +623,19 @@ async def _resolve_doubts(effects: Effects, store: SqlStateStore, run_id: RunId)
             said = {"resolution": "done", "result": "done"} if happened else {"resolution": "retry"}
             with suppress(ResumeConflict):
                 await store.answer(run_id, pause.pause_id, canonical.encode(said))
+
+
+async def _decide(store: SqlStateStore, run_id: RunId) -> None:
+    """Approve each call that waits, with other arguments, or deny it."""
+    for pause in await store.pauses(run_id):
+        if pause.is_open and pause.kind is PauseKind.APPROVAL:
+            changed = {**arguments_in(pause.answer_schema), "why": "a human changed it"}
+            said = (
+                {"approved": True, "arguments": changed} if "`pay`" in pause.message else {"approved": False}
+            )
+            with suppress(ResumeConflict):
+                answer = canonical.encode({**said, "digest": pause.digest})
+                await store.answer(run_id, pause.pause_id, answer)
 
 
 async def _answered(
