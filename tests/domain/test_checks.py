@@ -35,6 +35,7 @@ from flujo.domain.steps import (
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
+from flujo.domain.values import CallableRef
 from flujo.engine import interpreter
 from flujo.exceptions import PipelineError
 
@@ -63,6 +64,14 @@ TELLER = "agents: {writer: {model: 'test:model', tools: [{call: 's:f', %s}]}}\n"
 
 def teller(**rules: Any) -> AgentSpec:
     return AgentSpec("writer", "test:model", tools=[CallableTool("s:f", **rules)])
+
+
+def charge(amount: int, idempotency_key: str) -> None: ...
+
+
+CHARGE = CallableRef("s:charge", charge)
+CHARGING = AgentSpec("writer", "test:model", tools=[CHARGE])
+CHARGING_YAML = "agents: {writer: {model: 'test:model', tools: ['s:charge']}}\n"
 
 
 def nested_agents(depth: int, number: int = 0) -> AgentSpec:
@@ -461,6 +470,28 @@ CASES = {
         "tool calls",
         top=TELLER % "enforce_idempotency: true",
     ),
+    "a tool that needs a key": Case(
+        "FLJ432",
+        "[{kind: granular, name: a, agent: writer}]",
+        Pipeline(GranularStep("a", CHARGING)),
+        "step 'a': tool `charge` of agent 'writer' requires an `idempotency_key`, and the step does not record "
+        "its calls",
+        top=CHARGING_YAML,
+    ),
+    "a tool that needs a key, in one attempt": Case(
+        "FLJ432",
+        "[{name: a, agent: writer}]",
+        Pipeline(Step("a", agent=CHARGING)),
+        "step 'a': tool `charge` of agent 'writer' requires an `idempotency_key`, and the step does not record "
+        "its calls",
+        top=CHARGING_YAML,
+    ),
+    "a call that needs a key": Case(
+        "FLJ432",
+        "[{name: a, call: 's:charge', with: {amount: 5}}]",
+        Pipeline(Step("a", CHARGE, arguments={"amount": 5})),
+        "step 'a': `s:charge` requires an `idempotency_key`, and the step does not record its calls",
+    ),
     "a tool that is never in doubt": Case(
         "FLJ266",
         "[{kind: granular, name: a, agent: writer}]",
@@ -521,7 +552,7 @@ def reported(case: Case) -> list[Diagnostic]:
     files = {
         "x.yaml": f'version: "1"\nname: x\n{case.top}steps: {case.yaml}\n',
         "child.yaml": f'version: "1"\nname: child\nsteps: {case.imported}\n',
-        "s.py": "def f(data): ...\ndef g(key): ...\n",
+        "s.py": "def f(data): ...\ndef g(key): ...\ndef charge(amount, idempotency_key): ...\n",
     }
     source = PinnedSource({path: text.encode() for path, text in files.items()})
     found = compile_blueprint("x.yaml", source, allow_callables=["s"]).diagnostics
@@ -550,6 +581,25 @@ def test_a_warning_has_the_same_words_in_yaml_and_python_and_stops_neither(name:
     assert (found.code, found.message, found.hint) == (in_yaml.code, in_yaml.message, in_yaml.hint)
     assert found.message == case.words
     Flujo(case.tree)
+
+
+def test_a_call_that_is_recorded_or_gets_a_key_is_fine() -> None:
+    steps = [
+        GranularStep("a", CHARGING, enforce_idempotency=True),
+        GranularStep(
+            "b", AgentSpec("w", "test:model", tools=[CallableTool(CHARGE, enforce_idempotency=True)])
+        ),
+        Step("c", CHARGE, arguments={"amount": 5}, enforce_idempotency=True),
+        Step("d", CHARGE, arguments={"amount": 5, "idempotency_key": "k"}),
+    ]
+    assert list(checks.findings(Pipeline(steps))) == []
+
+
+def test_an_agent_as_a_tool_records_its_calls_like_the_step_around_it() -> None:
+    boss = AgentSpec("boss", "test:model", tools=[AgentTool(CHARGING, "d")])
+    (found,) = checks.findings(Pipeline(GranularStep("a", boss)))
+    assert (found.code, "tool `charge` of agent 'writer'" in found.message) == ("FLJ432", True)
+    assert list(checks.findings(Pipeline(GranularStep("a", boss, enforce_idempotency=True)))) == []
 
 
 def test_every_check_has_a_case_and_a_page() -> None:

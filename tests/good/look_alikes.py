@@ -111,6 +111,7 @@ LOOK_ALIKES = {
     "FLJ428": "branches-on-threads-of-their-own",
     "FLJ429": "items-with-a-thread-each",
     "FLJ443": "choice-of-listed-agents",
+    "FLJ432": "tools-that-are-recorded",
     "FLJ444": "tools-that-are-recorded",
     "FLJ445": "tools-as-strict-as-their-functions",
     "FLJ452": "tools-of-an-mcp-server",

@@ -29,7 +29,8 @@ from flujo.domain.steps import (
     Text,
 )
 from flujo.domain.steps.tools import composed_tools
-from flujo.domain.tools import called_tools
+from flujo.domain.tools import callable_tools, called_tools, requirement
+from flujo.domain.values import CallableRef
 from flujo.domain.wording import listed, suggest
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class _Site:
 
 Written: TypeAlias = Callable[[Place, BaseStep], Collection[str]]
 """Returns the fields of a step that are written in its source."""
+Requires: TypeAlias = Callable[[CallableRef], str]
+"""Returns what a callable requires of a step that must record its calls; see `domain.tools.requirement`."""
 
 
 def findings(
@@ -99,6 +102,7 @@ def findings(
     into_imports: bool = True,
     reserved: frozenset[str] = KEYWORDS,
     written: Written | None = None,
+    requires: Requires | None = None,
 ) -> Iterator[Finding]:
     """Yield every problem of a tree, outer steps first.
 
@@ -109,12 +113,14 @@ def findings(
         reserved: words that are not allowed as names of steps, loop variables and context fields. Blueprints
             refuse every reserved word of CEL; pipelines in Python only those that expressions cannot read.
         written: returns the written fields. Default: the fields that differ from their defaults.
+        requires: returns what a callable requires. Default: what live callables require.
     """
     if not pipeline.steps:
         yield Finding("FLJ125", (), f"pipeline {pipeline.name!r}: {needs_entries('steps')}", keys=("steps",))
     yield from _context_fields(pipeline, (), reserved)
     steps = [_Site(step, (index,), child(ROOT, str(step.name))) for index, step in enumerate(pipeline.steps)]
-    yield from _Walk(into_imports, reserved, written or _changed).body(steps, _Scope())
+    walk = _Walk(into_imports, reserved, written or _changed, requires or _required_live)
+    yield from walk.body(steps, _Scope())
 
 
 # Names ---------------------------------------------------------------------------------------------------
@@ -160,6 +166,7 @@ class _Walk:
     into_imports: bool
     reserved: frozenset[str]
     written: Written
+    requires: Requires
 
     def body(
         self, steps: Collection[_Site], scope: _Scope, *, is_stand_in: bool = False
@@ -176,6 +183,7 @@ class _Walk:
             yield from _names(site, scope.items, self.reserved)
             for check in _CHECKS:
                 yield from check(site)
+            yield from _unrecorded(site, self.requires)
             if isinstance(site.step, Step):
                 yield from _effects(site, site.step, self.written(site.place, site.step))
             elif isinstance(site.step, GranularStep) and site.step.enforce_idempotency:
@@ -199,7 +207,9 @@ class _Walk:
             scope = _Scope(scope.steps, scope.items, states)
         for _, steps in bodies.values():
             if isinstance(site.step, GranularStep) and isinstance(steps[0].step, GranularStep):
-                yield from self._inside(steps[0], scope)  # an agent as a tool: it has the settings of `site`
+                # An agent as a tool: it has the settings of `site`.
+                yield from _unrecorded(steps[0], self.requires)
+                yield from self._inside(steps[0], scope)
                 continue
             stands_in = isinstance(site.step, CacheStep | Step | GranularStep)
             yield from self.body(steps, scope, is_stand_in=stands_in)
@@ -660,6 +670,28 @@ def _tool(step: BaseStep, tool: CalledTool) -> Iterator[tuple[str, str, str]]:
             "`in_doubt: reconcile`, and the step has no `reconcile`",
             "add `reconcile` to the step",
         )
+
+
+def _unrecorded(site: _Site, requires: Requires) -> Iterator[Finding]:
+    """Check that a step records the calls of callables that require it."""
+    step, where, enforced = site.step, f"step {site.path!r}", "`enforce_idempotency: true`"
+    if _is_enforced(step):
+        return
+    has_key = isinstance(step, Step) and "idempotency_key" in (step.arguments or {})
+    if isinstance(step, Step) and step.call is not None and not has_key and (needs := requires(step.call)):
+        message = f"{where}: `{step.call.target}` requires {needs}, and the step does not record its calls"
+        yield Finding("FLJ432", site.place, message, f"add {enforced}", ("call",))
+    hint = f"add {enforced}" if step.kind == "granular" else f"write `kind: granular` with {enforced}"
+    for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
+        for tool in callable_tools(agent.tools):
+            if not tool.is_recorded and (needs := requires(tool.call)):
+                which = f"tool `{tool.name}` of agent {agent.name!r}"
+                message = f"{where}: {which} requires {needs}, and the step does not record its calls"
+                yield Finding("FLJ432", site.place, message, hint, ("agent",))
+
+
+def _required_live(ref: CallableRef) -> str:
+    return "" if ref.live is None else requirement(ref.live)
 
 
 def _is_enforced(step: BaseStep) -> bool:

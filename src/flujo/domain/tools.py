@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal, TypeVar, get_args
@@ -63,6 +64,18 @@ def declared(fn: Any) -> Tool | None:
     """Return the declaration of a callable."""
     found = getattr(fn, _MARK, None)
     return found if isinstance(found, Tool) else None
+
+
+def requirement(fn: Any) -> str:
+    """Return what a callable requires of a step, so that each call is recorded before it is made, or ""."""
+    declaration = declared(fn)
+    if declaration is not None and declaration.enforce_idempotency:
+        return "`enforce_idempotency`"
+    try:
+        key = inspect.signature(fn).parameters.get("idempotency_key")
+    except (TypeError, ValueError):
+        return ""  # refused where it is bound
+    return "an `idempotency_key`" if key is not None and key.default is key.empty else ""
 
 
 # Entries of an agent's `tools` ---------------------------------------------------------------------------

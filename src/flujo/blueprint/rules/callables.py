@@ -129,6 +129,16 @@ def signature_of(unit: Unit, target: str) -> Signature | None:
     return module.names.get(name) if module is not None else None
 
 
+def required(unit: Unit, target: str) -> str:
+    """Return what the source of a callable requires of a step; see `domain.tools.requirement`."""
+    signature = signature_of(unit, target)
+    if signature is None:
+        return ""
+    if signature.is_enforced:
+        return "`enforce_idempotency`"
+    return "an `idempotency_key`" if "idempotency_key" in signature.required else ""
+
+
 def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
     """Report a callable that is not allowed or does not exist, and a call that does not fit it."""
     span = unit.span(*named.path)

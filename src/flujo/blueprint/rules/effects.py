@@ -24,6 +24,20 @@ UNRECORDED_TOOL = rule(
     example=_TELLER + "steps:\n  - {name: serve, agent: teller}",
     instead=_TELLER + "steps:\n  - {kind: granular, name: serve, agent: teller}",
 )
+REQUIRES_RECORD = rule(
+    "FLJ432",
+    "record-required",
+    "A callable whose calls must be recorded, in a step that does not record them",
+    finds="A tool or a `call` whose function has a parameter `idempotency_key` without a default, or "
+    "`@flujo.tool(enforce_idempotency=True)`, on a step without `enforce_idempotency: true`. A tool may have "
+    "it itself.",
+    why="Only a call that is recorded before it is made has a key. The run could not start.",
+    example="# def pay(amount: int, idempotency_key: str): …\n"
+    "agents: {teller: {model: a:b, tools: [skills.bank:pay]}}\n"
+    "steps:\n  - {kind: granular, name: serve, agent: teller}",
+    instead="# def pay(amount: int, idempotency_key: str): …\n" + _TELLER + "steps:\n"
+    "  - {kind: granular, name: serve, agent: teller}",
+)
 NOT_ENFORCED = rule(
     "FLJ266",
     "in-doubt-not-enforced",

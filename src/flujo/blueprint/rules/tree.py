@@ -18,6 +18,7 @@ from flujo.blueprint.rules import (  # noqa: F401
     state_machines,
     threads,
 )
+from flujo.blueprint.rules.callables import required
 from flujo.domain import checks
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.language.traversal import Path
     from flujo.domain.checks import Finding, Place
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.steps import BaseStep
+    from flujo.domain.steps import BaseStep, CallableRef
 
 _OF_NAMES = frozenset({"FLJ210", "FLJ211"})
 # These also apply to a step of which only the name could be read.
@@ -44,8 +45,13 @@ def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
     def written(place: Place, _step: BaseStep) -> Collection[str]:
         return models[place].step.model_fields_set
 
+    def requires(ref: CallableRef) -> str:
+        return required(unit, ref.target)
+
     if models:  # not a file of agents
-        found = checks.findings(tree, into_imports=False, reserved=checks.RESERVED, written=written)
+        found = checks.findings(
+            tree, into_imports=False, reserved=checks.RESERVED, written=written, requires=requires
+        )
         yield from placed_problems(unit, found)
 
 

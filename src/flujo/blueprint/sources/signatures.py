@@ -36,6 +36,8 @@ class Signature:
     """The schema of its return annotation, if it has one of JSON types."""
     effect: str | None = None
     """Its declared effect: `@tool(effect=…)`."""
+    is_enforced: bool = False
+    """Whether it requires that each call is recorded: `@tool(enforce_idempotency=True)`."""
     pauses: bool = False
     """Whether it pauses the run by raising `PausedException`."""
 
@@ -171,19 +173,24 @@ def _constants(body: list[ast.stmt]) -> Iterator[str]:
 
 
 def _function(made: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature | None:
-    effect = None
+    effect, is_enforced = None, False
     for decorator in made.decorator_list:
         match decorator:
             case ast.Call(func=ast.Name(id="tool") | ast.Attribute(attr="tool"), keywords=given):
-                said = {one.arg: one.value for one in given}.get("effect")
-                effect = str(said.value) if isinstance(said, ast.Constant) else None
+                said = {one.arg: one.value.value for one in given if isinstance(one.value, ast.Constant)}
+                effect = str(said["effect"]) if "effect" in said else None
+                is_enforced = said.get("enforce_idempotency") is True
             case _:
                 return None  # another decorator may change the signature
     inside = list(ast.walk(made))
     yields = any(isinstance(node, ast.Yield | ast.YieldFrom) for node in inside)
     returns = None if yields else schema_of(made.returns)
     return replace(
-        _signature(made.args), returns=returns, effect=effect, pauses=any(map(_asks_a_human, inside))
+        _signature(made.args),
+        returns=returns,
+        effect=effect,
+        is_enforced=is_enforced,
+        pauses=any(map(_asks_a_human, inside)),
     )
 
 

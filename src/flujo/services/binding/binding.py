@@ -27,7 +27,7 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.domain.steps.tools import AgentTool
-from flujo.domain.tools import CallableTool, callable_tools, called_tools, declared
+from flujo.domain.tools import CallableTool, callable_tools, called_tools, declared, requirement
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -264,15 +264,10 @@ class PipelineBinding:
             for spec in callable_tools(agent.tools):
                 if is_granular and (is_enforced or spec.is_recorded):
                     continue
-                fn = self._resolve(spec.call)
-                tool = declared(fn)
-                if tool is not None and tool.enforce_idempotency:
-                    needs = "`enforce_idempotency`"
-                elif _needs_key(fn):
-                    needs = "an `idempotency_key`"
-                else:
-                    continue
-                raise CallableError(f"`{spec}`, a tool of step {step.name!r}, requires {needs}", hint=hint)
+                if needs := requirement(self._resolve(spec.call)):
+                    raise CallableError(
+                        f"`{spec}`, a tool of step {step.name!r}, requires {needs}", hint=hint
+                    )
 
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:
@@ -280,15 +275,6 @@ class PipelineBinding:
         from flujo.blueprint.sources.callables import load_callable
 
         return load_callable(ref.target, self._allow)
-
-
-def _needs_key(fn: Any) -> bool:
-    """Return whether a tool cannot be called without an `idempotency_key`."""
-    try:
-        key = inspect.signature(fn).parameters.get("idempotency_key")
-    except (TypeError, ValueError):
-        return False  # refused where the agent is built
-    return key is not None and key.default is key.empty
 
 
 def _require_same_context(name: str, blueprint: str, theirs: ContextType, ours: ContextType) -> None:
