@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
+    from flujo.domain.run import Intent
     from flujo.services.inspection.trace import TraceNode
 
 _MARKS = {
@@ -79,6 +80,13 @@ def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
     ]
 
 
+def _call_data(call: Intent | None) -> dict[str, Any] | None:
+    """Return an announced call as JSON data: its key, its state, and how often it was sent."""
+    if call is None:
+        return None
+    return {"key": call.key, "state": str(call.state), "sends": call.sends, "sent_at": call.sent_at}
+
+
 def node_data(node: TraceNode) -> dict[str, Any]:
     """Return a node and its children as JSON data."""
     return {
@@ -90,6 +98,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "state": node.state,
         "input": node.input,
         "files": [file.to_json() for file in node.files],
+        "call": _call_data(node.call),
         "output": node.output,
         "error": node.error.to_json() if node.error else None,
         "not_cached": node.not_cached,
@@ -196,8 +205,7 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield from _said(node, limit=limit)
     elif node.input is not None and node.kind != "summary":
         yield "input", _value(node.input, limit)
-    for file in node.files:
-        yield "file", str(file)
+    yield from _sent(node)
     yield from _way(node, limit=limit)
     if (
         node.output is not None
@@ -215,6 +223,14 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "error", f"{node.error.message} [{node.error.code}]"
         if node.error.hint:
             yield "hint", node.error.hint
+
+
+def _sent(node: TraceNode) -> Iterator[tuple[str, str]]:
+    """Yield what a step sends beside its input: files, and the key of an announced call."""
+    for file in node.files:
+        yield "file", str(file)
+    if node.call is not None:
+        yield "key", node.call.key
 
 
 def _said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:

@@ -170,6 +170,8 @@ async def test_a_call_in_doubt_names_its_tool_and_its_answer(store: StateStore) 
     assert [dict(each.detail) for each in tools] == [{"tool": "pay", "effect": "unsafe"}] * 2
     (doubt,) = tools[0].children
     assert (doubt.kind, doubt.status) == ("doubt", "paused")
+    (sent,) = await store.intents(RUN)
+    assert [each.call for each in tools] == [sent, None]
 
     await answer(store, doubt.path, {"resolution": "done", "result": 7})
     await resume(tree, store)

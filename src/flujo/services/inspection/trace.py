@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.domain.conversations import Message
-    from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.run import Intent, Pause, RunRecord
     from flujo.domain.store import JournalSource
     from flujo.domain.threads import Exchange
 
@@ -71,6 +71,8 @@ class TraceNode:
     """Why a cached step was executed without a look into the cache."""
     agent: Mapping[str, Any] | None = None
     """The agent of a conversation: its model, instructions, tools and schemas."""
+    call: Intent | None = None
+    """The newest sending of its call, if calls are announced; its key is what the other system knows."""
     transcripts: list[dict[str, Any]] = field(default_factory=list)
     """The transcript of each attempt that has one: `attempt`, `status`, `error`, and `digest` or the text."""
     fell_back: ErrorInfo | None = None
@@ -132,12 +134,8 @@ class TraceNode:
             SettingsError: it contains no conversation, or several; the hint names them.
         """
         whole = [node for node in self.walk() if node.is_conversation]
-        inside = [node for node in whole if paths.is_within(node.path, shown.path)]
-        inside = [
-            node for node in inside if node.path == shown.path
-        ] or inside  # not those of a router's branches
         around = [node for node in whole if node.agent and paths.is_inside(shown.path, node.path)]
-        inside = [node for node in inside if not any(paths.is_inside(node.path, one.path) for one in inside)]
+        inside = _outermost([node for node in whole if paths.is_within(node.path, shown.path)])
         if around and shown not in inside:
             parts = around[-1].children
             last = next(n for n, part in enumerate(parts) if paths.is_within(shown.path, part.path))
@@ -180,6 +178,11 @@ class TraceNode:
         return total
 
 
+def _outermost(nodes: Sequence[TraceNode]) -> list[TraceNode]:
+    """Return the nodes that are inside no other one: a router, not the agents in its branches."""
+    return [node for node in nodes if not any(paths.is_inside(node.path, other.path) for other in nodes)]
+
+
 async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     """Return the tree of what happened in a run, from its journal and its questions."""
     root = TraceNode(ROOT, kind="run", status=record.status)
@@ -190,6 +193,8 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
             _prepare(_node(nodes, parent(entry.path)), entry)
         else:
             _record(_node(nodes, entry.path), entry)
+    for sent in sorted(await store.intents(record.run_id), key=lambda each: each.sends):
+        _node(nodes, sent.path).call = sent
     for pause in pauses:
         _ask(_node(nodes, pause.pause_id), pause)
     for path, state in current_states(entries, pauses).items():
