@@ -143,7 +143,7 @@ def test_the_error_says_where_why_and_what_to_do_and_the_run_resumes_after_the_f
     project.blueprint("failing", f"{START}  {case.steps}\n")
     result = flujo("run", "failing")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"error: step `{case.path}`: " in result.stderr
+    assert f"error: step `{case.path}`" in result.stderr
     assert case.says in result.stderr
     assert case.code in result.stderr
     assert "hint: " in result.stderr

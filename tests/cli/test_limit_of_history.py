@@ -103,7 +103,8 @@ def test_a_limit_that_the_task_exceeds_at_run_time_names_step_limit_and_size(
     project.blueprint("talk", TALK.replace("max_tokens: 300", "max_tokens: 3"))
     failed = flujo("run", "talk", "--input", "Read all the reports.")
     assert failed.exit_code == 1, failed.output
-    assert "step 'help': its task has about 7 tokens, and `history.max_tokens` is 3" in failed.stderr
+    assert "step `help`: its task has about 7 tokens, and `history.max_tokens` is 3" in failed.stderr
+    assert "error: step `help`: its task" in failed.stderr
     assert "FLJ430" in failed.stderr
 
 

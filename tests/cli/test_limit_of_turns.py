@@ -68,6 +68,11 @@ def test_a_human_allows_more_turns_and_then_has_the_step_finish(
     assert "`turns` is below 1" in refused.stderr
     both = flujo("tasks", "resume", "talk", "--field", "turns=1", "--field", "finish=true")
     assert both.exit_code == 2
+    assert "the value has more than 1 key [" in both.stderr
+    hint = (
+        "`flujo tasks resume talk --field turns=TURNS` (TURNS: a whole number; instead of it, `finish=true`"
+    )
+    assert hint in both.stderr
     wrong = flujo("tasks", "resolve", "talk", "--as", "done")
     assert "is a question about a limit of turns, not a call in doubt" in wrong.stderr
     assert flujo("trace", "talk").exit_code == 0

@@ -156,6 +156,28 @@ def test_accepted_changes_keep_the_records_of_attempts_that_paused(
     assert len(provider.requests) == (1 if kind == "step" else 2)
 
 
+def test_a_changed_agent_is_named_once_and_the_next_command_accepts_the_change(
+    flujo: Flujo, project: Project, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in provider.environment.items():
+        monkeypatch.setenv(name, value)
+    tools = project.root / "skills/ask.py"
+    tools.write_text(WHICH, "utf-8")
+    project.blueprint("asking", ASKING.replace("KIND", "kind: granular"))
+    provider.will_answer(Sent(tool_call=("which", {"name": "lamp"})), "The red one.")
+    project.start("run", "asking", "--input", "A lamp?", "--run-id", "lamp").communicate(timeout=120)
+    tools.write_text(WHICH.replace("name: str) -> str:", "name: str) -> str:\n    'Choose.'"), "utf-8")
+    process = project.start("tasks", "resume", "lamp", "--input", "red")
+    _, errors = process.communicate(timeout=120)
+    assert "error: step `ask`: the agent has changed since its conversation began: `tool which`" in errors
+    next_line = "next: flujo resume lamp --retry-failed --accept-changes"
+    assert f"{next_line}   (continue with the changed agent)" in errors
+    assert next_line in flujo("trace", "lamp").stderr
+    process = project.start("resume", "lamp", "--retry-failed", "--accept-changes")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
 def test_the_lock_holds_what_runs_below_a_tool(tmp_path: Path) -> None:
     (tmp_path / "flujo.toml").write_text("")
     (tmp_path / "blueprints").mkdir()

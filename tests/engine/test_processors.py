@@ -66,7 +66,7 @@ async def test_a_processor_of_arguments_gets_and_returns_them_by_name(store: Mem
     failed = await start(pipeline(wrong), MemoryStateStore())
     assert failed.error is not None
     assert (failed.error.code, failed.error.path) == ("FLJ305", "x")
-    assert "`test:len` returned a int" in failed.error.message
+    assert "`test:len` returned a number" in failed.error.message
 
 
 async def test_context_writes_of_processors_stay_and_those_of_validators_do_not(
@@ -162,7 +162,7 @@ def asks(data: Any) -> Any:
     ("keys", "message"),
     [
         ({"validators": (ref(breaks),)}, "validator `test:it` raised KeyError: 'lost'"),
-        ({"validators": (ref(lambda data: 3),)}, "validator `test:it` returned a int"),
+        ({"validators": (ref(lambda data: 3),)}, "validator `test:it` returned a value of type int"),
         ({"validators": (ref(asks),)}, "validator `test:it` asked a human: Well?"),
         ({"processors": Processors(input=(ref(breaks),))}, "processor `test:it` raised KeyError: 'lost'"),
         ({"processors": Processors(output=(ref(breaks),))}, "processor `test:it` raised KeyError: 'lost'"),

@@ -53,7 +53,7 @@ class FunctionAgent:
     ) -> None:
         if not callable(fn):
             raise CallableError(
-                f"{name or repr(fn)} is a {type(fn).__name__}, which is not callable",
+                f"{name or repr(fn)} is of type {type(fn).__name__}, which is not callable",
                 hint="name a function, a class, or an object with `__call__`",
             )
         self.fn = fn

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
 from flujo.domain.commands import command
+from flujo.exceptions import AgentChanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,14 +50,15 @@ def run_data(run: Any) -> dict[str, Any]:
     }
 
 
-def next_for(run_id: str, status: str) -> ShellCommand:
-    """Return the next command to suggest for a run with this status."""
+def next_for(run_id: str, status: str, error_code: str = "") -> ShellCommand:
+    """Return the next command to suggest for a run with this status; a failed one has an error code."""
     run = formatting.short_id(run_id)
     match status:
         case "paused" | "waiting":
             return command("flujo", "tasks", "show", run)
         case "failed":
-            return command("flujo", "resume", run, "--retry-failed")
+            accepting = ("--accept-changes",) if error_code == AgentChanged.code else ()
+            return command("flujo", "resume", run, "--retry-failed", *accepting)
         case "completed" | "cancelled":
             return command("flujo", "trace", run)
         case _:

@@ -11,15 +11,19 @@ import typer
 
 from flujo.cli import event_loop, formatting
 from flujo.cli.exit_codes import ExitCode, of_run
+from flujo.cli.listing import next_for
 from flujo.cli.progress import Progress, progress
+from flujo.domain import paths
 from flujo.domain.commands import command
-from flujo.domain.paths import shown
+from flujo.domain.paths import StepPath, shown
 from flujo.domain.wording import span
+from flujo.exceptions import AgentChanged
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
     from flujo.cli.invocation import Invocation
     from flujo.cli.terminal import Terminal
+    from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
     from flujo.domain.run import Intent, Pause
     from flujo.services.runs.execution import Stop
@@ -183,7 +187,9 @@ def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json
             show_pauses(terminal, run, result.pauses, as_json=as_json)
         case "failed":
             _report_failure(invocation, result)
-            terminal.next(command("flujo", "resume", run, "--retry-failed"), "retry the failed step")
+            code = result.error.code if result.error else ""
+            why = "continue with the changed agent" if code == AgentChanged.code else "retry the failed step"
+            terminal.next(next_for(result.run_id, "failed", code), why)
         case status:
             reason = f": {result.error.message}" if result.error else ""
             terminal.say(f"{status}{reason}", "yellow")
@@ -200,8 +206,17 @@ def _report_failure(invocation: Invocation, result: PipelineResult[Any, Any]) ->
     if result.error is None:
         say_error(terminal, f"run {formatting.short_id(result.run_id)} failed")
         return
-    where = f"step `{shown(result.error.path)}`: " if result.error.path else ""
-    say_error(terminal, where + result.error.message, code=result.error.code, hint=result.error.hint or "")
+    say_error(terminal, _located(result.error), code=result.error.code, hint=result.error.hint or "")
+
+
+def _located(error: ErrorInfo) -> str:
+    """Return the message of an error with the path of its step, which it may name at its beginning."""
+    if not error.path:
+        return error.message
+    where, named = f"step `{shown(error.path)}`", f"step {paths.name(StepPath(error.path))!r}"
+    rest = error.message.removeprefix(named)
+    says_where = rest != error.message and rest.startswith((" ", ":"))
+    return where + rest if says_where else f"{where}: {error.message}"
 
 
 def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, as_json: bool = False) -> None:

@@ -218,7 +218,7 @@ class Ask:
     meter: Meter | None = None
     """Reserves budget for each request to a model; None when the run has no limits."""
     require_lease: Callable[[], Awaitable[None]] | None = None
-    """Awaited before each further request or tool call of an attempt; raises if the run was taken over."""
+    """Awaited before each request and tool call of an attempt; raises if another process executes the run."""
     history: Sequence[Exchange] = ()
     """The exchanges of the step's thread before this request."""
     transaction: Transaction | None = None

@@ -223,7 +223,7 @@ def instance(kind: type[T]) -> Callable[[T, str], T]:
 
     def convert(given: T, where: str) -> T:
         if not isinstance(given, kind):
-            raise PipelineError(f"{where} is {given!r}; expected a `{kind.__name__}`")
+            raise PipelineError(f"{where} is {given!r}; expected an instance of `{kind.__name__}`")
         return given
 
     return convert
@@ -288,4 +288,4 @@ def _unwrapped(source: str) -> str:
 
 def _repr_or_type(given: Any) -> str:
     text = repr(given)
-    return text if len(text) <= 80 else f"a {type(given).__name__}"
+    return text if len(text) <= 80 else f"a value of type {type(given).__name__}"

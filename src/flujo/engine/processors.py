@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
+from flujo.domain.wording import kind_of
 from flujo.engine.journal import described, encoded, text_of
 from flujo.exceptions import (
     ArgumentsRejected,
@@ -40,8 +41,8 @@ async def process_input(attempt: Attempt) -> None:
         given = canonical.normalise(reply.output, what=f"result of processor `{ref.target}`")
         if step.arguments is not None and not isinstance(given, dict):
             raise ArgumentsRejected(
-                f"processor `{ref.target}` returned a {type(given).__name__} for step {step.name!r}, which "
-                "passes arguments by name (`with:`)",
+                f"processor `{ref.target}` returned {kind_of(given)} for step {step.name!r}, which passes "
+                "arguments by name (`with:`)",
                 hint="return a mapping of the arguments",
                 callable=ref.target,
             )
@@ -181,6 +182,6 @@ def _reason(ref: CallableRef, verdict: Any) -> str:
     if isinstance(verdict, str):
         return verdict or "it returned an empty reason"
     raise StepFailed(
-        f"validator `{ref.target}` returned a {type(verdict).__name__}",
+        f"validator `{ref.target}` returned a value of type {type(verdict).__name__}",
         hint="return None or True to accept the output, and False or a reason to reject it",
     )

@@ -31,6 +31,7 @@ _REASONS = {
     "unevaluatedProperties": "has keys that are not allowed",
     "not": "must not fit the schema in `not`",
 }
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _KINDS: dict[str, Any] = {
     "object": dict,
     "array": list,
@@ -145,6 +146,8 @@ def _reason(error: Any, root: Any) -> str:
             return "is not allowed"
         case keyword:
             reason = _REASONS.get(keyword, f"breaks `{keyword}`").format(_short(wanted))
+            if keyword in _COUNTS and wanted == 1:
+                reason = reason.removesuffix("s")
             return reason if isinstance(value, dict | list) else f"{reason}: {_short(value)}"
 
 

@@ -132,7 +132,7 @@ def test_an_invalid_value_is_rejected_with_place_and_reason(value: Any, words: s
         ({"anyOf": [{"type": "null"}, {"type": "string"}]}, 2, "must be `null` or `string`, not a number: 2"),
         ({"items": False}, [1], "has more items than are allowed"),
         ({"properties": {"a": False}}, {"a": 1}, "the value is not allowed"),
-        ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, "has more than 1 characters"),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, "has more than 1 character"),
         ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "lacks keys that its other keys require"),
         ({"type": ["integer", "null"]}, "x", "must be `integer` or `null`, not a text"),
     ],

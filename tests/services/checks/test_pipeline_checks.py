@@ -250,14 +250,14 @@ WRONG_ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
         "mixes the two forms",
     ),
     "a text as tags": (lambda: Step("x", count, tags="ab"), "expected a list of texts"),
-    "a dict as config": (lambda: Step("x", count, config={}), "expected a `StepConfig`"),  # type: ignore[call-overload]
+    "a dict as config": (lambda: Step("x", count, config={}), "expected an instance of `StepConfig`"),  # type: ignore[call-overload]
     "no such way to save": (lambda: Step("x", count, save={"a": {"add": "output"}}), "`{'append': …}`"),
     "a class that JSON Schema cannot say": (
         lambda: Step("x", count, output_schema=Judge),
         "has no JSON Schema",
     ),
-    "a dict as a state": (lambda: machine(states={"a": {}}), "expected a `State`"),
-    "an agent that is none": (lambda: GranularStep("x", "writer"), "expected a `AgentSpec`"),  # type: ignore[arg-type]
+    "a dict as a state": (lambda: machine(states={"a": {}}), "expected an instance of `State`"),
+    "an agent that is none": (lambda: GranularStep("x", "writer"), "expected an instance of `AgentSpec`"),  # type: ignore[arg-type]
 }
 
 

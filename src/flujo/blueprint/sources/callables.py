@@ -141,7 +141,7 @@ def _attribute(module: ModuleType, name: str, target: str) -> Callable[..., Any]
         )
     if isinstance(thing, ModuleType) or not callable(thing):
         raise CallableError(
-            f"`{target}` is not callable: it is a {type(thing).__name__}",
+            f"`{target}` is not callable: it is of type {type(thing).__name__}",
             hint="name a function, an `async` function, or a class",
             target=target,
         )

@@ -111,13 +111,20 @@ def resume(
     """Answer a run's question and resume the run."""
     from flujo.cli.formatting import decoded
     from flujo.domain.paths import shown
+    from flujo.exceptions import InputRejected
     from flujo.services.project.inputs import read_input
+    from flujo.services.runs.answers import way_to_settle
 
     given = options.given(text, file, fields)
 
     def read(pause: "Pause") -> tuple[Any, str]:
         what = f"the answer to `{shown(pause.pause_id)}`"
-        answer = read_input(decoded(pause.answer_schema), given, what=what)
+        try:
+            answer = read_input(decoded(pause.answer_schema), given, what=what)
+        except InputRejected as error:
+            if pause.kind is PauseKind.QUESTION:
+                raise
+            raise InputRejected(error.message, hint=way_to_settle(run, pause)) from None
         return answer.value, answer.note
 
     _answer(ctx, run, PauseKind.QUESTION, read, by=by, detach=detach, paused_ok=paused_ok, as_json=as_json)

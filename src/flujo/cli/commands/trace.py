@@ -64,4 +64,5 @@ def trace(
         invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.status)
     if status not in ("completed", "cancelled"):
-        invocation.terminal.next(next_for(detail.task.run_id, status))
+        code = detail.error.code if detail.error else ""
+        invocation.terminal.next(next_for(detail.task.run_id, status, code))

@@ -51,7 +51,7 @@ def instead(given: str | Mapping[str, Any], where: str) -> Any:
 def fallback(given: S, where: str) -> S:
     """Return a step as the fallback of another one."""
     if getattr(given, "kind", "") != "step":
-        raise PipelineError(f"{where} is a {type(given).__name__}; expected a `Step`")
+        raise PipelineError(f"{where} is of type {type(given).__name__}; expected a `Step`")
     if given.when is not None:
         raise PipelineError(
             f"{where} is a step with `when`",

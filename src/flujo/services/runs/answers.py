@@ -199,9 +199,14 @@ def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
     return command("flujo", "tasks", "resume", target, *answer.options), answer.values
 
 
-def _settled_by(record: RunRecord, pause: Pause) -> str:
-    settling, meaning = settled_by(address(record.run_id, pause.pause_id), pause)
+def way_to_settle(target: str, pause: Pause) -> str:
+    """Return the command that settles a pause, with the meaning of its words, for a hint."""
+    settling, meaning = settled_by(target, pause)
     return f"`{settling}` ({meaning})" if meaning else f"`{settling}`"
+
+
+def _settled_by(record: RunRecord, pause: Pause) -> str:
+    return way_to_settle(address(record.run_id, pause.pause_id), pause)
 
 
 def fitting_answer(pause: Pause, given: Any) -> Any:
