@@ -7,14 +7,15 @@ The first line of a block may have these words after the language:
     invalid          the blueprint must not validate
     exit=5           the last command ends with this code (default 0)
     model, postgres  the block needs the local model, or a Postgres
+    words            of the last line of a `model` block, only the form is compared: the words are the model's
     server           `http://localhost:8000` in the block is the server of a model, which answers a ticket
     graph="name"     the block is the output of `flujo graph name --format mermaid`
     outside          not run: it clones, installs, or calls make
     fragment         not run: a few lines that show one rule (generated pages only)
 
 In a `console` block the lines after a `$ command` are its output: stdout alone, or stderr with stdout as on a
-terminal. `…` stands for any number of lines; numbers and ids may differ. What a model writes
-may differ between machines, so of a `model` block only the form of the last line is compared.
+terminal. `…` stands for any number of lines; numbers and ids may differ. The text of a model
+may differ between machines, so of a `model` block only the last line is compared.
 """
 
 import json
@@ -224,9 +225,11 @@ def check(
     out, err = done.stdout.splitlines(), done.stderr.splitlines()
     # On a terminal the result is one block somewhere in the output.
     prints = [out, *([*err[:place], *out, *err[place:]] for place in range(len(err) + 1))]
-    if shown and "model" in block.words:
+    if shown and "words" in block.words:
         assert any(form(line) == form(shown[-1]) for line in [*out, *err]), f"prints something else\n{report}"
         return
+    if shown and "model" in block.words:
+        shown = ["…", shown[-1], "…"]
     assert not shown or any(fits(shown, lines) for lines in prints), f"prints something else\n{report}"
 
 
