@@ -217,3 +217,13 @@ def test_a_model_that_needed_no_pydantic_keeps_its_bytes() -> None:
 
     value = Plain(when=datetime(2026, 1, 2, tzinfo=UTC))
     assert canonical.encode(value) == b'{"when":"2026-01-02T00:00:00+00:00"}'
+
+
+async def test_the_output_has_the_type_of_the_pipeline_that_was_set_last(store: StateStore) -> None:
+    def of(kind: Any, value: Any) -> Any:
+        give, _ = both_ends(kind, value, [])
+        return pipeline(Step(name="give", call=CallableRef("tests:give", give)))
+
+    async with Flujo[Any, Any, Any](of(list[int], [1]), store=store) as runner:
+        runner.pipeline = of(set[int], {2})
+        assert (await runner.run_result_async(None)).output == {2}

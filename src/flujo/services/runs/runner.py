@@ -120,10 +120,9 @@ class Flujo(Generic[In, Out, Ctx]):
             SettingsError: `context_model`, `resources`, `state_providers` or `usage_limits` is of the wrong
                 type, or a step enforces its idempotency and nothing is persisted.
         """
+        self._store = store
+        self._opens_state = store is None and persist_state
         self.pipeline = pipeline
-        self._output = check_pipeline(pipeline)
-        if not persist_state and store is None:
-            require_no_enforcement(pipeline)
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
         self._resources = None if resources is None else checked_resources(resources, "`resources`")
@@ -133,8 +132,6 @@ class Flujo(Generic[In, Out, Ctx]):
         self._usage_limits = None if usage_limits is None else checked_limits(usage_limits, "`usage_limits`")
         self._hooks = tuple(hooks)
         self._raise_on_pause = raise_on_pause
-        self._store = store
-        self._opens_state = store is None and persist_state
         self._workspace: Workspace | None = None
         self._services: RunServices | None = None
         self._service: RunService | None = None
@@ -142,7 +139,6 @@ class Flujo(Generic[In, Out, Ctx]):
         self._in_flight = InFlight(pipeline.name)
         self._recovery_policy = recovery
         self._binding = binding
-        self._blueprint = blueprint_of(pipeline)
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
         self._range_length = range_length
@@ -158,6 +154,20 @@ class Flujo(Generic[In, Out, Ctx]):
         """The loops of calls of `run`, the last of which closes what they have opened."""
         self._is_kept = False
         """Whether it was used outside `run`: then only `aclose` closes its resources."""
+
+    @property
+    def pipeline(self) -> Pipeline[In, Out]:
+        """What this runner runs. Another pipeline can be set before the first use."""
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Pipeline[In, Out]) -> None:
+        self._output = check_pipeline(pipeline)
+        if self._store is None and not self._opens_state:
+            require_no_enforcement(pipeline)
+        self._pipeline = pipeline
+        self._blueprint = blueprint_of(pipeline)
+        self._binding: Binding | None = None
 
     async def __aenter__(self) -> Self:
         self._attend()
