@@ -630,9 +630,8 @@ async def _decide(store: SqlStateStore, run_id: RunId) -> None:
     for pause in await store.pauses(run_id):
         if pause.is_open and pause.kind is PauseKind.APPROVAL:
             changed = {**arguments_in(pause.answer_schema), "why": "a human changed it"}
-            said = (
-                {"approved": True, "arguments": changed} if "`pay`" in pause.message else {"approved": False}
-            )
+            is_denied = "`pay_back`" in pause.message
+            said = {"approved": False} if is_denied else {"approved": True, "arguments": changed}
             with suppress(ResumeConflict):
                 answer = canonical.encode({**said, "digest": pause.digest})
                 await store.answer(run_id, pause.pause_id, answer)
@@ -645,8 +644,6 @@ async def _answered(
     asked = await store.pauses(run_id)
     if not any(pause.is_open for pause in asked):
         return await runner.resume_async(run_id)
-    if asked[-1].kind is PauseKind.APPROVAL:
-        return await runner.resume_async(run_id, {"approved": True, "digest": asked[-1].digest})
     limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
     said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}
     return await runner.resume_async(run_id, said)

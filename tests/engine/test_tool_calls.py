@@ -150,49 +150,55 @@ async def test_a_call_that_was_refused_by_the_other_side_is_not_in_doubt(store: 
     assert (await start(tree, store, "go")).output == "done"
 
 
-@pytest.mark.parametrize(("effect", "asks"), [("read", False), ("idempotent", False), ("unsafe", True)])
+class Teller:
+    """A tool that pays; the database is lost in its first call, before the result is recorded."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store, self._stopping = store, StoppingStore(store, 99)
+        self._keys: list[str] = []
+
+    async def pay(self, amount: int, idempotency_key: str) -> str:
+        self._keys.append(idempotency_key)
+        if len(self._keys) == 1:
+            self._stopping.allowed = 0
+        return f"paid {amount}"
+
+    async def is_resumed(self, tree: Pipeline, *, asks: bool) -> None:
+        """Resume the run after the crash: it asks a human, or makes the call again with the same key."""
+        with pytest.raises(StateBackendUnavailable):
+            await start(tree, self._stopping, "go")
+        result = await resume(tree, self._store)
+        assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
+        assert len(self._keys) == (1 if asks else 2)
+        assert len(set(self._keys)) == 1
+
+
+AFTER_A_CRASH = pytest.mark.parametrize(
+    ("effect", "asks"), [("read", False), ("idempotent", False), ("unsafe", True)]
+)
+
+
+@AFTER_A_CRASH
 async def test_after_a_crash_only_an_effect_that_cannot_be_repeated_asks_a_human(
     store: StateStore, effect: Any, asks: bool
 ) -> None:
-    keys: list[str] = []
+    teller = Teller(store)
 
     @tool(effect=effect)
     async def pay(amount: int, idempotency_key: str) -> str:
-        keys.append(idempotency_key)
-        if len(keys) == 1:
-            stopping.allowed = 0  # the result is not recorded
-        return f"paid {amount}"
+        return await teller.pay(amount, idempotency_key)
 
     tree = talk([calls(("pay", {"amount": 5})), "done"], tools=[pay], enforce_idempotency=True)
-    stopping = StoppingStore(store, 99)
-    with pytest.raises(StateBackendUnavailable):
-        await start(tree, stopping, "go")
-    result = await resume(tree, store)
-    assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
-    assert len(keys) == (1 if asks else 2)
-    assert len(set(keys)) == 1
+    await teller.is_resumed(tree, asks=asks)
 
 
-@pytest.mark.parametrize(("effect", "asks"), [("read", False), ("idempotent", False), ("unsafe", True)])
+@AFTER_A_CRASH
 async def test_the_effect_of_an_entry_is_that_of_the_call(store: StateStore, effect: Any, asks: bool) -> None:
     """The tool is recorded although the step records no other tool."""
-    keys: list[str] = []
-
-    async def pay(amount: int, idempotency_key: str) -> str:
-        keys.append(idempotency_key)
-        if len(keys) == 1:
-            stopping.allowed = 0  # the result is not recorded
-        return f"paid {amount}"
-
-    entry = CallableTool(pay, effect=effect, enforce_idempotency=True)
+    teller = Teller(store)
+    entry = CallableTool(teller.pay, effect=effect, enforce_idempotency=True)
     tree = talk([calls(("add", {"a": 1, "b": 1})), calls(("pay", {"amount": 5})), "done"], tools=[entry, add])
-    stopping = StoppingStore(store, 99)
-    with pytest.raises(StateBackendUnavailable):
-        await start(tree, stopping, "go")
-    result = await resume(tree, store)
-    assert result.status is (RunStatus.PAUSED if asks else RunStatus.COMPLETED)
-    assert len(keys) == (1 if asks else 2)
-    assert len(set(keys)) == 1
+    await teller.is_resumed(tree, asks=asks)
     assert detail((await entries(store)).get("research/turn[1]/tool[0]")) == (
         {} if asks else {"tool": "pay", "outcome": "result", "effect": effect}
     )

@@ -9,7 +9,7 @@ from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
-from flujo.blueprint.rules.callables import signature_of
+from flujo.blueprint.rules.callables import readable_tools
 from flujo.blueprint.schemas.shapes import shape, values
 from flujo.domain.steps.tools import tool_name
 from flujo.domain.tools import EFFECTS, is_as_strict
@@ -239,17 +239,15 @@ WEAKER_EFFECT = rule(
 
 def weaker_effect(unit: Unit) -> Iterator[Diagnostic]:
     """Report a tool whose effect is weaker than the one that the source of its callable declares."""
-    for name, agent in unit.blueprint.agents.items():
-        for path, tool in doc.callable_tools(agent):
-            signature = signature_of(unit, tool.call or "")
-            strict = "" if signature is None else signature.effect or ""
-            if tool.effect is None or strict not in EFFECTS or is_as_strict(tool.effect, strict):
-                continue
-            yield WEAKER_EFFECT.at(
-                unit.span("agents", name, *path[:2], "effect"),
-                f"tool `{tool.call}` has `effect: {tool.effect}`, but its function declares {strict!r}",
-                hint=f"write `effect: {strict}`; a tool may be stricter, not weaker",
-            )
+    for name, path, tool, signature in readable_tools(unit):
+        strict = signature.effect
+        if tool.effect is None or strict not in EFFECTS or is_as_strict(tool.effect, strict):
+            continue
+        yield WEAKER_EFFECT.at(
+            unit.span("agents", name, *path[:2], "effect"),
+            f"tool `{tool.call}` has `effect: {tool.effect}`, but its function declares {strict!r}",
+            hint=f"write `effect: {strict}`; a tool may be stricter, not weaker",
+        )
 
 
 CLIENT_RETRIES = rule(

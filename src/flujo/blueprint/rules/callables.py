@@ -139,6 +139,14 @@ def required(unit: Unit, target: str) -> str:
     return "an `idempotency_key`" if "idempotency_key" in signature.required else ""
 
 
+def readable_tools(unit: Unit) -> Iterator[tuple[str, Path, doc.Tool, Signature]]:
+    """Yield the agents' tools whose source the project has: agent, keys within it, tool and signature."""
+    for name, agent in unit.blueprint.agents.items():
+        for path, tool in doc.callable_tools(agent):
+            if (signature := signature_of(unit, tool.call or "")) is not None:
+                yield name, path, tool, signature
+
+
 def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
     """Report a callable that is not allowed or does not exist, and a call that does not fit it."""
     span = unit.span(*named.path)

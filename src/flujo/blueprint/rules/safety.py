@@ -8,7 +8,7 @@ from flujo.blueprint.diagnostics import Severity, one_of, rule
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.rules.budgets import is_unbounded
-from flujo.blueprint.rules.callables import signature_of
+from flujo.blueprint.rules.callables import readable_tools, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,17 +126,15 @@ PAUSE_INSIDE_AGENT = rule(
 
 def pauses_inside_agents(unit: Unit) -> Iterator[Diagnostic]:
     """Warn of tools that raise `PausedException`, which ends the agent's step."""
-    for name, agent in unit.blueprint.agents.items():
-        for path, tool in doc.callable_tools(agent):
-            signature = signature_of(unit, tool.call or "")
-            if signature is not None and signature.pauses:
-                yield PAUSE_INSIDE_AGENT.at(
-                    unit.span("agents", name, *path),
-                    f"tool `{tool.call}` asks a human, and the answer becomes the output of the step of "
-                    f"agent {name!r}",
-                    hint="ask in a separate step: `kind: hitl`",
-                    severity=Severity.WARNING,
-                )
+    for name, path, tool, signature in readable_tools(unit):
+        if signature.pauses:
+            yield PAUSE_INSIDE_AGENT.at(
+                unit.span("agents", name, *path),
+                f"tool `{tool.call}` asks a human, and the answer becomes the output of the step of "
+                f"agent {name!r}",
+                hint="ask in a separate step: `kind: hitl`",
+                severity=Severity.WARNING,
+            )
 
 
 CACHED_EFFECT = rule(
