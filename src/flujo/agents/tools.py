@@ -83,7 +83,7 @@ class FunctionTool:
         if not self._secrets:
             self._bind({})
         self.effect: Effect = _effect(spec, fn)
-        self.connection = self._takes_connection(fn)
+        self.connection: Literal["sync", "async"] | None = self._takes_connection(fn)
         lent = () if self.connection is None else (CONNECTION,)
         self._described = _described(fn, without=(*INJECTED, *spec.with_, *lent))
         self.name = self._described.name

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections import Counter
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -94,13 +94,12 @@ async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) 
     if not once:
         terminal.say("worker started; SIGTERM or Ctrl-C stops it and releases its runs")
     try:
-        drained: Drained = await task
+        return cast("Drained", await task)
     except asyncio.CancelledError:
         if not caught:
             raise
         terminal.say("worker stopped; its runs are released")
         return caught[0]
-    return drained
 
 
 def _show(terminal: "Terminal", drained: "Drained", *, as_json: bool) -> None:

@@ -138,7 +138,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._lifetime = Lifetime(f"the runner of pipeline {pipeline.name!r}")
         self._in_flight = InFlight(pipeline.name)
         self._recovery_policy = recovery
-        self._binding = binding
+        self._binding: Binding | None = binding
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
         self._range_length = range_length
@@ -167,7 +167,7 @@ class Flujo(Generic[In, Out, Ctx]):
             require_no_enforcement(pipeline)
         self._pipeline = pipeline
         self._blueprint = blueprint_of(pipeline)
-        self._binding: Binding | None = None
+        self._binding = None
 
     async def __aenter__(self) -> Self:
         self._attend()
