@@ -101,6 +101,15 @@ def note(place: str, why: str, ctx: Context) -> str:
 
 
 @server.tool()
+def refund_and_wait(order: str, ctx: Context) -> str:
+    """Refund an order, and answer when the file `HOLD` is gone."""
+    record(f"refund {order} {key(ctx)}")
+    while Path(os.environ["HOLD"]).exists():
+        time.sleep(0.02)
+    return "refunded"
+
+
+@server.tool()
 def sleep(seconds: float) -> str:
     """Take a while."""
     time.sleep(seconds)

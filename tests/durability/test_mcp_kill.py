@@ -1,0 +1,122 @@
+"""`kill -9` of a real `flujo run` in the middle of a call of an MCP tool: the call is in doubt, or sent again with its key."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import warm
+from agents.provider_server import Response, provider_server
+from local_mcp import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agents.provider_server import Provider
+
+pytestmark = pytest.mark.timeout(900)
+FLUJO = [sys.executable, "-m", "flujo"]
+BLUEPRINT = """\
+version: "1"
+name: desk
+input_schema: {type: string}
+agents:
+  clerk:
+    model: openai-chat:gpt-5-mini
+    model_settings: {max_tokens: 100}
+    tools: [{mcp: shop, allow: [refund_and_wait], effect: EFFECT}]
+steps:
+  - {kind: granular, name: serve, agent: clerk, enforce_idempotency: true, max_turns: 3}
+"""
+
+
+class Desk:
+    """A project whose agent refunds through an MCP server, and the commands that run it."""
+
+    def __init__(self, folder: Path, provider: Provider, uri: str) -> None:
+        self._folder = folder
+        self._env = {**os.environ, **provider.environment}
+        self.hold = folder / "hold"
+        self.hold.touch()
+        self._ledger = folder / "ledger.txt"
+        self._ledger.touch()
+        (folder / "flujo.toml").write_text(
+            f"state_uri = {uri!r}\n[mcp.shop]\ncommand = {sys.executable!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
+            f"env = {{LEDGER = {str(self._ledger)!r}, HOLD = {str(self.hold)!r}}}\ntimeout = 300\n"
+        )
+        (folder / "blueprints").mkdir()
+        self.flujo("migrate")
+
+    def write(self, effect: str) -> None:
+        """Write the blueprint."""
+        (self._folder / "blueprints" / "desk.yaml").write_text(BLUEPRINT.replace("EFFECT", effect))
+
+    @property
+    def effects(self) -> list[str]:
+        """The refunds in the world, each with its key."""
+        return self._ledger.read_text("utf-8").splitlines()
+
+    def flujo(self, *words: str) -> str:
+        """Return the output of a command."""
+        done = warm.run([*FLUJO, *words], cwd=self._folder, env=self._env, capture_output=True, timeout=600)
+        return str(done.stdout) + str(done.stderr)
+
+    def run_and_kill(self) -> None:
+        """Start a run, and kill it once the server has refunded."""
+        words = [*FLUJO, "run", "desk", "--input", "Refund a.", "--run-id", "desk"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with warm.Popen(words, cwd=self._folder, env=self._env, **quiet) as run:
+            while not self.effects:
+                assert run.poll() is None
+                time.sleep(0.02)
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        self.hold.unlink()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with provider_server() as running:
+        running.will_answer(Response(tool_call=("refund_and_wait", {"order": "a"})), "Refunded.")
+        yield running
+
+
+@pytest.fixture
+def desk(tmp_path: Path, provider: Provider, store_uri: str) -> Desk:
+    return Desk(tmp_path, provider, store_uri)
+
+
+@pytest.mark.guarantee("G3")
+def test_an_unsafe_call_of_a_killed_run_is_in_doubt_until_a_human_says_how_it_ended(
+    desk: Desk, provider: Provider
+) -> None:
+    desk.write("unsafe")
+    desk.run_and_kill()
+    desk.flujo("resume", "desk")
+    shown = desk.flujo("tasks", "show", "desk")
+    assert "doubt" in shown
+    assert "mcp:shop/refund_and_wait" in shown
+    assert desk.effects[0].split()[-1] in shown, "the human can look the key up"
+    assert len(provider.requests) == 1
+    assert "Refunded." in desk.flujo("tasks", "resolve", "desk", "--as", "done", "--result", '"refunded"')
+    assert len(desk.effects) == 1
+    assert len(provider.requests) == 2, "no recorded request was made again"
+
+
+@pytest.mark.guarantee("G3")
+def test_an_idempotent_call_of_a_killed_run_is_sent_again_with_its_key(
+    desk: Desk, provider: Provider
+) -> None:
+    desk.write("idempotent")
+    desk.run_and_kill()
+    assert "Refunded." in desk.flujo("resume", "desk")
+    first, second = desk.effects
+    assert first == second
+    assert len(provider.requests) == 2, "no recorded request was made again"
