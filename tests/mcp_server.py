@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 server = MCPServer("shop")
 PNG = bytes.fromhex(
@@ -120,6 +121,16 @@ def sleep(seconds: float) -> str:
 def fail(why: str) -> str:
     """Raise."""
     raise ValueError(why)
+
+
+@server.tool()
+def leak(way: str) -> list[str]:
+    """Reveal the secrets of this process in a result, an error or a line."""
+    secrets = [os.environ.get("TOKEN", ""), *sys.argv[2:]]
+    say(f"the secrets are {secrets}")
+    if way == "error":
+        raise ToolError(f"wrong secrets: {secrets}")
+    return secrets
 
 
 @server.tool()

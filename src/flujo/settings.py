@@ -174,7 +174,9 @@ class Settings(BaseSettings):
             raise _explained(
                 [{**one, "loc": ("mcp", name, *one["loc"])} for one in found], self._file
             ) from None
-        for key, text in {**self.mcp[name].env, **self.mcp[name].headers}.items():
+        written = self.mcp[name]
+        texts = [("url", written.url or ""), *(("args", text) for text in written.args)]
+        for key, text in (*texts, *written.env.items(), *written.headers.items()):
             _guard_text(text, f"`{key}` of [mcp.{name}]", key, known)
         GATE.know(passwords(server.url or ""), of=f"the password in `mcp.{name}.url`")
         return server

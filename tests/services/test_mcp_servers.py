@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo.exceptions import ProviderUnavailable, SettingsError
+from flujo.exceptions import McpCallFailed, ProviderUnavailable, SettingsError
 from flujo.governance.sink import GATE
 from flujo.services.mcp_servers import McpServers
 from flujo.services.project.project import find_project
@@ -62,6 +63,20 @@ async def test_a_server_gets_its_secret_and_nothing_else_of_the_environment(
     assert GATE.text("it is eij2Ohch0") == "it is ***"
     await made.aclose()
     assert children() == []
+
+
+async def test_the_log_and_the_errors_of_a_server_have_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flujo.mcp")
+    monkeypatch.setenv("KB_TOKEN", "ooz9aiX4i")
+    made = servers(tmp_path, 'env = {TOKEN = "${KB_TOKEN}"}\n')
+    with pytest.raises(McpCallFailed, match="wrong secrets") as raised:
+        await made.named("shop").call("leak", {"way": "error"}, None)
+    await made.aclose()
+    assert "ooz9aiX4i" not in str(raised.value)
+    assert any("shop: the secrets are ['***'" in line for line in caplog.messages), caplog.messages
+    assert "ooz9aiX4i" not in caplog.text
 
 
 async def test_listing_stops_the_servers(tmp_path: Path) -> None:
