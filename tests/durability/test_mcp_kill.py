@@ -71,8 +71,8 @@ class Desk:
     def run_and_kill(self) -> None:
         """Start a run, and kill it once the server has refunded."""
         words = [*FLUJO, "run", "desk", "--input", "Refund a.", "--run-id", "desk"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with warm.Popen(words, cwd=self._folder, env=self._env, **quiet) as run:
+        quiet = subprocess.DEVNULL
+        with warm.Popen(words, cwd=self._folder, env=self._env, stdout=quiet, stderr=quiet) as run:
             while not self.effects:
                 assert run.poll() is None
                 time.sleep(0.02)
