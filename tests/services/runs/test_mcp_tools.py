@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,11 +147,14 @@ async def test_an_error_of_a_tool_that_only_reads_goes_to_the_model(project: Pro
     assert "Error executing tool fail" in project.told
 
 
-async def test_a_large_result_is_kept(project: Project) -> None:
+async def test_a_large_result_is_a_blob_beside_the_journal(project: Project) -> None:
     project.model_calls("large", {"count": 200_000})
     async with project.runner("large", "read") as runner:
         assert (await runner.run_result_async("x")).output == "done"
     assert "x" * 200_000 in project.told
+    with closing(sqlite3.connect(project.folder / ".flujo" / "state.db")) as state:
+        sizes = [size for (size,) in state.execute("SELECT size FROM blobs")]
+    assert max(sizes) > 200_000
 
 
 async def test_a_locked_server_with_other_tools_does_not_run(project: Project) -> None:
