@@ -11,7 +11,7 @@ from flujo.domain.agents import Ask
 from flujo.domain.conversations import BackToModel, Tool
 from flujo.domain.secrets import Secret
 from flujo.domain.tools import CallableTool, tool
-from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet
+from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet, TransactionRefused
 
 
 class Order(BaseModel):
@@ -99,10 +99,11 @@ def test_a_parameter_that_json_cannot_hold_is_refused() -> None:
 
 def test_an_effect_that_is_weaker_than_the_declared_one_is_refused() -> None:
     @tool(effect="transactional")
-    def book(seat: int) -> str:
+    def book(seat: int, connection: Any) -> str:
         return str(seat)
 
-    assert tools_of("a", [CallableTool(book, effect="unsafe")])["book"].effect == "unsafe"
+    unsafe = CallableTool(book, effect="unsafe", with_={"connection": "a"})
+    assert tools_of("a", [unsafe])["book"].effect == "unsafe"
     assert tools_of("a", [book])["book"].effect == "transactional"
     with pytest.raises(
         AgentError, match="has `effect: idempotent`, but its callable declares 'transactional'"
@@ -194,3 +195,22 @@ def test_a_secret_that_does_not_fit_is_refused_without_being_shown() -> None:
     with pytest.raises(AgentError, match="the value of `pin` does not fit") as refused:
         tool.read_secrets({"PIN": KEY})
     assert KEY not in str(refused.value)
+
+
+# Transactions --------------------------------------------------------------------------------------------
+
+
+def test_a_transactional_tool_takes_a_connection_that_no_model_sees() -> None:
+    def book(seat: int, connection: Any) -> None: ...
+
+    made = FunctionTool(CallableTool(book, effect="transactional"))
+    assert (made.connection, list(made.traits["parameters"]["properties"])) == ("sync", ["seat"])
+    assert FunctionTool(CallableTool(book, effect="unsafe")).connection is None
+
+    async def later(seat: int, connection: Any) -> None: ...
+
+    assert FunctionTool(CallableTool(later, effect="transactional")).connection == "async"
+    with pytest.raises(TransactionRefused, match="has `effect: transactional`, but takes no `connection`"):
+        tools_of("a", [CallableTool(charge, effect="transactional")])
+    with pytest.raises(AgentError, match="binds `connection`, which Flujo fills in"):
+        FunctionTool(CallableTool(book, effect="transactional", with_={"connection": "a"}))

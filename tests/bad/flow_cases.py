@@ -112,7 +112,7 @@ def find(text): ...
 @flujo.tool(effect="unsafe", enforce_idempotency=True)
 def pay(amount): ...
 @flujo.tool(effect="transactional")
-def book(seat): ...
+def book(seat, connection): ...
 def confirm(text): raise PausedException("Send it?")
 """
 GRANULAR = "  - {kind: granular, name: help, agent: helper, input: hello}\n"
@@ -188,6 +188,11 @@ SAFETY = [
     Case("tool-with-a-secret-itself", "", "FLJ125", "by the name of an environment variable", "with", line=5,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:mail', with: {address: {secret: 'my pass-word'}}}") + GRANULAR),
+    Case("transactional-tool-without-a-connection", "", "FLJ466", "has no parameter `connection`", "'skills.tools:send'", line=5,
+         files={"skills/tools.py": TOOLS}, entry=(AGENT % "{call: 'skills.tools:send', effect: transactional}") + GRANULAR),
+    Case("transactional-tool-in-one-attempt", "", "FLJ444", "has `effect: transactional`, and this kind", "helper", line=7,
+         files={"skills/tools.py": TOOLS},
+         entry=(AGENT % "{call: 'skills.tools:book', effect: transactional}") + "  - {name: help, agent: helper, input: hello}\n"),
     agent("tool-that-asks-a-human", tools("confirm"), "FLJ294", "kind: hitl", "'skills.tools:confirm'", line=5),
     Case("cache-around-an-effect", known("{name: a, call: 'skills.crm:plain', effect: unsafe}"), "FLJ292", "has an effect (unsafe)",
          "'skills.crm:plain'", line=11, severity="warning"),

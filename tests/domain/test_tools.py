@@ -8,7 +8,7 @@ import pytest
 
 from flujo import AgentSpec
 from flujo.domain.steps import CallableRef
-from flujo.domain.tools import CallableTool
+from flujo.domain.tools import CallableTool, requirement, tool
 from flujo.exceptions import PipelineError
 
 
@@ -42,3 +42,14 @@ def test_a_wrong_rule_is_named(rules: Any, words: str) -> None:
 def test_what_is_not_a_tool_is_named(tools: Any) -> None:
     with pytest.raises(PipelineError, match="agent 'clerk': `tools` is "):
         AgentSpec("clerk", "a:b", tools=tools)
+
+
+def test_a_transactional_tool_requires_nothing_of_its_step() -> None:
+    @tool(effect="transactional", enforce_idempotency=True)
+    def book(seat: int, connection: object, idempotency_key: str) -> None: ...
+
+    @tool(effect="transactional", enforce_idempotency=True)
+    def call(seat: int, idempotency_key: str) -> None: ...
+
+    assert requirement(book) == ""
+    assert requirement(call) == "`enforce_idempotency`"

@@ -17,6 +17,8 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 import flujo
 from durability.crash_servers import Shop, shop
 from durability.world import World, verdict
@@ -114,6 +116,10 @@ class Effects:
         reach("before call")
         self._world.effect(f"{self._run}:{place}=done", why)
         reach("after call")
+
+    def write(self, connection: Any, place: str) -> None:
+        """Write a row about a tool call to the user's table."""
+        connection.execute(f"INSERT INTO written VALUES ('{self._run}', '{place}')")
 
     def agent(self, name: str, script: list[Any], tools: list[Any]) -> ScriptedAgent:
         """Return an agent whose requests are effects, and whose words differ with each request."""
@@ -402,6 +408,31 @@ def delegating(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), talk, do.step("z", len))
 
 
+def writing(do: Effects) -> Pipeline:
+    """Tools that write to a table of the user in the commit of their entries, beside other tools."""
+
+    @flujo.tool(effect="transactional")
+    def write(place: str, why: str, connection: Any) -> str:
+        reach("before call")
+        do.write(connection, place)
+        reach("after call")
+        return "done"
+
+    @flujo.tool(effect="transactional")
+    def fail(place: str, why: str, connection: Any) -> str:
+        do.write(connection, place)
+        reach("after call")
+        raise ValueError("no")
+
+    def work(place: str, why: str) -> str:
+        do.cause(place, why)
+        return "done"
+
+    script = [["write", "work", "write", "fail"], ["fail", "write"], "the end"]
+    talk = GranularStep("talk", do.agent("talk", script, [write, fail, work]), save=LOGGED)
+    return _pipeline(do.step("a"), talk, do.step("z", len))
+
+
 def serving(do: Effects) -> Pipeline:
     """Tools of a real MCP server: one that is announced, one that knows its keys, and one that a human approves."""
     tools = [
@@ -522,6 +553,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_reconciled": reconciling,
     "granular_delegating": delegating,
     "granular_mcp": serving,
+    "granular_transactional": writing,
     "threads": sharing,
     "sleep": sleeping,
     "granular_approved": approved,
@@ -549,7 +581,8 @@ class Crashing:
         effects = Effects(self._world, str(run), shop)
         run_id = RunId(f"run-{run}")
         try:
-            seen_before = await _consistent(store, run_id)
+            await store.write_apart(_make_table)
+            seen_before = await _consistent(store, run_id) or await _written_apart(store, run)
             async with Flujo[Any, Any, Any](
                 self._build(effects), store=store, hooks=[effects.acknowledge], range_length=2
             ) as runner:
@@ -560,6 +593,7 @@ class Crashing:
                     result = await _answered(runner, store, run_id)
             entries = await store.entries(run_id)
             record = await store.run(run_id)
+            seen_before = seen_before or await _written_apart(store, run)
             return {
                 "status": str(result.status),
                 "output": result.output,
@@ -596,7 +630,7 @@ class Crashing:
                 if found not in allowed:
                     yield f"the call at {place} is {found}: {arguments}"
         denied: list[str] = result["denied"]
-        for place in sorted(each for each in recorded if _is_call(each) and not _runs_steps(each, recorded)):
+        for place in [] if self._build is writing else _made(recorded):  # `_written_apart` has looked
             if bool(self._world.causes(f"{run}:{place}=done")) is (place in denied):
                 yield (
                     f"the call at {place} was denied and made"
@@ -654,6 +688,11 @@ def _is_call(place: str) -> bool:
     return paths.last_count(StepPath(place)) is not None and paths.parent(StepPath(place)).endswith("/tool")
 
 
+def _made(recorded: set[str]) -> list[str]:
+    """Return the tool calls among recorded paths, without those that consist of steps."""
+    return sorted(each for each in recorded if _is_call(each) and not _runs_steps(each, recorded))
+
+
 def _runs_steps(place: str, recorded: set[str]) -> bool:
     return any(paths.is_inside(StepPath(each), StepPath(place)) for each in recorded)
 
@@ -688,6 +727,23 @@ async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
     if record.status.is_settled and record.entries != len(numbers):
         return f"the run counts {record.entries} entries, but has {len(numbers)}"
     return ""
+
+
+def _make_table(connection: Any) -> None:
+    connection.execute(sa.text("CREATE TABLE IF NOT EXISTS written (run text, place text)"))
+
+
+async def _written_apart(store: SqlStateStore, run: int) -> str:
+    """Return the calls whose row in the user's table is there without the entry, or the entry without the row."""
+    rows = await store.read(lambda c: c.execute(_WRITTEN, {"run": str(run)}).scalars().all())
+    entries = await store.entries(RunId(f"run-{run}"))
+    made = [each for each in entries if canonical.decode(each.detail or b"{}").get("tool") == "write"]
+    if sorted(rows) == sorted(each.path for each in made):
+        return ""
+    return f"the table has {sorted(rows)}, and the journal {sorted(each.path for each in made)}"
+
+
+_WRITTEN = sa.text("SELECT place FROM written WHERE run = :run")
 
 
 def main() -> None:

@@ -29,7 +29,9 @@ SAMPLE = [
     *product(["postgres"], POLICIES, ["drop"]),
     *product(["sqlite"], ["pause"], MODES[1:]),
 ]
-ON_POSTGRES = list(SHAPES) if EVERY else [*list(SHAPES)[::2], "granular_mcp"]
+ON_POSTGRES = dict.fromkeys(
+    SHAPES if EVERY else [*list(SHAPES)[::2], "granular_mcp", "granular_transactional"]
+)
 RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], ON_POSTGRES)]
 """The database and the shape of the run; a shape meets the same crash points on both."""
 CALLS = [*product(["sqlite", "postgres"], POLICIES, MODES)] if EVERY else SAMPLE

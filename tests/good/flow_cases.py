@@ -81,6 +81,8 @@ GOOD_FLOW = {
         AGENT % "{mcp: kb, allow: [kb_search], approve: {when: args.query != input.text, message: 'Search {{ args.query }}?'}}"
     )
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
+    "tools-in-a-transaction": (AGENT % "'skills.tools:book'")
+    + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-with-bound-parameters": (
         AGENT % "{call: 'skills.tools:mail', with: {address: {key: {secret: MAIL_KEY}, hosts: [a, {secret: HOST_KEY}], size: 5}}}"
     )

@@ -123,6 +123,7 @@ LOOK_ALIKES = {
     "FLJ459": "agents-as-tools",
     "FLJ464": "blueprints-as-tools",
     "FLJ465": "tools-with-bound-parameters",
+    "FLJ466": "tools-in-a-transaction",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }

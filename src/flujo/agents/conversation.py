@@ -175,8 +175,9 @@ class Conversation:
             AgentError: names the tool.
         """
         for name, tool in self._session.tools.items():
-            if tool.enforce_idempotency:
+            if tool.enforce_idempotency or tool.effect == "transactional":
                 key = "enforce_idempotency" if tool.approve is None else "approve"
+                key = key if tool.enforce_idempotency else "effect: transactional"
                 raise AgentError(
                     f"agent {self._agent!r}: tool `{name}` has `{key}`, and this kind of step does not "
                     "record tool calls",

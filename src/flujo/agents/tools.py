@@ -207,6 +207,8 @@ class FunctionTool:
             raise TransactionRefused(
                 f"tool `{self._call.signature.name}` has `effect: transactional`, but takes no `{CONNECTION}`"
             )
+        if CONNECTION in self._with:
+            raise AgentError(f"`with` of a transactional tool binds `{CONNECTION}`, which Flujo fills in")
         return "async" if self._call.is_async else "sync"
 
     def _require_parameters(self, spec: CallableTool, fn: Any) -> None:

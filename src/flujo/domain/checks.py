@@ -657,8 +657,9 @@ def _tools(site: _Site) -> Iterator[Finding]:
 
 def _tool(step: BaseStep, tool: CalledTool) -> Iterator[tuple[str, str, str]]:
     """Yield what is wrong with a tool in a step: the code, the words, and the hint."""
-    if step.kind != "granular" and tool.is_recorded:
+    if step.kind != "granular" and (tool.is_recorded or tool.effect == "transactional"):
         key = "approve" if tool.approve is not None else "enforce_idempotency"
+        key = key if tool.is_recorded else "effect: transactional"
         what = f"`{key}`, and this kind of step does not record tool calls"
         yield "FLJ444", what, "write `kind: granular`, which records each tool call"
     elif tool.in_doubt is not None and not (tool.is_recorded or _is_enforced(step)):
@@ -684,7 +685,8 @@ def _unrecorded(site: _Site, requires: Requires) -> Iterator[Finding]:
     hint = f"add {enforced}" if step.kind == "granular" else f"write `kind: granular` with {enforced}"
     for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
         for tool in callable_tools(agent.tools):
-            if not tool.is_recorded and (needs := requires(tool.call)):
+            is_recorded = tool.is_recorded or tool.effect == "transactional"
+            if not is_recorded and (needs := requires(tool.call)):
                 which = f"tool `{tool.name}` of agent {agent.name!r}"
                 message = f"{where}: {which} requires {needs}, and the step does not record its calls"
                 yield Finding("FLJ432", site.place, message, hint, ("agent",))

@@ -11,6 +11,7 @@ from flujo.domain import values
 from flujo.domain.approvals import Approval, approval
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.secrets import Bound, bound
+from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import CallableRef
 from flujo.exceptions import PipelineError
 
@@ -69,12 +70,15 @@ def declared(fn: Any) -> Tool | None:
 def requirement(fn: Any) -> str:
     """Return what a callable requires of a step, so that each call is recorded before it is made, or ""."""
     declaration = declared(fn)
-    if declaration is not None and declaration.enforce_idempotency:
-        return "`enforce_idempotency`"
     try:
-        key = inspect.signature(fn).parameters.get("idempotency_key")
+        parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
         return ""  # refused where it is bound
+    if declaration is not None and declaration.effect == "transactional" and CONNECTION in parameters:
+        return ""  # its calls have a key, and are recorded with what they write
+    if declaration is not None and declaration.enforce_idempotency:
+        return "`enforce_idempotency`"
+    key = parameters.get("idempotency_key")
     return "an `idempotency_key`" if key is not None and key.default is key.empty else ""
 
 
@@ -84,6 +88,8 @@ def requirement(fn: Any) -> str:
 class CalledTool(Node):
     """An entry whose calls are made one at a time, each with an entry in the journal."""
 
+    effect: Any  # an `Effect`; None for that of the callable
+    """The effect of a call."""
     approve: Any  # an `Approval` or None; the classes below also take True
     """Whether a human approves each call before it is made, or those that an `Approval` names; each call of
     the tool is recorded."""

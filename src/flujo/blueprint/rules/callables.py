@@ -10,6 +10,7 @@ from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.sources.callables import check_callable_name
 from flujo.blueprint.sources.signatures import HANDED_IN
+from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def signature_of(unit: Unit, target: str) -> Signature | None:
 def required(unit: Unit, target: str) -> str:
     """Return what the source of a callable requires of a step; see `domain.tools.requirement`."""
     signature = signature_of(unit, target)
-    if signature is None:
+    if signature is None or (signature.effect == "transactional" and CONNECTION in signature.parameters):
         return ""
     if signature.is_enforced:
         return "`enforce_idempotency`"

@@ -17,10 +17,10 @@ UNRECORDED_TOOL = rule(
     "FLJ444",
     "unrecorded-tool",
     "A tool whose calls must be recorded, in a step that does not record them",
-    finds="A tool with `enforce_idempotency: true` or `approve` of an agent in a step of another kind "
-    "than `granular`.",
+    finds="A tool with `enforce_idempotency: true`, `approve` or `effect: transactional` of an agent in a "
+    "step of another kind than `granular`.",
     why="Such a step is one attempt: its tool calls have no entries of their own, so a call cannot be "
-    "recorded before it is made, and cannot wait for a human.",
+    "recorded before it is made or with what it writes, and cannot wait for a human.",
     example=_TELLER + "steps:\n  - {name: serve, agent: teller}",
     instead=_TELLER + "steps:\n  - {kind: granular, name: serve, agent: teller}",
 )

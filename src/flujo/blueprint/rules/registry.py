@@ -47,6 +47,7 @@ AT_TOP = (
     agents.weaker_effect,
     tool_bindings.bound_parameters,
     tool_bindings.unset_secret,
+    tool_bindings.tool_without_connection,
     agents.client_retries,
     composed_tools.unfit_input,
     composed_tools.unknown_helper,

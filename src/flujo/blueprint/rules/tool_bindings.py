@@ -8,6 +8,7 @@ from flujo.blueprint.diagnostics import Severity, rule, suggest
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.rules.callables import CALLABLE_ARGUMENTS, signature_of
 from flujo.blueprint.sources.signatures import FILLED_IN
+from flujo.domain.transactions import CONNECTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,19 @@ SECRET_NOT_SET = rule(
 )
 
 
+_BOOK = "agents: {clerk: {model: a:b, tools: [{call: skills.seats:book, effect: transactional}]}}\n"
+NOT_TRANSACTIONAL = rule(
+    "FLJ466",
+    "tool-without-connection",
+    "A transactional tool that cannot write in the transaction",
+    finds="A tool with the effect `transactional` whose function has no parameter `connection`.",
+    why="What a transactional tool writes is committed together with the entry of its call, so it must write "
+    "on the connection that it gets.",
+    example="# skills/seats.py: def book(seat): …\n" + _BOOK + _SERVE.replace("teller", "clerk"),
+    instead="# skills/seats.py: def book(seat, connection): …\n" + _BOOK + _SERVE.replace("teller", "clerk"),
+)
+
+
 def _bound(unit: Unit) -> Iterator[tuple[Path, doc.Tool]]:
     """Yield the tools with `with:`, each with the keys to it."""
     for name, agent in unit.blueprint.agents.items():
@@ -44,8 +58,10 @@ def bound_parameters(unit: Unit) -> Iterator[Diagnostic]:
     for path, tool in _bound(unit):
         signature = signature_of(unit, tool.call or "")
         takes = [] if signature is None else [one for one in signature.parameters if one not in FILLED_IN]
+        effect = tool.effect or (None if signature is None else signature.effect)
+        lent = (CONNECTION,) if effect == "transactional" else ()
         for name, value in tool.with_.items():
-            if name in FILLED_IN:
+            if name in (*FILLED_IN, *lent):
                 yield CALLABLE_ARGUMENTS.at(
                     unit.span(*path, name, key=True), f"Flujo fills in `{name}` itself", hint="remove it"
                 )
@@ -86,4 +102,19 @@ def unset_secret(unit: Unit) -> Iterator[Diagnostic]:
                     f"tool `{tool.call}` needs a secret, and {why}",
                     hint=f"set {name} where Flujo runs",
                     severity=Severity.WARNING,
+                )
+
+
+def tool_without_connection(unit: Unit) -> Iterator[Diagnostic]:
+    """Report transactional tools that take no connection."""
+    for name, agent in unit.blueprint.agents.items():
+        for path, tool in doc.callable_tools(agent):
+            signature = signature_of(unit, tool.call or "")
+            if signature is None or (tool.effect or signature.effect) != "transactional":
+                continue
+            if CONNECTION not in signature.parameters:
+                yield NOT_TRANSACTIONAL.at(
+                    unit.span("agents", name, *path),
+                    f"`{tool.call}` is transactional, but has no parameter `{CONNECTION}`",
+                    hint=f"execute its statements on a parameter `{CONNECTION}`, or declare another effect",
                 )

@@ -264,6 +264,8 @@ class PipelineBinding:
             for spec in callable_tools(agent.tools):
                 if is_granular and (is_enforced or spec.is_recorded):
                     continue
+                if is_granular and spec.effect == "transactional":
+                    continue  # its calls have a key, and are recorded with what they write
                 if needs := requirement(self._resolve(spec.call)):
                     raise CallableError(
                         f"`{spec}`, a tool of step {step.name!r}, requires {needs}", hint=hint
