@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -267,3 +270,63 @@ async def test_an_approved_call_is_made_in_a_transaction(store: SqlStateStore) -
     assert (await resume(tree, store)).output == "done"
     assert await booked(store) == [3]
     assert (await entries(store))[TOOL].status is EntryStatus.COMPLETED
+
+
+async def test_a_cancelled_call_writes_nothing_and_blocks_nothing(store: SqlStateStore) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    @tool(effect="transactional")
+    def wait(seat: int, connection: Any) -> None:
+        insert(connection, seat)
+        begun.set()
+        go_on.wait(3)
+
+    run = asyncio.ensure_future(
+        start(talk([calls(("wait", {"seat": 1})), "done"], tools=[wait]), store, "go")
+    )
+    await asyncio.to_thread(begun.wait, 20)
+    run.cancel()
+    go_on.set()
+    await asyncio.wait([run])
+    assert await booked(store) == []
+    tree = talk([calls(("book", {"seat": 1})), "done"], tools=[book])
+    assert (await start(tree, store, "go", run_id="another")).output == "done"
+    assert await booked(store) == [1]
+
+
+@pytest.mark.parametrize("kind", [sqlite3.Connection, psycopg.Connection[Any], "Any"])
+async def test_a_connection_may_be_annotated(kind: Any, store: SqlStateStore) -> None:
+    def annotated(seat: int, connection: Any) -> None:
+        insert(connection, seat)
+
+    annotated.__annotations__["connection"] = kind
+    entry = CallableTool(annotated, effect="transactional")
+    assert (
+        await start(talk([calls(("annotated", {"seat": 1})), "done"], tools=[entry]), store, "go")
+    ).output == "done"
+    assert await booked(store) == [1]
+
+
+async def test_more_calls_than_connections_wait_for_their_turn(store: SqlStateStore) -> None:
+    script = [calls(*(("book", {"seat": n}) for n in range(12))), "done"]
+    assert (await start(talk(script, tools=[book], max_tool_concurrency=12), store, "go")).output == "done"
+    assert await booked(store) == list(range(12))
+
+
+async def test_savepoints_are_allowed_and_other_statements_of_transactions_are_not(sqlite_uri: str) -> None:
+    seen: list[str] = []
+
+    @tool(effect="transactional")
+    def tries(sql: str, connection: Any) -> None:
+        connection.execute(sql)
+        seen.append(sql)
+
+    refused = ["BEGIN", "COMMIT", "PRAGMA synchronous = OFF", "ATTACH 'x.db' AS x"]
+    for sql in ["SAVEPOINT a", *refused]:
+        made = SqlStateStore(sqlite_uri)
+        result = await start(
+            talk([calls(("tries", {"sql": sql})), "done"], tools=[tries]), made, "go", run_id=f"r{len(sql)}"
+        )
+        assert (result.error is None) is (sql not in refused), sql
+        await made.aclose()
+    assert seen == ["SAVEPOINT a"]

@@ -85,13 +85,11 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
     attempt = new_attempt(call.step, frame, path, number, started_at=frame.run.clock.now())
     try:
         try:
-            if limit is None:
-                await answer(call, attempt)
-            else:
-                await _answer_in_time(call, attempt, limit)
+            await (answer(call, attempt) if limit is None else _answer_in_time(call, attempt, limit))
             return await settle(attempt, call)
         finally:
-            attempt.roll_back()
+            if attempt.transaction is not None:
+                attempt.roll_back()
     except STOPS_THE_WALK:
         raise
     except PausedException as signal:

@@ -94,6 +94,13 @@ class LentConnection:
         """Raise `TransactionRefused`: a script begins with a commit."""
         refused("executescript()")
 
+    def __enter__(self) -> NoReturn:
+        """Raise `TransactionRefused`: the end of the block would commit."""
+        refused("with connection")
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: no block has begun."""
+
     def commit(self) -> NoReturn:
         """Raise `TransactionRefused`."""
         refused("commit()")
@@ -162,7 +169,11 @@ class LentWriter:
         Raises:
             StateBackendUnavailable: the database does not answer.
         """
-        await self._first(self._begun)
+        try:
+            await self._first(self._begun)
+        except BaseException:
+            self.roll_back()
+            raise
 
     async def submit(self, work: Callable[[], T]) -> T:
         """Return what `work` gives in the thread; the port `Executor`."""
@@ -314,12 +325,18 @@ class OwnConnection:
         Raises:
             StateBackendUnavailable: the database does not answer.
         """
+        beginning = asyncio.ensure_future(self._in_thread(self._begin))
         try:
-            await self._in_thread(self._begin)
+            await asyncio.shield(beginning)
         except BaseException:
-            self._is_ended = True
-            self._on_end()
+            beginning.add_done_callback(self._given_up)
             raise
+
+    def _given_up(self, beginning: asyncio.Future[None]) -> None:
+        if beginning.cancelled() or beginning.exception() is not None:
+            self._on_end()
+        else:
+            self.roll_back()
 
     def connection(self, *, is_async: bool) -> Any:
         """Return the connection: a `psycopg.Connection`, or a `psycopg.AsyncConnection`."""
@@ -346,15 +363,13 @@ class OwnConnection:
     # In a thread -----------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        # Imported here: psycopg is slow to import, and a project on SQLite does not need it.
-        from flujo.state.sql.postgres_transactions import Guarded
-
         with self._database.errors():
             self._connection = self._database.connect()
             try:
                 self._connection.detach()  # a tool may hold it for long, and changes its session
                 self._transaction = begin_write(self._connection)
-                self._guarded = Guarded(self._connection, self.timeout_s)
+                driver: Any = self._connection.connection.dbapi_connection
+                self._guarded = driver.guarded(self.timeout_s)
             except BaseException:
                 self._connection.close()
                 raise

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg import generators
 
+from flujo.state.sql.postgres_transactions import Guarded
 from flujo.state.sql.retry import ANSWER_S
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Connection(psycopg.Connection[Any]):
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def guarded(self, timeout_s: float) -> Guarded:
+        """Return the transaction of this connection for a tool, which cannot end it."""
+        return Guarded(self, timeout_s)
 
     @contextmanager
     def pipelined(self) -> Iterator[None]:

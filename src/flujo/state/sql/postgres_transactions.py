@@ -12,14 +12,11 @@ database itself refuses every COMMIT, whatever the tool calls or executes.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 
 from flujo.exceptions import TransactionRefused
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
 
 _GUARD = '"a transactional tool does not commit: Flujo does"'
 _BEGIN = f"""
@@ -34,6 +31,7 @@ _CHECK = """
     SET CONSTRAINTS ALL IMMEDIATE;
     SET LOCAL statement_timeout = 0"""
 _CANCEL_S = 2.0
+_IDLE, _ACTIVE = psycopg.pq.TransactionStatus.IDLE, psycopg.pq.TransactionStatus.ACTIVE
 
 
 def _refuse(what: str) -> NoReturn:
@@ -108,16 +106,15 @@ class Guarded:
     """A connection of its own, in a transaction that only `Guarded` can end. Its methods block.
 
     Args:
-        connection: a connection to Postgres that is in a transaction and in no pool.
+        driver: a connection to Postgres that is in a transaction and in no pool.
         timeout_s: after which the server cancels a statement.
     """
 
-    def __init__(self, connection: sa.Connection, timeout_s: float) -> None:
-        driver: Any = connection.connection.dbapi_connection
-        self._driver: Any = driver
+    def __init__(self, driver: psycopg.Connection[Any], timeout_s: float) -> None:
+        self._driver = driver
         self._lent: LentConnection | AsyncLentConnection | None = None
         self._driver.execute(_BEGIN.format(milliseconds=int(timeout_s * 1000) + 1))
-        self.number: str = self._driver.execute(_NUMBER).fetchone()[0]
+        self.number = self._number()
         """Postgres' number of the transaction."""
 
     def lend(self, *, is_async: bool) -> LentConnection | AsyncLentConnection:
@@ -136,21 +133,22 @@ class Guarded:
         """
         if self._lent is not None:
             self._lent.is_lent = False
-        if self._driver.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-            number = self._driver.execute(_NUMBER).fetchone()[0]
-            if number == self.number:
-                self._driver.execute(_CHECK)
-                return
-        raise TransactionRefused(
-            "a transactional tool has ended its transaction, which Flujo commits with the entry of the call",
-            hint="remove COMMIT and ROLLBACK; an exception rolls the transaction back",
-        )
+        if self._driver.pgconn.transaction_status == _IDLE or self._number() != self.number:
+            raise TransactionRefused(
+                "a transactional tool has ended its transaction, and Flujo commits it with the entry of the call",
+                hint="remove COMMIT and ROLLBACK; an exception rolls the transaction back",
+            )
+        self._driver.execute(_CHECK)
+
+    def _number(self) -> str:
+        [(number,)] = self._driver.execute(_NUMBER).fetchall()
+        return str(number)
 
     def close(self) -> None:
         """Close the connection, which rolls back; a statement of the tool is cancelled first."""
         if self._lent is not None:
             self._lent.is_lent = False
-        if self._driver.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+        if self._driver.pgconn.transaction_status == _ACTIVE:
             with suppress(psycopg.Error):
                 self._driver.cancel_safe(timeout=_CANCEL_S)
             if isinstance(self._lent, LentConnection):
