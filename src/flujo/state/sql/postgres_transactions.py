@@ -135,7 +135,7 @@ class Guarded:
             self._lent.is_lent = False
         if self._driver.pgconn.transaction_status == _IDLE or self._number() != self.number:
             raise TransactionRefused(
-                "a transactional tool has ended its transaction, and Flujo commits it with the entry of the call",
+                "a transactional tool has ended its transaction, which Flujo commits with its entry",
                 hint="remove COMMIT and ROLLBACK; an exception rolls the transaction back",
             )
         self._driver.execute(_CHECK)
