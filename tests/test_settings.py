@@ -421,11 +421,9 @@ def test_a_listing_shows_no_value_of_a_header(tmp_path: Path) -> None:
     assert listing["providers.openai.headers.Authorization"] == "Bearer ${TOKEN}"
 
 
-def test_asking_about_repaired_arguments_is_refused_with_what_is_available(tmp_path: Path) -> None:
-    error = refused(tmp_path, '[aros]\nrepaired_arguments = "ask"')
-    assert 'flujo.toml:2: `repaired_arguments = "ask"` is not available yet: write `refuse`' in error.message
+def test_a_setting_about_repaired_arguments_is_one_of_three(tmp_path: Path) -> None:
     wrong = refused(tmp_path, '[aros]\nrepaired_arguments = "perhaps"')
-    assert "`aros.repaired_arguments` must be 'refuse' or 'allow'" in wrong.message
+    assert "`aros.repaired_arguments` must be 'refuse', 'ask' or 'allow'" in wrong.message
 
 
 # MCP servers ---------------------------------------------------------------------------------------------

@@ -78,18 +78,9 @@ class Aros(Section):
     """0: no repair · 1: strips fences and prose, light coercion · 2: also repairs broken JSON."""
     structured_output_default: Literal["openai_json", "prompt", "tool"] = "openai_json"
     """The provider's JSON mode, the schema written into the instructions, or a tool that takes the answer."""
-    repaired_arguments: Literal["refuse", "allow"] = "refuse"
-    """Whether a tool whose effect is not `read` is called with arguments whose broken JSON was repaired."""
-
-    @field_validator("repaired_arguments", mode="before")
-    @classmethod
-    def _is_available(cls, value: object) -> object:
-        if value == "ask":
-            raise ValueError(
-                '`repaired_arguments = "ask"` is not available yet: write `refuse`, so that the model calls '
-                "the tool again, or `allow`"
-            )
-        return value
+    repaired_arguments: Literal["refuse", "ask", "allow"] = "refuse"
+    """Whether a tool whose effect is not `read` is called with arguments whose broken JSON was repaired.
+    ask: a human approves the call."""
 
 
 class Lockfile(Section):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agents.provider_server import Provider, Response, provider_server
-from flujo import tool
+from flujo import Approval, BlueprintTool, CallableTool, tool
 from flujo.agents.chat import build_agent
 from flujo.agents.settings import AgentSettings
+from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.conversations import ToolCall, ToolCalls, refusal
-from flujo.domain.run import RunStatus
+from flujo.domain.paths import StepPath
+from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps import CallableRef, GranularStep
+from flujo.domain.usage import UsageLimits
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
-from support import Step, pipeline
+from support import HumanInTheLoopStep, Step, Text, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,6 +161,119 @@ async def run(server: Provider, uri: str, granular: bool, fn: Callable[..., Any]
             return await runner.run_result_async("x")
     finally:
         await store.aclose()
+
+
+def asking(server: Provider, folder: Path, agent: AgentSpec, uri: str) -> Flujo[Any, Any, Any]:
+    """Return a runner of a project in which a human approves repaired arguments."""
+    (folder / "flujo.toml").write_text('[aros]\nrepaired_arguments = "ask"\n', "utf-8")
+    return Flujo(pipeline(GranularStep(name="pay", agent=agent)), store=SqlStateStore(uri))
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_human_decides_about_a_call_with_repaired_arguments(
+    server: Provider, sqlite_uri: str, tmp_path: Path, approved: bool
+) -> None:
+    server.will_answer(
+        Response(tool_call=("pay", REPAIRABLE)), Response(tool_call=("pay", '{"amount": 7}')), "Done."
+    )
+    agent = AgentSpec("payer", "openai-chat:gpt-4o-mini", tools=[CallableRef(f"{__name__}:pay", pay)])
+    async with asking(server, tmp_path, agent, sqlite_uri) as runner:
+        paused = await runner.run_result_async("x")
+        (question,) = paused.pauses
+        assert question.message == (
+            "step 'pay' wants to call `pay` (effect: unsafe).\n"
+            "the model wrote: \"{'amount': 5, 'currency': 'EUR',}\" (repaired broken JSON)\n"
+            'arguments: {"amount":5,"currency":"EUR"}\n'
+            f"digest:    {question.digest}"
+        )
+        assert paid == []
+        said = {"approved": approved, "digest": question.digest, "reason": "no"}
+        result = await runner.resume_async(paused.run_id, said)
+        assert (result.output, paid) == ("Done.", [5, 7] if approved else [7])
+        store = SqlStateStore(sqlite_uri)
+        entries = {entry.path: entry.detail or b"" for entry in await store.entries(result.run_id)}
+        assert len(await store.intents(result.run_id)) == int(approved), "an approved call is announced"
+        await store.aclose()
+    assert b"repaired broken JSON" in entries[StepPath("pay/turn[0]/tool[0]")]
+    assert b'"approval"' in entries[StepPath("pay/turn[0]/tool[0]")]
+    assert b'"approval"' not in entries[StepPath("pay/turn[1]/tool[0]")]
+
+
+async def test_a_human_decides_about_repaired_arguments_of_calls_that_a_condition_lets_pass(
+    server: Provider, sqlite_uri: str, tmp_path: Path
+) -> None:
+    server.will_answer(
+        Response(tool_call=("pay", REPAIRABLE)), Response(tool_call=("pay", '{"amount": 7}')), "Done."
+    )
+    tool = CallableTool(pay, approve=Approval(when="args.amount > 100", message="Pay {{ args.amount }}?"))
+    agent = AgentSpec("payer", "openai-chat:gpt-4o-mini", tools=[tool])
+    async with asking(server, tmp_path, agent, sqlite_uri) as runner:
+        paused = await runner.run_result_async("x")
+        (question,) = paused.pauses
+        assert "Pay 5?\nthe model wrote: " in question.message
+        said = {"approved": True, "digest": question.digest}
+        assert (await runner.resume_async(paused.run_id, said)).output == "Done."
+    assert paid == [5, 7]
+
+
+async def test_a_text_of_the_model_cannot_look_like_a_part_of_the_question(
+    server: Provider, sqlite_uri: str, tmp_path: Path
+) -> None:
+    written = "{'amount': 5,\n\n'currency': 'EUR',\n}"
+    server.will_answer(Response(tool_call=("pay", written)), "Done.")
+    agent = AgentSpec("payer", "openai-chat:gpt-4o-mini", tools=[CallableRef(f"{__name__}:pay", pay)])
+    async with asking(server, tmp_path, agent, sqlite_uri) as runner:
+        result = await runner.run_result_async("x")
+    (question,) = result.pauses
+    assert len(question.message.splitlines()) == 4
+
+
+@pytest.mark.parametrize("approved", [True, False])
+async def test_a_human_decides_about_repaired_arguments_of_a_tool_that_consists_of_steps(
+    server: Provider, sqlite_uri: str, tmp_path: Path, approved: bool
+) -> None:
+    def look(data: Any) -> str:
+        paid.append(data["amount"])
+        return "looked"
+
+    given = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}
+    steps = pipeline(
+        Step(name="look", call=CallableRef("effects:look", look)),
+        HumanInTheLoopStep("sure", message=Text("Sure?")),
+        name="order",
+        input_schema=given,
+    )
+    server.will_answer(Response(tool_call=("order", "{'amount': 5,}")), "Done.")
+    agent = AgentSpec("clerk", "openai-chat:gpt-4o-mini", tools=[BlueprintTool(steps, "Orders")])
+    step = GranularStep(name="pay", agent=agent)
+    (tmp_path / "flujo.toml").write_text('[aros]\nrepaired_arguments = "ask"\n', "utf-8")
+    tree = replace(pipeline(step), budget=UsageLimits(tool_calls_limit=1))
+    async with Flujo[Any, Any, Any](tree, store=SqlStateStore(sqlite_uri)) as runner:
+        paused = await runner.run_result_async("x")
+        (question,) = paused.pauses
+        assert (question.kind, paid) == (PauseKind.APPROVAL, [])
+        said = {"approved": approved, "digest": question.digest}
+        result = await runner.resume_async(paused.run_id, said)
+        if approved:
+            assert result.status is RunStatus.PAUSED
+            result = await runner.resume_async(paused.run_id, "yes")
+        assert (result.output, paid) == ("Done.", [5] if approved else [])
+        store = SqlStateStore(sqlite_uri)
+        entries = {entry.path: entry.detail or b"" for entry in await store.entries(result.run_id)}
+        await store.aclose()
+    detail = canonical.decode(entries[StepPath("pay/turn[0]/tool[0]")])
+    assert (detail["outcome"], detail["approval"]["approved"]) == (
+        "result" if approved else "denied",
+        approved,
+    )
+
+
+async def test_a_plain_step_cannot_wait_and_refuses_repaired_arguments(
+    server: Provider, sqlite_uri: str, tmp_path: Path
+) -> None:
+    (tmp_path / "flujo.toml").write_text('[aros]\nrepaired_arguments = "ask"\n', "utf-8")
+    result = await run(server, sqlite_uri, False, pay)
+    assert (result.status, result.output, paid) == (RunStatus.COMPLETED, "Done.", [7])
 
 
 @pytest.mark.parametrize("granular", [True, False])

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.messages import clean
+from flujo.agents.tool_arguments import not_repaired
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.conversations import BackToModel, ToolCalls, ToolResult, refusal, runs_in_turn
@@ -156,7 +157,10 @@ class Conversation:
     async def _results(self, calls: Sequence[ToolCall]) -> Message:
         """Return the message with the results of all tool calls of a response."""
         tools, filled_in = self._session.tools, Ask(resources=self._ask.resources)
-        refusals = [refusal(call, tools, filled_in) for call in calls]
+        # One attempt cannot wait for a human, so a repair that needs an approval is refused.
+        refusals = [
+            not_repaired(call.name) if call.written else refusal(call, tools, filled_in) for call in calls
+        ]
         await self._require_lease()
         await self._count(refusals.count(""))
         each = list(zip(calls, refusals, strict=True))

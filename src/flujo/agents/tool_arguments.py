@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
     from flujo.domain.conversations import Tool, ToolCall
 
-RepairedArguments = Literal["refuse", "allow"]
-"""Whether a tool with an effect is called with repaired arguments."""
+RepairedArguments = Literal["refuse", "ask", "allow"]
+"""Whether a tool with an effect is called with repaired arguments; `ask` lets a human approve the call."""
 
 
 class ArgumentsReader:
     """Reads arguments by the rules of structured output.
 
     A model that writes broken JSON may have broken more than the JSON, so a tool with an effect takes
-    repaired arguments only if the project allows it. A tool with the effect `read` always takes them.
+    repaired arguments only if the project allows it, or if a human approves the call. A tool with the
+    effect `read` always takes them.
 
     Args:
         level: how tolerant structured output is.
@@ -43,9 +44,15 @@ class ArgumentsReader:
         if not reading.repairs:  # JSON within a JSON text
             return replace(call, problem="its arguments are a text, not a JSON object")
         if tools[call.name].effect != "read" and self._repaired == "refuse":
-            return replace(
-                call,
-                problem=f"its arguments are not valid JSON, and `{call.name}` has an effect, so they are not "
-                "repaired; call it again with its arguments as one valid JSON object",
-            )
-        return replace(call, arguments=reading.value, repairs=reading.repairs)
+            return replace(call, problem=not_repaired(call.name))
+        is_asked = tools[call.name].effect != "read" and self._repaired == "ask"
+        written = call.arguments if is_asked else ""
+        return replace(call, arguments=reading.value, repairs=reading.repairs, written=written)
+
+
+def not_repaired(tool: str) -> str:
+    """Return why a tool with an effect is not called with repaired arguments, in words for the model."""
+    return (
+        f"its arguments are not valid JSON, and `{tool}` has an effect, so they are not repaired; call it "
+        "again with its arguments as one valid JSON object"
+    )

@@ -43,6 +43,8 @@ class ToolCall:
     """The repairs of its arguments, in order, as text."""
     problem: str = ""
     """Why its arguments cannot be used, in words for the model."""
+    written: str = ""
+    """The arguments as the model wrote them, if a human must approve their repair."""
 
 
 @record(frozen=True, slots=True)

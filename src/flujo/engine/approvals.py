@@ -19,6 +19,7 @@ from flujo.domain.run import Pause, PauseKind
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.values import CallableRef
 from flujo.engine.attempts import answering, record_failure
+from flujo.engine.composed_calls import has_begun
 from flujo.engine.journal import error_info
 from flujo.exceptions import ArgumentsRejected, DeadlinePassed
 
@@ -64,11 +65,16 @@ class ApprovalGate:
         if asked.is_open:
             return await self._still_open(asked)
         sent = await self.frame.run.journal.intent(self.path)
-        return self._answered(asked, canonical.decode(asked.answer or b"{}"), is_sent=sent is not None)
+        is_sent = sent is not None or has_begun(self.frame, self.path)
+        return self._answered(asked, canonical.decode(asked.answer or b"{}"), is_sent=is_sent)
 
     def _is_needed(self) -> bool:
         when = self.approval.when
-        return when is None or bool(self.frame.evaluate(when, args=self.call.arguments))
+        return (
+            when is None
+            or self.call.written != ""
+            or bool(self.frame.evaluate(when, args=self.call.arguments))
+        )
 
     # The question ----------------------------------------------------------------------------------------
 
@@ -103,6 +109,9 @@ class ApprovalGate:
             args = {"args": self.call.arguments}
             inside = self.frame.inside(self.frame.path, previous=self.frame.previous, names=args)
             lines.append(str(inside.render(self.approval.message)))
+        if self.call.written:
+            written = canonical.encode(self.call.written).decode()  # one line, whatever the model wrote
+            lines.append(f"the model wrote: {written} ({'; '.join(self.call.repairs)})")
         lines.append(f"arguments: {canonical.encode(self.call.arguments).decode()}")
         lines.append(f"digest:    {bound_to}")
         return "\n".join(lines)

@@ -32,7 +32,7 @@ from flujo.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from flujo.domain.conversations import ToolCall
     from flujo.domain.outcomes import StepOutcome
@@ -56,7 +56,14 @@ _ONE = Usage(tool_calls=1)
 
 
 async def composed_call(
-    call: ToolCall, step: BaseStep, frame: Frame, path: StepPath, run_inside: RunInside, *, waits: bool
+    call: ToolCall,
+    step: BaseStep,
+    frame: Frame,
+    path: StepPath,
+    run_inside: RunInside,
+    *,
+    detail: Mapping[str, Any],
+    waits: bool,
 ) -> ToolResult | StepOutcome:
     """Return what the model gets for a call, or what stops the step that made it.
 
@@ -68,6 +75,7 @@ async def composed_call(
         frame: a frame whose `previous` is the arguments.
         path: the path of the call.
         run_inside: runs the step.
+        detail: for the entry: the tool, and who approved the call.
         waits: whether the entry is committed before the next request.
     """
     _admit(call, frame, path)
@@ -83,8 +91,14 @@ async def composed_call(
             result = ToolResult(f"the call failed: {error.message}", "error")
         case _:
             return outcome
-    await _record(call, result, before, frame, path, waits=waits)
+    said = {**detail, "outcome": result.outcome}
+    await _record(call, result, said, before, frame, path, waits=waits)
     return result
+
+
+def has_begun(frame: Frame, path: StepPath) -> bool:
+    """Return whether a call is counted already, because it began in this process or an earlier one."""
+    return any(entry.attempt == 0 for entry in frame.run.journal.attempts(path, EntryKind.DECISION))
 
 
 def _admit(call: ToolCall, frame: Frame, path: StepPath) -> None:
@@ -95,15 +109,14 @@ def _admit(call: ToolCall, frame: Frame, path: StepPath) -> None:
     Raises:
         UsageLimitExceeded: a limit has no room for the call.
     """
-    journal = frame.run.journal
-    if any(entry.attempt == 0 for entry in journal.attempts(path, EntryKind.DECISION)):
+    if has_begun(frame, path):
         return
     if frame.budget is not None:
         frame.budget.reserve(path, _ONE)
         frame.budget.release(_ONE)
         frame.budget.charge(path, _ONE)
     now = frame.run.clock.now()
-    journal.append_deferred(
+    frame.run.journal.append_deferred(
         new_entry(
             path=path,
             kind=EntryKind.DECISION,
@@ -128,7 +141,14 @@ async def _outcome(step: BaseStep, frame: Frame, path: StepPath, run_inside: Run
 
 
 async def _record(
-    call: ToolCall, result: ToolResult, before: Any, frame: Frame, path: StepPath, *, waits: bool
+    call: ToolCall,
+    result: ToolResult,
+    detail: Mapping[str, Any],
+    before: Any,
+    frame: Frame,
+    path: StepPath,
+    *,
+    waits: bool,
 ) -> None:
     """Record what the model gets, and what the call wrote to the context around it."""
     patch, now = merge.diff(before, frame.scope.tree), frame.run.clock.now()
@@ -140,7 +160,7 @@ async def _record(
             input=encoded(call.arguments, f"arguments of tool `{call.name}`"),
             output=encoded(result.content, f"result of tool `{call.name}`"),
             patch=canonical.encode(patch) if patch else None,
-            detail=canonical.encode({"tool": call.name, "outcome": result.outcome}),
+            detail=canonical.encode(detail),
             started_at=now,
             ended_at=now,
         ),

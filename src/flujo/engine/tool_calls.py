@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask, Reply
+from flujo.domain.approvals import Approval
 from flujo.domain.conversations import BackToModel, ToolCall, ToolResult, refusal, runs_in_turn
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import StepConfig
@@ -25,7 +26,7 @@ from flujo.engine import idempotent_calls
 from flujo.engine.approvals import ApprovalGate, Decision
 from flujo.engine.attempts import perform
 from flujo.engine.call_layers import LeafCall
-from flujo.engine.composed_calls import composed_call
+from flujo.engine.composed_calls import composed_call, has_begun
 from flujo.engine.failed_calls import Verdict, verdict
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.engine.journal import described, foreign_text
@@ -168,18 +169,20 @@ class ToolGate:
             return known
         refusal = self._refusal(call, frame)
         tool = None if refusal else self._tools[call.name]
-        if tool is not None and (inside := self._composed.get(call.name)) is not None:
-            waits = self._config.durability != "exit"
-            return await composed_call(call, inside, frame, path, self._run_inside, waits=waits)
         delivery = _Delivery(call, tool, refusal)
-        if tool is not None and tool.approve is not None:
+        if tool is not None and (rules := _rules(call, tool)) is not None:
             _require_room(frame, path)
-            decided = await ApprovalGate(self._name, tool, tool.approve, call, frame, path).decision()
+            decided = await ApprovalGate(self._name, tool, rules, call, frame, path).decision()
             if not isinstance(decided, Decision):
                 return decided
             delivery.decide(decided)
             frame = frame.inside(frame.path, previous=decided.arguments)
             tool = None if decided.denial else tool
+        if tool is not None and (inside := self._composed.get(call.name)) is not None:
+            waits, detail = self._config.durability != "exit", delivery.detail
+            return await composed_call(
+                call, inside, frame, path, self._run_inside, detail=detail, waits=waits
+            )
         leaf = leaf_of(self._leaf_step(call, tool), delivery)
         leaf.describe(delivery.detail)
         budget, *others = leaf.layers
@@ -200,7 +203,7 @@ class ToolGate:
     def _refusal(self, call: ToolCall, frame: Frame) -> str:
         """Return why a call cannot be made; empty when it can."""
         tool = self._tools.get(call.name)
-        has_key = tool is not None and (tool.effect == "transactional" or self._is_enforced_for(tool))
+        has_key = tool is not None and (tool.effect == "transactional" or self._is_enforced_for(call, tool))
         key = "" if has_key else None
         try:
             return refusal(call, self._tools, Ask(resources=frame.run.resources, idempotency_key=key))
@@ -213,11 +216,11 @@ class ToolGate:
                 hint="add `enforce_idempotency: true`, or give the parameter a default",
             ) from None
 
-    def _is_enforced_for(self, tool: Tool | None) -> bool:
+    def _is_enforced_for(self, call: ToolCall, tool: Tool | None) -> bool:
         """Return whether a call is recorded before it is made; that of a transaction comes with its entry."""
         if tool is None or tool.effect == "transactional":
             return False
-        return self._is_enforced or tool.enforce_idempotency
+        return self._is_enforced or tool.enforce_idempotency or bool(call.written)
 
     def _leaf_step(self, call: ToolCall, tool: Tool | None) -> ToolCallStep:
         # A step declares `in_doubt` for all its tools, and some of them may be called again without harm.
@@ -230,7 +233,7 @@ class ToolGate:
             self._name,
             CallableRef(call.name if tool is None else tool.target),
             effect="unsafe" if tool is None else tool.effect,
-            enforce_idempotency=self._is_enforced_for(tool),
+            enforce_idempotency=self._is_enforced_for(call, tool),
             in_doubt=in_doubt,
             reconcile=self._reconcile,
             config=config or self._config,
@@ -337,13 +340,18 @@ class _Delivery:
         return Reply(output=text, usage=used)
 
 
+def _rules(call: ToolCall, tool: Tool) -> Approval | None:
+    """Return the approval of a call: that of its tool, or one that its repaired arguments need."""
+    return Approval() if tool.approve is None and call.written else tool.approve
+
+
 def _require_room(frame: Frame, path: StepPath) -> None:
     """Refuse a call without room in the budget before a human sees it; the attempt counts it.
 
     Raises:
         UsageLimitExceeded: a limit has no room.
     """
-    if frame.budget is not None and frame.budget.counts:
+    if frame.budget is not None and frame.budget.counts and not has_begun(frame, path):
         frame.budget.reserve(path, _ONE)
         frame.budget.release(_ONE)
 
