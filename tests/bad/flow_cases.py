@@ -149,6 +149,9 @@ SAFETY = [
           "FLJ291", "may have side effects", "helper"),
     agent("rule-of-two-in-the-long-form", (AGENT % "{call: 'skills.tools:lookup', effect: read}, {call: 'skills.tools:send', effect: unsafe}") + HELP,
           "FLJ291", "ask a human first", "helper"),
+    agent("rule-of-two-in-turns", tools("find", "pay", asking=HELP.replace("{name", "{kind: granular, enforce_idempotency: true, name")), "FLJ291", "`approve: true`", "helper"),
+    agent("rule-of-two-and-some-approvals", (AGENT % "'skills.tools:find', {call: 'skills.tools:pay', approve: {when: args.amount > 5}}")
+          + HELP.replace("{name", "{kind: granular, name"), "FLJ291", "may have side effects (`skills.tools:pay`)", "helper"),
     Case("recorded-tool-in-one-attempt", "", "FLJ444", "write `kind: granular`", "helper", line=7,
          files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:send', enforce_idempotency: true}") + "  - {name: help, agent: helper, input: hello}\n"),

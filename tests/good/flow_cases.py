@@ -93,6 +93,8 @@ GOOD_FLOW = {
         "find", "pay", asking="  - {kind: hitl, name: ok, message: 'Help with {{ input.text }}?', answer_schema: {type: boolean}}\n"
         + HELP.replace("helper,", "helper, when: steps.ok.output,")
     ),
+    "tools-whose-calls-a-human-approves": AGENT % "'skills.tools:find', {call: 'skills.tools:pay', approve: true}"
+    + HELP.replace("{name", "{kind: granular, name"),
     "a-cache-beside-an-effect": HEAD + known("{name: a, call: 'skills.crm:plain', effect: read}")
     + "  - {name: b, call: 'skills.crm:plain', effect: unsafe}\n",
     "an-effect-recorded-late-that-may-be-repeated": HEAD + step("call: 'skills.crm:plain', config: {durability: exit}"),

@@ -28,6 +28,7 @@ RULE_OF_TWO = rule(
     "Agent combines untrusted input, data access and side effects without human approval",
     finds="An agent whose prompt contains the run's input or a step's output, with a tool that may read data "
     "and another one that may have side effects, in a step that no question to a human precedes. A tool "
+    "with `approve` and without `when` does not count, because a human sees each of its calls. A tool "
     'declares its effect with `@flujo.tool(effect="read")`, tools of an MCP server with `effect: read`; '
     "without a declaration any effect is possible.",
     why="An untrusted text can contain instructions for the model. An agent with all three can be tricked "
@@ -42,7 +43,7 @@ RULE_OF_TWO = rule(
 def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Warn of an agent that a text could instruct to send data out."""
     step = visit.step
-    if not isinstance(step, doc.Step):
+    if not isinstance(step, doc.Step | doc.GranularStep):
         return
     if not any(name in unit.blueprint.agents for name in doc.agents_of(step.agent)):
         return
@@ -56,7 +57,8 @@ def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
 def _can_send_data_out(unit: Unit, path: Path, name: str) -> Iterator[Diagnostic]:
     effects = _effects(unit, unit.blueprint.agents[name])
     reading = [tool for tool, effect in effects.items() if effect in (None, "read")]
-    acting = [tool for tool, effect in effects.items() if effect != "read"]
+    approved = _approved(unit.blueprint.agents[name])
+    acting = [tool for tool, effect in effects.items() if effect != "read" and tool not in approved]
     if not reading or not acting or len({*reading, *acting}) < 2:
         return
     undeclared = [tool for tool, effect in effects.items() if effect is None]
@@ -67,9 +69,20 @@ def _can_send_data_out(unit: Unit, path: Path, name: str) -> Iterator[Diagnostic
         f"({one_of(acting, joined_by='and')})",
         hint='declare tools that only read: `@flujo.tool(effect="read")`, or `effect: read` with `mcp`'
         if undeclared
-        else "ask a human first (`kind: hitl`), or move the side effects to an agent without untrusted text",
+        else "ask a human first (`kind: hitl`), let a human approve the calls (`approve: true` on "
+        "the tool of a `granular` step), or move the side effects to an agent without untrusted text",
         severity=Severity.WARNING,
     )
+
+
+def _approved(agent: doc.Agent) -> set[str]:
+    """Return the tools of which a human approves each call; a condition lets some calls pass."""
+    return {
+        tool.call or name
+        for _, tool in doc.called_tools(agent)
+        if tool.approve is True or (tool.approve and tool.approve.when is None)
+        for name in ([f"mcp:{tool.mcp}/{each}" for each in tool.allow or ()] or [f"mcp:{tool.mcp}/*"])
+    }
 
 
 def _effects(unit: Unit, agent: doc.Agent) -> Mapping[str, str | None]:
@@ -89,7 +102,9 @@ _OUTSIDE = frozenset({"input", "previous", "steps", "item", "context", "loop"})
 
 def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
     step = visit.step
-    if isinstance(step, doc.Step) and (step.input is None or step.files or step.thread is not None):
+    if isinstance(step, doc.Step | doc.GranularStep) and (
+        step.input is None or step.files or step.thread is not None
+    ):
         # Its input is the output before; a picture can contain instructions; a thread has others' answers.
         return True
     return any(
