@@ -244,6 +244,24 @@ NAMES = [
         line=6,
         entry=HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, max_retries: true}"),
     ),
+    Case(
+        "tools-of-a-provider",
+        "",
+        "FLJ446",
+        "give the agent a tool",
+        "openai_native_tools",
+        line=6,
+        entry=HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, openai_native_tools: [{type: web_search}]}"),
+    ),
+    Case(
+        "tools-in-the-body-of-a-request",
+        "",
+        "FLJ446",
+        "with `extra_body.web_search_options` the provider calls tools",
+        "web_search_options",
+        line=6,
+        entry=HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, extra_body: {web_search_options: {size: 1}}}"),
+    ),
 ]
 
 AROUND = [

@@ -103,6 +103,7 @@ LOOK_ALIKES = {
     "FLJ275": "a file that is included twice",
     "FLJ276": "a base without a model",
     "FLJ277": "a-client-that-does-not-retry",
+    "FLJ446": "a-body-without-tools",
     "FLJ434": "files-for-a-model",
     "FLJ291": "tools-behind-a-human",
     "FLJ292": "a-cache-beside-an-effect",

@@ -17,6 +17,9 @@ GOOD = {
     "divided-by-what-is-not-zero": HEAD + "  - {name: b, agent: sorter, when: '10 / 2 > 0 && 7 % 3 == 1'}\n",
     "two-agents-with-one-tool": 'version: "1"\nname: good\nagents:\n  a: {model: b:c, tools: ["skills.crm:echo"]}\n'
     '  d: {model: b:c, tools: ["skills.crm:echo"]}\nsteps: [{name: a, agent: a}, {name: d, agent: d}]\n',
+    "a-body-without-tools": HEAD.replace(
+        "{max_tokens: 9}", "{max_tokens: 9, extra_body: {top_k: 4, tools: []}}"
+    ),
     "a-client-that-does-not-retry": HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, max_retries: 0}"),
     "default-by-get": HEAD + '  - {name: b, agent: sorter, input: \'{{ get(input, "note", "") }}\'}\n',
     "has": HEAD + "  - {name: b, agent: sorter, when: 'has(input.note) && input.note != \"\"'}\n",

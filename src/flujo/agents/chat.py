@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.tool_arguments import ArgumentsReader
 from flujo.domain import canonical
+from flujo.domain.agents import native_tools
 from flujo.domain.ports import SecretsReader
 from flujo.domain.tools import McpTools
 from flujo.exceptions import AgentError
@@ -49,6 +50,12 @@ def build_agent(
             f"agent {spec.name!r}: `model_settings` has `max_retries: {retries}`, but only steps retry: a "
             "budget does not count the retries of a provider's client",
             hint=f"remove it, and give the step `config: {{max_retries: {retries}}}`",
+        )
+    if setting := native_tools(spec.model_settings):
+        raise AgentError(
+            f"agent {spec.name!r}: `model_settings` has `{setting}`, with which the provider calls tools of "
+            "its own: no journal, budget or approval sees these calls",
+            hint="remove it, and give the agent a tool: a callable, or the tools of an MCP server",
         )
     if spec.model.startswith("local:"):
         from flujo.agents.local_model import LocalModel

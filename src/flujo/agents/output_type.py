@@ -8,7 +8,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from flujo.agents.function import needs_pydantic, written
 from flujo.domain import canonical
-from flujo.exceptions import OutputRejected
+from flujo.exceptions import AgentError, OutputRejected
+
+
+def _called(schema: Any) -> Any:
+    """Return a function that validation would call with the answer: pydantic takes a function as a type."""
+    if isinstance(schema, list | tuple):
+        return next((found for each in schema if (found := _called(each)) is not None), None)
+    if not isinstance(schema, dict):
+        return None
+    function = schema.get("function")
+    if schema.get("type") == "call" and not isinstance(function, type):
+        return function
+    return _called(list(schema.values()))
 
 
 class OutputType:
@@ -17,6 +29,12 @@ class OutputType:
     def __init__(self, output_type: Any) -> None:
         self._type = output_type
         self._adapter: TypeAdapter[Any] = TypeAdapter(output_type)
+        if (function := _called(self._adapter.core_schema)) is not None:
+            raise AgentError(
+                f"the output type calls the function `{getattr(function, '__qualname__', function)}` with "
+                "the answer of a model, which no journal or approval sees",
+                hint="give the agent the function as a tool, or a step that calls it after the agent",
+            )
         self.schema = self._adapter.json_schema()
 
     def load(self, value: Any, text: str) -> Any:

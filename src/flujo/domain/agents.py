@@ -107,6 +107,34 @@ class OneOf(Node):
         return f"{' or '.join(self.one_of)} (by {self.by})"
 
 
+_LISTS_OF_TOOLS = ("openai_native_tools", "openai_builtin_tools")
+_FREE_FORM = ("extra_body", "bedrock_additional_model_requests_fields")
+_TOOLS_IN_A_REQUEST = (
+    "tools",
+    "functions",
+    "mcp_servers",
+    "plugins",
+    "search_parameters",
+    "web_search_options",
+)
+
+
+def native_tools(model_settings: Mapping[str, Any]) -> str:
+    """Return the setting with which the provider calls tools of its own, or an empty text.
+
+    Such calls pass neither the allow-list nor an approval, and no entry records them.
+    """
+    for key in _LISTS_OF_TOOLS:
+        if model_settings.get(key):
+            return key
+    for key in _FREE_FORM:
+        inside = model_settings.get(key)
+        for name in _TOOLS_IN_A_REQUEST if isinstance(inside, Mapping) else ():
+            if inside.get(name):
+                return f"{key}.{name}"
+    return ""
+
+
 def answered_by(who: AgentSpec | CallableRef, model: str | None) -> dict[str, str]:
     """Return the journal's record of the model that answered: its id, and the requested model."""
     if model is None:

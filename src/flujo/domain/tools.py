@@ -261,7 +261,14 @@ def tool_specs(given: Sequence[Tooled], where: str) -> tuple[ToolSpec, ...]:
     """
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise PipelineError(f"{where} is {given!r}; expected a list of tools")
-    return tuple(
-        each if isinstance(each, ToolSpec) else CallableTool(values.callable_ref(each, where))
-        for each in given
-    )
+    return tuple(each if isinstance(each, ToolSpec) else _callable_tool(each, where) for each in given)
+
+
+def _callable_tool(given: Any, where: str) -> CallableTool:
+    if not isinstance(given, CallableRef | str) and not callable(given):
+        raise PipelineError(
+            f"{where} has a {type(given).__name__}; expected a callable, or `module:callable`",
+            hint="calls of a provider's tools and of pydantic-ai's toolsets are not recorded; give the agent "
+            "a callable or `McpTools`",
+        )
+    return CallableTool(values.callable_ref(given, where))

@@ -11,6 +11,7 @@ from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
 from flujo.blueprint.rules.callables import readable_tools
 from flujo.blueprint.schemas.shapes import shape, values
+from flujo.domain.agents import native_tools
 from flujo.domain.steps.tools import tool_name
 from flujo.domain.tools import EFFECTS, is_as_strict
 from flujo.domain.values import looks_like_target
@@ -264,6 +265,32 @@ CLIENT_RETRIES = rule(
     instead="agents: {sorter: {model: a:b}}\n"
     "steps:\n  - {name: sort, agent: sorter, config: {max_retries: 2}}",
 )
+
+
+NATIVE_TOOLS = rule(
+    "FLJ446",
+    "native-tools",
+    "An agent whose provider would call tools of its own",
+    finds="A setting of `model_settings` that lets the provider call tools: `openai_native_tools`, or "
+    "`tools`, `plugins`, `web_search_options` and the like in `extra_body`.",
+    why="The provider makes these calls within a request. The journal does not record them, no budget counts "
+    "them, and no human approves them. The run could not start.",
+    example="agents: {sorter: {model: a:b, model_settings: {openai_native_tools: [{type: web_search}]}}}\n"
+    "steps:\n  - {name: sort, agent: sorter}",
+    instead="agents: {sorter: {model: a:b, tools: [skills.web:search]}}\n"
+    "steps:\n  - {kind: granular, name: sort, agent: sorter}",
+)
+
+
+def provider_tools(unit: Unit) -> Iterator[Diagnostic]:
+    """Report an agent whose settings let the provider call tools of its own."""
+    for name, agent in unit.blueprint.agents.items():
+        if setting := native_tools(agent.model_settings):
+            yield NATIVE_TOOLS.at(
+                unit.span("agents", name, "model_settings", *setting.split("."), key=True),
+                f"agent {name!r}: with `{setting}` the provider calls tools of its own, without a record",
+                hint="remove it, and give the agent a tool: a callable, or the tools of an MCP server",
+            )
 
 
 def client_retries(unit: Unit) -> Iterator[Diagnostic]:
