@@ -28,7 +28,6 @@ COVERED_BY = {
     "state/sql/queries.py": "conformance/test_stores.py",
     "services/inspection/transcripts.py": "engine/test_transcripts.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",
-    "agents/output_type.py": "agents/test_chat.py",
     "agents/settings.py": "agents/test_chat.py",
     "blueprint/analysis/expression_sites.py": "blueprint/test_corpus.py",
     "blueprint/analysis/inference.py": "blueprint/expressions/test_type_checker.py",

@@ -129,9 +129,9 @@ def native_tools(model_settings: Mapping[str, Any]) -> str:
             return key
     for key in _FREE_FORM:
         inside = model_settings.get(key)
-        for name in _TOOLS_IN_A_REQUEST if isinstance(inside, Mapping) else ():
-            if inside.get(name):
-                return f"{key}.{name}"
+        named = [name for name in _TOOLS_IN_A_REQUEST if isinstance(inside, Mapping) and inside.get(name)]
+        if named:
+            return f"{key}.{named[0]}"
     return ""
 
 

@@ -265,10 +265,11 @@ def tool_specs(given: Sequence[Tooled], where: str) -> tuple[ToolSpec, ...]:
 
 
 def _callable_tool(given: Any, where: str) -> CallableTool:
-    if not isinstance(given, CallableRef | str) and not callable(given):
-        raise PipelineError(
-            f"{where} has a {type(given).__name__}; expected a callable, or `module:callable`",
-            hint="calls of a provider's tools and of pydantic-ai's toolsets are not recorded; give the agent "
-            "a callable or `McpTools`",
+    try:
+        call = values.callable_ref(given, where)
+    except PipelineError as error:
+        others = (
+            "tools of a provider and toolsets of pydantic-ai are not recorded; use a callable or `McpTools`"
         )
-    return CallableTool(values.callable_ref(given, where))
+        raise PipelineError(error.message, hint=error.hint or others) from None
+    return CallableTool(call)
