@@ -11,10 +11,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.messages import clean
-from flujo.agents.tool_arguments import not_repaired
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Reply
-from flujo.domain.conversations import BackToModel, ToolCalls, ToolResult, refusal, runs_in_turn
+from flujo.domain.conversations import (
+    BackToModel,
+    ToolCalls,
+    ToolResult,
+    not_repaired,
+    refusal,
+    runs_in_turn,
+)
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import AgentError, NotJournalable, OutputRejected, OutputTruncated, TurnLimitReached
 from flujo.governance.sink import GATE

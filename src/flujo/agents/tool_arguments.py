@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from flujo.agents.structured_output import OutputReader
+from flujo.domain.conversations import not_repaired
 from flujo.exceptions import OutputRejected
 
 if TYPE_CHECKING:
@@ -48,11 +49,3 @@ class ArgumentsReader:
         is_asked = tools[call.name].effect != "read" and self._repaired == "ask"
         written = call.arguments if is_asked else ""
         return replace(call, arguments=reading.value, repairs=reading.repairs, written=written)
-
-
-def not_repaired(tool: str) -> str:
-    """Return why a tool with an effect is not called with repaired arguments, in words for the model."""
-    return (
-        f"its arguments are not valid JSON, and `{tool}` has an effect, so they are not repaired; call it "
-        "again with its arguments as one valid JSON object"
-    )

@@ -173,6 +173,14 @@ def refusal(call: ToolCall, tools: Mapping[str, Tool], ask: Ask) -> str:
     return ""
 
 
+def not_repaired(tool: str) -> str:
+    """Return why a tool with an effect is not called with repaired arguments, in words for the model."""
+    return (
+        f"its arguments are not valid JSON, and `{tool}` has an effect, so they are not repaired; call it "
+        "again with its arguments as one valid JSON object"
+    )
+
+
 def runs_in_turn(calls: Sequence[ToolCall], tools: Mapping[str, Tool]) -> bool:
     """Return whether the calls of one response run one after another."""
     named = [tools[call.name] for call in calls if call.name in tools]
