@@ -109,7 +109,7 @@ def send(text): ...
 def mail(text, address): ...
 @flujo.tool(effect="read")
 def find(text): ...
-@flujo.tool(effect="unsafe", enforce_idempotency=True)
+@flujo.tool(effect="unsafe")
 def pay(amount): ...
 @flujo.tool(effect="transactional")
 def book(seat, connection): ...
@@ -162,7 +162,8 @@ SAFETY = [
          files={"skills/tools.py": TOOLS + "def charge(amount, idempotency_key): ...\n"},
          entry=(AGENT % "'skills.tools:charge'") + GRANULAR),
     Case("tool-whose-calls-must-be-recorded", "", "FLJ432", "requires `enforce_idempotency`", "helper", line=7,
-         files={"skills/tools.py": TOOLS}, entry=(AGENT % "'skills.tools:pay'") + GRANULAR),
+         files={"skills/tools.py": TOOLS + '@flujo.tool(effect="unsafe", enforce_idempotency=True)\ndef charge(amount): ...\n'},
+         entry=(AGENT % "'skills.tools:charge'") + GRANULAR),
     Case("approval-by-an-unknown-name", "", "FLJ204", "`arg`", "arg", line=5, files={"skills/tools.py": TOOLS},
          entry=(AGENT % "{call: 'skills.tools:send', approve: {when: arg.amount > 5}}") + GRANULAR),
     Case("approval-that-asks-about-no-step", "", "FLJ204", "nope", "nope", line=5, files={"skills/tools.py": TOOLS},

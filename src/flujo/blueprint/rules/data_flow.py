@@ -59,6 +59,8 @@ def _only_an_answer(unit: Unit, step: doc.BaseStep) -> str | None:
             return "the human's answer to"
         case doc.Step(validators=[_, *_]):
             return None  # a failed validation stops the run
+        case doc.Step(thread=str()):
+            return None  # the agents of later steps hear it
         case doc.Step(agent=str(name)):
             agent = unit.blueprint.agents.get(name)
             return None if agent is None or agent.tools else "the answer of"
