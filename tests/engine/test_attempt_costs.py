@@ -20,7 +20,7 @@ from flujo.domain.steps import (
     StepConfig,
 )
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
-from flujo.exceptions import PausedException, PipelineAbortSignal
+from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal
 from flujo.services.inspection.task_client import TaskClient
 from flujo.testing import ScriptedAgent
 from support import answer, pipeline, resume, start
@@ -242,6 +242,21 @@ async def test_a_router_whose_agent_ends_without_an_answer_is_paid_for(store: St
     node = (await TaskClient(store).get_task(RUN, transcripts=True)).trace.at("route")
     assert [each["status"] for each in node.transcripts] == [end]
     assert (await store.ledger(RUN)).unconfirmed == NOTHING
+
+
+@pytest.mark.parametrize("kind", ["step", "granular"])
+@pytest.mark.parametrize("budget", [None, LIMITS], ids=["no limits", "limits"])
+async def test_what_a_validator_has_spent_before_it_failed_counts_once(
+    store: StateStore, budget: UsageLimits | None, kind: str
+) -> None:
+    judge: Any = ScriptedAgent(
+        [calls(("add", {"a": 1, "b": 2})), ModelUnavailable("down")], tools=[add], usage=ONE
+    )
+    agent, judges = ScriptedAgent(["words"], tools=[add], usage=ONE), [CallableRef("x:judge", judge)]
+    step: Any = Step if kind == "step" else GranularStep
+    failed = await start(pipeline(step("ask", agent=agent, validators=judges), budget=budget), store, "go")
+    assert failed.status is RunStatus.FAILED
+    assert await spent_of(store, failed) == ONE + ONE + CALL
 
 
 async def test_a_tool_call_that_pauses_counts_once(store: StateStore) -> None:

@@ -29,6 +29,14 @@ def spent(error: BaseException | None) -> Usage:
     return next((usage for usage in found if isinstance(usage, Usage)), NOTHING)
 
 
+def take_over(error: BaseException) -> Usage:
+    """Return the usage that an agent has left on an error, which has none from now on."""
+    usage = spent(error)
+    if usage:
+        error.usage = NOTHING  # type: ignore[attr-defined]  # exceptions take attributes
+    return usage
+
+
 def used(attempt: Attempt, error: BaseException) -> Usage:
     """Return the usage of an attempt that `error` has ended.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
 from flujo.domain.wording import kind_of
+from flujo.engine.attempt_costs import take_over
 from flujo.engine.journal import described, encoded, text_of
 from flujo.exceptions import (
     ArgumentsRejected,
@@ -146,7 +147,11 @@ async def _ask(
     with _named(ref, role):
         run = attempt.frame.run
         ask = Ask(data=data, context=context, resources=run.resources, meter=attempt.meter)
-        reply = await attempt.frame.ask(attempt.path, ref, ask, *attempt.clocks)
+        try:
+            reply = await attempt.frame.ask(attempt.path, ref, ask, *attempt.clocks)
+        except BaseException as error:
+            attempt.usage += take_over(error)
+            raise
     attempt.usage += reply.usage
     return reply
 
