@@ -8,7 +8,9 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.domain.paths import shown
 from flujo.domain.run import PauseKind, RunStatus
+from flujo.exceptions import InputRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,8 +112,6 @@ def resume(
 ) -> None:
     """Answer a run's question and resume the run."""
     from flujo.cli.formatting import decoded
-    from flujo.domain.paths import shown
-    from flujo.exceptions import InputRejected
     from flujo.services.project.inputs import read_input
     from flujo.services.runs.answers import way_to_settle
 
@@ -305,7 +305,6 @@ def _show(terminal: "Terminal", detail: "TaskDetail") -> None:
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import answer_with, continued_later, pause_line
     from flujo.cli.trace_rendering import show_acts
-    from flujo.domain.paths import shown
 
     task = detail.task
     facts = {
