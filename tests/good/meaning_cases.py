@@ -143,7 +143,9 @@ GOOD = {
     "choice-of-listed-agents": CHOICE.replace("critc", "critic")
     + "  - {name: say, agent: {one_of: [writer, critic], by: steps.plan.output}, thread: talk}\n"
     + "  - {kind: granular, name: more, agent: {one_of: [writer, critic], by: skills.crm:plain}, thread: talk}\n",
-    "an-answer-that-a-thread-keeps": HEAD.replace(", save: {label: output.label}", "").replace("agent: sorter,", "agent: sorter, thread: talk,")
+    "an-answer-that-a-thread-keeps": HEAD.replace(", save: {label: output.label}", "").replace(
+        "agent: sorter,", "agent: sorter, thread: talk,"
+    )
     + "  - {name: tell, agent: sorter, thread: talk, input: Go on.}\n",
     "branches-on-threads-of-their-own": HEAD + both(", thread: one", ", thread: two"),
     "items-with-a-thread-each": HEAD + each("", step="agent: sorter, thread: talk"),
