@@ -241,10 +241,8 @@ WEAKER_EFFECT = rule(
 def weaker_effect(unit: Unit) -> Iterator[Diagnostic]:
     """Report a tool whose effect is weaker than the one that the source of its callable declares."""
     for name, path, tool, signature in readable_tools(unit):
-        strict = signature.effect
-        if tool.effect is None or strict is None or strict not in EFFECTS:
-            continue
-        if is_as_strict(tool.effect, strict):
+        strict = signature.effect or ""
+        if tool.effect is None or strict not in EFFECTS or is_as_strict(tool.effect, strict):
             continue
         yield WEAKER_EFFECT.at(
             unit.span("agents", name, *path[:2], "effect"),

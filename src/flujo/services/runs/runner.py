@@ -122,6 +122,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         self._store = store
         self._opens_state = store is None and persist_state
+        self._binding: Binding | None
         self.pipeline = pipeline
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
