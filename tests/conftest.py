@@ -14,7 +14,7 @@ import time
 import warnings
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import chain, count, filterfalse, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -86,11 +86,36 @@ def pytest_collection() -> Generator[None, object, object]:
     return result
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let `--timeout` replace the marks of single tests, whose limits suit the counts of `make test`."""
+    """Let each worker begin with long tests; `--timeout` replaces the limits of single tests, which suit `make test`."""
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        items[:] = chain(*_shares(items, workers))
     if given := config.getoption("timeout"):
         for item in items:
             item.add_marker(pytest.mark.timeout(given), append=False)
+
+
+def _shares(items: list[pytest.Item], workers: int) -> list[list[pytest.Item]]:
+    """Return the tests with which each worker of xdist begins: some files that take long, and then others.
+
+    A file takes long when one of its tests calls the model or has a time limit of its own. As the last one, it would run
+    while the other workers have ended.
+    """
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    shares = list[list[pytest.Item]]([] for _ in range(workers))
+    for tests in sorted(filter(_is_long, files), key=len, reverse=True):
+        min(shares, key=len).extend(tests)
+    others, left = chain(*filterfalse(_is_long, files)), len(items)
+    for number, share in enumerate(shares):
+        size = left // (workers - number)  # as `worksteal` divides them
+        left -= size
+        share.extend(islice(others, max(0, size - len(share))))
+    return [*shares, list(others)]
+
+
+def _is_long(tests: list[pytest.Item]) -> bool:
+    return any(test.get_closest_marker(name) for test in tests for name in ("model", "timeout"))
 
 
 _FOLDERS = count()
