@@ -93,9 +93,15 @@ class Entry:
         head = "|".join(
             (str(self.seq), self.path, self.kind, str(self.attempt), self.status, self.fingerprint)
         )
-        parts = [f"{head}\n{self.started_at!r}|{self.ended_at!r}\n{usage}".encode()]
-        for value in (self.input, self.output, self.patch, self.error, self.detail):
-            parts.append(b"-" if value is None else b"%d:%b" % (len(value), value))
+        given, output, patch, error, detail = self.input, self.output, self.patch, self.error, self.detail
+        parts = (
+            f"{head}\n{self.started_at!r}|{self.ended_at!r}\n{usage}".encode(),
+            b"-" if given is None else b"%d:%b" % (len(given), given),
+            b"-" if output is None else b"%d:%b" % (len(output), output),
+            b"-" if patch is None else b"%d:%b" % (len(patch), patch),
+            b"-" if error is None else b"%d:%b" % (len(error), error),
+            b"-" if detail is None else b"%d:%b" % (len(detail), detail),
+        )
         return canonical.digest(b"\n".join(parts))
 
 

@@ -165,7 +165,11 @@ class RunRecord:
     """All questions, in the order in which they were opened; only in the result of a claim with an answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+new_run_record = constructor(RunRecord)
+"""Creates `RunRecord`."""
+
+
+@record(frozen=True, slots=True, kw_only=True)
 class Pause:
     """A question to a human, or a wait. Its id is a step's path, or `path!doubt[n]`, `path!limit[n]`."""
 
@@ -205,6 +209,10 @@ class Pause:
     def is_open(self) -> bool:
         """Whether an answer is still accepted."""
         return not self.is_settled and not self.void
+
+
+new_pause = constructor(Pause)
+"""Creates `Pause`."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -269,6 +277,11 @@ class Move:
     """A new pinned closure (`--accept-changes`)."""
     release: bool = True
     """Whether to release the lease."""
+
+    def counted(self, entries: int, usage: Usage) -> Move:
+        """Set the number of entries and the usage of the run, and return the move."""
+        self.entries, self.usage = entries, usage  # type: ignore[misc]  # frozen for type checkers only
+        return self
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -364,7 +364,8 @@ class Journal:
 
     def ask(self, pause: Pause) -> Pause:
         """Open a question and return it with secrets masked; it becomes visible with the next commit."""
-        pause = replace(pause, message=safe_text(pause.message))
+        if (message := safe_text(pause.message)) != pause.message:
+            pause = replace(pause, message=message)
         self._asked.append(pause)
         self._open |= {pause.pause_id}
         return pause
@@ -471,7 +472,7 @@ class Journal:
         while self._halted is not None:
             await _ended(self._halted)
         await self._committed()
-        last = self._hand_over(replace(move, entries=self._seq, usage=self.usage))
+        last = self._hand_over(move.counted(self._seq, self.usage))
         await self._committed()
         return last.result()
 
@@ -489,10 +490,14 @@ class Journal:
     def _next_write(self, move: Move | None) -> Write:
         """Return a write of everything that waits, which waits no longer."""
         entries, self._waiting = tuple(self._waiting), []
-        write = new_write(run_id=self._run_id, fence=self._fence, entries=entries, move=move)
-        if self._waits_beside_entries():
-            write = replace(
-                write,
+        if not self._waits_beside_entries():
+            write = new_write(run_id=self._run_id, fence=self._fence, entries=entries, move=move)
+        else:
+            write = new_write(
+                run_id=self._run_id,
+                fence=self._fence,
+                entries=entries,
+                move=move,
                 pauses=tuple(self._asked),
                 voids=tuple(self._voids),
                 intents=tuple(self._announced),

@@ -27,6 +27,8 @@ from flujo.domain.run import (
     RunRecord,
     RunStatus,
     Wish,
+    new_pause,
+    new_run_record,
 )
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
@@ -46,6 +48,7 @@ COMPRESS_FROM = 512
 REFERENCE = b"@"
 SEALED = ("identity", "closure", "context", "context_now", "output", "error", "usage")
 _SEAL = hashlib.sha256().digest_size
+_SEAL_OF = {name: place for place, name in enumerate(SEALED)}
 NO_SEAL = bytes(_SEAL)
 
 ENTRY_VALUES = ("input", "output", "patch", "error", "detail")
@@ -228,12 +231,11 @@ def changed_values(
     run_id: str, seals: bytes, values: Mapping[str, bytes | str | None], aside: Rows
 ) -> tuple[dict[str, bytes | str | None], bytes]:
     """Return the columns for new values of a run, and its updated seals."""
-    stored = {
-        name: value if isinstance(value, str) else _spill(value, aside) for name, value in values.items()
-    }
+    stored: dict[str, bytes | str | None] = {}
     parts = [seals[start : start + _SEAL] for start in range(0, len(seals), _SEAL)]
-    for name, value in stored.items():
-        parts[SEALED.index(name)] = _seal(run_id, name, value)
+    for name, given in values.items():
+        stored[name] = value = given if isinstance(given, str) else _spill(given, aside)
+        parts[_SEAL_OF[name]] = NO_SEAL if value is None else _seal(run_id, name, value)
     return stored, b"".join(parts)
 
 
@@ -251,7 +253,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
     with _Corrupt("run {run_id}", row):
         if _seals(row) != row["seals"]:
             raise ValueError("the digest of a value differs")
-        return RunRecord(
+        return new_run_record(
             run_id=RunId(row["run_id"]),
             pipeline=row["pipeline"],
             status=RunStatus(row["status"]),
@@ -291,17 +293,20 @@ def metadata(row: Row) -> Any:
 
 
 def _seals(row: Row) -> bytes:
-    return _identity_seal(row) + b"".join(_seal(row["run_id"], name, row[name]) for name in SEALED[1:])
+    run_id, seals = row["run_id"], [_identity_seal(row)]
+    for name in SEALED[1:]:
+        value = row[name]
+        seals.append(NO_SEAL if value is None else _seal(run_id, name, value))
+    return b"".join(seals)
 
 
 def _identity_seal(row: Row) -> bytes:
-    names = ("pipeline", "lock_digest", "user_id")
-    return _seal(row["run_id"], "|".join(repr(row[name]) for name in names), row["input"])
+    stored = row["input"]
+    identity = f"{row['pipeline']!r}|{row['lock_digest']!r}|{row['user_id']!r}"
+    return NO_SEAL if stored is None else _seal(row["run_id"], identity, stored)
 
 
-def _seal(run_id: str, name: str, stored: bytes | str | None) -> bytes:
-    if stored is None:
-        return NO_SEAL
+def _seal(run_id: str, name: str, stored: bytes | str) -> bytes:
     value = stored.encode() if isinstance(stored, str) else stored
     return hashlib.sha256(f"{run_id}|{name}|".encode() + value).digest()
 
@@ -376,7 +381,7 @@ def pause_digest(run_id: str, pause: Pause) -> bytes:
     implied = PauseKind.DOUBT if pause.pause_id.endswith("]") else PauseKind.QUESTION
     parts += [f"kind {pause.kind}".encode()] if pause.kind is not implied else []
     parts += [f"by {pause.by}".encode()] if pause.by is not None else []
-    return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
+    return hashlib.sha256(b"\n".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 
 def pause(row: Row) -> Pause:
@@ -386,7 +391,7 @@ def pause(row: Row) -> Pause:
         CorruptState: the row is corrupt.
     """
     with _Corrupt("run {run_id}: question {pause_id!r}", row):
-        found = Pause(
+        found = new_pause(
             pause_id=StepPath(row["pause_id"]),
             message=row["message"],
             answer_schema=row["answer_schema"],

@@ -402,8 +402,10 @@ class Flujo(Generic[In, Out, Ctx]):
     ) -> PipelineResult[Out, Ctx]:
         with self._in_flight.executing():
             service = await self._open()
-            context = {**self._context_data, **context_fields(request.context)}
-            return await service.accept(replace(request, context=context), sink=self._told(sink), stop=stop)
+            given = context_fields(request.context)
+            if self._context_data:
+                request = replace(request, context={**self._context_data, **given})
+            return await service.accept(request, sink=self._told(sink), stop=stop)
 
     def _returned(self, result: PipelineResult[Out, Ctx]) -> PipelineResult[Out, Ctx]:
         """Return a result, or raise `PausedException` when the caller wants that for open questions."""

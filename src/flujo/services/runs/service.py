@@ -100,21 +100,21 @@ class RunService:
                 runtime.pipeline, runtime.binding, self.closure, runtime.random, self.lock_digest
             )
             try:
-                record = await _claimed(execution, self._accepted(new))
+                record = await self._accepted(execution, new)
             except ResumeConflict as conflict:
                 return await _existing(execution, conflict.record, request.if_exists)
             return await _executed(execution, record)
 
-    async def _accepted(self, new: NewRun) -> RunRecord:
+    async def _accepted(self, execution: Execution, new: NewRun) -> RunRecord:
         store = self.runtime.store
         try:
-            return await store.accept(new, self.blobs)
+            return await _claimed(execution, store.accept(new, self.blobs))
         except RunConflict:
             # `Flujo` once pinned only the name of a blueprint, and the id may be that of such a run.
             closure, blobs = pinned_by_name(new.pipeline)
             if new.closure == closure or (await store.run(new.run_id)).closure != closure:
                 raise
-            return await store.accept(replace(new, closure=closure), blobs)
+            return await _claimed(execution, store.accept(replace(new, closure=closure), blobs))
 
     async def resume(
         self,

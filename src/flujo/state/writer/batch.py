@@ -245,6 +245,8 @@ class _Batch:
         """Of the runs that are claimed."""
         self.questions: dict[str, list[dict[str, Any]]] = {}
         """Of the runs that are answered."""
+        self.asked: dict[str, list[Pause]] = {}
+        """The same questions, checked, as this batch leaves them."""
         self.executed_by: dict[str, set[str]] = {}
         """The runs that a dead owner executed, for each that a run may be taken from."""
         self.accepted: dict[str, RunRecord] = {}
@@ -565,10 +567,15 @@ class _Batch:
         return self._settle(request.run_id, pause, None) if is_due else pause
 
     def _asked(self, run_id: RunId) -> list[Pause]:
-        return [codec.pause(row) for row in self.questions.get(run_id, ())]
+        if run_id not in self.asked:
+            self.asked[run_id] = [codec.pause(row) for row in self.questions.get(run_id, ())]
+        return self.asked[run_id]
 
     def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None, actor: Actor | None = None) -> Pause:
-        pause = codec.settled(pause, answer, self.now, None if actor is None else actor.by)
+        asked = self._asked(run_id)
+        place = asked.index(pause)
+        # A second answer in this batch meets the first one.
+        asked[place] = pause = codec.settled(pause, answer, self.now, None if actor is None else actor.by)
         digest = codec.pause_digest(run_id, pause)
         self.pending.unseen.add(run_id)
         self.pending.answers.append(
@@ -581,9 +588,6 @@ class _Batch:
                 "new_by": pause.by,
             }
         )
-        # A second answer in this batch meets the first one.
-        row = next(row for row in self.questions[run_id] if row["pause_id"] == pause.pause_id)
-        row |= {"answer": pause.answer, "answered_at": pause.answered_at, "digest": digest, "by": pause.by}
         return pause
 
     def _flush(self) -> Any:
