@@ -71,6 +71,7 @@ FlujoError
     ├── AmbiguousPause               several questions are open: name one
     ├── WrongPauseKind               the command is for another kind of pause
     ├── IllegalMove                  the run's state does not allow this transition
+    ├── WaitTimedOut                 the run has not ended within the time that a caller waits
     └── RunParked                    the run lost its process too often and needs a human
 
 ControlSignal                        not errors: step code stops a run with them
@@ -723,6 +724,15 @@ class IllegalMove(StateError):
     code = "FLJ511"
     run_id: str | None = None
     status: Any = None
+
+
+class WaitTimedOut(StateError, TimeoutError):
+    """The run has not ended within the time that a caller waits for it; it is not stopped."""
+
+    code = "FLJ513"
+    run_id: str | None = None
+    status: Any = None
+    hint = "wait longer; `flujo trace RUN` shows what the run does"
 
 
 class RunParked(StateError):

@@ -56,7 +56,7 @@ Write:
 Run:
   run     Run a blueprint; without BLUEPRINT, list them.
   resume  Continue a run; without RUN, list the resumable runs.
-  tasks   List, show, answer, retry and cancel runs.
+  tasks   List, show, answer, retry and cancel runs; also `flujo runs`.
   trace   Show what happened in a run, step by step.
   cache   Show why cached steps were executed.
 

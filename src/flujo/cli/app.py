@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flujo import __version__
-from flujo.cli.root_help import COMMANDS
+from flujo.cli.root_help import ALIASES, COMMANDS
 from flujo.cli.streams import results_apart
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
         """Import the command and return it."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in self.commands:
             return None
         module = importlib.import_module(f"flujo.cli.commands.{cmd_name}")

@@ -12,6 +12,7 @@ from flujo.governance.screen import visible_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flujo.domain.run import Pause
     from flujo.domain.usage import Usage
 
 
@@ -95,6 +96,18 @@ def usage_data(used: Usage) -> dict[str, Any]:
         "requests": used.requests,
         "tool_calls": used.tool_calls,
         "cost_usd": used.cost_usd,
+    }
+
+
+def pause_data(pause: Pause) -> dict[str, Any]:
+    """Return an open question as JSON data."""
+    return {
+        "pause_id": pause.pause_id,
+        "kind": str(pause.kind),
+        "message": pause.message,
+        "answer_schema": decoded(pause.answer_schema),
+        "deadline_at": pause.deadline_at,
+        **({} if pause.digest is None else {"digest": pause.digest}),
     }
 
 

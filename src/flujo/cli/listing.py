@@ -1,4 +1,4 @@
-"""Lists runs, and suggests the next command for each status."""
+"""Writes runs as a table or as JSON, and suggests the next command for each status."""
 
 from __future__ import annotations
 
@@ -6,47 +6,67 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
 from flujo.domain.commands import command
+from flujo.domain.paths import shown
 from flujo.exceptions import AgentChanged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.commands import ShellCommand
+    from flujo.domain.run import Pause
+    from flujo.services.inspection.tasks import Task
 
-_COLUMNS = {
+COLUMNS = {
     "run": "RUN",
-    "pipeline": "BLUEPRINT",
+    "blueprint": "BLUEPRINT",
     "status": "STATUS",
+    "user": "USER",
+    "created": "CREATED",
     "updated": "UPDATED",
     "spent": "SPENT",
     "metadata": "METADATA",
+    "deadline": "DEADLINE",
+    "detail": "DETAIL",
 }
+"""The columns of a list by the name in `--columns`, with their headers."""
+
+_USUAL = ("run", "blueprint", "status", "updated", "spent", "metadata")
+_WHEN_FILLED = ("deadline", "detail")
 
 
-def show_runs(terminal: Terminal, runs: Iterable[Any], *, as_json: bool) -> None:
+def show_runs(
+    terminal: Terminal, tasks: Sequence[Task], *, as_json: bool, columns: Sequence[str] | None = None
+) -> None:
     """Write runs to stdout: a table, or JSON with full ids and times in seconds since the epoch."""
-    found = list(runs)
     if as_json:
-        terminal.json([run_data(run) for run in found])
-    elif found:
-        waits = any(run.deadline_at for run in found)
-        columns = {**_COLUMNS, **({"deadline": "DEADLINE"} if waits else {})}
-        terminal.table(columns, [_row(run) for run in found])
+        terminal.json([run_data(task) for task in tasks])
+    elif tasks:
+        rows = [_row(task) for task in tasks]
+        if columns is None:
+            columns = (*_USUAL, *(name for name in _WHEN_FILLED if any(row[name] for row in rows)))
+        terminal.table({name: COLUMNS[name] for name in columns}, rows)
 
 
-def run_data(run: Any) -> dict[str, Any]:
+def run_data(task: Task) -> dict[str, Any]:
     """Return a run as JSON data."""
+    answer = task.answer
     return {
-        "run_id": run.run_id,
-        "pipeline": run.pipeline,
-        "status": str(run.status),
-        "user_id": run.user_id,
-        "metadata": dict(run.metadata),
-        "usage": formatting.usage_data(run.usage),
-        "created_at": run.created_at,
-        "updated_at": run.updated_at,
-        "deadline_at": run.deadline_at,
+        "run_id": task.run_id,
+        "pipeline": task.pipeline,
+        "status": str(task.status),
+        "display_status": str(task.display_status),
+        "user_id": task.user_id,
+        "metadata": dict(task.metadata),
+        "usage": formatting.usage_data(task.usage),
+        "created_at": task.created_at,
+        "updated_at": task.updated_at,
+        "deadline_at": task.deadline_at,
+        "error": task.error.to_json() if task.error else None,
+        "questions": [formatting.pause_data(pause) for pause in task.questions],
+        "answer": answer
+        and {"pause_id": answer.pause_id, "by": answer.by, "answered_at": answer.answered_at},
+        "cursor": task.cursor,
     }
 
 
@@ -59,20 +79,44 @@ def next_for(run_id: str, status: str, error_code: str = "") -> ShellCommand:
         case "failed":
             accepting = ("--accept-changes",) if error_code == AgentChanged.code else ()
             return command("flujo", "resume", run, "--retry-failed", *accepting)
-        case "completed" | "cancelled":
+        case "completed" | "cancelled" | "running":
             return command("flujo", "trace", run)
         case _:
             return command("flujo", "resume", run)
 
 
-def _row(run: Any) -> dict[str, str]:
-    metadata = " ".join(f"{key}={value}" for key, value in run.metadata.items())
+def settled_line(pause: Pause) -> str:
+    """Return who answered a question and when, or that its deadline passed."""
+    at, where = formatting.moment(pause.answered_at or 0), f"`{shown(pause.pause_id)}`"
+    if pause.is_expired:
+        return f"deadline of {where} passed {at}"
+    return " ".join(["answered", where, *(["by", pause.by] if pause.by else []), at])
+
+
+def _row(task: Task) -> dict[str, str]:
+    metadata = " ".join(f"{key}={value}" for key, value in task.metadata.items())
     return {
-        "run": formatting.short_id(run.run_id),
-        "pipeline": run.pipeline,
-        "status": str(run.status),
-        "updated": formatting.moment(run.updated_at),
-        "spent": formatting.usage(run.usage),
+        "run": formatting.short_id(task.run_id),
+        "blueprint": task.pipeline,
+        "status": str(task.display_status),
+        "user": task.user_id or "",
+        "created": formatting.moment(task.created_at),
+        "updated": formatting.moment(task.updated_at),
+        "spent": formatting.usage(task.usage),
         "metadata": formatting.brief(metadata),
-        "deadline": formatting.moment(run.deadline_at or 0),
+        "deadline": formatting.moment(task.deadline_at or 0),
+        "detail": formatting.brief(_detail(task)),
     }
+
+
+def _detail(task: Task) -> str:
+    """Return why a run failed, what it asks, or who answered it."""
+    if task.error is not None:
+        return f"{task.error.message} [{task.error.code}]"
+    if task.answer is not None:
+        return settled_line(task.answer)
+    if task.questions:
+        first, *others = task.questions
+        more = f" (and {len(others)} more)" if others else ""
+        return f"{shown(first.pause_id)}{more}: {first.message}"
+    return ""

@@ -32,6 +32,27 @@ Fields = Annotated[
 Metadata = Annotated[
     list[str] | None, typer.Option("--metadata", metavar="K=V", help="Metadata of the run; repeatable.")
 ]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metadata",
+        metavar="CONDITION",
+        help="List only runs with this metadata: K=V, K>=N, nested K.K=V; repeatable.",
+    ),
+]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="CONDITIONS",
+        help="All runs that match, instead of RUN: blueprint=, status=, user=, pause=, since=, until=, "
+        "metadata.KEY=.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not wait for a confirmation of `--select`.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="List the runs that `--select` matches; change nothing.")
+]
 By = Annotated[
     str | None,
     typer.Option("--by", metavar="NAME", help="The name recorded for this act.  [default: your user name]"),
@@ -49,6 +70,22 @@ def actor(by: str | None) -> "Actor":
     from flujo.services.project import system
 
     return system.actor(by, Via.CLI)
+
+
+def words(ctx: typer.Context, *, without: "Sequence[str]") -> list[str]:
+    """Return the options of this command as they were typed, apart from some, in the order of its help."""
+    found: list[str] = []
+    for option in ctx.command.params:
+        value = ctx.params.get(option.name or "")
+        if option.name in without or value in (None, option.default, [], ()):
+            continue
+        name = max(option.opts, key=len)
+        if isinstance(value, bool):
+            found.append(name)
+        else:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                found += [name, str(each)]
+    return found
 
 
 def given(text: str | None, file: Path | None, fields: list[str] | None) -> "Given":

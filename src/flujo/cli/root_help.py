@@ -19,7 +19,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Run": {
         "run": "Run a blueprint; without BLUEPRINT, list them.",
         "resume": "Continue a run; without RUN, list the resumable runs.",
-        "tasks": "List, show, answer, retry and cancel runs.",
+        "tasks": "List, show, answer, retry and cancel runs; also `flujo runs`.",
         "trace": "Show what happened in a run, step by step.",
         "cache": "Show why cached steps were executed.",
     },
@@ -33,6 +33,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
 }
 """Section → command → its help line. They stand here so that `--help` imports no command."""
+
+ALIASES = {"runs": "tasks"}
+"""Other names of commands."""
 
 WIDTH = 80
 """The columns that the help needs."""

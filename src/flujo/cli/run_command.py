@@ -138,7 +138,7 @@ def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
         "status": str(result.status),
         "output": result.output,
         "error": result.error.to_json() if result.error else None,
-        "pauses": [pause_data(pause) for pause in result.pauses],
+        "pauses": [formatting.pause_data(pause) for pause in result.pauses],
         "usage": formatting.usage_data(result.usage),
         "unconfirmed": formatting.usage_data(result.unconfirmed),
         "in_doubt": calls_data(result.in_doubt),
@@ -161,18 +161,6 @@ def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:
     return [
         {"path": call.path, "tool": call.tool, "key": call.key, "sent_at": call.sent_at} for call in calls
     ]
-
-
-def pause_data(pause: Pause) -> dict[str, Any]:
-    """Return an open question as JSON data."""
-    return {
-        "pause_id": pause.pause_id,
-        "kind": str(pause.kind),
-        "message": pause.message,
-        "answer_schema": formatting.decoded(pause.answer_schema),
-        "deadline_at": pause.deadline_at,
-        **({} if pause.digest is None else {"digest": pause.digest}),
-    }
 
 
 def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:

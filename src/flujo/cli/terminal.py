@@ -52,6 +52,11 @@ class Terminal:
         self.out.write(f"{as_json(GATE.data(value), indent=self.out.isatty())}\n")
         self.out.flush()
 
+    def clear(self) -> None:
+        """Clear the terminal that shows the results; a pipe stays as it is."""
+        if self.out.isatty():
+            self.out.write("\x1b[H\x1b[2J")
+
     def say(self, text: str, *styles: str) -> None:
         """Write a message to stderr, with a newline."""
         self._write(f"{self.styled(GATE.text(text), *styles, to=self.err)}\n", self.err)

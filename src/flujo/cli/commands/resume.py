@@ -37,13 +37,17 @@ def resume(
     as_json: options.AsJson = False,
 ) -> None:
     """Continue a run; without RUN, list the resumable runs."""
-    from flujo.cli.run_command import conclude, drive, in_workspace
+    from flujo.cli.run_command import conclude, drive
     from flujo.services.runs import blueprint_runs
 
     invocation = Invocation.of(ctx)
     if run is None:
-        found = in_workspace(invocation, blueprint_runs.resumable)
-        _list(invocation, found, as_json=as_json)
+        from flujo.cli.run_list import Listing
+
+        statuses = [str(status) for status in blueprint_runs.CANCELLABLE]
+        words = ["flujo", "tasks", "list", *(word for each in statuses for word in ("--status", each))]
+        nothing = "no resumable runs: none is paused, failed or interrupted"
+        Listing({"status": statuses}, words=words, nothing=nothing).show(invocation, as_json=as_json)
         return
 
     actor = options.actor(by)
@@ -61,16 +65,3 @@ def resume(
         )
 
     conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
-
-
-def _list(invocation: Invocation, found: list[Any], *, as_json: bool) -> None:
-    from flujo.cli.listing import next_for, show_runs
-
-    terminal = invocation.terminal
-    show_runs(terminal, found, as_json=as_json)
-    if as_json:
-        return
-    if not found:
-        terminal.say("no resumable runs: none is paused, failed or interrupted")
-        return
-    terminal.next(next_for(found[0].run_id, str(found[0].status)))

@@ -62,7 +62,7 @@ def trace(
     show_trace(invocation.terminal, detail.trace, shown, title=title, full=full)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {warning}", "yellow")
-    status = str(detail.task.status)
-    if status not in ("completed", "cancelled"):
+    status = str(detail.task.display_status)
+    if status not in ("completed", "cancelled", "running"):
         code = detail.error.code if detail.error else ""
         invocation.terminal.next(next_for(detail.task.run_id, status, code))

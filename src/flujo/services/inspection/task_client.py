@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from flujo.domain import canonical
 from flujo.domain.acts import Via
-from flujo.domain.run import PauseKind, RunQuery, RunStatus
+from flujo.domain.run import PauseKind, RunGroup, RunStatus
+from flujo.exceptions import WaitTimedOut
 from flujo.governance.events import read_error
+from flujo.services.given import choice, seconds, text
 from flujo.services.inspection.model_mismatch import drifts
+from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.services.inspection.transcripts import load_transcripts
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
-from flujo.services.runs.answers import NO_RESULT, record_answer, resolution
-from flujo.services.runs.execution import unresolved
-from flujo.services.workspace import Workspace, blueprint_of, open_store
+from flujo.services.runs.answers import NO_RESULT, resolution
+from flujo.services.runs.execution import result_of, unresolved
+from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
 
 if TYPE_CHECKING:
@@ -33,24 +37,13 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineResult
     from flujo.domain.run import Intent, Pause, RunRecord
     from flujo.domain.store import StateStore
-    from flujo.domain.usage import Usage
+    from flujo.services.inspection.tasks import Moment
     from flujo.services.runs.runner import Flujo
+    from flujo.services.runs.task_actions import TaskActions
 
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A run as a listing shows it."""
-
-    run_id: str
-    pipeline: str
-    status: RunStatus
-    user_id: str | None
-    metadata: Mapping[str, Any]
-    usage: Usage
-    created_at: float
-    updated_at: float
-    deadline_at: float | None = None
-    """The earliest deadline of its open questions, in seconds since the epoch."""
+_CLOCK = SystemClock()
+_SOON_S, _LATER_S = 0.05, 1.0
+"""How long `wait` rests between two looks at a run: at first, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +111,67 @@ class TaskClient:
 
     async def list_tasks(
         self,
-        status: str | RunStatus | None = None,
+        status: str | RunStatus | Sequence[str] | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
         *,
         user_id: str | None = None,
+        blueprint: str | None = None,
+        pause: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        order: str = "newest",
         limit: int = 100,
+        cursor: str | None = None,
     ) -> list[Task]:
-        """Return runs, newest first; all given conditions must hold.
+        """Return a page of runs; all given conditions must hold.
+
+        Runs that begin between two pages neither repeat nor hide a run of the list.
+
+        Args:
+            status: a status, or several of which one must apply. `orphaned` is a running run without a living
+                process, `answered` a paused run without an open question.
+            metadata_filter: conditions by key: an equal value, a list of values of which one is equal,
+                comparisons such as `{">=": 100}`, or a mapping of conditions on nested keys.
+            user_id: the user of the run.
+            blueprint: the name of its blueprint or pipeline.
+            pause: the id of a question that is open.
+            since: the earliest start, or with the order `updated` the earliest last change: seconds since the
+                epoch, a `datetime` with a time zone, or a `timedelta` for how long ago.
+            until: the time before which it must be.
+            order: `newest` or `oldest` by start, or `updated`: by last change, the newest first.
+            limit: the maximum number of runs in a page, up to 10,000.
+            cursor: the `cursor` of the last run of the page before.
 
         Raises:
-            SettingsError: a metadata key is not an identifier.
+            SettingsError: an argument has the wrong type or an unknown value.
         """
-        statuses = () if status is None else (RunStatus(status),)
-        query = RunQuery(statuses=statuses, user_id=user_id, metadata=metadata_filter or {}, limit=limit)
-        store = await self._store()
-        return [_task(record) for record in await store.runs(query)]
+        query = task_query(
+            status,
+            metadata_filter,
+            clock=_CLOCK,
+            user_id=user_id,
+            blueprint=blueprint,
+            pause=pause,
+            since=since,
+            until=until,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await listed_tasks(await self._store(), query)
+
+    async def count(
+        self, group_by: str = "status", **conditions: Unpack[TaskConditions]
+    ) -> Mapping[str | None, int]:
+        """Return how many runs there are by `status`, `blueprint` or `user`.
+
+        The conditions are those of `list_tasks`.
+
+        Raises:
+            SettingsError: see `list_tasks`.
+        """
+        by = choice(RunGroup, group_by, "group_by")
+        return await (await self._store()).count_runs(task_query(clock=_CLOCK, **conditions), by)
 
     async def get_task(self, run_id: str, *, transcripts: bool = False) -> TaskDetail:
         """Return a run with its history.
@@ -145,13 +184,13 @@ class TaskClient:
             RunNotFound: the run does not exist.
         """
         store = await self._store()
-        record = await store.find(run_id)
+        record = await store.find(text(run_id, "run_id"))
         progress = await store.progress(record.run_id)
         tree = await trace(store, record)
         if transcripts:
             await load_transcripts(store, tree)
         return TaskDetail(
-            task=_task(record, progress.usage),
+            task=task_of(record, progress.pauses, usage=progress.usage),
             input=canonical.decode(record.input),
             output=None if record.output is None else canonical.decode(record.output),
             context=canonical.decode(record.context_now or record.context),
@@ -189,7 +228,8 @@ class TaskClient:
             RunNotFound | AmbiguousPause | WrongPauseKind | InputRejected | ResumeConflict: see
                 `services.runs.answers`.
         """
-        return await self._settle(PauseKind.QUESTION, run_id, input, pause_id, detach=detach, by=by)
+        actions, who = await self._actions(), self._actor(by)
+        return await actions.settle(PauseKind.QUESTION, run_id, input, pause_id, actor=who, detach=detach)
 
     async def resolve_task(
         self,
@@ -216,37 +256,8 @@ class TaskClient:
                 `services.runs.answers`.
         """
         answer = resolution(outcome, result)
-        return await self._settle(PauseKind.DOUBT, run_id, answer, pause_id, detach=detach, by=by)
-
-    async def _settle(
-        self,
-        kind: PauseKind,
-        run_id: str,
-        answer: Any,
-        pause_id: str | None,
-        *,
-        detach: bool,
-        by: str | None,
-    ) -> PipelineResult[Any, Any]:
-        from flujo.services.runs import blueprint_runs, run_services
-
-        store = await self._store()
-        record = await store.find(run_id)
-        runner, who = self._runners.get(record.pipeline), self._actor(by)
-        if (
-            runner is not None
-            and blueprint_of(runner.pipeline) is None
-            and not run_services.is_python(record)
-        ):
-            runner = None  # a pipeline written in Python does not execute the run of a blueprint
-        if runner is None and isinstance(self._state, Workspace):
-            return await blueprint_runs.answer(
-                self._state, record.run_id, pause_id, answer, actor=who, kind=kind, detach=detach
-            )
-        await record_answer(store, record, pause_id, answer, who, kind=kind)
-        if runner is None or detach:
-            return await blueprint_runs.report_unclaimed(store, record)
-        return await blueprint_runs.ignore_if_owned(store, record, runner.resume_async(record.run_id))
+        actions, who = await self._actions(), self._actor(by)
+        return await actions.settle(PauseKind.DOUBT, run_id, answer, pause_id, actor=who, detach=detach)
 
     async def cancel_task(self, run_id: str, *, by: str | None = None) -> Task:
         """Cancel a run.
@@ -262,10 +273,71 @@ class TaskClient:
             RunNotFound: the run does not exist.
             ResumeConflict: the run has already ended.
         """
-        from flujo.services.runs import blueprint_runs
+        actions, who = await self._actions(), self._actor(by)
+        record, pauses = await actions.cancel(run_id, who)
+        return task_of(record, pauses)
 
-        store, who = await self._store(), self._actor(by)
-        return _task(await blueprint_runs.cancel(store, run_id, who, clock=SystemClock()))
+    async def retry_task(self, run_id: str, *, by: str | None = None) -> PipelineResult[Any, Any]:
+        """Retry the failed step of a failed run, or resume a parked or interrupted one.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            by: who retries, instead of the client's `by`.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            ResumeConflict: another process executes it, or it has ended.
+            SettingsError: this client has neither the project nor a runner of the run's pipeline.
+        """
+        actions, who = await self._actions(), self._actor(by)
+        return await actions.retry(run_id, who)
+
+    async def wait(
+        self,
+        run_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - its error names the run
+    ) -> PipelineResult[Any, Any]:
+        """Wait until a run ends, asks a human, or needs one to resume it, and return its result.
+
+        Another process executes the run: this client only reads it.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            timeout: the maximum number of seconds; None for no limit.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            WaitTimedOut: the run has not ended in time. It is not stopped.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        store = await self._store()
+        record = await store.find(text(run_id, "run_id"))
+        began, rest = _CLOCK.monotonic(), _SOON_S
+        while await self._moves(store, record):
+            left = inf if limit is None else began + limit - _CLOCK.monotonic()
+            if left <= 0:
+                raise WaitTimedOut(
+                    f"run {record.run_id} is still {record.status} after {limit:g} s",
+                    run_id=record.run_id,
+                    status=record.status,
+                )
+            await _CLOCK.sleep(min(rest, left))
+            rest = min(rest * 2, _LATER_S)
+            record = await store.run(record.run_id)
+        return await result_of(store, record)
+
+    async def _moves(self, store: StateStore, record: RunRecord) -> bool:
+        """Return whether a process executes the run, or may resume it by itself."""
+        if record.status is RunStatus.PAUSED:
+            return not any(pause.is_open for pause in await store.pauses(record.run_id))
+        return record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING)
+
+    async def _actions(self) -> TaskActions:
+        from flujo.services.runs.task_actions import TaskActions
+
+        store = await self._store()
+        workspace = self._state if isinstance(self._state, Workspace) else None
+        return TaskActions(store, workspace, self._runners)
 
     def _actor(self, by: str | None) -> Actor:
         return actor(self._by if by is None else by, Via.API)
@@ -281,17 +353,3 @@ class TaskClient:
                         aclosing(await open_store(self._state, load()))
                     )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
-
-
-def _task(record: RunRecord, usage: Usage | None = None) -> Task:
-    return Task(
-        run_id=record.run_id,
-        pipeline=record.pipeline,
-        status=record.status,
-        user_id=record.user_id,
-        metadata=record.metadata,
-        usage=record.usage if usage is None else usage,
-        created_at=record.created_at,
-        updated_at=record.updated_at,
-        deadline_at=record.deadline_at,
-    )

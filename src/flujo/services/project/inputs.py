@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -100,6 +101,65 @@ def read_metadata(pairs: Sequence[str]) -> dict[str, str | int | float | bool | 
     return {name: _scalar(text) for name, text in _split(pairs, "--metadata")}
 
 
+_CONDITION = re.compile(r"([^=<>!]+)(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+
+
+def read_conditions(words: Sequence[str], *, option: str) -> dict[str, Any]:
+    """Return conditions on metadata: `customer=c1`, `total>=100`, `order.place=Bonn`.
+
+    A key that comes twice with `=` may have either value.
+
+    Raises:
+        SettingsError: a word is not a condition, or a key has conditions that exclude each other.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        parts = _CONDITION.fullmatch(word)
+        if parts is None:
+            hint = f"write {option} KEY=VALUE, or KEY>=VALUE in quotation marks"
+            raise SettingsError(f"{option} {word!r} is not a condition", hint=hint)
+        path, sign, text = parts.groups()
+        *above, key = path.strip().split(".")
+        inside = found
+        for name in above:
+            inside = inside.setdefault(name, {})
+            if not isinstance(inside, dict):
+                raise SettingsError(f"{option} compares `{name}` and a key below it", hint="use only one")
+        if not _added(inside, key, sign, _scalar(text)):
+            raise SettingsError(f"{option} compares `{path}` in ways that cannot be combined")
+    return found
+
+
+def _added(found: dict[str, Any], key: str, sign: str, value: Any) -> bool:
+    """Add a condition to those of its key; return whether they can be combined."""
+    there = found.get(key)
+    if sign == "=":
+        if isinstance(there, dict):
+            return False
+        found[key] = value if key not in found else [*(there if isinstance(there, list) else [there]), value]
+        return True
+    if (key in found and not isinstance(there, dict)) or sign in (there or {}):
+        return False
+    found.setdefault(key, {})[sign] = value
+    return True
+
+
+def read_moment(text: str, *, option: str) -> timedelta | datetime:
+    """Return a time: how long ago (`2h`, `30d`), or a date with or without a time (`2026-11-28T09:30`).
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    if _DURATION.fullmatch(text):
+        return timedelta(seconds=read_duration(text, option=option))
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise SettingsError(
+            f"{option} {text!r} is not a time", hint="write 2h or 30d for how long ago, or 2026-11-28T09:30"
+        ) from None
+
+
 def read_json(text: str, *, option: str) -> Any:
     """Return what an option says as JSON.
 
@@ -114,16 +174,22 @@ def read_json(text: str, *, option: str) -> Any:
         ) from None
 
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
 def read_duration(text: str, *, option: str) -> float:
-    """Return the seconds of a duration as blueprints write it: `30d`, `12h`, or a number of seconds.
+    """Return the seconds of a duration with its unit: `30d`, `12h`, `90m`, `45s`.
 
     Raises:
-        SettingsError: it is not a duration.
+        SettingsError: it is not a duration, or has no unit.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
-    if found is None:
-        raise SettingsError(f"{option} {text!r} is not a duration", hint="write 30d, 12h, 90m or 45s")
-    return float(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[found[2] or "s"]
+    if found := _DURATION.fullmatch(text):
+        return float(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}[found[2]]
+    if re.fullmatch(r"\d+(?:\.\d+)?", text):
+        units = ", ".join(f"{text}{unit} for {text} {name}" for unit, name in reversed(_UNITS.items()))
+        raise SettingsError(f"{option} {text} has no unit", hint=f"write {units}")
+    raise SettingsError(f"{option} {text!r} is not a duration", hint="write 30d, 12h, 90m or 45s")
 
 
 def read_overrides(pairs: Sequence[str]) -> dict[str, str]:

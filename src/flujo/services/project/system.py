@@ -14,6 +14,7 @@ from functools import cache
 from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import RunId
 from flujo.exceptions import SettingsError
+from flujo.services.given import text
 
 MAX_BY = 200
 
@@ -61,7 +62,7 @@ def actor(by: str | None, via: Via) -> Actor:
     Raises:
         SettingsError: the name is empty, too long, or cannot be printed.
     """
-    name = _user(os.getuid() if hasattr(os, "getuid") else None) if by is None else by
+    name = _user(os.getuid() if hasattr(os, "getuid") else None) if by is None else text(by, "by")
     if not name.strip() or not name.isprintable() or len(name) > MAX_BY:
         raise SettingsError(
             f"{name[:MAX_BY]!r} is not a valid actor name",

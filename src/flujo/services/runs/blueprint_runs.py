@@ -11,7 +11,7 @@ from flujo.domain.acts import Act, Verb
 from flujo.domain.commands import command
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
-from flujo.domain.run import Move, PauseKind, RunQuery, RunStatus, Write
+from flujo.domain.run import Move, PauseKind, RunStatus, Write
 from flujo.domain.wording import listed
 from flujo.exceptions import ResumeConflict, SecretNotSet, StateError
 from flujo.services.runs.answers import record_answer
@@ -117,12 +117,6 @@ async def resume(
         sink=sink,
         stop=stop,
     )
-
-
-async def resumable(ws: Workspace) -> list[RunRecord]:
-    """Return the runs that can be resumed, newest first."""
-    store = await ws.store()
-    return await store.runs(RunQuery(statuses=CANCELLABLE))
 
 
 async def cancel(

@@ -1,0 +1,109 @@
+"""Shows one run: its facts, its questions and what can be done next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flujo.cli import formatting
+from flujo.cli.listing import next_for, run_data, settled_line
+from flujo.cli.run_command import answer_with, calls_data, continued_later, pause_line
+from flujo.cli.trace_rendering import acts_data, node_data, show_acts
+from flujo.domain.paths import shown
+from flujo.services.runs.execution import in_doubt
+
+if TYPE_CHECKING:
+    from flujo.cli.terminal import Terminal
+    from flujo.services.inspection.task_client import TaskDetail
+
+_EXPLAINED = {
+    "answered": "no process has resumed it yet; a worker or an open runner of its pipeline does",
+    "orphaned": "its process has ended; a worker or an open runner of its pipeline resumes it",
+}
+"""What happens next with a run whose status alone does not tell it."""
+
+
+def show_task(terminal: Terminal, detail: TaskDetail) -> None:
+    """Write a run to stdout."""
+    task = detail.task
+    status = str(task.display_status)
+    explained = _EXPLAINED.get(status)
+    facts = {
+        "run": task.run_id,
+        "blueprint": task.pipeline,
+        "status": f"{status} ({explained})" if explained else status,
+        "user": task.user_id,
+        "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
+        "created": formatting.moment(task.created_at),
+        "updated": formatting.moment(task.updated_at),
+        "spent": formatting.usage(task.usage, detail.trace.unconfirmed),
+        "input": formatting.brief(detail.input, 400) if detail.input is not None else "",
+        "context": formatting.brief(detail.context, 400) if detail.context else "",
+        "state": " ".join(f"{shown(path)}:{state}" for path, state in detail.states.items()),
+        "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
+        "output": formatting.brief(detail.output, 400) if detail.output is not None else "",
+    }
+    for name, value in facts.items():
+        if value:
+            first, *rest = value.split("\n")
+            terminal.data("\n".join([f"{name + ':':<11}{first}", *(f"{'':<11}{line}" for line in rest)]))
+    show_acts(terminal, detail.acts)
+    show_calls(terminal, detail)
+    if task.answer is not None:
+        terminal.data(settled_line(task.answer))
+    open_ones = [pause for pause in detail.pauses if pause.is_open]
+    asked = [pause for pause in open_ones if pause.kind.asks_human]
+    for pause in open_ones:
+        terminal.data(f"{pause_line(pause)}:\n{pause.message}" if pause in asked else pause_line(pause))
+    for pause in asked:
+        answer_with(terminal, formatting.short_id(task.run_id), pause, alone=len(asked) == 1)
+    if open_ones and not asked:
+        continued_later(terminal)
+    if not open_ones:
+        terminal.next(next_for(task.run_id, status))
+
+
+def show_cancelled(terminal: Terminal, detail: TaskDetail) -> None:
+    """Write the result of a request to cancel a run."""
+    match detail.task.status:
+        case "cancelled":
+            terminal.say("cancelled; completed steps are kept, the run cannot be resumed")
+        case "completed":
+            terminal.say("the run completed before it could be cancelled")
+        case _:
+            terminal.say(
+                "cancellation requested; the process that executes the run stops it after the current step",
+                "yellow",
+            )
+    show_calls(terminal, detail)
+    terminal.next(next_for(detail.task.run_id, str(detail.task.display_status)))
+
+
+def show_calls(terminal: Terminal, detail: TaskDetail) -> None:
+    """Write the calls of a run whose outcome is not recorded."""
+    for call in detail.in_doubt:
+        terminal.say(in_doubt(call))
+
+
+def task_data(detail: TaskDetail) -> dict[str, Any]:
+    """Return a run with its history as JSON data."""
+    return {
+        **run_data(detail.task),
+        "input": detail.input,
+        "context": detail.context,
+        "output": detail.output,
+        "error": detail.error.to_json() if detail.error else None,
+        "states": dict(detail.states),
+        "pauses": [
+            {
+                **formatting.pause_data(pause),
+                "open": pause.is_open,
+                "answer": formatting.decoded(pause.answer),
+                "by": pause.by,
+                "answered_at": pause.answered_at,
+            }
+            for pause in detail.pauses
+        ],
+        "in_doubt": calls_data(detail.in_doubt),
+        "acts": acts_data(detail.acts),
+        "trace": node_data(detail.trace),
+    }

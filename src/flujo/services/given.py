@@ -1,0 +1,69 @@
+"""Checks of the arguments that programs pass, so that a wrong type is an error with a hint."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from flujo.domain.wording import repr_short, suggest
+from flujo.exceptions import SettingsError
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def text(value: Any, name: str) -> str:
+    """Return an argument that is a text.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if isinstance(value, str):
+        return value
+    raise SettingsError(f"`{name}` is {repr_short(value)}, not a text", hint=f"pass `{name}` as a `str`")
+
+
+def text_or_none(value: Any, name: str) -> str | None:
+    """Return an argument that is a text, or None.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    return None if value is None else text(value, name)
+
+
+def whole_number(value: Any, name: str) -> int:
+    """Return an argument that is a whole number.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise SettingsError(
+        f"`{name}` is {repr_short(value)}, not a whole number", hint=f"pass `{name}` as an `int`"
+    )
+
+
+def choice(kind: type[E], value: Any, name: str) -> E:
+    """Return an argument as the member of an enumeration.
+
+    Raises:
+        SettingsError: the enumeration has no such member.
+    """
+    for member in kind:
+        if value == member:
+            return member
+    raise SettingsError(
+        f"`{name}` is {repr_short(value)}", hint=suggest(str(value), list(kind), what="choices")
+    )
+
+
+def seconds(value: Any, name: str) -> float:
+    """Return an argument that is a number of seconds, 0 or more.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    raise SettingsError(f"`{name}` is {repr_short(value)}", hint=f"pass `{name}` in seconds, 0 or more")

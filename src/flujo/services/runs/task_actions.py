@@ -1,0 +1,84 @@
+"""Answers, retries and cancels runs for `TaskClient`, in this process where their pipeline is available."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain.commands import command
+from flujo.exceptions import SettingsError
+from flujo.services.given import text, text_or_none
+from flujo.services.project.system import SystemClock
+from flujo.services.runs import blueprint_runs
+from flujo.services.runs.answers import record_answer
+from flujo.services.runs.run_services import is_python
+from flujo.services.workspace import blueprint_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flujo.domain.acts import Actor
+    from flujo.domain.models import PipelineResult
+    from flujo.domain.run import Pause, PauseKind, RunRecord
+    from flujo.domain.store import StateStore
+    from flujo.services.runs.runner import Flujo
+    from flujo.services.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class TaskActions:
+    """What a client can do with a run.
+
+    Args:
+        store: the store with the runs.
+        workspace: the project whose blueprints can be executed; None without a project.
+        runners: the runners of pipelines by name.
+    """
+
+    store: StateStore
+    workspace: Workspace | None
+    runners: Mapping[str, Flujo[Any, Any, Any]]
+
+    async def settle(
+        self, kind: PauseKind, run_id: Any, answer: Any, pause_id: Any, *, actor: Actor, detach: bool
+    ) -> PipelineResult[Any, Any]:
+        """Answer a question or resolve a call in doubt, and resume the run unless `detach` is set."""
+        record = await self.store.find(text(run_id, "run_id"))
+        pause_id = text_or_none(pause_id, "pause_id")
+        runner = self._runner_of(record)
+        if runner is None and self.workspace is not None:
+            return await blueprint_runs.answer(
+                self.workspace, record.run_id, pause_id, answer, actor=actor, kind=kind, detach=detach
+            )
+        await record_answer(self.store, record, pause_id, answer, actor, kind=kind)
+        if runner is None or detach:
+            return await blueprint_runs.report_unclaimed(self.store, record)
+        return await blueprint_runs.ignore_if_owned(self.store, record, runner.resume_async(record.run_id))
+
+    async def retry(self, run_id: Any, actor: Actor) -> PipelineResult[Any, Any]:
+        """Retry the failed step of a failed run, or resume a parked or interrupted one."""
+        record = await self.store.find(text(run_id, "run_id"))
+        runner = self._runner_of(record)
+        if runner is not None:
+            return await runner.resume_async(record.run_id, retry_failed=True, by=actor.by)
+        if self.workspace is None:
+            retry = command("flujo", "tasks", "retry", record.run_id)
+            raise SettingsError(
+                f"this client cannot execute run {record.run_id}, because it has no runner of pipeline "
+                f"{record.pipeline!r}",
+                hint=f"pass `runners=[…]`, or use `{retry}` in the project of the run",
+            )
+        return await blueprint_runs.resume(self.workspace, record.run_id, retry_failed=True, actor=actor)
+
+    async def cancel(self, run_id: Any, actor: Actor) -> tuple[RunRecord, Sequence[Pause]]:
+        """Cancel a run; return it as it is then, with its questions."""
+        clock = SystemClock()
+        record = await blueprint_runs.cancel(self.store, text(run_id, "run_id"), actor, clock=clock)
+        return record, await self.store.pauses(record.run_id)
+
+    def _runner_of(self, record: RunRecord) -> Flujo[Any, Any, Any] | None:
+        """Return the runner that executes a run; one of a pipeline in Python executes no blueprint's run."""
+        runner = self.runners.get(record.pipeline)
+        if runner is None or is_python(record) or blueprint_of(runner.pipeline) is not None:
+            return runner
+        return None
