@@ -27,7 +27,7 @@ COMMANDS = [
     ("tasks", "show", "one"),
     ("run", "hello", "--input", "Ada"),
     ("resume", "one"),
-    ("purge", "--older-than", "0s"),
+    ("purge", "--older-than", "0s", "--yes"),
     ("worker", "--once"),
 ]
 

@@ -104,7 +104,7 @@ def test_a_purge_deletes_the_bytes(provider: Provider, project: Project, flujo: 
         return count
 
     assert kept() == 1
-    assert json.loads(flujo("purge", "--older-than", "0s", "--json").stdout)["runs"] == 1
+    assert json.loads(flujo("purge", "--older-than", "0s", "--yes", "--json").stdout)["runs"] == 1
     assert kept() == 0
 
 

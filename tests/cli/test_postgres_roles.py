@@ -72,7 +72,7 @@ def test_one_role_migrates_and_another_one_runs(
         ("tasks list", 0),
         ("trace a1", 0),
         ("worker --once", 0),
-        ("purge --older-than 0s", 0),
+        ("purge --older-than 0s --yes", 0),
         ("doctor", 0),
     ):
         result = flujo(*words.split())

@@ -100,7 +100,7 @@ def test_every_command_works_in_the_named_schema(
         ("tasks show a1", 0),
         ("trace a1", 0),
         ("worker --once", 0),
-        ("purge --older-than 0s", 0),
+        ("purge --older-than 0s --yes", 0),
     ):
         ran(flujo, words, code)
     own = len(metadata.tables) + 1
@@ -117,7 +117,7 @@ def test_two_projects_with_a_schema_each_see_only_their_own_runs(
         ran(flujo, f"run hello --input Ada --run-id of-{schema}")
     assert sorted(runs(flujo)) == ["of-team_b", "shared"]
     ran(flujo, "tasks resume shared --field ok=true")
-    ran(flujo, "purge --older-than 0s")
+    ran(flujo, "purge --older-than 0s --yes")
     assert runs(flujo) == []
 
     name_schema(project, "team_a")

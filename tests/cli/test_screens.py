@@ -188,7 +188,7 @@ def call_listings(call: Call, project: Project) -> None:
         "cache why named",
     ):
         call(*line.split())
-    call("purge", "--older-than", "9d")
+    call("purge", "--older-than", "9d", "--yes")
     project.blueprint("broken", NOT_YAML)
     for form in ("text", "json", "github", "sarif", "junit"):
         call("validate", "-v", "--format", form)

@@ -42,7 +42,7 @@ COMMANDS = [
     ("doctor", "--json"),
     ("migrate",),
     ("migrate", "--check", "--json"),
-    ("purge", "--older-than", "1d"),
+    ("purge", "--older-than", "1d", "--yes"),
 ]
 HOST = "127.0.0.1:1"
 

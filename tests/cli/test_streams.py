@@ -38,7 +38,7 @@ COMMANDS = {
     "tasks list": 0,
     "tasks show @last": 0,
     "trace @last": 0,
-    "purge --older-than 1d": 0,
+    "purge --older-than 1d --yes": 0,
     "worker --once": 0,
     "lock show": 0,
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+import warm
 from agents.provider_server import provider_server
 
 if TYPE_CHECKING:
@@ -195,10 +198,64 @@ def test_purge_counts_first_and_then_deletes(flujo: Flujo) -> None:
     flujo("run", "ask")
     would = flujo("purge", "--older-than", "0s", "--dry-run")
     assert (would.exit_code, would.stderr) == (0, "2 runs would be purged; nothing was deleted\n")
-    assert json.loads(flujo("purge", "--older-than", "30d", "--json").stdout)["runs"] == 0
-    told = json.loads(flujo("purge", "--older-than", "0s", "--json").stdout)
+    assert json.loads(flujo("purge", "--older-than", "30d", "--yes", "--json").stdout)["runs"] == 0
+    told = json.loads(flujo("purge", "--older-than", "0s", "--yes", "--json").stdout)
     assert (told["runs"], told["dry_run"]) == (2, False)
     assert [run["pipeline"] for run in json.loads(flujo("tasks", "list", "--json").stdout)] == ["ask"]
-    assert flujo("purge", "--older-than", "0s", "--status", "paused").exit_code == 0
+    assert flujo("purge", "--older-than", "0s", "--status", "paused", "--yes").exit_code == 0
     assert flujo("tasks", "list", "--json").stdout == "[]\n"
     assert flujo("purge", "--older-than", "soon").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("age", "says"),
+    [
+        ("30", "--older-than 30 has no unit"),
+        ("0", "--older-than 0 has no unit"),
+        ("1.5", "write 1.5d for 1.5 days, 1.5h for 1.5 hours, 1.5m for 1.5 minutes, 1.5s for 1.5 seconds"),
+        ("30x", "write 30d, 12h, 90m or 45s"),
+        ("-1d", "is not a duration"),
+        ("", "is not a duration"),
+    ],
+)
+def test_an_age_without_a_unit_purges_nothing(flujo: Flujo, age: str, says: str) -> None:
+    flujo("run", "hello", "-i", "Ada")
+    refused = flujo("purge", f"--older-than={age}", "--yes")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert says in refused.stderr
+    assert len(json.loads(flujo("tasks", "list", "--json").stdout)) == 1
+
+
+def test_a_purge_without_a_terminal_needs_yes(flujo: Flujo) -> None:
+    flujo("run", "hello", "-i", "Ada")
+    flujo("run", "ask")
+    words = ("purge", "--older-than", "0s", "--status", "completed", "--status", "paused")
+    refused = flujo(*words)
+    assert refused.exit_code == 2
+    assert "2 runs last changed more than 0s ago: 1 completed, 1 paused\n" in refused.stderr
+    assert "refused to delete 2 runs without a confirmation" in refused.stderr
+    assert "hint: `--yes` confirms it" in refused.stderr
+    assert len(json.loads(flujo("tasks", "list", "--json").stdout)) == 2
+    assert "2 runs purged" in flujo(*words, "--yes").stderr
+
+
+@pytest.mark.parametrize(("answer", "left"), [("no", 1), ("", 1), ("yes", 0), ("Y", 0)])
+def test_a_purge_at_a_terminal_waits_for_a_confirmation(
+    flujo: Flujo, project: Project, answer: str, left: int
+) -> None:
+    flujo("run", "hello", "-i", "Ada")
+    mine, terminal = os.openpty()
+    command = project.command("purge", "--older-than", "0s")
+    with warm.Popen(
+        command, cwd=project.root, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
+    ) as purging:
+        os.close(terminal)
+        shown = b""
+        while b"Type yes to confirm:" not in shown:
+            shown += os.read(mine, 1000)
+        os.write(mine, f"{answer}\n".encode())
+        code = purging.wait(60)
+    os.close(mine)
+    assert b"delete 1 run?" in shown.replace(b"\r\n", b"\n")
+    assert code == (1 if left else 0)
+    assert len(json.loads(flujo("tasks", "list", "--json").stdout)) == left

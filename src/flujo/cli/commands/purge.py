@@ -8,9 +8,12 @@ import typer
 
 from flujo.cli import options
 from flujo.cli.invocation import Invocation
+from flujo.domain.run import RunStatus
 from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from flujo.domain.run import Purged
     from flujo.services.workspace import Workspace
 
@@ -44,18 +47,26 @@ def purge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Delete nothing; report how many runs would be deleted.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not wait for a confirmation.")] = False,
     by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Delete old runs and their data."""
+    from flujo.cli.confirmation import require_yes
     from flujo.cli.run_command import in_workspace
-    from flujo.domain.run import RunStatus
     from flujo.services.project.inputs import read_duration
 
     invocation, actor = Invocation.of(ctx), options.actor(by)
     terminal = invocation.terminal
     age = read_duration(older_than, option="--older-than")
     statuses = [RunStatus(each.value) for each in status or [Status.COMPLETED]]
+
+    if not dry_run:
+        counts = in_workspace(invocation, lambda workspace: _counts(workspace, statuses, age))
+        runs = f"{plural(sum(counts.values()), 'run')} last changed more than {older_than} ago"
+        by_status = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+        terminal.say(f"{runs}{f': {by_status}' if by_status else ''}", "dim")
+        require_yes(terminal, f"delete {plural(sum(counts.values()), 'run')}", yes=yes)
 
     async def work(workspace: "Workspace") -> Any:
         from flujo.services.admin.purge import purge as purge_runs
@@ -77,3 +88,11 @@ def purge(
         terminal.say(f"{count} would be purged; nothing was deleted")
     else:
         terminal.say(f"{count} purged, and {total.contents} unreferenced contents")
+
+
+async def _counts(
+    workspace: "Workspace", statuses: "Sequence[RunStatus]", age: float
+) -> "Mapping[RunStatus, int]":
+    """Return how many runs would be deleted, by status."""
+    store = await workspace.store()
+    return {status: await store.count_purgeable([status], age) for status in dict.fromkeys(statuses)}
