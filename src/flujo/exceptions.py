@@ -71,6 +71,7 @@ FlujoError
     ├── AmbiguousPause               several questions are open: name one
     ├── WrongPauseKind               the command is for another kind of pause
     ├── IllegalMove                  the run's state does not allow this transition
+    ├── DatabaseMissing              the SQLite file does not exist, and the command creates none
     ├── WaitTimedOut                 the run has not ended within the time that a caller waits
     └── RunParked                    the run lost its process too often and needs a human
 
@@ -724,6 +725,13 @@ class IllegalMove(StateError):
     code = "FLJ511"
     run_id: str | None = None
     status: Any = None
+
+
+class DatabaseMissing(StateError):
+    """The SQLite database does not exist, and a command that only looks creates none."""
+
+    code = "FLJ514"
+    path: str | None = None
 
 
 class WaitTimedOut(StateError, TimeoutError):

@@ -22,7 +22,6 @@ Offer = tuple[str, str]
 """A completion and its description."""
 
 _MOST = 30
-_SQLITE = "sqlite:///"
 
 
 def blueprints(ctx: typer.Context, incomplete: str) -> list[Offer]:
@@ -76,13 +75,9 @@ def _runs(invocation: Invocation, **only: Any) -> list[Offer]:
 
 
 def _from_database(invocation: Invocation, query: Callable[[TaskClient], Any]) -> list[Offer]:
-    """Query the database. A SQLite file that does not exist is not created."""
+    """Query the database."""
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
-
-    uri = invocation.project.state_uri
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
-        return []
 
     def work(workspace: Workspace) -> Any:
         return query(TaskClient(workspace))

@@ -33,19 +33,24 @@ Work = Callable[["Workspace", Progress, "Stop"], Awaitable["PipelineResult[Any, 
 """The work of a command: takes the workspace, the progress display and the reason to stop."""
 
 
-def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
+def drive(invocation: Invocation, work: Work, *, creates: bool = False) -> PipelineResult[Any, Any]:
     """Do `work` in the project's workspace and return the run's result.
+
+    With `creates`, a database that does not exist is created.
 
     The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C exits at once.
 
     Raises:
         typer.Exit: a signal stopped the run; the command that resumes it has been printed.
     """
+    from flujo.services.workspace import Workspace
+
     caught: list[signal.Signals] = []
     logger("asyncio")  # reports exceptions of step code's own tasks
     shown = progress(invocation.terminal)
     try:
-        return event_loop.run(_supervised(invocation, work, shown, caught))
+        workspace = Workspace(invocation.project, creates=creates)
+        return event_loop.run(_supervised(workspace, work, shown, caught))
     except asyncio.CancelledError:
         if not caught:
             raise
@@ -53,21 +58,20 @@ def drive(invocation: Invocation, work: Work) -> PipelineResult[Any, Any]:
 
 
 def in_workspace(invocation: Invocation, work: Callable[[Workspace], Awaitable[Any]]) -> Any:
-    """Do `work` in the project's workspace, for commands that execute no run."""
+    """Do `work` in the project's workspace, for commands that execute no run and create no database."""
     from flujo.services.workspace import Workspace
 
     async def opened() -> Any:
-        async with Workspace(invocation.project) as workspace:
+        async with Workspace(invocation.project, creates=False) as workspace:
             return await work(workspace)
 
     return event_loop.run(opened())
 
 
 async def _supervised(
-    invocation: Invocation, work: Work, shown: Progress, caught: list[signal.Signals]
+    workspace: Workspace, work: Work, shown: Progress, caught: list[signal.Signals]
 ) -> PipelineResult[Any, Any]:
     from flujo.services.runs.execution import Stop, StopReason
-    from flujo.services.workspace import Workspace
 
     task = asyncio.current_task()
     loop = asyncio.get_running_loop()
@@ -82,7 +86,7 @@ async def _supervised(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
-    async with Workspace(invocation.project) as workspace:
+    async with workspace:
         workspace.on_download = shown.download
         with shown:
             return await work(workspace, shown, why)

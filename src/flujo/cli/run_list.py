@@ -10,7 +10,7 @@ from flujo.cli.listing import COLUMNS, next_for, show_runs
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.wording import plural, suggest
-from flujo.exceptions import SettingsError
+from flujo.exceptions import DatabaseMissing, SettingsError
 from flujo.services.inspection.task_client import TaskClient
 
 if TYPE_CHECKING:
@@ -46,7 +46,13 @@ class Listing:
 
     def show(self, invocation: Invocation, *, as_json: bool) -> None:
         """Write a page of runs to stdout."""
-        self._write(invocation.terminal, in_workspace(invocation, self._page), as_json=as_json)
+        try:
+            page: Page = in_workspace(invocation, self._page)
+        except DatabaseMissing:
+            if invocation.project.is_outside:
+                raise
+            page = Page([])
+        self._write(invocation.terminal, page, as_json=as_json)
 
     def watch(self, invocation: Invocation, *, as_json: bool) -> None:
         """Write the page again whenever it changes, until Ctrl-C."""

@@ -86,8 +86,15 @@ def blueprint_of(pipeline: Pipeline) -> Blueprint | None:
 class Workspace:
     """A project at work. Making one costs nothing: the store is opened at its first use."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, creates: bool = True) -> None:
+        """Set the project; opens nothing.
+
+        Args:
+            project: the project.
+            creates: whether the store may create a SQLite database that does not exist.
+        """
         self.project = project
+        self._creates = creates
         self.clock = SystemClock()
         self.random = SystemRandom()
         self.on_download: Callable[[int, int], None] | None = None
@@ -113,10 +120,13 @@ class Workspace:
 
         Raises:
             StateError: it cannot be opened, or its schema is not the one this Flujo needs.
+            DatabaseMissing: it does not exist, and this workspace creates none.
             RunnerClosed: the workspace is closed.
         """
         self._lifetime.require_open()
         if self._store is None:
+            if not self._creates:
+                self.project.require_database()
             async with self._lifetime.opening() as exits:
                 if self._store is None:
                     self._store = await open_store(self.project.state_uri, self.project.settings)

@@ -123,6 +123,7 @@ def test_a_run_without_open_questions_refuses_an_answer(flujo: Flujo) -> None:
 
 @pytest.mark.parametrize("words", [["trace", "nope"], ["tasks", "show", "nope"], ["resume", "nope"]])
 def test_a_run_that_is_not_there_is_a_state_error(words: list[str], flujo: Flujo) -> None:
+    flujo("run", "ask")
     result = flujo(*words)
     assert result.exit_code == 8
     assert "hint: `flujo tasks list` shows the runs" in result.stderr

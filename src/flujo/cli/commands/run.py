@@ -95,7 +95,7 @@ def run(
         displays.append(progress)
         return await blueprint_runs.start(workspace, loaded, request, sink=progress, stop=stop)
 
-    result = drive(invocation, work)
+    result = drive(invocation, work, creates=True)
     if not any(display.run_id for display in displays):
         invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
     conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)

@@ -62,14 +62,14 @@ async def _run_worker(
     from flujo.services.runs.worker import Worker, import_modules
     from flujo.services.workspace import Workspace
 
-    terminal = invocation.terminal
+    terminal, project = invocation.terminal, invocation.project
 
     def report(event: "WorkerEvents") -> None:
         terminal.say(_line(event))
         if as_json:
             terminal.json({key: value for key, value in asdict(event).items() if value})
 
-    async with Workspace(invocation.project) as workspace:
+    async with Workspace(project, creates=not project.is_outside) as workspace:
         import_modules(workspace, modules)
         policy = replace(workspace.recovery_policy, at_once=concurrency)
         working = Worker(workspace, policy, report)

@@ -9,7 +9,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from flujo.domain.wording import suggest
-from flujo.exceptions import SettingsError
+from flujo.exceptions import DatabaseMissing, SettingsError
 from flujo.services.project.trust import project_root, require_trust
 from flujo.settings import CONFIG_FILE, chosen_environment, load
 
@@ -52,6 +52,33 @@ class Project:
         if path == uri or path.startswith("/") or path in ("", ":memory:"):
             return uri
         return f"{_SQLITE}{self.root / path}"
+
+    def require_database(self) -> None:
+        """Return when there may be a database; only the file of SQLite can be looked for.
+
+        Raises:
+            DatabaseMissing: there is none.
+        """
+        uri = self.state_uri
+        if not uri.startswith(_SQLITE) or Path(uri.removeprefix(_SQLITE)).expanduser().exists():
+            return
+        if self.is_outside:
+            raise DatabaseMissing(
+                f"{self.root} is not in a Flujo project: it and the folders above it have no {CONFIG_FILE}",
+                hint="`flujo -C DIR` selects a project, `FLUJO_STATE_URI` names a database, and `flujo init` "
+                "writes a project",
+                path=uri.removeprefix(_SQLITE),
+            )
+        raise DatabaseMissing(
+            f"project {self.root} has no runs: its database {uri.removeprefix(_SQLITE)} does not exist",
+            hint="the first `flujo run` creates it",
+            path=uri.removeprefix(_SQLITE),
+        )
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether this is a folder without a project, and no setting names a database."""
+        return self.config_file is None and self.settings.origin("state_uri") == "default"
 
     @property
     def postgres_schema(self) -> str:
