@@ -278,7 +278,10 @@ class ResourcesMissing(AgentError):
 
     code = "FLJ306"
     callable: str | None = None
-    hint = "pass `Flujo(…, resources=MyResources(…))`, or set `[project] resources = 'app:make'`"
+    hint = (
+        "in a program pass `Flujo(…, resources=MyResources(…))`; for `flujo run` and workers set "
+        "`[project] resources = 'app:make'` in flujo.toml"
+    )
 
 
 class SecretNotSet(AgentError):

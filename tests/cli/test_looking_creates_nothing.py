@@ -46,7 +46,7 @@ def files(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("line", LOOKING)
-def test_a_command_outside_a_project_says_so_and_creates_nothing(
+def test_a_command_outside_a_project_reports_it_and_creates_nothing(
     project: Project, tmp_path: Path, line: str
 ) -> None:
     outside = tmp_path / "outside"
@@ -57,7 +57,7 @@ def test_a_command_outside_a_project_says_so_and_creates_nothing(
         assert (result.exit_code, result.stdout) == (8, "")
         assert f"{outside} is not in a Flujo project" in result.stderr
         assert "[FLJ514]" in result.stderr
-        assert "hint: `flujo -C DIR` selects a project" in result.stderr
+        assert "hint: `-C DIR` selects a project" in result.stderr
 
 
 @pytest.mark.parametrize("line", [line for line in LOOKING if "--watch" not in line])

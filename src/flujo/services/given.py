@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from flujo.domain.wording import repr_short, suggest
+from flujo.domain.wording import listed, repr_short, suggest
 from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -67,3 +70,18 @@ def seconds(value: Any, name: str) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
         return float(value)
     raise SettingsError(f"`{name}` is {repr_short(value)}", hint=f"pass `{name}` in seconds, 0 or more")
+
+
+def capable(value: Any, methods: Sequence[str], name: str, kind: str) -> Any:
+    """Return an argument that has the methods of a protocol.
+
+    Raises:
+        SettingsError: it lacks one of them.
+    """
+    missing = [method for method in methods if not callable(getattr(value, method, None))]
+    if missing or isinstance(value, type):
+        raise SettingsError(
+            f"`{name}` is {repr_short(value)}, not a `{kind}`",
+            hint=f"pass an object with the methods {listed(methods, 'and')}",
+        )
+    return value

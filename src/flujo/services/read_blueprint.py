@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flujo.services.given import text
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 
@@ -28,6 +29,7 @@ def read_blueprint(name: str) -> Pipeline[Any, Any]:
         SettingsError: no blueprint matches, or several do.
         BlueprintError: the blueprint has errors.
     """
+    text(name, "name")
     here = Path.cwd()
     project = find_project(here)
     return Workspace(project).load(project.locate(name, here)).handed_out()

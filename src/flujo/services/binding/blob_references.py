@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.context_references import BLOBS, ContextReference, StateProvider
+from flujo.domain.wording import repr_short
 from flujo.engine.foreign_code import call_storage
 from flujo.engine.journal import described
 from flujo.exceptions import (
@@ -37,12 +38,16 @@ PROBE = f"{PREFIX}is-anybody-there"
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def checked_providers(providers: Mapping[Any, Any]) -> Mapping[str, StateProvider]:
+def checked_providers(providers: Any) -> Mapping[str, StateProvider]:
     """Return state providers by their ids.
 
     Raises:
         SettingsError: an id is not a plain name, or a value is not a provider.
     """
+    if not isinstance(providers, Mapping):
+        raise SettingsError(
+            f"`state_providers` is {repr_short(providers)}", hint="pass a mapping of ids to state providers"
+        )
     for name, provider in providers.items():
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise SettingsError(

@@ -7,9 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.function import FunctionAgent, adapter
+from flujo.domain import wording
 from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
 from flujo.domain.paths import ROOT, StepPath, child
+from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import (
     PREVIOUS,
     CacheStep,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flujo.domain.agents import AgentSpec
-    from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import BaseStep, CallableRef
 
 
@@ -50,6 +51,18 @@ class Flow:
             return self._adapted(output)
         except ValueError:  # pydantic's ValidationError
             return output
+
+
+def checked_pipeline(pipeline: Any) -> Pipeline:
+    """Return a pipeline that was passed to a runner.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    hint = "pass a `Pipeline`: `Step(…) >> Step(…)` makes one, and `read_blueprint(NAME)` reads one"
+    raise PipelineError(f"`pipeline` is {wording.repr_short(pipeline)}, not a pipeline", hint=hint)
 
 
 def check_pipeline(pipeline: Pipeline) -> Flow | None:

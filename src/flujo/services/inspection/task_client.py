@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from flujo.domain import canonical
 from flujo.domain.acts import Via
+from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
-from flujo.exceptions import WaitTimedOut
+from flujo.domain.wording import repr_short
+from flujo.exceptions import SettingsError, WaitTimedOut
 from flujo.governance.events import read_error
-from flujo.services.given import choice, seconds, text
+from flujo.services.given import capable, choice, seconds, text, text_or_none
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
 from flujo.services.inspection.trace import TraceNode, trace
@@ -94,8 +96,10 @@ class TaskClient:
                 blueprints need no runner.
             by: the name recorded for acts of this client. Default: the user of this process.
         """
-        self._by = by
-        self._runners = {runner.pipeline.name: runner for runner in runners}
+        self._by = text_or_none(by, "by")
+        self._runners = {runner.pipeline.name: runner for runner in _checked_runners(runners)}
+        if state is not None and not isinstance(state, str | Workspace):
+            capable(state, ("runs", "find", "entries", "pauses", "answer"), "state", "StateStore")
         self._state = state
         self._lifetime = Lifetime("this TaskClient")
 
@@ -353,3 +357,12 @@ class TaskClient:
                         aclosing(await open_store(self._state, load()))
                     )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
+
+
+def _checked_runners(runners: Any) -> Sequence[Flujo[Any, Any, Any]]:
+    if not isinstance(runners, list | tuple):
+        raise SettingsError(f"`runners` is {repr_short(runners)}", hint="pass a list: `runners=[runner]`")
+    for runner in runners:
+        if not isinstance(getattr(runner, "pipeline", None), Pipeline):
+            raise SettingsError(f"`runners` has {repr_short(runner)}, not a `Flujo`", hint="pass `Flujo(…)`")
+    return runners

@@ -65,7 +65,7 @@ class Project:
         if self.is_outside:
             raise DatabaseMissing(
                 f"{self.root} is not in a Flujo project: it and the folders above it have no {CONFIG_FILE}",
-                hint="`flujo -C DIR` selects a project, `FLUJO_STATE_URI` names a database, and `flujo init` "
+                hint="`-C DIR` selects a project, `FLUJO_STATE_URI` names a database, and `flujo init` "
                 "writes a project",
                 path=uri.removeprefix(_SQLITE),
             )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def register(
         context_model: the class of its context, as for `Flujo`.
         usage_limits: what a run may use at most, as for `Flujo`.
     """
+    if not callable(factory):
+        raise SettingsError(
+            f"`factory` is {repr_short(factory)}", hint="pass a function that returns a `Pipeline`"
+        )
     _factories.append((factory, context_model, usage_limits))
     return factory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec
@@ -15,8 +15,10 @@ from flujo.domain.models import PipelineContext
 from flujo.domain.run import NewRun
 from flujo.domain.steps import Step
 from flujo.domain.tools import called_tools
+from flujo.domain.wording import listed, repr_short
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
 from flujo.governance.sink import GATE
+from flujo.services.given import text_or_none
 
 if TYPE_CHECKING:
     from flujo.domain.models import Metadata
@@ -67,7 +69,8 @@ class Request:
             ProviderNotGiven | ProviderFailed | ReferenceMissing: the value of a reference cannot be read.
             SettingsError: `run_id` is not a valid id.
         """
-        if self.run_id is not None and not _RUN_ID.fullmatch(self.run_id):
+        run_id = text_or_none(self.run_id, "run_id")
+        if run_id is not None and not _RUN_ID.fullmatch(run_id):
             raise SettingsError(
                 f"{self.run_id!r} cannot be a run id",
                 hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
@@ -75,7 +78,10 @@ class Request:
         given = _declared(pipeline, binding, canonical.encode(self.input, what="input"))
         encoded = GATE.admit(given, "input")
         context = await binding.context(pipeline).start(context_fields(self.context))
-        metadata = dict(self.metadata or {})
+        if self.if_exists not in get_args(IfExists):
+            hint = f"pass {listed(get_args(IfExists), 'or')}"
+            raise SettingsError(f"`if_exists` is {repr_short(self.if_exists)}", hint=hint)
+        metadata = dict(_checked_metadata(self.metadata))
         GATE.admit(canonical.encode({"run_id": self.run_id, "metadata": metadata}), "metadata")
         user_id = context.get("user_id")
         return NewRun(
@@ -88,6 +94,14 @@ class Request:
             user_id=user_id if isinstance(user_id, str) else None,
             lock_digest=lock_digest,
         )
+
+
+def _checked_metadata(metadata: Any) -> Mapping[str, Any]:
+    if metadata is None or isinstance(metadata, Mapping):
+        return metadata or {}
+    raise SettingsError(
+        f"`metadata` is {repr_short(metadata)}", hint="pass a mapping of names to values: {'customer': 'c1'}"
+    )
 
 
 def pinned(pipeline: Pipeline, blueprint: Blueprint | None) -> tuple[str, Mapping[str, bytes]]:

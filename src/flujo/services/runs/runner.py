@@ -23,7 +23,8 @@ from flujo.exceptions import FlujoError, PausedException, SettingsError, SyncInA
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
-from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.services.checks.pipeline_checks import check_pipeline, checked_pipeline
+from flujo.services.given import text, text_or_none, whole_number
 from flujo.services.lifetime import Lifetime, within
 from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
@@ -40,6 +41,7 @@ from flujo.services.runs.run_request import (
     require_no_enforcement,
 )
 from flujo.services.runs.run_services import RunServices, is_python, pinned_files
+from flujo.services.runs.runner_arguments import check_arguments, checked_sink
 from flujo.services.runs.service import NO_ANSWER, RunService
 from flujo.services.runs.streaming import Delivery, RunStream
 from flujo.services.workspace import Workspace, blueprint_of, checked_limits, checked_resources
@@ -117,9 +119,11 @@ class Flujo(Generic[In, Out, Ctx]):
 
         Raises:
             PipelineError: the tree has an error, or the output of a step does not fit the input of the next.
-            SettingsError: `context_model`, `resources`, `state_providers` or `usage_limits` is of the wrong
-                type, or a step enforces its idempotency and nothing is persisted.
+            SettingsError: an argument is of the wrong type, or a step enforces its idempotency and nothing is
+                persisted.
         """
+        protocols = {"store": store, "cache": cache, "binding": binding, "clock": clock, "random": random}
+        check_arguments(hooks, recovery, range_length, protocols)
         self._store = store
         self._opens_state = store is None and persist_state
         self._binding: Binding | None
@@ -163,7 +167,7 @@ class Flujo(Generic[In, Out, Ctx]):
 
     @pipeline.setter
     def pipeline(self, pipeline: Pipeline[In, Out]) -> None:
-        self._output = check_pipeline(pipeline)
+        self._output = check_pipeline(checked_pipeline(pipeline))
         if self._store is None and not self._opens_state:
             require_no_enforcement(pipeline)
         self._pipeline = pipeline
@@ -242,7 +246,7 @@ class Flujo(Generic[In, Out, Ctx]):
         Raises (from the stream):
             what `run_result_async` raises, except `PausedException`: a paused run ends with its result.
         """
-        if buffer < 1:
+        if whole_number(buffer, "buffer") < 1:
             raise SettingsError(f"`buffer` is {buffer}, and a stream holds at least 1 item")
         request = Request(initial_input, initial_context_data, run_id, metadata, if_exists)
         start = partial(self._accept, request)
@@ -284,11 +288,11 @@ class Flujo(Generic[In, Out, Ctx]):
             ResumeConflict: another process executes it, or it cannot be resumed.
         """
         with self._in_flight.executing():
-            service = await self._service_for(run_id)
+            service = await self._service_for(text(run_id, "run_id"))
             result = await service.resume(
                 run_id,
                 answer,
-                pause_id=pause_id,
+                pause_id=text_or_none(pause_id, "pause_id"),
                 retry_failed=retry_failed,
                 accept_changes=accept_changes,
                 actor=actor(by, Via.API),
@@ -325,11 +329,11 @@ class Flujo(Generic[In, Out, Ctx]):
             ResumeConflict: another process executes it, or it cannot be resumed.
         """
         with self._in_flight.executing():
-            service = await self._service_for(run_id)
+            service = await self._service_for(text(run_id, "run_id"))
             resumed = await service.resume(
                 run_id,
-                resolution(outcome, result),
-                pause_id=pause_id,
+                resolution(text(outcome, "outcome"), result),
+                pause_id=text_or_none(pause_id, "pause_id"),
                 kind=PauseKind.DOUBT,
                 actor=actor(by, Via.API),
                 sink=self._told(sink),
@@ -344,8 +348,9 @@ class Flujo(Generic[In, Out, Ctx]):
         Raises:
             ResumeConflict: another process was faster.
         """
-        service = await self._service_for(run_id)
-        return await service.recover(run_id, max_recoveries=max_recoveries, sink=self._told(sink))
+        service = await self._service_for(text(run_id, "run_id"))
+        most = whole_number(max_recoveries, "max_recoveries")
+        return await service.recover(run_id, max_recoveries=most, sink=self._told(sink))
 
     def run(self, initial_input: In, **options: Any) -> PipelineResult[Out, Ctx]:
         """Run the pipeline from sync code, in any thread; inside async code call `run_result_async`.
@@ -414,7 +419,7 @@ class Flujo(Generic[In, Out, Ctx]):
         return result
 
     def _told(self, sink: Sink | None) -> Sink | None:
-        return combine_hooks((*self._hooks, sink))
+        return combine_hooks((*self._hooks, checked_sink(sink)))
 
     # Opening ----------------------------------------------------------------------------------------------
 
