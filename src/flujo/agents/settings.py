@@ -43,7 +43,7 @@ class AgentSettings:
     coercion_level: int = 2
     """How tolerant structured output is: 0 strict, 1 strip and coerce, 2 repair."""
     structured_output: StructuredOutput = "openai_json"
-    repaired_arguments: Literal["refuse", "allow"] = "refuse"
+    repaired_arguments: Literal["refuse", "ask", "allow"] = "refuse"
     """Whether a tool with an effect is called with arguments whose JSON was repaired."""
     on_download: Callable[[int, int], None] | None = None
     """Called in a thread with the downloaded and the total bytes of a local model."""

@@ -143,7 +143,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._lifetime = Lifetime(f"the runner of pipeline {pipeline.name!r}")
         self._in_flight = InFlight(pipeline.name)
         self._recovery_policy = recovery
-        self._binding: Binding | None = binding
+        self._binding = binding
         self._clock: Clock = clock or SystemClock()
         self._random: Random = random or SystemRandom()
         self._range_length = range_length
