@@ -12,19 +12,20 @@ database itself refuses every COMMIT, whatever the tool calls or executes.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, LiteralString, NoReturn
 
 import psycopg
 
 from flujo.exceptions import TransactionRefused
 
-_GUARD = '"a transactional tool does not commit: Flujo does"'
-_BEGIN = f"""
+_GUARD: LiteralString = '"a transactional tool does not commit: Flujo does"'
+_BEGIN: LiteralString = f"""
     CREATE TEMPORARY TABLE flujo_open (one int CONSTRAINT {_GUARD} UNIQUE DEFERRABLE INITIALLY DEFERRED)
     ON COMMIT DROP;
-    INSERT INTO pg_temp.flujo_open VALUES (1), (1);
-    SET LOCAL statement_timeout = {{milliseconds}};
-    SET LOCAL idle_in_transaction_session_timeout = {{milliseconds}}"""  # noqa: S608 - constant names
+    INSERT INTO pg_temp.flujo_open VALUES (1), (1);"""  # noqa: S608 - constant names
+_LIMIT = """
+    SELECT set_config('statement_timeout', %s, true),
+        set_config('idle_in_transaction_session_timeout', %s, true)"""
 _NUMBER = "SELECT CAST(pg_current_xact_id() AS text)"
 _CHECK = """
     DELETE FROM pg_temp.flujo_open;
@@ -113,7 +114,9 @@ class Guarded:
     def __init__(self, driver: psycopg.Connection[Any], timeout_s: float) -> None:
         self._driver = driver
         self._lent: LentConnection | AsyncLentConnection | None = None
-        self._driver.execute(_BEGIN.format(milliseconds=int(timeout_s * 1000) + 1))
+        milliseconds = str(int(timeout_s * 1000) + 1)
+        self._driver.execute(_BEGIN)
+        self._driver.execute(_LIMIT, (milliseconds, milliseconds))
         self.number = self._number()
         """Postgres' number of the transaction."""
 
