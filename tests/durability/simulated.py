@@ -7,6 +7,7 @@ from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from durability.random_programs import (
     unsent,
 )
 from durability.slow_store import Crashed, SlowStore
+from flujo.agents.settings import AgentSettings
 from flujo.domain import canonical
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import Pause
 
 RUN = RunId("run")
+NO_MODELS = AgentSettings(environment={}, cache_dir=Path("none"))
 LEASE_S = 30.0
 PATIENCE_S = 24 * 3600.0
 """After how many simulated seconds a run counts as stuck."""
@@ -116,7 +119,7 @@ class Simulation:
         """Attempts that outlived their time limit, or began after their process had lost the run."""
         self._hung: set[str] = set()
         self._tree = tree(self.program, self._act)
-        self._binding = PipelineBinding(allow_callables=("*",), agent_settings=None)  # type: ignore[arg-type]  # asks no model
+        self._binding = PipelineBinding(allow_callables=("*",), agent_settings=NO_MODELS)
         self._binding.bind(self._tree)
         self._failed: Counter[str] = Counter()
         self._clients = Random(seed)
