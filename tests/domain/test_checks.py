@@ -376,7 +376,7 @@ CASES = {
         "FLJ261",
         "[{kind: hitl, name: ask, message: '?', cache: {ttl_s: 5}}]",
         Pipeline(HumanInTheLoopStep("ask", "?", cache=KEPT)),
-        "step 'ask' asks a human, and a cached answer would answer for the human",
+        "step 'ask' asks a human, and a cached answer would end that wait",
     ),
     "a question inside a cached loop": Case(
         "FLJ261",

@@ -165,9 +165,15 @@ class Calls:
         return await self._store.claim(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("may_begin", "on_wish", "let_go"):
+        known = getattr(self._store, name)
+        if name in ("may_begin", "on_wish", "let_go") or not callable(known):
+            return known
+
+        def called(*arguments: Any, **options: Any) -> Any:
             self.names.append(name)
-        return getattr(self._store, name)
+            return known(*arguments, **options)
+
+        return called
 
 
 async def test_an_answer_and_the_rest_of_its_run_are_one_read_and_two_commits(store: StateStore) -> None:

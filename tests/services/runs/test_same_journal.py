@@ -25,6 +25,7 @@ from flujo import (
     Pipeline,
     Processors,
     RetryPolicy,
+    SleepStep,
     State,
     StateMachineStep,
     Step,
@@ -348,6 +349,7 @@ max_concurrency: 1
         True,
         answer=True,
     ),
+    "sleep": Door("kind: sleep\nname: rest\nfor: 1ms\n", SleepStep("rest", for_s=0.001), 3),
     "tree_search": Door(
         """\
 kind: tree_search

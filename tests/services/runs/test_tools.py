@@ -10,7 +10,7 @@ import flujo
 from flujo import Flujo, Step
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CacheStep, CallableRef
-from flujo.exceptions import CallableError, ResumeConflict, SettingsError
+from flujo.exceptions import CallableError, PipelineError, ResumeConflict, SettingsError
 from flujo.services.inspection.task_client import TaskClient
 from support import World, call, pipeline, start
 
@@ -35,7 +35,7 @@ async def test_a_step_may_be_as_strict_as_its_callable_or_stricter(store: StateS
 async def test_a_step_that_claims_less_than_its_callable_is_refused(store: StateStore) -> None:
     with pytest.raises(CallableError, match="declares 'transactional'"):
         await start(pipeline(Step(name="book", call=BOOK, effect="read", enforce_idempotency=True)), store)
-    with pytest.raises(CallableError, match="enforce_idempotency"):
+    with pytest.raises(PipelineError, match="enforce_idempotency"):
         await start(pipeline(Step(name="book", call=BOOK)), store)
 
 

@@ -486,6 +486,10 @@ class GranularStep(BaseStep):
         yield from _inside(FALLBACK, spare, (FALLBACK,))
 
 
+AgentStep = Step | GranularStep
+"""A step whose agent gets a prompt: one exchange, or a conversation."""
+
+
 class CacheStep(BaseStep):
     """Answers from the cache when its step got the same input before."""
 

@@ -43,7 +43,7 @@ RULE_OF_TWO = rule(
 def rule_of_two(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Warn of an agent that a text could instruct to send data out."""
     step = visit.step
-    if not isinstance(step, doc.Step | doc.GranularStep):
+    if not isinstance(step, doc.AgentStep):
         return
     if not any(name in unit.blueprint.agents for name in doc.agents_of(step.agent)):
         return
@@ -102,9 +102,7 @@ _OUTSIDE = frozenset({"input", "previous", "steps", "item", "context", "loop"})
 
 def _reads_from_outside(unit: Unit, visit: Visit) -> bool:
     step = visit.step
-    if isinstance(step, doc.Step | doc.GranularStep) and (
-        step.input is None or step.files or step.thread is not None
-    ):
+    if isinstance(step, doc.AgentStep) and (step.input is None or step.files or step.thread is not None):
         # Its input is the output before; a picture can contain instructions; a thread has others' answers.
         return True
     return any(
