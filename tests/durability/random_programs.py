@@ -240,7 +240,12 @@ def in_doubt(pause: Pause, intents: Sequence[Intent]) -> Intent | None:
 
 
 def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> dict[str, Any]:
-    """Return the resolution of a call in doubt: its result when it has happened, otherwise a retry."""
+    """Return the resolution of a call in doubt: its result when it has happened, otherwise a retry.
+
+    A tool that never works is not retried: its next failure would not settle the doubt about the first one.
+    """
+    if intent.tool.endswith(".fail"):
+        return {"resolution": "done", "result": "it never works"}
     if not happened:
         return {"resolution": "retry"}
     name = intent.path.rpartition("/")[2]
