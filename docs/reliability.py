@@ -37,7 +37,7 @@ GUARANTEES = {
         "`kill -9` before and after every statement, commit and outside call, also of the recovery; killed and frozen workers; "
         "deploys, also to a service that has another version of its blueprint; step code that raises any exception or swallows its "
         "cancellation; kills between the turns and tool calls of a conversation, in a streamed response, below a call that runs steps, "
-        "and of its event loop while it commits; "
+        "around an approval, a wait and a call of an MCP server, and of its event loop while it commits; "
         "agents with random tools, and a real local model, killed; other items of a map, or another agent of a conversation, on resume",
         "A step whose result was not committed when its process died runs again, unless it has `enforce_idempotency` (G3).",
     ),
@@ -53,18 +53,21 @@ GUARANTEES = {
         "`urllib3`, `httpx`, `aiohttp`, `grpc`, clients of Redis and MySQL, and database drivers, also in random programs; retries; time "
         "limits; a database restored from a backup; agents that request their calls in other words when they are killed, judged by a ledger "
         "outside the process; a process that sleeps between the announcement and the call; several approvals of a call at once, "
-        "an approval of other arguments, and crashes around it",
+        "an approval of other arguments, and crashes around it; an MCP server that dies in a call, alone or with its caller; "
+        "a tool that writes in the commit of its entry, with a crash, a lost lease, a time limit and a COMMIT of its own",
         "A client library that repeats a request by itself does so under one key. A database restored from a backup knows of "
         "later calls only after `flujo doctor --after-restore`.",
     ),
     "G4": Guarantee(
         "If several processes resume a run or answer a question, exactly one wins.",
-        "every order of the statements of two and three processes with crashes between them; real processes that race; a repeated run id "
+        "every order of the statements of two and three processes with crashes between them; real processes that race, "
+        "also for 1,000 approvals; a repeated run id "
         "with another input or context; runners that threads, event loops and forked children share",
     ),
     "G5": Guarantee(
         "A process that has lost a run, because it was frozen or replaced, cannot write to it any more.",
-        "frozen processes, stalled writes, every order of statements, a step that ignores its cancellation and ends later",
+        "frozen processes, stalled writes, every order of statements, a step that ignores its cancellation and ends later, "
+        "a process that sleeps inside an attempt of an agent",
         "Effects outside the database are not undone: see G3.",
     ),
     "G6": Guarantee(
@@ -95,7 +98,7 @@ GUARANTEES = {
     ),
     "G11": Guarantee(
         "`timeout_s` and deadlines are kept exactly, also across a crash.",
-        "crashes at any time on a virtual clock, step code that ignores its cancellation",
+        "crashes at any time on a virtual clock, step code that ignores its cancellation, waits that outlive their process",
     ),
     "G12": Guarantee(
         "On SIGTERM a process releases its runs, and another process can resume them immediately.",
@@ -113,6 +116,7 @@ GUARANTEES = {
     "G15": Guarantee(
         "A small connection pool serves all runs, and no connection is held while a step works.",
         "a pool of one connection, a pooler between",
+        "A transactional tool holds one connection while it works.",
     ),
     "G16": Guarantee(
         "A slow database causes no lost lease and no duplicate write.",
@@ -132,7 +136,7 @@ GUARANTEES = {
         "Budgets hold across crashes, resumes and branches.",
         "`kill -9` around every call; providers that fail after they have worked, cut their stream, report no usage, negative usage or "
         "10^30 tokens; clients that retry by themselves; runs that are killed or stopped in the same step every time; "
-        "ten agents that share a budget, killed",
+        "ten agents that share a budget, killed; attempts that ask a human, end the run or are stopped after requests",
         "A request whose usage is unknown is charged its worst case, and a killed process its time to the end of its lease at "
         "most, so a run may end early.",
     ),
