@@ -207,8 +207,13 @@ class Pause:
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer is still accepted."""
+        """Whether it is neither settled nor void."""
         return not self.is_settled and not self.void
+
+    @property
+    def needs_answer(self) -> bool:
+        """Whether a human has to answer it."""
+        return self.is_open and self.kind.asks_human
 
 
 new_pause = constructor(Pause)

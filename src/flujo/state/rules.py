@@ -384,7 +384,7 @@ def _has(
         case RunCondition.ORPHANED:
             return record.status is RunStatus.RUNNING and unattended
         case RunCondition.ANSWERED:
-            return record.status is RunStatus.PAUSED and not any(pause.is_open for pause in pauses)
+            return record.status is RunStatus.PAUSED and not any(pause.needs_answer for pause in pauses)
         case _:
             return record.status is status
 

@@ -168,6 +168,20 @@ async def test_beside_a_question_the_run_is_paused_and_both_continue_by_themselv
     assert world.calls == ["woken", "after"]
 
 
+async def test_a_run_is_answered_although_a_branch_of_it_sleeps(store: StateStore) -> None:
+    branches = {
+        "human": pipeline(HumanInTheLoopStep("ask", message=Text("ok?"))),
+        "time": pipeline(SleepStep("rest", for_s=3600)),
+    }
+    async with runner(pipeline(ParallelStep("both", branches=branches)), store) as alone:
+        await alone.run_result_async(0, run_id=RUN)
+    client = TaskClient(store)
+    (asked,) = await client.list_tasks(status="paused")
+    assert [each.pause_id for each in asked.questions] == ["both:human/ask"]
+    await client.resume_task(RUN, True, detach=True)
+    assert [each.run_id for each in await client.list_tasks(status="answered")] == [RUN]
+
+
 async def test_a_failed_run_that_is_retried_does_not_wait_again(store: StateStore) -> None:
     world = World()
 

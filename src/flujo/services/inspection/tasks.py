@@ -89,7 +89,7 @@ def task_of(
         usage: what it has used so far, instead of what it had used at its last change of status.
         order: the order of the list.
     """
-    questions = tuple(pause for pause in pauses if pause.is_open)
+    questions = tuple(pause for pause in pauses if pause.needs_answer)
     shown = _display_status(record, questions)
     settled = [pause for pause in pauses if pause.is_settled and not pause.void]
     is_answered = shown is RunCondition.ANSWERED

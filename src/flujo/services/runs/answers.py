@@ -117,7 +117,7 @@ def _require_same_question(record: RunRecord, pause: Pause, given: Any) -> None:
 
 def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
     """Return the pause that is meant: the one that is named, or the only open one of this kind."""
-    open_ones = [pause for pause in pauses if pause.is_open and pause.kind.asks_human]
+    open_ones = [pause for pause in pauses if pause.needs_answer]
     if pause_id is not None:
         return _named(record, pauses, open_ones, pause_id, kind)
     if not open_ones:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from flujo.domain import canonical
-from flujo.domain.run import RunCondition, RunGroup, RunOrder, RunStatus
+from flujo.domain.run import PauseKind, RunCondition, RunGroup, RunOrder, RunStatus
 from flujo.state import metadata_conditions, rules
 from flujo.state.metadata_conditions import DIFFERENT, EQUAL
 from flujo.state.sql import queries
@@ -26,6 +26,7 @@ _GROUPS = {
 _open_pauses = sa.exists().where(
     pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void
 )
+_open_questions = _open_pauses.where(pauses.c.kind != str(PauseKind.SLEEP))
 
 
 def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
@@ -75,7 +76,7 @@ def _has_one_of(
     if RunCondition.ORPHANED in statuses:
         found.append(sa.and_(runs.c.status == str(RunStatus.RUNNING), queries.unattended(connection)))
     if RunCondition.ANSWERED in statuses:
-        found.append(sa.and_(runs.c.status == str(RunStatus.PAUSED), ~_open_pauses))
+        found.append(sa.and_(runs.c.status == str(RunStatus.PAUSED), ~_open_questions))
     return sa.or_(*found)
 
 
