@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import warm
 from flujo.agents.mcp_servers import McpServer
 from flujo.settings_tables import McpServer as Table
 
@@ -20,7 +21,7 @@ PROGRAM = Path(__file__).parent / "mcp_server.py"
 def process_table(ledger: Path, *faults: str, timeout: float = 60, **env: str) -> Table:
     """Return the settings of a server that is a process."""
     return Table(
-        command=sys.executable,
+        command=warm.python(),
         args=(str(PROGRAM), "stdio", *faults),
         env={"LEDGER": str(ledger), **env},
         timeout=timeout,
@@ -46,19 +47,20 @@ def children() -> list[int]:
 class Http:
     """A server at an address, which can be killed and started again."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, popen: Any = warm.Popen) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self._env = {**os.environ, "LEDGER": str(ledger)}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._popen = popen
+        self._process: Any = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/mcp"
 
     def start(self, **env: str) -> None:
-        self._process = subprocess.Popen(
+        self._process = self._popen(
             [sys.executable, str(PROGRAM), "http", str(self.port)],
             env={**self._env, **env},
             stdout=subprocess.DEVNULL,

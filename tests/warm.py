@@ -38,10 +38,12 @@ _HERE = Path(__file__).parent
 _GIVEN = os.environ.pop(SHARED, None)
 _SHIM = """\
 #!{python} -ISE
-import json, os, signal, socket, sys
+import json, os, signal, socket, sys, time
+while not os.path.exists({path!r}):
+    time.sleep(0.01)
 server = socket.socket(socket.AF_UNIX)
 server.connect({path!r})
-request = {{"argv": ["-m", "flujo", *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ), "new_session": False, "closed": []}}
+request = {{"argv": [*{words!r}, *sys.argv[1:]], "cwd": os.getcwd(), "env": dict(os.environ), "new_session": False, "closed": []}}
 socket.send_fds(server, [json.dumps(request).encode() + b"\\n"], [0, 1, 2])
 said = server.makefile()
 pid = int(said.readline().split()[1])
@@ -58,10 +60,11 @@ os._exit(status)
 def start() -> Path:
     """Start a server that ends with this process; return the folder of its socket, which appears when it is ready."""
     folder = Path(tempfile.mkdtemp(prefix="flujo-warm-"))
-    flujo = folder / "bin/flujo"
-    flujo.parent.mkdir()
-    flujo.write_text(_SHIM.format(python=sys.executable, path=str(folder / "socket")))
-    flujo.chmod(0o755)
+    (folder / "bin").mkdir()
+    for name, words in (("flujo", ["-m", "flujo"]), ("python-warm", [])):
+        program = folder / "bin" / name
+        program.write_text(_SHIM.format(python=sys.executable, path=str(folder / "socket"), words=words))
+        program.chmod(0o755)
     log = (folder / "log").open("wb")
     server = subprocess.Popen(
         [sys.executable, _HERE / "warm_server.py", folder / "socket"],
@@ -99,6 +102,11 @@ def _folder() -> Path:
 def on_path() -> Path:
     """Return a folder that holds a `flujo` which the server runs."""
     return _folder() / "bin"
+
+
+def python() -> str:
+    """Return a Python for `FILE ARGUMENTS…` that the server runs, for programs that Flujo starts."""
+    return str((Path(_GIVEN) if _GIVEN else _folder()) / "bin/python-warm")
 
 
 class Popen:

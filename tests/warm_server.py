@@ -33,8 +33,12 @@ WHEN_NEEDED = (
     "anyio._backends._asyncio",
     "cel_expr_python",
     "genai_prices.data",
+    "mcp.client.stdio",
+    "mcp.client.streamable_http",
+    "mcp.server.mcpserver",
     "pydantic_ai.models.openai",
     "typer.main",
+    "uvicorn",
 )
 """What a command imports when it calls a model or evaluates an expression: up to a second of CPU."""
 

@@ -57,7 +57,7 @@ def test_every_error_has_its_exit_code() -> None:
 
 @pytest.mark.parametrize("status", list(RunStatus))
 def test_every_state_of_a_run_has_its_exit_code(status: RunStatus) -> None:
-    expected = {"completed": 0, "paused": 5, "interrupted": 130}
+    expected = {"completed": 0, "paused": 5, "waiting": 5, "interrupted": 130}
     assert of_run(status, None) == of_run(status, "FLJ401") == expected.get(status, 1)
 
 

@@ -22,7 +22,7 @@ FLUJO = [sys.executable, "-m", "flujo"]
 SECRETS = {"SHOP_TOKEN": "ahChoo7ietee", "SHOP_PASSWORD": "Eiph2ohyoaje"}
 SETTINGS = f"""\
 [mcp.shop]
-command = {sys.executable!r}
+command = {warm.python()!r}
 args = [{str(PROGRAM)!r}, "stdio", "--as=${{SHOP_PASSWORD}}"]
 timeout = 120
 env = {{TOKEN = "${{SHOP_TOKEN}}", LEDGER = "ledger.txt"}}

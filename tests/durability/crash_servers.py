@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ class Shop:
 @contextmanager
 def shop(folder: Path) -> Iterator[str]:
     """Start the server, whose effects are in the world of `folder`; yields its address."""
-    server = Http(folder / "ledger.txt")
+    server = Http(folder / "ledger.txt", subprocess.Popen)
     server.start(WORLD=str(folder))
     try:
         yield server.url

@@ -48,7 +48,7 @@ class Desk:
         self._ledger = folder / "ledger.txt"
         self._ledger.touch()
         (folder / "flujo.toml").write_text(
-            f"state_uri = {uri!r}\n[mcp.shop]\ncommand = {sys.executable!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
+            f"state_uri = {uri!r}\n[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
             f"env = {{LEDGER = {str(self._ledger)!r}, HOLD = {str(self.hold)!r}}}\ntimeout = 300\n"
         )
         (folder / "blueprints").mkdir()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
 from flujo.exceptions import McpCallFailed, ProviderUnavailable, SettingsError
 from flujo.governance.sink import GATE
 from flujo.services.mcp_servers import McpServers
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def servers(folder: Path, env: str = "") -> McpServers:
     (folder / "flujo.toml").write_text(
-        f'[mcp.shop]\ncommand = {sys.executable!r}\nargs = [{str(PROGRAM)!r}, "stdio"]\n{env}'
+        f'[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, "stdio"]\n{env}'
     )
     return McpServers(find_project(folder))
 

@@ -354,6 +354,8 @@ class RunCondition(StrEnum):
     """Running, without a living owner: its process died, or released it."""
     ANSWERED = "answered"
     """Paused, without an open question: no process has resumed it yet."""
+    IN_DOUBT = "in_doubt"
+    """Paused, and a human has to say how a call ended."""
 
 
 class RunOrder(StrEnum):

@@ -70,7 +70,7 @@ def conditions(wanted: Any) -> tuple[Condition, ...]:
     return found
 
 
-def check_key(key: Any) -> None:
+def check_key(key: Any, above: tuple[str, ...] = ()) -> None:
     """Check that a word can be a key of metadata.
 
     Raises:
@@ -78,7 +78,7 @@ def check_key(key: Any) -> None:
     """
     if not isinstance(key, str) or not METADATA_KEY.fullmatch(key):
         raise SettingsError(
-            f"{repr_short(key)} cannot be a metadata key",
+            f"{repr_short('.'.join((*above, str(key))) if above else key)} cannot be a metadata key",
             hint="a key is a letter or `_`, then up to 62 letters, digits or `_`",
             key=str(key),
         )
@@ -86,7 +86,7 @@ def check_key(key: Any) -> None:
 
 def _below(above: tuple[str, ...], wanted: Mapping[Any, Any]) -> Iterator[Condition]:
     for key, value in wanted.items():
-        check_key(key)
+        check_key(key, above)
         path = (*above, key)
         if len(path) > MAX_DEPTH:
             raise SettingsError(f"a metadata condition goes at most {MAX_DEPTH} keys deep")

@@ -385,6 +385,9 @@ def _has(
             return record.status is RunStatus.RUNNING and unattended
         case RunCondition.ANSWERED:
             return record.status is RunStatus.PAUSED and not any(pause.needs_answer for pause in pauses)
+        case RunCondition.IN_DOUBT:
+            doubts = (pause for pause in pauses if pause.kind is PauseKind.DOUBT and pause.is_open)
+            return record.status is RunStatus.PAUSED and any(doubts)
         case _:
             return record.status is status
 

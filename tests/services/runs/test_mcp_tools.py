@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import warm
 from agents.provider_server import Provider, Response, provider_server
 from flujo import Flujo, read_blueprint
 from flujo.domain.run import RunStatus
@@ -52,7 +52,7 @@ class Project:
         given = {"LEDGER": str(self.ledger), **env}
         variables = ", ".join(f"{name} = {value!r}" for name, value in given.items())
         (self.folder / "flujo.toml").write_text(
-            f"[mcp.shop]\ncommand = {sys.executable!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
+            f"[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
             f"env = {{{variables}}}\ntimeout = 60\n{more}"
         )
 

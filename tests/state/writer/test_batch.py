@@ -24,5 +24,7 @@ async def test_questions_created_within_one_millisecond_keep_their_order(sqlite_
 def test_the_store_suite_covers_the_time_of_change_of_every_kind_of_request() -> None:
     covered = {name.partition(" ")[0] for name in TOUCHING} - {"retry"}
     kinds = {kind.__name__.lower() for kind in get_args(Request)}
-    assert kinds - covered == {"accept", "write"}, "an accepted run is new; a write changes a run by its move"
+    assert kinds - covered == {"accept", "write", "lend"}, (
+        "an accepted run is new; writes change a run by their move"
+    )
     assert covered - kinds == {"move"}

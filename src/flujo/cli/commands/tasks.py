@@ -38,6 +38,7 @@ class Status(StrEnum):
     ORPHANED = "orphaned"
     PAUSED = "paused"
     WAITING = "waiting"
+    IN_DOUBT = "in_doubt"
     ANSWERED = "answered"
     INTERRUPTED = "interrupted"
     COMPLETED = "completed"

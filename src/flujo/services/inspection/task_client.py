@@ -133,7 +133,7 @@ class TaskClient:
 
         Args:
             status: a status, or several of which one must apply. `orphaned` is a running run without a living
-                process, `answered` a paused run without an open question.
+                process, `answered` a paused run without an open question, `in_doubt` one whose call is.
             metadata_filter: conditions by key: an equal value, a list of values of which one is equal,
                 comparisons such as `{">=": 100}`, or a mapping of conditions on nested keys.
             user_id: the user of the run.

@@ -26,6 +26,7 @@ _GROUPS = {
 _open_pauses = sa.exists().where(
     pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void
 )
+_open_doubts = _open_pauses.where(pauses.c.kind == str(PauseKind.DOUBT))
 _open_questions = _open_pauses.where(pauses.c.kind != str(PauseKind.SLEEP))
 
 
@@ -77,6 +78,8 @@ def _has_one_of(
         found.append(sa.and_(runs.c.status == str(RunStatus.RUNNING), queries.unattended(connection)))
     if RunCondition.ANSWERED in statuses:
         found.append(sa.and_(runs.c.status == str(RunStatus.PAUSED), ~_open_questions))
+    if RunCondition.IN_DOUBT in statuses:
+        found.append(sa.and_(runs.c.status == str(RunStatus.PAUSED), _open_doubts))
     return sa.or_(*found)
 
 

@@ -11,6 +11,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.run import (
     Pause,
+    PauseKind,
     RunCondition,
     RunCursor,
     RunGroup,
@@ -230,6 +231,16 @@ class QueriesSuite:
         await store.answer(RunId("one"), StepPath("second"), b"2")
         assert await listed(store, statuses=answered) == ["one"]
         assert sorted(await listed(store, statuses=(RunStatus.PAUSED,))) == ["one", "two"]
+
+    async def test_a_run_is_in_doubt_while_a_call_of_it_is(self, store: StateStore) -> None:
+        for name, kind in (("asks", PauseKind.QUESTION), ("doubts", PauseKind.DOUBT)):
+            run = await store.accept(new_run(name), {})
+            pause = Pause(pause_id=StepPath("pay"), message="?", kind=kind)
+            await store.write(Write(run_id=run.run_id, fence=run.fence, pauses=(pause,)))
+            await store.write(move(run, RunStatus.PAUSED))
+        assert await listed(store, statuses=(RunCondition.IN_DOUBT,)) == ["doubts"]
+        await store.answer(RunId("doubts"), StepPath("pay"), b'{"resolution":"retry"}')
+        assert await listed(store, statuses=(RunCondition.IN_DOUBT,)) == []
 
     async def test_a_listing_shows_the_earliest_deadline(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
