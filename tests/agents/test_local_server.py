@@ -231,9 +231,9 @@ def test_a_killed_server_is_replaced(weights: Path, cache: Path) -> None:
 async def test_a_server_stays_while_busy_and_exits_when_idle(weights: Path, cache: Path) -> None:
     (cache / "models").symlink_to(weights.parent)
     settings = AgentSettings(environment={}, cache_dir=cache, local_idle_s=3)
-    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 400})
+    spec = AgentSpec(name="writer", model="local:smollm2", model_settings={"max_tokens": 300})
     reply = await build_agent(spec, settings=settings).ask(Ask(data="Write a long story about a ship."))
-    assert reply.usage.output_tokens > 300  # more work than fits into 3 seconds
+    assert reply.usage.output_tokens > 250  # more work than fits into 3 seconds
     pids = running(cache)
     until(lambda: not running(cache) and not any(map(is_alive, pids)))
 
