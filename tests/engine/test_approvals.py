@@ -12,12 +12,14 @@ from engine.talking import RUN, add, calls, detail, entries, talk, value
 from flujo.domain import canonical
 from flujo.domain.acts import Actor, Via
 from flujo.domain.approvals import Approval
+from flujo.domain.events import Event, StepStarted
 from flujo.domain.paths import StepPath
 from flujo.domain.run import IntentState, PauseKind, RunStatus
 from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
 from flujo.exceptions import InputRejected, PausedException, ResumeConflict, StateBackendUnavailable
 from flujo.services.runs.answers import record_answer
+from flujo.services.runs.runner import Flujo
 from support import StoppingStore, answer, resume, start
 
 if TYPE_CHECKING:
@@ -83,6 +85,18 @@ async def test_a_call_waits_for_an_approval_with_its_exact_arguments(store: Stat
         "effect": "idempotent",
         "approval": {"approved": True, "by": "ana"},
     }
+
+
+async def test_a_watcher_sees_the_name_of_the_call_that_waits(store: StateStore) -> None:
+    seen: list[Event] = []
+
+    async def watch(event: Event) -> None:
+        seen.append(event)
+
+    async with Flujo[Any, Any, Any](Desk().pipeline(120), store=store, hooks=[watch]) as runner:
+        await runner.run_result_async("go", run_id=RUN)
+    begun = [(each.path, each.tool) for each in seen if isinstance(each, StepStarted)]
+    assert (TOOL, "refund") in begun
 
 
 async def test_a_denial_goes_to_the_model_with_its_reason(store: StateStore) -> None:

@@ -16,6 +16,7 @@ from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.approvals import Approval
 from flujo.domain.conversations import BackToModel, ToolCall, ToolResult, refusal, runs_in_turn
+from flujo.domain.events import StepStarted
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import StepConfig
 from flujo.domain.retry import RetryPolicy
@@ -174,6 +175,7 @@ class ToolGate:
             _require_room(frame, path)
             decided = await ApprovalGate(self._name, tool, rules, call, frame, path).decision()
             if not isinstance(decided, Decision):
+                await frame.tell(StepStarted(path, ToolCallStep.kind, 1, call.name))  # shows what waits
                 return decided
             delivery.decide(decided)
             frame = frame.inside(frame.path, previous=decided.arguments)
