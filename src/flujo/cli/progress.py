@@ -87,8 +87,9 @@ class PlainLines:
         """Write the event's line."""
         match event:
             case RunStarted():
+                goes_on = event.resumed or event.run_id == self.run_id  # after a wait in this process
                 self.run_id = event.run_id
-                self._say("resume" if event.resumed else "run", f"{event.pipeline}  {event.run_id}")
+                self._say("resume" if goes_on else "run", f"{event.pipeline}  {event.run_id}")
             case StepStarted():
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
                 self._step("start", event.path, event.tool or "", attempt)
