@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic_ai import ModelRetry
 
-from flujo import Secret
+from flujo import AgentTool, BlueprintTool, Pipeline, Secret
 from flujo.domain import canonical
 from flujo.domain.conversations import ToolCall
 from flujo.domain.journal import RunId
@@ -231,3 +231,26 @@ async def test_who_approves_a_call_does_not_see_its_secret(
         result = await flujo.resume_async(RUN, {"approved": True, "digest": asked.digest})
     assert result.output == "done"
     assert BANK_KEY not in repr((await store.entries(RUN), await store.intents(RUN)))
+
+
+async def test_a_secret_of_a_tool_inside_a_tool_is_hidden(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pay(amount: int, key: str) -> str:
+        return f"paid with {key}"
+
+    monkeypatch.setenv("BANK_PASS", BANK_KEY)
+    tool = CallableTool(pay, with_={"key": Secret("BANK_PASS")})
+    helper, clerk = (ScriptedAgent([ToolCall("pay", {"amount": 5}), "paid"], tools=[tool]) for _ in range(2))
+    given = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    orders = Pipeline([Step.granular("serve", clerk)], "orders", input_schema=given)
+    tools = [AgentTool(helper, "Helps", "helper"), BlueprintTool(orders, "Orders")]
+    agent = ScriptedAgent(
+        [[ToolCall("helper", {"prompt": "x"}), ToolCall("orders", {"n": 1})], "done"], tools=tools
+    )
+    async with runner(Step.granular("talk", agent), store) as flujo:
+        result = await flujo.run_result_async("go", run_id=RUN)
+    assert result.output == "done"
+    for inner in (helper, clerk):
+        assert inner.asked[-1].data[-1]["parts"][0]["content"] == "paid with ***"
+    assert BANK_KEY not in repr((await store.entries(RUN), result, agent.asked))
