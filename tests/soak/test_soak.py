@@ -98,9 +98,12 @@ def test_a_part_that_fails_is_recorded_and_the_next_ones_run(
 
 
 def test_an_interrupted_run_records_which_part_did_not_end(tmp_path: Path) -> None:
+    # A process that was started in the background may ignore SIGINT, and so do those that it starts.
     program = (
-        "import sys; from pathlib import Path; from soak.run import Record, run\n"
-        "waits = ['-c', 'print(\"waits\", flush=True); import time; time.sleep(600)']\n"
+        "import signal, sys; from pathlib import Path; from soak.run import Record, run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])\n"
+        "waits = ['-c', 'import time; print(\"waits\", flush=True); time.sleep(600)']\n"
         "run(Record(1, 'c', 'd', {}), {'one': ['-c', ''], 'two': waits, 'three': ['-c', '']}, Path(sys.argv[1]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
