@@ -13,6 +13,7 @@ from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
 from flujo.domain.paths import StepPath
+from flujo.domain.queues import Parent, Queued, RunKind
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -118,6 +119,12 @@ class NewRun:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     user_id: str | None = None
     lock_digest: str | None = None
+    parent: Parent | None = None
+    """Set for a background task."""
+    queued: Queued | None = None
+    """Set for a run in a queue."""
+    life_s: float | None = None
+    """How long the run may last, from its acceptance."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -163,6 +170,15 @@ class RunRecord:
     """A request of another process to the run's owner."""
     pauses: tuple[Pause, ...] | None = None
     """All questions, in the order in which they were opened; only in the result of a claim with an answer."""
+    parent: Parent | None = None
+    queued: Queued | None = None
+    ends_by: float | None = None
+    """The deadline of the whole run."""
+
+    @property
+    def kind(self) -> RunKind:
+        """What the run is."""
+        return RunKind.RUN if self.parent is None else RunKind.TASK
 
 
 new_run_record = constructor(RunRecord)

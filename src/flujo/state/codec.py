@@ -18,6 +18,7 @@ from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.paths import StepPath, level
+from flujo.domain.queues import Parent, Queued, RunKind
 from flujo.domain.run import (
     Intent,
     IntentState,
@@ -222,9 +223,56 @@ def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
         "metadata": canonical.normalise(dict(run.metadata), what="metadata"),
         "input": _spill(run.input, aside),
         "context": _spill(run.context, aside),
+        **_origin_columns(run.parent),
+        **_queue_columns(run.queued),
     }
     row["seals"] = _seals({**dict.fromkeys(SEALED), **row})
     return row
+
+
+def _origin_columns(parent: Parent | None) -> dict[str, Any]:
+    if parent is None:
+        return {"kind": str(RunKind.RUN), "parent_run": None, "parent_path": None, "entry": None}
+    return {
+        "kind": str(RunKind.TASK),
+        "parent_run": parent.run_id,
+        "parent_path": parent.path,
+        "entry": parent.entry,
+    }
+
+
+def _queue_columns(queued: Queued | None) -> dict[str, Any]:
+    """Return the columns of a place in a queue, whose time is known."""
+    if queued is None:
+        columns = ("queue", "queue_key", "rank", "available_at")
+        return {**dict.fromkeys(columns), "priority": 0, "tries": 0}
+    available_at = queued.available_at or 0.0
+    return {
+        "queue": queued.queue,
+        "queue_key": queued.key,
+        "priority": queued.priority,
+        "rank": queued.rank(available_at),
+        "available_at": available_at,
+        "tries": queued.tries,
+    }
+
+
+def _parent(row: Row) -> Parent | None:
+    if row["parent_run"] is None:
+        return None
+    return Parent(run_id=RunId(row["parent_run"]), path=StepPath(row["parent_path"]), entry=row["entry"])
+
+
+def _queued(row: Row) -> Queued | None:
+    if row["queue"] is None:
+        return None
+    return Queued(
+        queue=row["queue"],
+        key=row["queue_key"],
+        priority=row["priority"],
+        available_at=row["available_at"],
+        tries=row["tries"],
+    )
 
 
 def changed_values(
@@ -278,6 +326,9 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             updated_at=row["updated_at"],
             deadline_at=row.get("deadline_at"),
             wish=None if row["wish"] is None else Wish(row["wish"], row["wish_by"], row["wish_at"]),
+            parent=_parent(row),
+            queued=_queued(row),
+            ends_by=row["ends_by"],
         )
 
 

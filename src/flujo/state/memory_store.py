@@ -126,6 +126,9 @@ class MemoryStateStore:
             claims=int(claim),
             created_at=now,
             updated_at=now,
+            parent=run.parent,
+            queued=None if run.queued is None else rules.in_queue(run.queued, now),
+            ends_by=None if run.life_s is None else now + run.life_s,
         )
         stored = StoredRun(record, next(self.database.ordinals), now + self._lease_s if claim else None)
         self.database.blobs.update(blobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.paths import StepPath
+    from flujo.domain.queues import Queued
 
 MAX_LIMIT = 10_000
 
@@ -65,6 +67,11 @@ def accept_twice(there: RunRecord, new: NewRun) -> StateError:
         status=there.status,
         run_id=new.run_id,
     )
+
+
+def in_queue(queued: Queued, accepted_at: float) -> Queued:
+    """Return the place of a run that was accepted into a queue at this time."""
+    return replace(queued, delay_s=0.0, available_at=accepted_at + queued.delay_s)
 
 
 def way_to(there: RunRecord) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -77,6 +77,17 @@ runs = sa.Table(
     sa.Column("wish", Name),  # cancel: what the run's owner is to do; another process wrote it
     sa.Column("wish_by", Name),
     sa.Column("wish_at", Seconds),
+    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task
+    sa.Column("parent_run", Name),  # a task: the run that launched it
+    sa.Column("parent_path", Name),  # the step that launched it
+    sa.Column("entry", Name),  # what it executes of its closure: the names of steps
+    sa.Column("queue", Name),  # None: any process may execute it
+    sa.Column("queue_key", Name),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("rank", Seconds),  # the order of claims in its queue
+    sa.Column("available_at", Seconds),  # no worker takes it from its queue before
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),  # how often its queue has retried it
+    sa.Column("ends_by", Seconds),  # the deadline of the whole run
     sa.Index("runs_by_status", "status", "created_at"),
     sa.Index("runs_by_user", "user_id", "created_at"),
     sa.Index("runs_by_age", "created_at"),
@@ -95,6 +106,20 @@ sa.Index(
     sqlite_where=runs.c.taken_from.is_not(None),
     postgresql_where=runs.c.taken_from.is_not(None),
 )
+
+_in_queue = runs.c.queue.is_not(None)
+sa.Index(
+    "runs_by_queue",
+    runs.c.queue,
+    runs.c.rank,
+    runs.c.run_id,
+    sqlite_where=_in_queue,
+    postgresql_where=_in_queue,
+)
+_is_child = runs.c.parent_run.is_not(None)
+sa.Index("runs_by_parent", runs.c.parent_run, sqlite_where=_is_child, postgresql_where=_is_child)
+_has_deadline = runs.c.ends_by.is_not(None)
+sa.Index("runs_by_deadline", runs.c.ends_by, sqlite_where=_has_deadline, postgresql_where=_has_deadline)
 
 journal = sa.Table(
     "journal",
@@ -146,8 +171,20 @@ pauses = sa.Table(
     sa.Column("digest", Bytes, nullable=False),
     sa.Column("kind", Name, nullable=False, server_default="question"),
     sa.Column("by", Name),  # whose answer it is
+    sa.Column("event", Name),  # the event that it waits for
+    sa.Column("event_key", Name),
     sa.PrimaryKeyConstraint("run_id", "pause_id", name="pauses_key"),
     sa.Index("pauses_by_deadline", "deadline_at"),
+)
+
+_waits_for_event = pauses.c.event.is_not(None)
+sa.Index(
+    "pauses_by_event",
+    pauses.c.event,
+    pauses.c.event_key,
+    pauses.c.asked_at,
+    sqlite_where=_waits_for_event,
+    postgresql_where=_waits_for_event,
 )
 
 blobs = sa.Table(
@@ -228,6 +265,96 @@ acts = sa.Table(
     sa.Column("after", Bytes),
     sa.Column("digest", Bytes, nullable=False),
     sa.Index("acts_by_run", "run_id", "id"),
+)
+
+# What a run waits for from outside. An event without a run goes to the oldest wait for its name and key.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("event_id", Name, primary_key=True),
+    sa.Column("run_id", Name, sa.ForeignKey("runs.run_id", ondelete="CASCADE")),
+    sa.Column("name", Name, nullable=False),
+    sa.Column("key", Name),
+    sa.Column("payload", Bytes, nullable=False),
+    sa.Column("at", Seconds, nullable=False),
+    sa.Column("by", Name),
+    sa.Column("taken_by", Name),  # the run whose wait has taken it
+    sa.Column("taken_path", Name),
+    sa.Column("taken_at", Seconds),
+    sa.Column("digest", Bytes, nullable=False),
+    sa.Index("events_by_run", "run_id"),
+)
+_is_untaken = events.c.taken_at.is_(None)
+sa.Index(
+    "events_by_name",
+    events.c.name,
+    events.c.key,
+    events.c.at,
+    sqlite_where=_is_untaken,
+    postgresql_where=_is_untaken,
+)
+
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("definition", Bytes, nullable=False),  # canonical JSON
+    sa.Column("digest", Name, nullable=False),  # of the definition
+    sa.Column("closure", Name, nullable=False),  # the files that its runs pin
+    sa.Column("is_paused", sa.Boolean, nullable=False),
+    sa.Column("next_at", Seconds),  # when it is due next; None: never again
+    sa.Column("last_at", Seconds),  # the moment for which it was fired last
+    sa.Column("last_run", Name),
+    sa.Column("updated_at", Seconds, nullable=False),
+    sa.Index("schedules_by_time", "next_at"),
+)
+
+# What processes share and count. A transaction that changes rows locks them in the order of their keys.
+limits = sa.Table(
+    "limits",
+    metadata,
+    sa.Column("name", Name, nullable=False),
+    sa.Column("key", Name, nullable=False),
+    sa.Column("window", sa.BigInteger, nullable=False),  # its start; 0 for a limit without a window
+    sa.Column("used", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.BigInteger, nullable=False),
+    sa.PrimaryKeyConstraint("name", "key", "window", name="limits_key"),
+)
+
+# A message that leaves, written in the commit of what it is about; delivered at least once.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+    sa.Column("run_id", Name, sa.ForeignKey("runs.run_id", ondelete="CASCADE")),
+    sa.Column("target", Name, nullable=False),  # the name of the `notify` setting
+    sa.Column("event", Name, nullable=False),  # paused | failed | completed | ...
+    sa.Column("payload", Bytes, nullable=False),
+    sa.Column("created_at", Seconds, nullable=False),
+    sa.Column("available_at", Seconds, nullable=False),  # of the next try, or the end of the lease of one
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("owner", Name),  # who tries it now
+    sa.Column("delivered_at", Seconds),
+    sa.Column("given_up_at", Seconds),
+    sa.Column("error", sa.Text),  # of the last try
+    sa.Column("digest", Bytes, nullable=False),
+    sa.Index("outbox_by_run", "run_id"),
+)
+_is_pending = sa.and_(outbox.c.delivered_at.is_(None), outbox.c.given_up_at.is_(None))
+sa.Index("outbox_by_time", outbox.c.available_at, sqlite_where=_is_pending, postgresql_where=_is_pending)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("owner", Name, primary_key=True),  # as in `runs.owner`
+    sa.Column("host", Name, nullable=False),
+    sa.Column("pid", sa.BigInteger, nullable=False),
+    sa.Column("version", Name, nullable=False),
+    sa.Column("queues", Json, nullable=False),  # a list of names; empty: only runs without a queue
+    sa.Column("concurrency", sa.Integer, nullable=False),
+    sa.Column("state", Name, nullable=False),  # working | paused | draining
+    sa.Column("started_at", Seconds, nullable=False),
+    sa.Column("seen_at", Seconds, nullable=False),
 )
 
 schema_info = sa.Table(

@@ -411,8 +411,9 @@ class _Batch:
         aside: codec.Rows = {
             digest: codec.known_blob_row(digest, data) for digest, data in request.blobs.items()
         }
-        row = codec.run_row(run, aside)
         created_at = self.batches.acceptance_time(self.now)
+        queued = None if run.queued is None else rules.in_queue(run.queued, created_at)
+        row = codec.run_row(replace(run, queued=queued), aside)
         state: dict[str, Any] = {
             "status": RunStatus.RUNNING if request.claim else RunStatus.ACCEPTED,
             "owner": self.batches.owner if request.claim else None,
@@ -421,6 +422,7 @@ class _Batch:
             "entries": 0,
             "created_at": created_at,
             "updated_at": created_at,
+            "ends_by": None if run.life_s is None else created_at + run.life_s,
         }
         lease_s = self.batches.lease_s if request.claim else None
         self.pending.keep(run.run_id, aside)
@@ -436,6 +438,8 @@ class _Batch:
             user_id=run.user_id,
             lock_digest=run.lock_digest,
             lease_left_s=lease_s,
+            parent=run.parent,
+            queued=queued,
             **state,
         )
         self.accepted[run.run_id] = record

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
+from flujo.domain.queues import Parent, Queued, RunKind
 from flujo.domain.run import RunRecord, RunStatus, Write
 from flujo.exceptions import (
     ResumeConflict,
@@ -48,6 +50,19 @@ class RunsSuite:
         assert (record.status, record.fence, record.owner) == (RunStatus.ACCEPTED, 0, None)
         claimed = await store.claim(RUN, statuses=[RunStatus.ACCEPTED])
         assert (claimed.status, claimed.fence) == (RunStatus.RUNNING, 1)
+
+    async def test_a_run_keeps_its_place_in_a_queue_its_origin_and_its_deadline(
+        self, store: StateStore
+    ) -> None:
+        parent = Parent(run_id=RunId("parent"), path=StepPath("launch[2]"), entry="launch")
+        queued = Queued(queue="mail", key="acme", priority=2, delay_s=90)
+        accepted = await store.accept(new_run(parent=parent, queued=queued, life_s=3600.0), {}, claim=False)
+        for record in (accepted, await store.run(RUN)):
+            assert (record.kind, record.parent) == (RunKind.TASK, parent)
+            assert record.ends_by == record.created_at + 3600
+            assert record.queued == Queued(
+                queue="mail", key="acme", priority=2, available_at=record.created_at + 90
+            )
 
     async def test_accepting_the_same_run_again_returns_the_stored_one(self, store: StateStore) -> None:
         await store.accept(new_run(), {})
