@@ -1,4 +1,4 @@
-"""Background tasks, queues, events, schedules, shared limits, the outbox and the workers."""
+"""Queues, tasks, events, schedules, shared limits, the outbox, workers, and a better index of metadata."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -119,13 +119,29 @@ def upgrade() -> None:
     for name, table, columns, condition in INDEXES:
         where = None if condition is None else sa.text(condition)
         op.create_index(name, table, columns, sqlite_where=where, postgresql_where=where)
+    if op.get_bind().dialect.name == "postgresql":
+        _index_metadata({"metadata": "jsonb_path_ops"}, {"gin_pending_list_limit": 64})
     # It only adds: a process of 0006 still works with this database, and leaves queued runs alone or executes
     # them as any other.
     op.execute("UPDATE schema_info SET revision = '0007'")
 
 
+def _index_metadata(operators: dict[str, str], options: dict[str, int]) -> None:
+    op.drop_index("runs_by_metadata", "runs")
+    op.create_index(
+        "runs_by_metadata",
+        "runs",
+        ["metadata"],
+        postgresql_using="gin",
+        postgresql_ops=operators,
+        postgresql_with=options,
+    )
+
+
 def downgrade() -> None:
     op.execute("UPDATE schema_info SET revision = '0006'")
+    if op.get_bind().dialect.name == "postgresql":
+        _index_metadata({}, {})
     for name, table, _, _ in reversed(INDEXES):
         op.drop_index(name, table)
     for table in ("workers", "outbox", "limits", "schedules", "events"):

@@ -37,6 +37,7 @@ from flujo.settings_tables import (
     Providers,
     ProviderTable,
     Section,
+    State,
 )
 from flujo.toml_file import Key, TomlFile, leaves, text_of
 
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     lockfile: Lockfile = Lockfile()
     cache: Cache = Cache()
     journal: Journal = Journal()
+    state: State = State()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
     state_providers: Mapping[str, str] = Field(default_factory=dict)

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from flujo.domain.journal import Transcripts
+from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
@@ -103,6 +104,24 @@ class Journal(Section):
 
     transcripts: Transcripts = "full"
     """Keep the messages to and from the model: `full` of every attempt, `last` of the last one, or `off`."""
+
+
+class State(Section):
+    """`[state]`: how the database keeps runs."""
+
+    indexed_metadata: tuple[str, ...] = Field(default=(), max_length=16)
+    """Keys of runs' metadata that SQLite finds runs by without reading all of them; nested keys have dots.
+    PostgreSQL indexes every key."""
+
+    @field_validator("indexed_metadata")
+    @classmethod
+    def _are_keys(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not all(METADATA_KEY.fullmatch(part) for part in name.split(".")):
+                raise ValueError(
+                    f"`indexed_metadata` names {name!r}: write a key like `customer` or `order.total`"
+                )
+        return names
 
 
 class Budgets(Section):

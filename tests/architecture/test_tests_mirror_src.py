@@ -21,6 +21,7 @@ COVERED_BY = {
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/damaged_json.py": "agents/test_structured_output.py",
     "agents/error_translation.py": "agents/test_chat.py",
+    "domain/metadata.py": "state/test_metadata_conditions.py",
     "domain/conversations.py": "engine/steps/test_granular.py",
     "engine/agent_identity.py": "engine/steps/test_granular.py",
     "engine/agent_request.py": "engine/steps/test_granular.py",

@@ -362,4 +362,5 @@ async def open_store(uri: str, settings: Settings) -> DurableStore:
         synchronous="NORMAL" if pool.durability == "relaxed" else "FULL",
         lease_s=pool.lease_s,
         renew_s=pool.lease_s / 3,
+        indexed_metadata=settings.state.indexed_metadata,
     )

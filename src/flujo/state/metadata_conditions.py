@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.wording import listed, repr_short
 from flujo.exceptions import NotJournalable, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 MAX_CONDITIONS = 16
 MAX_CHOICES = 100
 MAX_DEPTH = 8

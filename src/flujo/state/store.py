@@ -62,6 +62,7 @@ class SqlStateStore:
         renew_s: how often leases are renewed; at most a third of `lease_s`.
         retry_s: how long a database may be away before waiters get `StateBackendUnavailable`.
         answer_s: how long Postgres may be silent before its connection is given up, which is one such moment.
+        indexed_metadata: keys of the metadata that get an index in a SQLite file; nested keys have dots.
 
     Raises:
         SettingsError: the URI is not that of SQLite or Postgres.
@@ -79,6 +80,7 @@ class SqlStateStore:
         renew_s: float = RENEW_S,
         retry_s: float = RETRY_S,
         answer_s: float = ANSWER_S,
+        indexed_metadata: Sequence[str] = (),
     ) -> None:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
@@ -89,6 +91,7 @@ class SqlStateStore:
             synchronous=synchronous,
             idle_s=max(1.0, lease_s / 3),
             answer_s=answer_s,
+            indexed_metadata=indexed_metadata,
         )
         self._most_lent = readers
         """How many tools of an event loop may write to Postgres at once, each on a connection of its own."""

@@ -25,7 +25,7 @@ from flujo.state.sql.retry import ANSWER_S
 from flujo.state.sql.tables import SCHEMA, prefix, translation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 BUSY_S = 5.0
 """How long SQLite waits for another process's commit before it reports an error."""
@@ -37,6 +37,9 @@ IDLE_S = 10.0
 """How long a transaction on Postgres may wait for the process that began it."""
 
 Synchronous = Literal["FULL", "NORMAL"]
+
+INDEXED_METADATA = "flujo_indexed_metadata"
+"""The execution option of a SQLite connection that names the indexed keys."""
 
 
 def parse(uri: str) -> sa.URL:
@@ -139,6 +142,7 @@ class Database:
         idle_s: how long Postgres waits for us inside a transaction before it ends it: a process that is
             frozen there holds the locks of its runs no longer than that.
         answer_s: how long Postgres may be silent before its connection is closed; None for no limit.
+        indexed_metadata: keys of the metadata of runs that have an index in a SQLite file.
     """
 
     def __init__(
@@ -150,9 +154,11 @@ class Database:
         synchronous: Synchronous = "FULL",
         idle_s: float = IDLE_S,
         answer_s: float | None = ANSWER_S,
+        indexed_metadata: Sequence[str] = (),
     ) -> None:
         self.url = parse(uri)
         self.is_postgres = is_postgres(uri)
+        self.indexed_metadata = () if self.is_postgres else tuple(indexed_metadata)
         self.schema = schema if self.is_postgres else None
         self.table_prefix = prefix(self.schema)
         self._path = str(self.url.database)
@@ -161,7 +167,7 @@ class Database:
         if self.is_postgres:
             self._make_engine = partial(_postgres_engine, self.url, schema, pool, idle_s, answer_s)
         else:
-            self._make_engine = partial(_sqlite_engine, self.url, pool, synchronous)
+            self._make_engine = partial(_sqlite_engine, self.url, pool, synchronous, self.indexed_metadata)
         self._answer_s = answer_s
         self._disposed = False
         self._begin()
@@ -412,7 +418,9 @@ so in a new database it would read whole tables for the first minutes, however l
 # SQLite --------------------------------------------------------------------------------------------------
 
 
-def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) -> sa.Engine:
+def _sqlite_engine(
+    url: sa.URL, pool: dict[str, int], synchronous: Synchronous, indexed_metadata: Sequence[str]
+) -> sa.Engine:
     engine = sa.create_engine(
         url,
         json_serializer=_dump,
@@ -439,7 +447,7 @@ def _sqlite_engine(url: sa.URL, pool: dict[str, int], synchronous: Synchronous) 
         driver: Any = connection.connection.dbapi_connection  # direct: this is in every commit
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    return engine
+    return engine.execution_options(**{INDEXED_METADATA: indexed_metadata})
 
 
 def _create_file(path: Path) -> None:

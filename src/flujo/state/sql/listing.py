@@ -11,10 +11,13 @@ from flujo.domain import canonical
 from flujo.domain.run import PauseKind, RunCondition, RunGroup, RunOrder, RunStatus
 from flujo.state import metadata_conditions, rules
 from flujo.state.metadata_conditions import DIFFERENT, EQUAL
-from flujo.state.sql import queries
+from flujo.state.sql import metadata_indexes, queries
+from flujo.state.sql.database import INDEXED_METADATA
 from flujo.state.sql.tables import pauses, runs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from flujo.domain.run import RunCursor, RunQuery, RunRecord
     from flujo.state.metadata_conditions import Condition
 
@@ -65,8 +68,11 @@ def _conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnEle
     if query.after is not None:
         found += _behind(query.after, time)
     on_postgres = connection.dialect.name == "postgresql"
-    match = _matches_on_postgres if on_postgres else _matches_on_sqlite
-    return found + [match(each) for each in metadata_conditions.conditions(query.metadata)]
+    wanted = metadata_conditions.conditions(query.metadata)
+    if on_postgres:
+        return found + [_matches_on_postgres(each) for each in wanted]
+    indexed = connection.get_execution_options().get(INDEXED_METADATA, ())
+    return found + [_matches_on_sqlite(each, indexed) for each in wanted]
 
 
 def _has_one_of(
@@ -132,10 +138,12 @@ def _found_on_postgres(operator: str, condition: Condition) -> Any:
     return runs.c.metadata.op(operator, return_type=kind)(path)
 
 
-def _matches_on_sqlite(condition: Condition) -> sa.ColumnElement[bool]:
+def _matches_on_sqlite(condition: Condition, indexed: Collection[str]) -> sa.ColumnElement[bool]:
     path = "$" + "".join(f'."{key}"' for key in condition.path)
     column = sa.type_coerce(runs.c.metadata, sa.Text())
-    kind, found = sa.func.json_type(column, path), sa.func.json_extract(column, path)
+    kind, found = sa.func.json_type(column, path), metadata_indexes.value_at(condition.path, indexed)
+    if found is None:
+        found = sa.func.json_extract(column, path)
     if condition.operator in (EQUAL, DIFFERENT):
         same = sa.or_(*(_equals_on_sqlite(kind, found, value) for value in condition.values))
         return same if condition.operator == EQUAL else sa.and_(kind.is_not(None), ~same)

@@ -28,7 +28,7 @@ from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import rules
 from flujo.state.leases import elapsed_s
-from flujo.state.sql import lost_commits, migrations
+from flujo.state.sql import lost_commits, metadata_indexes, migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
 from flujo.state.writer.batch import Applied, Lend, begins_lease
@@ -490,6 +490,7 @@ class Writer:
     def _connected(self, *, patient: bool = True) -> sa.Connection:
         if not self._schema_checked:
             migrations.ensure_current(self._database)
+            metadata_indexes.ensure(self._database)
             self._schema_checked = True
         if self._connection is not None and self._generation is not self._database.generation:
             self._connection.invalidate()  # this process has forked
