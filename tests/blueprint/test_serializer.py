@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from textwrap import indent
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,7 @@ from flujo.domain.steps import (
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
+from flujo.exceptions import PipelineError
 
 HEAD = """\
 version: "1"
@@ -545,3 +547,12 @@ def test_blueprints_and_agents_as_tools_give_the_same_tree_and_are_written_back(
     assert tree.steps == (GranularStep("serve", clerk),)
     assert [tool.name for tool in clerk.tools] == ["check_order", "helper"]
     assert compiled(write_blueprint(tree, "desk.yaml")) == tree
+
+
+@pytest.mark.parametrize(
+    ("argument", "wrong"), [("pipeline", 5), ("pipeline", None), ("entry", ""), ("entry", ["x"])]
+)
+def test_a_wrong_argument_is_named(argument: str, wrong: Any) -> None:
+    given: dict[str, Any] = {"pipeline": Pipeline(Step("s", "os:getcwd"), name="p"), "entry": "p.yaml"}
+    with pytest.raises(PipelineError, match=f"`{argument}` is "):
+        write_blueprint(**{**given, argument: wrong})

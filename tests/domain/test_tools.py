@@ -53,3 +53,14 @@ def test_a_transactional_tool_requires_nothing_of_its_step() -> None:
 
     assert requirement(book) == ""
     assert requirement(call) == "`enforce_idempotency`"
+
+
+@pytest.mark.parametrize("effect", ["safe", 5, None])
+def test_a_callable_declares_an_effect_that_exists(effect: Any) -> None:
+    with pytest.raises(PipelineError, match=r"`effect` of `@flujo.tool` is .*; expected one of 'read'"):
+        tool(effect=effect)
+
+
+def test_what_cannot_carry_a_declaration_is_refused() -> None:
+    with pytest.raises(PipelineError, match="cannot mark <built-in function len>"):
+        tool(effect="read")(len)

@@ -276,7 +276,9 @@ def test_a_setting_that_names_neither_is_refused(tmp_path: Path, url: str) -> No
 
 
 def test_an_unknown_storage_is_refused_with_its_setting(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"`state_providers.docs`, 'ftp://x/y', cannot be opened: .*URL"):
+    with pytest.raises(
+        SettingsError, match=r"`state_providers.docs`: the bucket 'ftp://x/y' cannot be opened: .*URL"
+    ):
         open_provider("docs", "ftp://x/y", tmp_path)
 
 

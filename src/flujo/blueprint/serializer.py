@@ -20,6 +20,7 @@ from flujo.domain.steps import State
 from flujo.domain.steps.tools import BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.values import CallableRef, Expr, Text
+from flujo.domain.wording import repr_short
 from flujo.exceptions import PipelineError
 
 
@@ -32,8 +33,14 @@ def write_blueprint(pipeline: Pipeline, entry: str) -> dict[str, str]:
 
     Raises:
         PipelineError: a blueprint cannot express it: it has a lambda, or two agents or imported
-            pipelines of the same name.
+            pipelines of the same name. Or an argument is of the wrong type.
     """
+    if not isinstance(pipeline, Pipeline):
+        raise PipelineError(f"`pipeline` is {repr_short(pipeline)}, not a pipeline", hint="pass a `Pipeline`")
+    if not entry or not isinstance(entry, str):
+        raise PipelineError(
+            f"`entry` is {repr_short(entry)}, not a path", hint='write "blueprints/order.yaml"'
+        )
     files: dict[str, str] = {}
     _File(entry, files, {}).write(pipeline)
     return files

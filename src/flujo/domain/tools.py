@@ -13,6 +13,7 @@ from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.secrets import Bound, bound
 from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import CallableRef
+from flujo.domain.wording import repr_short
 from flujo.exceptions import PipelineError
 
 Effect = Literal["read", "idempotent", "transactional", "unsafe"]
@@ -52,10 +53,20 @@ def tool(*, effect: Effect, enforce_idempotency: bool = False) -> Callable[[F], 
     Args:
         effect: `read`, `idempotent`, `transactional` or `unsafe`. A step may declare a stricter one.
         enforce_idempotency: whether a step must record its calls before it makes them.
+
+    Raises:
+        PipelineError: `effect` is something else, or the decorated object takes no attributes.
     """
+    declaration = Tool(values.one_of(*EFFECTS)(effect, "`effect` of `@flujo.tool`"), enforce_idempotency)
 
     def mark(fn: F) -> F:
-        setattr(fn, _MARK, Tool(effect, enforce_idempotency))
+        try:
+            setattr(fn, _MARK, declaration)
+        except (AttributeError, TypeError) as error:
+            raise PipelineError(
+                f"`@flujo.tool` cannot mark {repr_short(fn)}",
+                hint="decorate a function, or an object of a class",
+            ) from error
         return fn
 
     return mark

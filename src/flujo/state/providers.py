@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain.commands import command
+from flujo.domain.wording import repr_short
 from flujo.exceptions import ReferenceMissing, SettingsError
 
 if TYPE_CHECKING:
@@ -44,9 +45,16 @@ class FileProvider:
 
     Args:
         folder: made at the first write. Several processes and hosts may share it.
+
+    Raises:
+        SettingsError: `folder` is not a path.
     """
 
     def __init__(self, folder: str | Path) -> None:
+        if not str(folder) or "\0" in str(folder) or not isinstance(folder, str | Path):
+            raise SettingsError(
+                f"`folder` is {repr_short(folder)}, not a path", hint='write `FileProvider("documents")`'
+            )
         self.folder = Path(folder)
 
     async def get(self, key: str) -> bytes:
@@ -104,9 +112,17 @@ class BucketProvider:
     Args:
         url: `s3://bucket/prefix`, `gs://…`, `az://…`.
         options: what `obstore.store.from_url` takes: `region`, `endpoint`, `client_options` …
+
+    Raises:
+        SettingsError: `url` is not that of a bucket, `options` are wrong, or the extra is not installed.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
+        if "://" not in str(url) or not isinstance(url, str):
+            raise SettingsError(
+                f"`url` is {repr_short(url)}, not that of a bucket",
+                hint="write `s3://bucket/prefix`, `gs://…` or `az://…`",
+            )
         try:
             from obstore.store import from_url
         except ImportError as error:
@@ -120,7 +136,13 @@ class BucketProvider:
         # Bounded: after this, a retry of the step is better than waiting longer.
         patience = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
         settings: dict[str, Any] = {"retry_config": patience, **checked, **options}
-        self._store: Any = from_url(url, **settings)
+        try:
+            self._store: Any = from_url(url, **settings)
+        except Exception as error:  # the library's own, which differ by storage
+            raise SettingsError(
+                f"the bucket {url!r} cannot be opened: {str(error).splitlines()[0]}",
+                hint="credentials and region come from the environment, as the cloud's own tools read them",
+            ) from error
 
     async def get(self, key: str) -> bytes:
         """Return the bytes of an object.
@@ -149,13 +171,8 @@ def open_provider(name: str, url: str, root: Path) -> FileProvider | BucketProvi
     if colon and rest.startswith("//"):
         try:
             return BucketProvider(url)
-        except SettingsError:
-            raise
-        except Exception as error:  # the library's own, which differ by storage
-            raise SettingsError(
-                f"{key}, {url!r}, cannot be opened: {str(error).splitlines()[0]}",
-                hint="credentials and region come from the environment, as the cloud's own tools read them",
-            ) from error
+        except SettingsError as error:
+            raise SettingsError(f"{key}: {error.message}", hint=error.hint) from error
     raise SettingsError(
         f"{key} is {url!r}, which is not a state provider",
         hint="write `file:documents`, or a bucket: `s3://bucket/prefix`",

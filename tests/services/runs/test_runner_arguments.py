@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,6 +130,50 @@ async def test_a_wrong_argument_of_a_method_of_a_client(method: str) -> None:
             }
             given = {**needed, name: wrong}
             await outcome(lambda client=client, given=given: getattr(client, method)(**given))  # type: ignore[misc]
+
+
+BODY = Pipeline(Step("same", same), name="body")
+NEEDED: dict[str, dict[str, Any]] = {
+    "ConditionalStep": {"name": "c", "condition": "input", "branches": {"a": BODY}},
+    "DynamicParallelRouterStep": {"name": "r", "router": same, "branches": {"a": BODY}},
+    "HumanInTheLoopStep": {"name": "h", "message": "Well?"},
+    "ImportStep": {"name": "i", "pipeline": BODY},
+    "LoopStep": {"name": "l", "body": BODY, "until": "true", "max_iterations": 2},
+    "MapStep": {"name": "m", "over": "input", "body": BODY},
+    "ParallelStep": {"name": "p", "branches": {"a": BODY}},
+    "SleepStep": {"name": "s", "for_s": 3},
+    "Step": {"name": "s", "call": same},
+}
+"""Arguments with which a class can be created; the other classes get a text for each that they need."""
+CLASSES = sorted(
+    name
+    for name in flujo.__all__
+    if isinstance(getattr(flujo, name), type)
+    and getattr(flujo, name).__module__.startswith("flujo.")
+    and not getattr(getattr(flujo, name), "_is_protocol", False)
+    and not hasattr(getattr(flujo, name), "model_fields")
+    and not issubclass(getattr(flujo, name), Enum)
+    and name != "RunStream"
+)
+"""The classes that callers create, without the models of pydantic, which are user data."""
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_wrong_argument_of_a_constructor(name: str) -> None:
+    cls = getattr(flujo, name)
+    signature = inspect.signature(cls)
+    empty = inspect.Parameter.empty
+    named = [
+        each
+        for each in signature.parameters.values()
+        if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    ]
+    for each in named:
+        for wrong in (*WRONG, None, "", -1, 1.5, float("nan"), True, [], {}):
+            needed = {other.name: "x" for other in named if other.default is empty}
+            arguments = {**needed, **NEEDED.get(name, {}), each.name: wrong}
+            with suppress(FlujoError):
+                cls(**arguments)
 
 
 @pytest.mark.parametrize("wrong", [5, b"x", ["x"], None, int])
