@@ -130,7 +130,6 @@ COVERED_BY = {
     "services/runs/task_actions.py": "services/inspection/test_task_client.py",
     "services/project/git.py": "cli/test_lock_in_ci.py",
     "services/project/recovery_policy.py": "durability/test_recovery.py",
-    "services/project/system.py": "services/test_workspace.py",
     "services/read_blueprint.py": "manual/test_manual.py",
     "services/runs/blueprint_runs.py": "cli/commands/test_resume.py",
     "services/runs/changes.py": "cli/commands/test_resume.py",

@@ -46,7 +46,7 @@ class Random(Protocol):
     """A source of ids and randomness."""
 
     def run_id(self) -> RunId:
-        """Return a new id of at least 128 random bits."""
+        """Return a new id that cannot be guessed: at least 80 random bits."""
         ...
 
     def fraction(self) -> float:
