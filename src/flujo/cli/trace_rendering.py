@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
     from flujo.domain.run import Intent
-    from flujo.services.inspection.trace import TraceNode
+    from flujo.services.inspection.trace import FailedAttempt, TraceNode
 
 _MARKS = {
     "completed": ("✓", ("green",)),
@@ -87,6 +87,16 @@ def _call_data(call: Intent | None) -> dict[str, Any] | None:
     return {"key": call.key, "state": str(call.state), "sends": call.sends, "sent_at": call.sent_at}
 
 
+def _failure_data(failed: FailedAttempt) -> dict[str, Any]:
+    """Return a failed attempt as JSON data."""
+    return {
+        "attempt": failed.number,
+        "error": failed.error.to_json(),
+        "seconds": round(failed.seconds, 3),
+        "usage": formatting.usage_data(failed.usage),
+    }
+
+
 def node_data(node: TraceNode) -> dict[str, Any]:
     """Return a node and its children as JSON data."""
     return {
@@ -108,6 +118,8 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "usage": formatting.usage_data(node.usage),
         "unconfirmed": formatting.usage_data(node.unconfirmed),
         "seconds": round(node.seconds, 3),
+        "work_seconds": round(node.work_s, 3),
+        "failed_attempts": [_failure_data(each) for each in node.failures],
         "model": node.model,
         "detail": dict(node.detail),
         "transcripts": node.transcripts,
@@ -143,10 +155,17 @@ def _line(terminal: Terminal, node: TraceNode) -> str:
         f"resolved by {node.detail['resolved']}" if "resolved" in node.detail else "",
         f"{node.attempts} attempts" if node.attempts > 1 else "",
         formatting.seconds(node.seconds) if node.kind or node.children else "",
+        _work(node),
         formatting.usage(*usage),
         node.model or "",
     ]
     return "  ".join(filter(None, parts))
+
+
+def _work(node: TraceNode) -> str:
+    """Return how long the attempts in a step took, if that differs clearly from the time of the step."""
+    differs = abs(node.work_s - node.seconds) > max(1.0, 0.1 * node.seconds)
+    return f"{formatting.seconds(node.work_s)} of work" if differs else ""
 
 
 def _items(node: TraceNode) -> Iterator[str]:
@@ -213,6 +232,9 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         and (not node.children or node.kind in ("granular", "tool"))
     ):
         yield "output", _value(node.output, limit)
+    has_reason = node.error is not None or node.fell_back is not None  # that of the last attempt
+    for failed in node.failures[: -1 if has_reason else None]:
+        yield "failed", "  ".join(filter(None, _of_failure(failed)))
     for repair in node.detail.get("repairs", ()):
         yield "repair", _value(repair, limit)
     if node.not_cached is not None:
@@ -223,6 +245,13 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "error", f"{node.error.message} [{node.error.code}]"
         if node.error.hint:
             yield "hint", node.error.hint
+
+
+def _of_failure(failed: FailedAttempt) -> Iterator[str]:
+    """Yield which attempt failed, how, and what it cost."""
+    yield f"attempt {failed.number}: {failed.error.message} [{failed.error.code}]"
+    yield formatting.seconds(failed.seconds)
+    yield formatting.usage(failed.usage, NOTHING)
 
 
 def _sent(node: TraceNode) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.talking import RUN, Panel, calls, talk
-from flujo.domain.pipeline import Pipeline
+from flujo.domain.pipeline import Pipeline, StepConfig
+from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import LoopStep
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
@@ -282,3 +283,26 @@ async def test_an_agent_sees_its_own_messages_of_a_thread_as_its_own(store: Stat
     root = await trace(store, await store.run(RUN))
     second = root.conversation(root.at("turns[1]/ask"))
     assert texts(second.heard) == [["q"], ["ask(q)"], ["[user to reply]\nr", "[reply]\nreply(r)"]]
+
+
+async def test_each_failed_attempt_is_kept_and_waits_are_not_work(store: StateStore) -> None:
+    count = iter(range(3))
+
+    def flaky(data: int) -> int:
+        if (number := next(count)) < 2:
+            raise KeyError(f"tota{number}")
+        return data
+
+    retries = StepConfig(max_retries=3, retry=RetryPolicy(initial_s=0.2, jitter=0.0))
+    inner = pipeline(call("flaky", World().add("flaky", flaky), config=retries))
+    await start(pipeline(MapStep(name="m", over=Expr("input"), body=inner)), store, [5])
+    root = await trace(store, await store.find("run"))
+    node = root.at("m[0]/flaky")
+    assert [(each.number, each.error.message) for each in node.failures] == [
+        (1, "KeyError: 'tota0'"),
+        (2, "KeyError: 'tota1'"),
+    ]
+    assert node.error is None
+    for each in (root.at("m"), node):
+        assert each.seconds >= 0.2 + each.work_s
+        assert each.work_s >= sum(failed.seconds for failed in node.failures)

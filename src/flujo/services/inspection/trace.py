@@ -44,6 +44,16 @@ _OF_TURNS = ("turn", "summary", "tool")
 """The kinds of the entries of a conversation, which are the names of the groups around them as well."""
 
 
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt of a step that failed."""
+
+    number: int
+    error: ErrorInfo
+    seconds: float
+    usage: Usage = NOTHING
+
+
 @dataclass(slots=True)
 class TraceNode:
     """A step of a run, with its result and its substeps."""
@@ -52,6 +62,8 @@ class TraceNode:
     kind: str = ""
     status: str = "running"
     attempts: int = 0
+    failures: list[FailedAttempt] = field(default_factory=list)
+    """Its failed attempts, in order."""
     decision: Any = None
     """The decision: a branch's name, or whether a loop ended."""
     state: str | None = None
@@ -62,7 +74,12 @@ class TraceNode:
     usage: Usage = NOTHING
     unconfirmed: Usage = NOTHING
     """An upper bound for requests that may have been made without a recorded result."""
-    seconds: float = 0.0
+    work_s: float = 0.0
+    """How long its attempts took; of a composite, the sum of those inside it."""
+    began: float | None = None
+    """When the first attempt in it began, by the clock of its process."""
+    ended: float | None = None
+    """When the last attempt in it ended."""
     model: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[File] = ()
@@ -86,6 +103,17 @@ class TraceNode:
     exchanges: Mapping[StepPath, Exchange] = field(default_factory=dict)
     """The exchanges of all threads of the run, by the path of their step; of the run's node."""
     children: list[TraceNode] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took from its beginning to its end, waits between attempts included."""
+        return 0.0 if self.began is None or self.ended is None else max(0.0, self.ended - self.began)
+
+    def note_time(self, began: float, ended: float) -> None:
+        """Count an attempt."""
+        self.began = began if self.began is None else min(self.began, began)
+        self.ended = ended if self.ended is None else max(self.ended, ended)
+        self.work_s += max(0.0, ended - began)
 
     @property
     def thread(self) -> Mapping[str, Any] | None:
@@ -218,7 +246,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     root.exchanges = recorded([each["after"] for each in threads if each["after"] is not None], entries)
     _infer(root)
     root.status = record.status
-    root.seconds = max(0.0, record.updated_at - record.created_at)
+    root.began, root.ended = record.created_at, record.updated_at
     return root
 
 
@@ -320,7 +348,7 @@ def _add_unfinished(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) ->
     """Add an attempt that ended without a result and without a failure; a later entry has the status."""
     node.kind, node.status = node.kind or detail["kind"], canonical.decode(entry.output or b"null")
     node.usage += entry.usage
-    node.seconds += max(0.0, entry.ended_at - entry.started_at)
+    node.note_time(entry.started_at, entry.ended_at)
     _add_transcript(node, entry, detail)
 
 
@@ -335,7 +363,10 @@ def _record(node: TraceNode, entry: Entry) -> None:
     node.status = entry.status
     node.attempts = max(node.attempts, entry.attempt)
     node.usage += entry.usage
-    node.seconds += max(0.0, entry.ended_at - entry.started_at)
+    node.note_time(entry.started_at, entry.ended_at)
+    if entry.status is EntryStatus.FAILED and entry.error is not None:
+        seconds = max(0.0, entry.ended_at - entry.started_at)
+        node.failures.append(FailedAttempt(entry.attempt, read_error(entry.error), seconds, entry.usage))
     node.detail = detail
     node.model = detail.get("model", node.model)
     _add_transcript(node, entry, detail)
@@ -401,11 +432,16 @@ def _add_calls(node: TraceNode, state: str) -> None:
 
 
 def _infer(node: TraceNode) -> None:
-    """Give a composite that has no entry of its own the state and the seconds of what is inside it."""
+    """Give a composite the times of what is inside it, and its state if it has no entry of its own."""
     for inner in node.children:
         _infer(inner)
     if node.children:
-        node.seconds = node.seconds or sum(inner.seconds for inner in node.children)
+        began = [inner.began for inner in node.children if inner.began is not None]
+        ended = [inner.ended for inner in node.children if inner.ended is not None]
+        if began and ended:
+            own = node.work_s
+            node.note_time(min(began), max(ended))
+            node.work_s = own + sum(inner.work_s for inner in node.children)
         states = {inner.status for inner in node.children}
         states |= {each.status for inner in node.children if inner.kind == "turn" for each in inner.children}
         if node.status == "running":
