@@ -790,6 +790,13 @@ EXPRESSIONS = [
         "reconcile",
     ),
     Case(
+        "unsafe-call-that-is-repeated",
+        step("call: 'skills.crm:plain', effect: unsafe, enforce_idempotency: true, in_doubt: retry_same_key"),
+        "FLJ433",
+        "would be made again",
+        "retry_same_key",
+    ),
+    Case(
         "a-reconcile-that-is-not-there",
         step(
             "call: 'skills.crm:plain', enforce_idempotency: true, in_doubt: reconcile, reconcile: 'skills.crm:plan'"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import flujo
 from flujo import AgentSpec, Flujo, Pipeline
 from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.diagnostics import RULES
@@ -34,10 +35,11 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
-from flujo.domain.tools import CallableTool
+from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.values import CallableRef
 from flujo.engine import interpreter
 from flujo.exceptions import PipelineError
+from flujo.testing import ScriptedAgent
 
 if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic
@@ -72,6 +74,18 @@ def charge(amount: int, idempotency_key: str) -> None: ...
 CHARGE = CallableRef("s:charge", charge)
 CHARGING = AgentSpec("writer", "test:model", tools=[CHARGE])
 CHARGING_YAML = "agents: {writer: {model: 'test:model', tools: ['s:charge']}}\n"
+
+
+@flujo.tool(effect="unsafe")
+def pay() -> None: ...
+
+
+PAY = CallableRef("s:pay", pay)
+
+
+def live_teller() -> AgentSpec:
+    """Return a teller whose tool declares no effect, and is imported."""
+    return AgentSpec("writer", "test:model", tools=[CallableRef("s:f", lambda: None)])
 
 
 def nested_agents(depth: int, number: int = 0) -> AgentSpec:
@@ -507,6 +521,40 @@ CASES = {
         "step 'a': tool `f` of agent 'writer' has `in_doubt: reconcile`, and the step has no `reconcile`",
         top=TELLER % "in_doubt: reconcile",
     ),
+    "an unsafe tool that a step repeats": Case(
+        "FLJ433",
+        "[{kind: granular, name: a, agent: writer, enforce_idempotency: true, in_doubt: retry_same_key}]",
+        Pipeline(GranularStep("a", live_teller(), enforce_idempotency=True, in_doubt="retry_same_key")),
+        "step 'a': its tool `f` is `unsafe`, and with `in_doubt: retry_same_key` a call would be made again",
+        top=TELLER % "effect: unsafe",
+    ),
+    "an unsafe tool that repeats itself once it is approved": Case(
+        "FLJ433",
+        "[{kind: granular, name: a, agent: writer}]",
+        Pipeline(GranularStep("a", teller(effect="unsafe", approve=True, in_doubt="retry_same_key"))),
+        "step 'a': its tool `f` is `unsafe`, and with `in_doubt: retry_same_key` a call would be made again",
+        top=TELLER % "effect: unsafe, approve: true, in_doubt: retry_same_key",
+    ),
+    "a tool of an MCP server that a step repeats": Case(
+        "FLJ433",
+        "[{kind: granular, name: a, agent: writer, enforce_idempotency: true, in_doubt: retry_same_key}]",
+        Pipeline(
+            GranularStep(
+                "a",
+                AgentSpec("writer", "test:model", tools=[McpTools("kb", allow=["find"])]),
+                enforce_idempotency=True,
+                in_doubt="retry_same_key",
+            )
+        ),
+        "step 'a': its tool `mcp:kb/find` is `unsafe`, and with `in_doubt: retry_same_key` a call would be made",
+        top="agents: {writer: {model: 'test:model', tools: [{mcp: kb, allow: [find]}]}}\n",
+    ),
+    "an unsafe call that is repeated": Case(
+        "FLJ433",
+        "[{name: a, call: 's:pay', enforce_idempotency: true, in_doubt: retry_same_key}]",
+        Pipeline(Step("a", PAY, enforce_idempotency=True, in_doubt="retry_same_key")),
+        "step 'a' has `in_doubt: retry_same_key`, and its call `s:pay` has `effect: unsafe`: it would be made again",
+    ),
     "in doubt without a key": Case(
         "FLJ266",
         "[{name: a, call: 's:f', in_doubt: fail}]",
@@ -552,7 +600,8 @@ def reported(case: Case) -> list[Diagnostic]:
     files = {
         "x.yaml": f'version: "1"\nname: x\n{case.top}steps: {case.yaml}\n',
         "child.yaml": f'version: "1"\nname: child\nsteps: {case.imported}\n',
-        "s.py": "def f(data): ...\ndef g(key): ...\ndef charge(amount, idempotency_key): ...\n",
+        "s.py": "import flujo\ndef f(data): ...\ndef g(key): ...\ndef charge(amount, idempotency_key): ...\n"
+        "@flujo.tool(effect='unsafe')\ndef pay(): ...\n",
     }
     source = PinnedSource({path: text.encode() for path, text in files.items()})
     found = compile_blueprint("x.yaml", source, allow_callables=["s"]).diagnostics
@@ -593,6 +642,29 @@ def test_a_call_that_is_recorded_or_gets_a_key_is_fine() -> None:
         Step("d", CHARGE, arguments={"amount": 5, "idempotency_key": "k"}),
     ]
     assert list(checks.findings(Pipeline(steps))) == []
+
+
+ENFORCED: dict[str, Any] = {"enforce_idempotency": True, "in_doubt": "retry_same_key"}
+
+
+@pytest.mark.parametrize(
+    "rules", [{"effect": "idempotent"}, {"effect": "read"}, {"effect": "unsafe", "in_doubt": "pause"}]
+)
+def test_a_step_may_repeat_calls_that_are_not_unsafe(rules: dict[str, Any]) -> None:
+    steps = [GranularStep("a", teller(**rules), **ENFORCED), called("b", **ENFORCED)]
+    assert list(checks.findings(Pipeline(steps))) == []
+
+
+def test_an_unsafe_tool_of_an_agent_that_is_a_tool_is_not_repeated_either() -> None:
+    boss = AgentSpec("boss", "test:model", tools=[AgentTool(live_teller(), "d")])
+    (found,) = checks.findings(Pipeline(GranularStep("a", boss, **ENFORCED)))
+    assert (found.code, "its tool `f` is `unsafe`" in found.message) == ("FLJ433", True)
+
+
+def test_an_unsafe_tool_of_a_scripted_agent_is_not_repeated_either() -> None:
+    script = ScriptedAgent([], tools=[CallableTool(pay), CallableTool(charge, effect="idempotent")])
+    (found,) = checks.findings(Pipeline(GranularStep("a", script, **ENFORCED)))
+    assert (found.code, "its tool `pay` is `unsafe`" in found.message) == ("FLJ433", True)
 
 
 def test_an_agent_as_a_tool_records_its_calls_like_the_step_around_it() -> None:

@@ -10,11 +10,13 @@ import pytest
 from engine.talking import RUN, add, calls, context_of, detail, entries, talk, value
 from flujo.domain import canonical
 from flujo.domain.journal import EntryStatus
+from flujo.domain.mcp import ListedTool
 from flujo.domain.run import IntentState, RunStatus
-from flujo.domain.steps import CallableRef
-from flujo.domain.tools import CallableTool, tool
+from flujo.domain.steps import CallableRef, GranularStep
+from flujo.domain.tools import CallableTool, McpTools, tool
 from flujo.exceptions import PausedException, StateBackendUnavailable
-from support import StoppingStore, answer, resume, start
+from flujo.testing import ScriptedAgent
+from support import StoppingStore, answer, pipeline, resume, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -341,3 +343,27 @@ async def test_a_tool_that_needs_a_key_fails_a_step_without_enforcement(store: S
     assert failed.error is not None
     assert failed.error.code == "FLJ300"
     assert "takes `idempotency_key`, which it gets only with `enforce_idempotency`" in failed.error.message
+
+
+async def test_an_unsafe_tool_of_a_server_is_not_repeated_in_doubt(store: StateStore) -> None:
+    """The tools of a server are known only when it has started, so the gate refuses them."""
+    script = ScriptedAgent(
+        [calls(("refund", {})), "done"], tools=[McpTools("shop")], servers={"shop": Shop()}
+    )
+    step = GranularStep("research", script, enforce_idempotency=True, in_doubt="retry_same_key")
+    result = await start(pipeline(step), store, "go")
+    assert result.error is not None
+    assert (result.error.code, "its tool `refund` is `unsafe`" in result.error.message) == ("FLJ433", True)
+    assert script.asked == []
+
+
+class Shop:
+    """A server whose tool is never called."""
+
+    name, timeout_s = "shop", 5.0
+
+    async def tools(self) -> dict[str, ListedTool]:
+        return {"refund": ListedTool("Refund", {"type": "object"})}
+
+    async def call(self, tool: str, arguments: Any, key: str | None) -> Any:
+        raise AssertionError(tool)

@@ -68,6 +68,10 @@ GOOD_FLOW = {
     "tools-that-only-read": tools("find"),
     "tools-that-are-recorded": (AGENT % "{call: 'skills.tools:send', enforce_idempotency: true, in_doubt: fail}")
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
+    "tools-that-a-step-may-repeat": (
+        AGENT % "{call: 'skills.tools:send', effect: idempotent}, {call: 'skills.tools:pay', in_doubt: fail}"
+    )
+    + "  - {kind: granular, name: help, agent: helper, input: hello, enforce_idempotency: true, in_doubt: retry_same_key}\n",
     "tools-that-a-human-approves": (
         AGENT % "{call: 'skills.tools:send', approve: {when: args.text.size() > 9 && input.text != '', message: 'Send {{ args.text }}?',"
         " deadline_s: 72h, on_deadline: deny, editable: true}}, {call: 'skills.tools:pay', approve: true}"

@@ -113,6 +113,7 @@ LOOK_ALIKES = {
     "FLJ429": "items-with-a-thread-each",
     "FLJ443": "choice-of-listed-agents",
     "FLJ432": "tools-that-are-recorded",
+    "FLJ433": "tools-that-a-step-may-repeat",
     "FLJ444": "tools-that-are-recorded",
     "FLJ445": "tools-as-strict-as-their-functions",
     "FLJ452": "tools-of-an-mcp-server",

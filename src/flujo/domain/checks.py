@@ -29,14 +29,23 @@ from flujo.domain.steps import (
     Text,
 )
 from flujo.domain.steps.tools import composed_tools
-from flujo.domain.tools import callable_tools, called_tools, requirement
+from flujo.domain.tools import (
+    CallableTool,
+    callable_tools,
+    called_tools,
+    declared,
+    repeats_unsafe,
+    requirement,
+)
 from flujo.domain.values import CallableRef
 from flujo.domain.wording import listed, suggest
+from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.domain.tools import CalledTool
+    from flujo.domain.conversations import Tool
+    from flujo.domain.tools import CalledTool, InDoubt
 
 MAX_NAME = 128
 
@@ -94,6 +103,8 @@ Written: TypeAlias = Callable[[Place, BaseStep], Collection[str]]
 """Returns the fields of a step that are written in its source."""
 Requires: TypeAlias = Callable[[CallableRef], str]
 """Returns what a callable requires of a step that must record its calls; see `domain.tools.requirement`."""
+Declares: TypeAlias = Callable[[CallableRef], str | None]
+"""Returns the effect that a callable declares, "" if it declares none, and None if that is not known yet."""
 
 
 def findings(
@@ -103,6 +114,7 @@ def findings(
     reserved: frozenset[str] = KEYWORDS,
     written: Written | None = None,
     requires: Requires | None = None,
+    declares: Declares | None = None,
 ) -> Iterator[Finding]:
     """Yield every problem of a tree, outer steps first.
 
@@ -114,12 +126,19 @@ def findings(
             refuse every reserved word of CEL; pipelines in Python only those that expressions cannot read.
         written: returns the written fields. Default: the fields that differ from their defaults.
         requires: returns what a callable requires. Default: what live callables require.
+        declares: returns the effect that a callable declares. Default: what live callables declare.
     """
     if not pipeline.steps:
         yield Finding("FLJ125", (), f"pipeline {pipeline.name!r}: {needs_entries('steps')}", keys=("steps",))
     yield from _context_fields(pipeline, (), reserved)
     steps = [_Site(step, (index,), child(ROOT, str(step.name))) for index, step in enumerate(pipeline.steps)]
-    walk = _Walk(into_imports, reserved, written or _changed, requires or _required_live)
+    walk = _Walk(
+        into_imports,
+        reserved,
+        written or _changed,
+        requires or _required_live,
+        declares or _declared_live,
+    )
     yield from walk.body(steps, _Scope())
 
 
@@ -167,6 +186,7 @@ class _Walk:
     reserved: frozenset[str]
     written: Written
     requires: Requires
+    declares: Declares
 
     def body(
         self, steps: Collection[_Site], scope: _Scope, *, is_stand_in: bool = False
@@ -184,8 +204,11 @@ class _Walk:
             for check in _CHECKS:
                 yield from check(site)
             yield from _unrecorded(site, self.requires)
+            yield from _sent_again(site, self.declares)
             if isinstance(site.step, Step):
-                yield from _effects(site, site.step, self.written(site.place, site.step))
+                written = self.written(site.place, site.step)
+                yield from _effects(site, site.step, written)
+                yield from _repeated_call(site, site.step, written, self.declares)
             elif isinstance(site.step, GranularStep) and site.step.enforce_idempotency:
                 yield from _reconciled(site, site.step)
             elif isinstance(site.step, GranularStep):
@@ -209,6 +232,7 @@ class _Walk:
             if isinstance(site.step, GranularStep) and isinstance(steps[0].step, GranularStep):
                 # An agent as a tool: it has the settings of `site`.
                 yield from _unrecorded(steps[0], self.requires)
+                yield from _sent_again(steps[0], self.declares)
                 yield from self._inside(steps[0], scope)
                 continue
             stands_in = isinstance(site.step, CacheStep | Step | GranularStep)
@@ -631,7 +655,7 @@ def _retried_effect(site: _Site, step: Step, *, is_declared: bool) -> Iterator[F
             f"a retry of {where} follows harmless failures only; after any other failure it asks a human"
         )
         hint = (
-            "set `in_doubt: retry_same_key` if the other system recognizes repetitions by key, raise "
+            "set `effect: idempotent` if the other system recognizes repetitions by key, raise "
             "`flujo.NotSent` where nothing was sent, or do not retry; `flujo explain BLUEPRINT` lists the "
             "harmless failures"
         )
@@ -690,6 +714,90 @@ def _unrecorded(site: _Site, requires: Requires) -> Iterator[Finding]:
                 which = f"tool `{tool.name}` of agent {agent.name!r}"
                 message = f"{where}: {which} requires {needs}, and the step does not record its calls"
                 yield Finding("FLJ432", site.place, message, hint, ("agent",))
+
+
+_OTHER_POLICIES = "another `in_doubt`: `pause`, `reconcile` or `fail`"
+
+
+def _repeated_call(
+    site: _Site, step: Step, written: Collection[str], declares: Declares
+) -> Iterator[Finding]:
+    """Check that a call in doubt is not repeated although it is declared unsafe.
+
+    If neither the step nor its callable declares an effect, `retry_same_key` says itself that the other
+    system recognizes the key.
+    """
+    if step.call is None or not step.enforce_idempotency or step.in_doubt != "retry_same_key":
+        return
+    effect = step.effect if "effect" in written else declares(step.call)
+    if effect == "unsafe":
+        message = (
+            f"step {site.path!r} has `in_doubt: retry_same_key`, and its call `{step.call.target}` has "
+            "`effect: unsafe`: it would be made again although it may have taken effect"
+        )
+        hint = f"write `effect: idempotent` if the other system recognizes the key, or {_OTHER_POLICIES}"
+        yield Finding("FLJ433", site.place, message, hint, ("in_doubt",))
+
+
+def _sent_again(site: _Site, declares: Declares) -> Iterator[Finding]:
+    """Check that no recorded call of an unsafe tool is repeated while it is in doubt."""
+    by_step = _is_enforced(site.step) and getattr(site.step, "in_doubt", None) == "retry_same_key"
+    for tool in unsafe_and_repeated(site.step, declares):
+        error = repeated_tool(f"step {site.path!r}", tool)
+        keys = ("in_doubt",) if by_step else ("agent",)
+        yield Finding(error.code, site.place, error.message, error.hint, keys)
+
+
+def repeated_tool(where: str, tool: str) -> PipelineError:
+    """Return the error about an unsafe tool of a step whose calls in doubt would be repeated."""
+    return PipelineError(
+        f"{where}: its tool `{tool}` is `unsafe`, and with `in_doubt: retry_same_key` a call would be made "
+        "again although it may have taken effect",
+        hint="write `effect: idempotent` on the tool if the other system recognizes the key, or "
+        + _OTHER_POLICIES,
+        code="FLJ433",
+    )
+
+
+def unsafe_and_repeated(step: BaseStep, declares: Declares) -> Iterator[str]:
+    """Yield the unsafe tools of a step whose recorded calls are made again while they are in doubt."""
+    if not isinstance(step, GranularStep):
+        return
+    enforced, policy = step.enforce_idempotency, step.in_doubt
+    for agent in step.names():
+        if isinstance(agent, AgentSpec):
+            for spec in called_tools(agent.tools):
+                effect = spec.effect
+                if effect is None and isinstance(spec, CallableTool):
+                    effect = declares(spec.call)
+                    effect = "unsafe" if effect == "" else effect
+                if (spec.is_recorded or enforced) and repeats_unsafe(effect, spec.in_doubt or policy):
+                    yield spec.name
+        else:
+            tools: Mapping[str, Tool] = getattr(agent.live, "tools", {})
+            called = {name: tool for name, tool in tools.items() if name not in step.composed}
+            yield from built_and_repeated(called, is_enforced=enforced, in_doubt=policy)
+
+
+def built_and_repeated(tools: Mapping[str, Tool], *, is_enforced: bool, in_doubt: InDoubt) -> Iterator[str]:
+    """Yield the unsafe tools of a built agent whose recorded calls are made again while they are in doubt.
+
+    Args:
+        tools: those that do not consist of steps, by name.
+        is_enforced: whether the step records each call.
+        in_doubt: the policy of the step.
+    """
+    for name, tool in tools.items():
+        is_recorded = is_enforced or tool.enforce_idempotency or tool.approve is not None
+        if is_recorded and repeats_unsafe(tool.effect, tool.in_doubt or in_doubt):
+            yield name
+
+
+def _declared_live(ref: CallableRef) -> str | None:
+    if ref.live is None:
+        return None
+    declaration = declared(ref.live)
+    return "" if declaration is None else declaration.effect
 
 
 def _required_live(ref: CallableRef) -> str:

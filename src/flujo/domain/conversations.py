@@ -15,12 +15,13 @@ from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
 from flujo.domain.ports import Agent, CheckedAgent
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import ArgumentsRejected
+from flujo.exceptions import ArgumentsRejected, TransactionRefused
 
 if TYPE_CHECKING:
     from flujo.domain.agents import Ask, Meter
     from flujo.domain.approvals import Approval
     from flujo.domain.tools import Effect, InDoubt
+    from flujo.domain.transactions import TransactionalStore
 
 Message = dict[str, Any]
 """One request to a model, or one response of it, as JSON data."""
@@ -178,6 +179,33 @@ def not_repaired(tool: str) -> str:
     return (
         f"its arguments are not valid JSON, and `{tool}` has an effect, so they are not repaired; call it "
         "again with its arguments as one valid JSON object"
+    )
+
+
+def require_transaction(step: str, tool: Tool, store: TransactionalStore | None) -> None:
+    """Refuse a transactional tool whose transactions a database cannot have.
+
+    Args:
+        step: the name of the step, for the message.
+        tool: a tool of its agent, with any effect.
+        store: the storage of runs; None if it is not a database.
+
+    Raises:
+        TransactionRefused: names the tool.
+    """
+    if tool.effect != "transactional":
+        return
+    if tool.connection is None:
+        why, hint = "it takes no `connection`", "add a parameter `connection`, or declare another effect"
+    elif store is None:
+        why, hint = "the runs are not kept in a database", "set `state_uri` to SQLite or Postgres"
+    elif store.lends_writer and tool.connection == "async":
+        why = "it is async, and only a sync callable can write to a SQLite file"
+        hint = "write `def` instead of `async def`, or use Postgres"
+    else:
+        return
+    raise TransactionRefused(
+        f"step {step!r}: its tool `{tool.target}` has `effect: transactional`, but {why}", hint=hint
     )
 
 

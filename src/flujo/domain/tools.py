@@ -78,6 +78,11 @@ def declared(fn: Any) -> Tool | None:
     return found if isinstance(found, Tool) else None
 
 
+def repeats_unsafe(effect: str | None, in_doubt: str) -> bool:
+    """Return whether a policy repeats a call in doubt whose second making may be a second effect."""
+    return effect == "unsafe" and in_doubt == "retry_same_key"
+
+
 def requirement(fn: Any) -> str:
     """Return what a callable requires of a step, so that each call is recorded before it is made, or ""."""
     declaration = declared(fn)

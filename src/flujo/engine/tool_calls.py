@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.approvals import Approval
-from flujo.domain.conversations import BackToModel, ToolCall, ToolResult, refusal, runs_in_turn
+from flujo.domain.checks import built_and_repeated, repeated_tool
+from flujo.domain.conversations import (
+    BackToModel,
+    ToolCall,
+    ToolResult,
+    refusal,
+    require_transaction,
+    runs_in_turn,
+)
 from flujo.domain.events import StepStarted
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import StepConfig
@@ -122,32 +130,18 @@ class ToolGate:
         self._reconcile = reconcile
         self._config = StepConfig(durability=config.durability)
 
-    def require_transactions(self, journal: Journal) -> None:
-        """Refuse tools whose transactions this database cannot have, before a model is called.
+    def require_rules(self, journal: Journal) -> None:
+        """Refuse tools whose rules cannot be kept, before a model is called.
 
         Raises:
-            TransactionRefused: names the tool.
+            PipelineError: the calls in doubt of an unsafe tool would be repeated.
+            TransactionRefused: the database cannot have the transactions of a tool.
         """
-        store = journal.transactional
-        for tool in self._tools.values():
-            if tool.effect != "transactional":
-                continue
-            if tool.connection is None:
-                why, hint = (
-                    "it takes no `connection`",
-                    "add a parameter `connection`, or declare another effect",
-                )
-            elif store is None:
-                why, hint = "the runs are not kept in a database", "set `state_uri` to SQLite or Postgres"
-            elif store.lends_writer and tool.connection == "async":
-                why = "it is async, and only a sync callable can write to a SQLite file"
-                hint = "write `def` instead of `async def`, or use Postgres"
-            else:
-                continue
-            raise TransactionRefused(
-                f"step {self._name!r}: its tool `{tool.target}` has `effect: transactional`, but {why}",
-                hint=hint,
-            )
+        called = {name: tool for name, tool in self._tools.items() if name not in self._composed}
+        for name in built_and_repeated(called, is_enforced=self._is_enforced, in_doubt=self._in_doubt):
+            raise repeated_tool(f"step {self._name!r}", name)
+        for tool in called.values():
+            require_transaction(self._name, tool, journal.transactional)
 
     def takes_turns(self, calls: tuple[ToolCall, ...]) -> bool:
         """Return whether the calls of one response run one after another."""

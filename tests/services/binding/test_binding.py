@@ -22,7 +22,7 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.domain.tools import tool
-from flujo.exceptions import CallableError
+from flujo.exceptions import CallableError, PipelineError
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.workspace import agent_settings
 from flujo.settings import load
@@ -77,6 +77,15 @@ def test_a_tool_whose_calls_must_be_recorded_needs_a_step_that_records_them(
         binding.bind(pipeline(GranularStep("s", agent) if is_granular else Step("s", agent=agent)))
     assert ("write `kind: granular`" in str(caught.value.hint)) == (not is_granular)
     binding.bind(pipeline(GranularStep("s", agent, enforce_idempotency=True)))
+
+
+def test_an_unsafe_tool_that_a_step_repeats_is_refused_although_it_is_named_by_a_text() -> None:
+    agent = AgentSpec("clerk", "local:smollm2", tools=[f"{__name__}:charge"])
+    step = GranularStep("s", agent, enforce_idempotency=True, in_doubt="retry_same_key")
+    binding = PipelineBinding(allow_callables=(__name__,), agent_settings=agent_settings(load()))
+    with pytest.raises(PipelineError, match="its tool `charge` is `unsafe`") as caught:
+        binding.bind(pipeline(step))
+    assert caught.value.code == "FLJ433"
 
 
 class Counting:

@@ -9,9 +9,10 @@ import pytest
 import flujo
 from flujo import Flujo, Step
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CacheStep, CallableRef
+from flujo.domain.steps import CacheStep, CallableRef, GranularStep
 from flujo.exceptions import CallableError, PipelineError, ResumeConflict, SettingsError
 from flujo.services.inspection.task_client import TaskClient
+from flujo.testing import ScriptedAgent
 from support import World, call, pipeline, start
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ async def test_a_step_that_claims_less_than_its_callable_is_refused(store: State
 
 def test_nothing_is_enforced_where_nothing_is_kept() -> None:
     book = Step(name="book", call=BOOK, enforce_idempotency=True)
-    for step, path in ((book, "book"), (CacheStep("known", book), "known/book")):
+    talk = GranularStep("talk", ScriptedAgent([]), enforce_idempotency=True)
+    for step, path in ((book, "book"), (CacheStep("known", book), "known/book"), (talk, "talk")):
         with pytest.raises(SettingsError, match=f"`{path}`"):
             Flujo(pipeline(step), persist_state=False)
 

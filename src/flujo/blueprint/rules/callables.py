@@ -140,6 +140,12 @@ def required(unit: Unit, target: str) -> str:
     return "an `idempotency_key`" if "idempotency_key" in signature.required else ""
 
 
+def declared_effect(unit: Unit, target: str) -> str | None:
+    """Return the effect that the source of a callable declares, "" if none; None if it cannot be read."""
+    signature = signature_of(unit, target)
+    return None if signature is None else signature.effect or ""
+
+
 def readable_tools(unit: Unit) -> Iterator[tuple[str, Path, doc.Tool, Signature]]:
     """Yield the agents' tools whose source the project has: agent, keys within it, tool and signature."""
     for name, agent in unit.blueprint.agents.items():

@@ -38,6 +38,20 @@ REQUIRES_RECORD = rule(
     instead="# def pay(amount: int, idempotency_key: str): …\n" + _TELLER + "steps:\n"
     "  - {kind: granular, name: serve, agent: teller}",
 )
+REPEATED_IN_DOUBT = rule(
+    "FLJ433",
+    "unsafe-repeated-in-doubt",
+    "An unsafe call that would be repeated while it is in doubt",
+    finds="`in_doubt: retry_same_key` for a recorded call whose effect is `unsafe`: on a tool that declares "
+    "no other effect, or on its `granular` step; on a `call` step, if the step or `@flujo.tool` on its "
+    "function says `unsafe`. A call is recorded with `enforce_idempotency: true` or `approve`.",
+    why="`unsafe` says that a second call may be a second effect, even with the same key, and a call in "
+    "doubt may have had the first one. The run could not start.",
+    example=_TELLER + "steps:\n  - {kind: granular, name: serve, agent: teller, enforce_idempotency: true,\n"
+    "     in_doubt: retry_same_key}",
+    instead="agents: {teller: {model: a:b, tools: [{call: skills.bank:pay, effect: idempotent}]}}\n"
+    "steps:\n  - {kind: granular, name: serve, agent: teller, enforce_idempotency: true}",
+)
 NOT_ENFORCED = rule(
     "FLJ266",
     "in-doubt-not-enforced",

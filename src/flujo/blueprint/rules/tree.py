@@ -18,7 +18,7 @@ from flujo.blueprint.rules import (  # noqa: F401
     state_machines,
     threads,
 )
-from flujo.blueprint.rules.callables import required
+from flujo.blueprint.rules.callables import declared_effect, required
 from flujo.domain import checks
 
 if TYPE_CHECKING:
@@ -48,9 +48,17 @@ def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
     def requires(ref: CallableRef) -> str:
         return required(unit, ref.target)
 
+    def declares(ref: CallableRef) -> str | None:
+        return declared_effect(unit, ref.target)
+
     if models:  # not a file of agents
         found = checks.findings(
-            tree, into_imports=False, reserved=checks.RESERVED, written=written, requires=requires
+            tree,
+            into_imports=False,
+            reserved=checks.RESERVED,
+            written=written,
+            requires=requires,
+            declares=declares,
         )
         yield from placed_problems(unit, found)
 

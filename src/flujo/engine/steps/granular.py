@@ -128,7 +128,7 @@ class _Conversation:
             composed=step.composed,
             run_inside=partial(_inside_tool, run_body),
         )
-        self._gate.require_transactions(frame.run.journal)
+        self._gate.require_rules(frame.run.journal)
         self._turn_step = _leaf(TurnStep, step)
         self._history: ConversationHistory | None = None
         self._limit = TurnLimit(step.name, step.max_turns, step.on_limit, frame, path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.checks import repeated_tool, unsafe_and_repeated
 from flujo.domain.models import PipelineContext
 from flujo.domain.ports import Agent, PreparedAgent, SecretsReader
 from flujo.domain.steps import (
@@ -70,6 +71,7 @@ class PipelineBinding:
         Raises:
             BlueprintError: an import inherits a context of another type.
             CallableError: a `module:callable` is not allowed or cannot be imported.
+            PipelineError: calls in doubt of an unsafe tool would be repeated.
             ProviderUnavailable: a model's package or key is missing.
             SecretNotSet: a tool needs a secret that is not set.
         """
@@ -88,6 +90,7 @@ class PipelineBinding:
         for step in body.steps:
             self._require_declared(step)
             self._require_turns(step)
+            self._require_no_repeats(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
             for name in ("output_schema", "answer_schema"):
@@ -270,6 +273,19 @@ class PipelineBinding:
                     raise CallableError(
                         f"`{spec}`, a tool of step {step.name!r}, requires {needs}", hint=hint
                     )
+
+    def _require_no_repeats(self, step: BaseStep) -> None:
+        """Refuse a step that would repeat calls in doubt of an unsafe tool.
+
+        Raises:
+            PipelineError: names the tool.
+        """
+        for tool in unsafe_and_repeated(step, self._declares):
+            raise repeated_tool(f"step {step.name!r}", tool)
+
+    def _declares(self, ref: CallableRef) -> str:
+        declaration = declared(self._resolve(ref))
+        return "" if declaration is None else declaration.effect
 
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:

@@ -13,7 +13,6 @@ from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.run import NewRun
-from flujo.domain.steps import Step
 from flujo.domain.tools import called_tools
 from flujo.domain.wording import listed, repr_short
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
@@ -147,7 +146,7 @@ def require_no_enforcement(pipeline: Pipeline) -> None:
     for path, step in pipeline.walk():
         agents = (each for each in step.names() if isinstance(each, AgentSpec))
         is_recorded = any(tool.is_recorded for agent in agents for tool in called_tools(agent.tools))
-        if (isinstance(step, Step) and step.enforce_idempotency) or is_recorded:
+        if getattr(step, "enforce_idempotency", False) or is_recorded:
             what = "has a tool whose calls must be recorded" if is_recorded else "says `enforce_idempotency`"
             raise SettingsError(
                 f"step `{path}` {what}, and with `persist_state=False` there is no "

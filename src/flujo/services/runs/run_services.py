@@ -13,6 +13,7 @@ from flujo.exceptions import LockMismatch, StateError
 from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.services.checks.transactions import require_transactions
 from flujo.services.runs.execution import Runtime, unchanged
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.run_request import pinned, pinned_by_name
@@ -93,9 +94,11 @@ class RunServices:
 
         Raises:
             CallableError | AgentError: it cannot be bound here.
+            TransactionRefused: a tool of it cannot write to this storage of runs.
         """
         closure, blobs = pinned(pipeline, blueprint)
         bound = binding or self.workspace.bind(pipeline, context_model or self.context_model)
+        require_transactions(pipeline, bound, self.store)
         for _, step, why in never_cached(pipeline, bound, self.resources):
             self.cache.report(step.name, why)
         return RunService(
