@@ -28,6 +28,12 @@ def process_table(ledger: Path, *faults: str, timeout: float = 60, **env: str) -
     )
 
 
+def shop_toml(**env: object) -> str:
+    """Return the table of the server `shop` for a flujo.toml, without an end: further keys may follow."""
+    pairs = ", ".join(f"{name} = {str(value)!r}" for name, value in env.items())
+    return f"[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\nenv = {{{pairs}}}\n"
+
+
 def effects(ledger: Path) -> str:
     """Return what servers have recorded."""
     return ledger.read_text()

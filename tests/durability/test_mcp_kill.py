@@ -1,7 +1,8 @@
-"""`kill -9` of a real `flujo run` in the middle of a call of an MCP tool: the call is in doubt, or sent again with its key."""
+"""`kill -9` of a real `flujo run` or `flujo worker` in a call of an MCP tool: it is in doubt, or sent again with its key."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 import warm
 from agents.provider_server import Response, provider_server
-from local_mcp import PROGRAM
+from local_mcp import shop_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,8 @@ agents:
 steps:
   - {kind: granular, name: serve, agent: clerk, enforce_idempotency: true, max_turns: 3}
 """
+RUN = ("run", "desk", "--input", "Refund a.", "--run-id", "desk")
+WORKER = ("worker", "--once")
 
 
 class Desk:
@@ -47,10 +50,8 @@ class Desk:
         self.hold.touch()
         self._ledger = folder / "ledger.txt"
         self._ledger.touch()
-        (folder / "flujo.toml").write_text(
-            f"state_uri = {uri!r}\n[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
-            f"env = {{LEDGER = {str(self._ledger)!r}, HOLD = {str(self.hold)!r}}}\ntimeout = 300\n"
-        )
+        server = shop_toml(LEDGER=self._ledger, HOLD=self.hold)
+        (folder / "flujo.toml").write_text(f"state_uri = {uri!r}\n{server}timeout = 300\n")
         (folder / "blueprints").mkdir()
         self.flujo("migrate")
 
@@ -68,17 +69,26 @@ class Desk:
         done = warm.run([*FLUJO, *words], cwd=self._folder, env=self._env, capture_output=True, timeout=600)
         return str(done.stdout) + str(done.stderr)
 
-    def run_and_kill(self) -> None:
-        """Start a run, and kill it once the server has refunded."""
-        words = [*FLUJO, "run", "desk", "--input", "Refund a.", "--run-id", "desk"]
+    def kill_in_call(self, *words: str) -> None:
+        """Start a command that calls the server, and kill it once the server has refunded."""
         quiet = subprocess.DEVNULL
-        with warm.Popen(words, cwd=self._folder, env=self._env, stdout=quiet, stderr=quiet) as run:
+        with warm.Popen(
+            [*FLUJO, *words], cwd=self._folder, env=self._env, stdout=quiet, stderr=quiet
+        ) as command:
             while not self.effects:
-                assert run.poll() is None
+                assert command.poll() is None
                 time.sleep(0.02)
-            run.send_signal(signal.SIGKILL)
-            run.wait()
+            command.send_signal(signal.SIGKILL)
+            command.wait()
         self.hold.unlink()
+
+    def approve(self) -> None:
+        """Start a run whose call waits for a human, and approve it; no process continues the run."""
+        self.flujo(*RUN)
+        [question] = json.loads(self.flujo("tasks", "show", "desk", "--json"))["pauses"]
+        digest = f"digest={question['digest']}"
+        self.flujo("tasks", "resume", "desk", "--field", "approved=true", "--field", digest, "--detach")
+        assert self.effects == []
 
 
 @pytest.fixture
@@ -93,17 +103,24 @@ def desk(tmp_path: Path, provider: Provider, store_uri: str) -> Desk:
     return Desk(tmp_path, provider, store_uri)
 
 
+def is_in_doubt(desk: Desk) -> bool:
+    """Return whether a human is asked how the call ended, by its key."""
+    shown = desk.flujo("tasks", "show", "desk")
+    key = desk.effects[0].split()[-1]
+    listed = json.loads(desk.flujo("tasks", "list", "--status", "in_doubt", "--json"))
+    return (
+        "mcp:shop/refund_and_wait" in shown and key in shown and [run["run_id"] for run in listed] == ["desk"]
+    )
+
+
 @pytest.mark.guarantee("G3")
 def test_an_unsafe_call_of_a_killed_run_is_in_doubt_until_a_human_says_how_it_ended(
     desk: Desk, provider: Provider
 ) -> None:
     desk.write("unsafe")
-    desk.run_and_kill()
+    desk.kill_in_call(*RUN)
     desk.flujo("resume", "desk")
-    shown = desk.flujo("tasks", "show", "desk")
-    assert "doubt" in shown
-    assert "mcp:shop/refund_and_wait" in shown
-    assert desk.effects[0].split()[-1] in shown, "the human can look the key up"
+    assert is_in_doubt(desk)
     assert len(provider.requests) == 1
     assert "Refunded." in desk.flujo("tasks", "resolve", "desk", "--as", "done", "--result", '"refunded"')
     assert len(desk.effects) == 1
@@ -115,8 +132,39 @@ def test_an_idempotent_call_of_a_killed_run_is_sent_again_with_its_key(
     desk: Desk, provider: Provider
 ) -> None:
     desk.write("idempotent")
-    desk.run_and_kill()
+    desk.kill_in_call(*RUN)
     assert "Refunded." in desk.flujo("resume", "desk")
+    first, second = desk.effects
+    assert first == second
+    assert len(provider.requests) == 2, "no recorded request was made again"
+
+
+@pytest.mark.guarantee("G3")
+def test_an_approved_unsafe_call_of_a_killed_worker_is_in_doubt_and_workers_finish_the_run(
+    desk: Desk, provider: Provider
+) -> None:
+    desk.write("unsafe, approve: true")
+    desk.approve()
+    desk.kill_in_call(*WORKER)
+    desk.flujo(*WORKER)
+    assert is_in_doubt(desk)
+    assert len(provider.requests) == 1
+    desk.flujo("tasks", "resolve", "desk", "--as", "done", "--result", '"refunded"', "--detach")
+    desk.flujo(*WORKER)
+    assert json.loads(desk.flujo("tasks", "show", "desk", "--json"))["output"] == "Refunded."
+    assert len(desk.effects) == 1
+    assert len(provider.requests) == 2, "no recorded request was made again"
+
+
+@pytest.mark.guarantee("G3")
+def test_an_approved_idempotent_call_of_a_killed_worker_is_sent_again_by_another_worker(
+    desk: Desk, provider: Provider
+) -> None:
+    desk.write("idempotent, approve: true")
+    desk.approve()
+    desk.kill_in_call(*WORKER)
+    desk.flujo(*WORKER)
+    assert json.loads(desk.flujo("tasks", "show", "desk", "--json"))["output"] == "Refunded."
     first, second = desk.effects
     assert first == second
     assert len(provider.requests) == 2, "no recorded request was made again"

@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import warm
 from flujo.exceptions import McpCallFailed, ProviderUnavailable, SettingsError
 from flujo.governance.sink import GATE
 from flujo.services.mcp_servers import McpServers
 from flujo.services.project.project import find_project
-from local_mcp import PROGRAM, children
+from local_mcp import children, shop_toml
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def servers(folder: Path, env: str = "") -> McpServers:
-    (folder / "flujo.toml").write_text(
-        f'[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, "stdio"]\n{env}'
-    )
+def servers(folder: Path, **env: str) -> McpServers:
+    (folder / "flujo.toml").write_text(shop_toml(**env))
     return McpServers(find_project(folder))
 
 
@@ -47,7 +44,7 @@ async def test_a_secret_that_is_not_set_is_an_error_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KB_TOKEN", raising=False)
-    shop = servers(tmp_path, 'env = {TOKEN = "${KB_TOKEN}"}\n').named("shop")
+    shop = servers(tmp_path, TOKEN="${KB_TOKEN}").named("shop")
     with pytest.raises(SettingsError, match=r"flujo.toml:4: `mcp.shop.env.TOKEN` uses \$\{KB_TOKEN\}"):
         await shop.tools()
 
@@ -57,7 +54,7 @@ async def test_a_server_gets_its_secret_and_nothing_else_of_the_environment(
 ) -> None:
     monkeypatch.setenv("KB_TOKEN", "eij2Ohch0")
     monkeypatch.setenv("OTHER_TOKEN", "ahNg8ahch")
-    made = servers(tmp_path, 'env = {TOKEN = "${KB_TOKEN}"}\n')
+    made = servers(tmp_path, TOKEN="${KB_TOKEN}")
     shop = made.named("shop")
     assert await shop.call("environment", {"name": "TOKEN"}, None) == {"result": "eij2Ohch0"}
     assert await shop.call("environment", {"name": "OTHER_TOKEN"}, None) == {"result": "unset"}
@@ -71,7 +68,7 @@ async def test_the_log_and_the_errors_of_a_server_have_no_secret(
 ) -> None:
     caplog.set_level(logging.INFO, "flujo.mcp")
     monkeypatch.setenv("KB_TOKEN", "ooz9aiX4i")
-    made = servers(tmp_path, 'env = {TOKEN = "${KB_TOKEN}"}\n')
+    made = servers(tmp_path, TOKEN="${KB_TOKEN}")
     with pytest.raises(McpCallFailed, match="wrong secrets") as raised:
         await made.named("shop").call("leak", {"way": "error"}, None)
     await made.aclose()

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import warm
 from agents.provider_server import Provider, Response, provider_server
 from flujo import Flujo, read_blueprint
 from flujo.domain.run import RunStatus
 from flujo.exceptions import BlueprintError, InputRejected, LockMismatch, McpServerFailed
 from flujo.services.checks import locking
 from flujo.services.project.project import find_project
-from local_mcp import PROGRAM, children
+from local_mcp import children, shop_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +48,8 @@ class Project:
 
     def settings(self, more: str = "", **env: str) -> None:
         """Write flujo.toml."""
-        given = {"LEDGER": str(self.ledger), **env}
-        variables = ", ".join(f"{name} = {value!r}" for name, value in given.items())
-        (self.folder / "flujo.toml").write_text(
-            f"[mcp.shop]\ncommand = {warm.python()!r}\nargs = [{str(PROGRAM)!r}, 'stdio']\n"
-            f"env = {{{variables}}}\ntimeout = 60\n{more}"
-        )
+        server = shop_toml(**{"LEDGER": self.ledger, **env})
+        (self.folder / "flujo.toml").write_text(f"{server}timeout = 60\n{more}")
 
     def blueprint(self, allow: str, effect: str = "unsafe", more: str = "max_turns: 5") -> str:
         """Write the blueprint, and return its path."""
