@@ -146,6 +146,12 @@ def large(count: int) -> str:
 
 
 @server.tool()
+def header(name: str, ctx: Context) -> str:
+    """Return a header of the request of this call."""
+    return (ctx.headers or {}).get(name, "unset")
+
+
+@server.tool()
 def environment(name: str) -> str:
     """Return a variable of this process."""
     return os.environ.get(name, "unset")

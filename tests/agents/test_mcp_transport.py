@@ -46,6 +46,18 @@ async def test_over_http_tools_are_listed_and_called(http: Http, tmp_path: Path,
     await server.aclose()
 
 
+@pytest.mark.parametrize("key", [None, "key-1"])
+async def test_over_http_the_key_of_a_call_is_also_a_header(
+    http: Http, tmp_path: Path, key: str | None
+) -> None:
+    http.start()
+    server = http.client(tmp_path)
+    sent = {"result": key or "unset"}
+    assert await server.call("header", {"name": "idempotency-key"}, key) == sent
+    assert await server.call("header", {"name": "idempotency-key"}, None) == {"result": "unset"}
+    await server.aclose()
+
+
 async def test_over_http_a_server_that_dies_in_a_call_loses_it_and_may_come_back(
     http: Http, tmp_path: Path, ledger: Path
 ) -> None:

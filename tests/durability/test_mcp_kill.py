@@ -104,7 +104,7 @@ def desk(tmp_path: Path, provider: Provider, store_uri: str) -> Desk:
 
 
 def is_in_doubt(desk: Desk) -> bool:
-    """Return whether a human is asked how the call ended, by its key."""
+    """Return whether a question with the key of the call is open, and listed."""
     shown = desk.flujo("tasks", "show", "desk")
     key = desk.effects[0].split()[-1]
     listed = json.loads(desk.flujo("tasks", "list", "--status", "in_doubt", "--json"))

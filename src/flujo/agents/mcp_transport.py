@@ -15,6 +15,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import ValidationError
 
+from flujo.domain.mcp import IDEMPOTENCY_KEY
 from flujo.domain.wording import short
 from flujo.governance.logs import logger
 from flujo.governance.screen import visible_line
@@ -162,11 +163,26 @@ async def http(table: McpServer) -> AsyncGenerator[TransportStreams]:
     limits = httpx2.Timeout(table.timeout, read=None)  # a call has its own time limit, and a stream has none
     async with (
         httpx2.AsyncClient(
-            headers=dict(table.headers), timeout=limits, transport=_AnswersAlways(), trust_env=True
+            headers=dict(table.headers),
+            timeout=limits,
+            transport=_AnswersAlways(),
+            trust_env=True,
+            event_hooks={"request": [_repeat_key]},
         ) as client,
         streamable_http_client(table.url or "", http_client=client) as streams,
     ):
         yield streams
+
+
+async def _repeat_key(request: httpx2.Request) -> None:
+    """Send the idempotency key of a call as a header too, for gateways that do not read the message.
+
+    The `mcp` package takes no headers for a single call.
+    """
+    if request.method == "POST":
+        meta = json.loads(request.content).get("params", {}).get("_meta") or {}
+        if (key := meta.get(IDEMPOTENCY_KEY)) is not None:
+            request.headers["Idempotency-Key"] = key
 
 
 class _AnswersAlways(httpx2.AsyncHTTPTransport):
