@@ -80,7 +80,11 @@ CHARGING_YAML = "agents: {writer: {model: 'test:model', tools: ['s:charge']}}\n"
 def pay() -> None: ...
 
 
-PAY = CallableRef("s:pay", pay)
+@flujo.tool(effect="transactional")
+def book(seat: int, connection: Any) -> None: ...
+
+
+PAY, BOOK = CallableRef("s:pay", pay), CallableRef("s:book", book)
 
 
 def live_teller() -> AgentSpec:
@@ -555,6 +559,12 @@ CASES = {
         Pipeline(Step("a", PAY, enforce_idempotency=True, in_doubt="retry_same_key")),
         "step 'a' has `in_doubt: retry_same_key`, and its call `s:pay` has `effect: unsafe`: it would be made again",
     ),
+    "a call that would write in the transaction of a tool": Case(
+        "FLJ447",
+        "[{name: a, call: 's:book', with: {seat: 5}, effect: transactional}]",
+        Pipeline(Step("a", BOOK, arguments={"seat": 5}, effect="transactional")),
+        "step 'a': `s:book` writes on a `connection`, in the transaction of its entry, and only a tool has one",
+    ),
     "in doubt without a key": Case(
         "FLJ266",
         "[{name: a, call: 's:f', in_doubt: fail}]",
@@ -601,7 +611,8 @@ def reported(case: Case) -> list[Diagnostic]:
         "x.yaml": f'version: "1"\nname: x\n{case.top}steps: {case.yaml}\n',
         "child.yaml": f'version: "1"\nname: child\nsteps: {case.imported}\n',
         "s.py": "import flujo\ndef f(data): ...\ndef g(key): ...\ndef charge(amount, idempotency_key): ...\n"
-        "@flujo.tool(effect='unsafe')\ndef pay(): ...\n",
+        "@flujo.tool(effect='unsafe')\ndef pay(): ...\n"
+        "@flujo.tool(effect='transactional')\ndef book(seat, connection): ...\n",
     }
     source = PinnedSource({path: text.encode() for path, text in files.items()})
     found = compile_blueprint("x.yaml", source, allow_callables=["s"]).diagnostics
@@ -665,6 +676,11 @@ def test_an_unsafe_tool_of_a_scripted_agent_is_not_repeated_either() -> None:
     script = ScriptedAgent([], tools=[CallableTool(pay), CallableTool(charge, effect="idempotent")])
     (found,) = checks.findings(Pipeline(GranularStep("a", script, **ENFORCED)))
     assert (found.code, "its tool `pay` is `unsafe`" in found.message) == ("FLJ433", True)
+
+
+def test_a_call_may_pass_a_connection_of_its_own() -> None:
+    own = Step("a", BOOK, arguments={"seat": 5, "connection": "mine"}, effect="transactional")
+    assert list(checks.findings(Pipeline(own))) == []
 
 
 def test_an_agent_as_a_tool_records_its_calls_like_the_step_around_it() -> None:

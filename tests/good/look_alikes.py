@@ -115,6 +115,7 @@ LOOK_ALIKES = {
     "FLJ432": "tools-that-are-recorded",
     "FLJ433": "tools-that-a-step-may-repeat",
     "FLJ444": "tools-that-are-recorded",
+    "FLJ447": "tools-in-a-transaction",
     "FLJ445": "tools-as-strict-as-their-functions",
     "FLJ452": "tools-of-an-mcp-server",
     "FLJ453": "tools-of-an-mcp-server",

@@ -45,6 +45,7 @@ def test_a_scaled_run_takes_a_proportion_and_not_less_than_make_test(monkeypatch
         "1",
         "all",
     )
+    assert whole["FLUJO_APPROVALS"] == "1000"
     assert small["FLUJO_RUNS"] == "400"
     assert "FLUJO_CRASH_TWICE" not in small
     monkeypatch.setenv("FLUJO_SIM_SEEDS", "7")

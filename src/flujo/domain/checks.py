@@ -31,12 +31,14 @@ from flujo.domain.steps import (
 from flujo.domain.steps.tools import composed_tools
 from flujo.domain.tools import (
     CallableTool,
+    Known,
     callable_tools,
     called_tools,
-    declared,
+    known,
     repeats_unsafe,
     requirement,
 )
+from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import CallableRef
 from flujo.domain.wording import listed, suggest
 from flujo.exceptions import PipelineError
@@ -103,8 +105,8 @@ Written: TypeAlias = Callable[[Place, BaseStep], Collection[str]]
 """Returns the fields of a step that are written in its source."""
 Requires: TypeAlias = Callable[[CallableRef], str]
 """Returns what a callable requires of a step that must record its calls; see `domain.tools.requirement`."""
-Declares: TypeAlias = Callable[[CallableRef], str | None]
-"""Returns the effect that a callable declares, "" if it declares none, and None if that is not known yet."""
+Knows: TypeAlias = Callable[[CallableRef], Known | None]
+"""Returns what a callable declares and takes, and None if that is not known yet."""
 
 
 def findings(
@@ -114,7 +116,7 @@ def findings(
     reserved: frozenset[str] = KEYWORDS,
     written: Written | None = None,
     requires: Requires | None = None,
-    declares: Declares | None = None,
+    knows: Knows | None = None,
 ) -> Iterator[Finding]:
     """Yield every problem of a tree, outer steps first.
 
@@ -126,7 +128,7 @@ def findings(
             refuse every reserved word of CEL; pipelines in Python only those that expressions cannot read.
         written: returns the written fields. Default: the fields that differ from their defaults.
         requires: returns what a callable requires. Default: what live callables require.
-        declares: returns the effect that a callable declares. Default: what live callables declare.
+        knows: returns what a callable declares and takes. Default: that of live callables.
     """
     if not pipeline.steps:
         yield Finding("FLJ125", (), f"pipeline {pipeline.name!r}: {needs_entries('steps')}", keys=("steps",))
@@ -137,7 +139,7 @@ def findings(
         reserved,
         written or _changed,
         requires or _required_live,
-        declares or _declared_live,
+        knows or _known_live,
     )
     yield from walk.body(steps, _Scope())
 
@@ -186,7 +188,7 @@ class _Walk:
     reserved: frozenset[str]
     written: Written
     requires: Requires
-    declares: Declares
+    knows: Knows
 
     def body(
         self, steps: Collection[_Site], scope: _Scope, *, is_stand_in: bool = False
@@ -204,11 +206,12 @@ class _Walk:
             for check in _CHECKS:
                 yield from check(site)
             yield from _unrecorded(site, self.requires)
-            yield from _sent_again(site, self.declares)
+            yield from _sent_again(site, self.knows)
+            yield from _lent(site, self.knows)
             if isinstance(site.step, Step):
                 written = self.written(site.place, site.step)
                 yield from _effects(site, site.step, written)
-                yield from _repeated_call(site, site.step, written, self.declares)
+                yield from _repeated_call(site, site.step, written, self.knows)
             elif isinstance(site.step, GranularStep) and site.step.enforce_idempotency:
                 yield from _reconciled(site, site.step)
             elif isinstance(site.step, GranularStep):
@@ -232,7 +235,7 @@ class _Walk:
             if isinstance(site.step, GranularStep) and isinstance(steps[0].step, GranularStep):
                 # An agent as a tool: it has the settings of `site`.
                 yield from _unrecorded(steps[0], self.requires)
-                yield from _sent_again(steps[0], self.declares)
+                yield from _sent_again(steps[0], self.knows)
                 yield from self._inside(steps[0], scope)
                 continue
             stands_in = isinstance(site.step, CacheStep | Step | GranularStep)
@@ -719,9 +722,7 @@ def _unrecorded(site: _Site, requires: Requires) -> Iterator[Finding]:
 _OTHER_POLICIES = "another `in_doubt`: `pause`, `reconcile` or `fail`"
 
 
-def _repeated_call(
-    site: _Site, step: Step, written: Collection[str], declares: Declares
-) -> Iterator[Finding]:
+def _repeated_call(site: _Site, step: Step, written: Collection[str], knows: Knows) -> Iterator[Finding]:
     """Check that a call in doubt is not repeated although it is declared unsafe.
 
     If neither the step nor its callable declares an effect, `retry_same_key` says itself that the other
@@ -729,7 +730,9 @@ def _repeated_call(
     """
     if step.call is None or not step.enforce_idempotency or step.in_doubt != "retry_same_key":
         return
-    effect = step.effect if "effect" in written else declares(step.call)
+    found = knows(step.call)
+    declared = None if found is None else found.effect
+    effect = step.effect if "effect" in written else declared
     if effect == "unsafe":
         message = (
             f"step {site.path!r} has `in_doubt: retry_same_key`, and its call `{step.call.target}` has "
@@ -739,10 +742,10 @@ def _repeated_call(
         yield Finding("FLJ433", site.place, message, hint, ("in_doubt",))
 
 
-def _sent_again(site: _Site, declares: Declares) -> Iterator[Finding]:
+def _sent_again(site: _Site, knows: Knows) -> Iterator[Finding]:
     """Check that no recorded call of an unsafe tool is repeated while it is in doubt."""
     by_step = _is_enforced(site.step) and getattr(site.step, "in_doubt", None) == "retry_same_key"
-    for tool in unsafe_and_repeated(site.step, declares):
+    for tool in unsafe_and_repeated(site.step, knows):
         error = repeated_tool(f"step {site.path!r}", tool)
         keys = ("in_doubt",) if by_step else ("agent",)
         yield Finding(error.code, site.place, error.message, error.hint, keys)
@@ -759,7 +762,7 @@ def repeated_tool(where: str, tool: str) -> PipelineError:
     )
 
 
-def unsafe_and_repeated(step: BaseStep, declares: Declares) -> Iterator[str]:
+def unsafe_and_repeated(step: BaseStep, knows: Knows) -> Iterator[str]:
     """Yield the unsafe tools of a step whose recorded calls are made again while they are in doubt."""
     if not isinstance(step, GranularStep):
         return
@@ -769,8 +772,8 @@ def unsafe_and_repeated(step: BaseStep, declares: Declares) -> Iterator[str]:
             for spec in called_tools(agent.tools):
                 effect = spec.effect
                 if effect is None and isinstance(spec, CallableTool):
-                    effect = declares(spec.call)
-                    effect = "unsafe" if effect == "" else effect
+                    found = knows(spec.call)
+                    effect = None if found is None else found.effect or "unsafe"
                 if (spec.is_recorded or enforced) and repeats_unsafe(effect, spec.in_doubt or policy):
                     yield spec.name
         else:
@@ -793,11 +796,31 @@ def built_and_repeated(tools: Mapping[str, Tool], *, is_enforced: bool, in_doubt
             yield name
 
 
-def _declared_live(ref: CallableRef) -> str | None:
-    if ref.live is None:
+def _lent(site: _Site, knows: Knows) -> Iterator[Finding]:
+    """Check that no `call` step has a callable that writes in the transaction of a tool call."""
+    step = site.step
+    if isinstance(step, Step) and step.call is not None:
+        found = knows(step.call)
+        error = None if found is None else without_connection(f"step {site.path!r}", step, found)
+        if error is not None:
+            yield Finding(error.code, site.place, error.message, error.hint, ("call",))
+
+
+def without_connection(where: str, step: Step, found: Known) -> PipelineError | None:
+    """Return the error about a `call` step whose callable takes a connection that only a tool gets."""
+    if step.call is None or not found.writes_in_transaction or CONNECTION in (step.arguments or {}):
         return None
-    declaration = declared(ref.live)
-    return "" if declaration is None else declaration.effect
+    return PipelineError(
+        f"{where}: `{step.call.target}` writes on a `{CONNECTION}`, in the transaction of its entry, and "
+        "only a tool has one",
+        hint="make it a tool of an agent in a `granular` step, or open a connection in the function, and "
+        "write `enforce_idempotency: true`",
+        code="FLJ447",
+    )
+
+
+def _known_live(ref: CallableRef) -> Known | None:
+    return None if ref.live is None else known(ref.live)
 
 
 def _required_live(ref: CallableRef) -> str:

@@ -78,6 +78,30 @@ def declared(fn: Any) -> Tool | None:
     return found if isinstance(found, Tool) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a callable when a tree is checked."""
+
+    effect: str
+    """The effect that it declares; empty if it declares none."""
+    takes_connection: bool
+
+    @property
+    def writes_in_transaction(self) -> bool:
+        """Whether it writes on a connection that Flujo lends it."""
+        return self.effect == "transactional" and self.takes_connection
+
+
+def known(fn: Any) -> Known:
+    """Return what is known of a callable that is imported."""
+    declaration = declared(fn)
+    try:
+        parameters: Iterable[str] = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        parameters = ()  # refused where it is bound
+    return Known("" if declaration is None else declaration.effect, CONNECTION in parameters)
+
+
 def repeats_unsafe(effect: str | None, in_doubt: str) -> bool:
     """Return whether a policy repeats a call in doubt whose second making may be a second effect."""
     return effect == "unsafe" and in_doubt == "retry_same_key"

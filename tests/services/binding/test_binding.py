@@ -88,6 +88,18 @@ def test_an_unsafe_tool_that_a_step_repeats_is_refused_although_it_is_named_by_a
     assert caught.value.code == "FLJ433"
 
 
+@tool(effect="transactional")
+def book(seat: int, connection: Any) -> None: ...
+
+
+def test_a_call_that_would_write_in_the_transaction_of_a_tool_is_refused() -> None:
+    step = Step("s", f"{__name__}:book", arguments={"seat": 1}, effect="transactional")
+    binding = PipelineBinding(allow_callables=(__name__,), agent_settings=agent_settings(load()))
+    with pytest.raises(PipelineError, match="only a tool has one") as caught:
+        binding.bind(pipeline(step))
+    assert caught.value.code == "FLJ447"
+
+
 class Counting:
     """An executor that counts what it is given."""
 

@@ -10,6 +10,7 @@ from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.sources.callables import check_callable_name
 from flujo.blueprint.sources.signatures import HANDED_IN
+from flujo.domain.tools import Known
 from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import looks_like_target
 
@@ -140,10 +141,10 @@ def required(unit: Unit, target: str) -> str:
     return "an `idempotency_key`" if "idempotency_key" in signature.required else ""
 
 
-def declared_effect(unit: Unit, target: str) -> str | None:
-    """Return the effect that the source of a callable declares, "" if none; None if it cannot be read."""
+def known(unit: Unit, target: str) -> Known | None:
+    """Return what the source of a callable says; None if it cannot be read."""
     signature = signature_of(unit, target)
-    return None if signature is None else signature.effect or ""
+    return None if signature is None else Known(signature.effect or "", CONNECTION in signature.parameters)
 
 
 def readable_tools(unit: Unit) -> Iterator[tuple[str, Path, doc.Tool, Signature]]:
@@ -194,7 +195,9 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
 
 
 def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagnostic]:
-    needed = [name for name in signature.required if name not in HANDED_IN]
+    # FLJ447 is about a connection that a transactional callable lacks.
+    lent = {CONNECTION} if signature.effect == "transactional" else set[str]()
+    needed = [name for name in signature.required if name not in HANDED_IN | lent]
     if named.given is None:
         # `previous` goes to `data`, or to the only parameter there is.
         if needed and "data" not in signature.parameters and len(needed) > 1:
@@ -207,7 +210,7 @@ def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagn
             )
         return
     takes = [name for name in signature.parameters if name not in HANDED_IN or name in ("data", *named.given)]
-    missing = [name for name in signature.required if name in takes and name not in named.given]
+    missing = [name for name in signature.required if name in takes and name not in {*named.given, *lent}]
     for name in named.given:
         if name not in takes and not signature.open_ended:
             yield CALLABLE_ARGUMENTS.at(

@@ -52,6 +52,19 @@ REPEATED_IN_DOUBT = rule(
     instead="agents: {teller: {model: a:b, tools: [{call: skills.bank:pay, effect: idempotent}]}}\n"
     "steps:\n  - {kind: granular, name: serve, agent: teller, enforce_idempotency: true}",
 )
+LENT_CONNECTION = rule(
+    "FLJ447",
+    "connection-of-a-call",
+    "A `call` of a function that writes on a connection of Flujo",
+    finds='`call` with a function that has `@flujo.tool(effect="transactional")` and a parameter '
+    "`connection`, which `with` does not pass.",
+    why="Only a tool call of a `granular` step is a transaction with its entry. A `call` step has no "
+    "connection to pass, so the function could not write.",
+    example='# skills/seats.py: @flujo.tool(effect="transactional")\n# def book(seat, connection): …\n'
+    "steps:\n  - {name: book, call: skills.seats:book, effect: transactional, with: {seat: 5}}",
+    instead="agents: {clerk: {model: a:b, tools: [skills.seats:book]}}\n"
+    "steps:\n  - {kind: granular, name: serve, agent: clerk}",
+)
 NOT_ENFORCED = rule(
     "FLJ266",
     "in-doubt-not-enforced",

@@ -18,7 +18,7 @@ from flujo.blueprint.rules import (  # noqa: F401
     state_machines,
     threads,
 )
-from flujo.blueprint.rules.callables import declared_effect, required
+from flujo.blueprint.rules.callables import known, required
 from flujo.domain import checks
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.checks import Finding, Place
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import BaseStep, CallableRef
+    from flujo.domain.tools import Known
 
 _OF_NAMES = frozenset({"FLJ210", "FLJ211"})
 # These also apply to a step of which only the name could be read.
@@ -48,8 +49,8 @@ def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
     def requires(ref: CallableRef) -> str:
         return required(unit, ref.target)
 
-    def declares(ref: CallableRef) -> str | None:
-        return declared_effect(unit, ref.target)
+    def knows(ref: CallableRef) -> Known | None:
+        return known(unit, ref.target)
 
     if models:  # not a file of agents
         found = checks.findings(
@@ -58,7 +59,7 @@ def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
             reserved=checks.RESERVED,
             written=written,
             requires=requires,
-            declares=declares,
+            knows=knows,
         )
         yield from placed_problems(unit, found)
 

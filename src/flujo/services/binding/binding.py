@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, OneOf
-from flujo.domain.checks import repeated_tool, unsafe_and_repeated
+from flujo.domain.checks import repeated_tool, unsafe_and_repeated, without_connection
 from flujo.domain.models import PipelineContext
 from flujo.domain.ports import Agent, PreparedAgent, SecretsReader
 from flujo.domain.steps import (
@@ -28,7 +28,14 @@ from flujo.domain.steps import (
     Transition,
 )
 from flujo.domain.steps.tools import AgentTool
-from flujo.domain.tools import CallableTool, callable_tools, called_tools, declared, requirement
+from flujo.domain.tools import (
+    CallableTool,
+    callable_tools,
+    called_tools,
+    declared,
+    known,
+    requirement,
+)
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
     from flujo.domain.executor import Executor
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import ContextType, Evaluator, Schema
-    from flujo.domain.tools import ToolSpec
+    from flujo.domain.tools import Known, ToolSpec
 
 
 class PipelineBinding:
@@ -235,12 +242,15 @@ class PipelineBinding:
 
         Raises:
             CallableError: names the step and the required declaration.
+            PipelineError: the callable writes on a connection, which only a tool gets.
         """
         if not isinstance(step, Step) or step.call is None:
             return
         tool = declared(self._resolve(step.call))
         if tool is None:
             return
+        if error := without_connection(f"step {step.name!r}", step, self._knows(step.call)):
+            raise error
         if not tool.admits(step.effect):
             raise CallableError(
                 f"step {step.name!r} has `effect: {step.effect}`, but its callable declares {tool.effect!r}",
@@ -280,12 +290,11 @@ class PipelineBinding:
         Raises:
             PipelineError: names the tool.
         """
-        for tool in unsafe_and_repeated(step, self._declares):
+        for tool in unsafe_and_repeated(step, self._knows):
             raise repeated_tool(f"step {step.name!r}", tool)
 
-    def _declares(self, ref: CallableRef) -> str:
-        declaration = declared(self._resolve(ref))
-        return "" if declaration is None else declaration.effect
+    def _knows(self, ref: CallableRef) -> Known:
+        return known(self._resolve(ref))
 
     def _resolve(self, ref: CallableRef) -> Any:
         if ref.live is not None:
