@@ -17,7 +17,13 @@ from flujo.domain.paths import StepPath
 from flujo.domain.run import IntentState, PauseKind, RunStatus
 from flujo.domain.tools import CallableTool
 from flujo.domain.usage import UsageLimits
-from flujo.exceptions import InputRejected, PausedException, ResumeConflict, StateBackendUnavailable
+from flujo.exceptions import (
+    AgentChanged,
+    InputRejected,
+    PausedException,
+    ResumeConflict,
+    StateBackendUnavailable,
+)
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.runner import Flujo
 from support import StoppingStore, answer, resume, start
@@ -36,14 +42,21 @@ class Desk:
 
     def __init__(self) -> None:
         self.paid: list[tuple[int, str]] = []
+        self.breaks: StoppingStore | None = None
+        """A store that becomes unavailable during a refund."""
 
     def refund(self, amount: int, idempotency_key: str) -> str:
         """Refund an amount."""
         self.paid.append((amount, idempotency_key))
+        if self.breaks is not None:
+            self.breaks.allowed = 0
         return f"refunded {amount}"
 
-    def pipeline(self, *amounts: int, rules: Approval | None = None, **keys: Any) -> Pipeline:
-        entry = CallableTool(self.refund, effect="idempotent", approve=rules or True)
+    def pipeline(
+        self, *amounts: int, rules: Approval | None = None, is_free: bool = False, **keys: Any
+    ) -> Pipeline:
+        approval = None if is_free else rules or Approval()
+        entry = CallableTool(self.refund, effect="idempotent", approve=approval, enforce_idempotency=is_free)
         script = [calls(*(("refund", {"amount": each}) for each in amounts)), "done"]
         return talk(script, tools=[entry, add], **keys)
 
@@ -310,6 +323,37 @@ async def test_a_tool_that_changed_while_its_approval_was_open_opens_a_new_quest
     assert (await resume(changed, store, accept_changes=True)).status is RunStatus.PAUSED
     assert (await only_question(store)).digest != first.digest
     assert desk.paid == []
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+@pytest.mark.parametrize("is_approved", [True, False])
+async def test_a_question_counts_although_its_tool_needs_no_approval_any_more(
+    store: StateStore, is_approved: bool, is_noticed: bool
+) -> None:
+    desk = Desk()
+    await start(desk.pipeline(120), store, "go")
+    free = desk.pipeline(120, is_free=True)
+    if is_noticed:
+        noticed = await resume(free, store)
+        assert noticed.error is not None
+        assert noticed.error.code == AgentChanged.code
+    waiting = await resume(free, store, accept_changes=True, retry_failed=is_noticed)
+    assert (waiting.status, desk.paid) == (RunStatus.PAUSED, [])
+    await approve(store, approved=is_approved)
+    assert (await resume(free, store, accept_changes=True)).output == "done"
+    assert [amount for amount, _ in desk.paid] == [120] * is_approved
+
+
+async def test_a_call_that_was_sent_needs_no_approval_that_its_tool_requires_since(store: StateStore) -> None:
+    desk = Desk()
+    free = desk.pipeline(120, is_free=True)
+    desk.breaks = StoppingStore(store, 100)
+    with pytest.raises(StateBackendUnavailable):
+        await start(free, desk.breaks, "go")
+    desk.breaks = None
+    assert (await resume(desk.pipeline(120), store, accept_changes=True)).output == "done"
+    assert (len(desk.paid), len(set(desk.paid))) == (2, 1), "the same call, under its key"
+    assert await store.pauses(RUN) == []
 
 
 async def test_a_call_without_room_in_the_budget_asks_no_human(store: StateStore) -> None:

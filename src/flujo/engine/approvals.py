@@ -59,14 +59,19 @@ class ApprovalGate:
         """Return the decision, or the question while it is open, or the failure at its deadline."""
         asked = self.frame.run.journal.pause(self.path)
         if asked is None or asked.kind is not PauseKind.APPROVAL or (asked.void and not asked.is_settled):
-            return self._ask() if self._is_needed() else Decision(self.call.arguments)
+            is_settled = await self._is_sent() or not self._is_needed()
+            return Decision(self.call.arguments) if is_settled else self._ask()
         if asked.is_expired:
             return await self._too_late(asked)
         if asked.is_open:
             return await self._still_open(asked)
+        answer = canonical.decode(asked.answer or b"{}")
+        return self._answered(asked, answer, is_sent=await self._is_sent())
+
+    async def _is_sent(self) -> bool:
+        """Return whether the call was made before, so that it is settled and not decided about."""
         sent = await self.frame.run.journal.intent(self.path)
-        is_sent = sent is not None or has_begun(self.frame, self.path)
-        return self._answered(asked, canonical.decode(asked.answer or b"{}"), is_sent=is_sent)
+        return sent is not None or has_begun(self.frame, self.path)
 
     def _is_needed(self) -> bool:
         when = self.approval.when
@@ -161,7 +166,7 @@ class ApprovalGate:
             return Failure(ErrorInfo.from_json(canonical.decode(failed[-1].error or b"{}")))
         error = DeadlinePassed(
             f"step {self.step!r}: the call of `{self.call.name}` was not approved within the `deadline_s` of "
-            f"{self.approval.deadline_s:g} s",
+            f"{(asked.deadline_at or 0) - (asked.asked_at or 0):g} s",
             hint="`flujo resume RUN --retry-failed` asks again; `on_deadline: deny` continues without it",
             step=self.step,
         )

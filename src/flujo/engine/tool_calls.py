@@ -28,6 +28,7 @@ from flujo.domain.events import StepStarted
 from flujo.domain.outcomes import Success
 from flujo.domain.pipeline import StepConfig
 from flujo.domain.retry import RetryPolicy
+from flujo.domain.run import PauseKind
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
@@ -165,7 +166,7 @@ class ToolGate:
         refusal = self._refusal(call, frame)
         tool = None if refusal else self._tools[call.name]
         delivery = _Delivery(call, tool, refusal)
-        if tool is not None and (rules := _rules(call, tool)) is not None:
+        if tool is not None and (rules := _rules(call, tool, frame, path)) is not None:
             _require_room(frame, path)
             decided = await ApprovalGate(self._name, tool, rules, call, frame, path).decision()
             if not isinstance(decided, Decision):
@@ -336,9 +337,16 @@ class _Delivery:
         return Reply(output=text, usage=used)
 
 
-def _rules(call: ToolCall, tool: Tool) -> Approval | None:
-    """Return the approval of a call: that of its tool, or one that its repaired arguments need."""
-    return Approval() if tool.approve is None and call.written else tool.approve
+def _rules(call: ToolCall, tool: Tool, frame: Frame, path: StepPath) -> Approval | None:
+    """Return the approval of a call: that of its tool, or one that its repaired arguments need.
+
+    A question that was opened counts although the tool needs no approval any more.
+    """
+    if tool.approve is not None:
+        return tool.approve
+    asked = frame.run.journal.pause(path)
+    is_asked = asked is not None and asked.kind is PauseKind.APPROVAL
+    return Approval() if call.written or is_asked else None
 
 
 def _require_room(frame: Frame, path: StepPath) -> None:
