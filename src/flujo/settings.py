@@ -161,6 +161,10 @@ class Settings(BaseSettings):
                 server=name,
             )
 
+    def mcp_place(self, name: str) -> str:
+        """Return the file and line of the table of an MCP server."""
+        return _source(("mcp", name), self._file)
+
     def mcp_server(self, name: str) -> McpServer:
         """Return an MCP server with its variables filled in; the gate knows its secrets from then on.
 

@@ -95,7 +95,7 @@ def test_several_calls_of_one_response_are_answered_by_their_places(
     assert asyncio.run(resumed(paid, 900, 5)) == "done"
     assert paid == [5]
     shown = flujo("trace", "case").stdout
-    assert "denied by Ana" in shown
+    assert "idempotent  denied by Ana" in shown
     assert "approved by Ana" in shown
 
 

@@ -44,12 +44,19 @@ class McpServer:
         table: returns its settings, with variables filled in.
         folder: the working directory of its process.
         locked: the tools that it must have; None when no lock has it.
+        place: the file and line of its settings, for errors.
     """
 
     def __init__(
-        self, name: str, table: Callable[[], Table], folder: Path, locked: ListedTools | None = None
+        self,
+        name: str,
+        table: Callable[[], Table],
+        folder: Path,
+        locked: ListedTools | None = None,
+        place: str = "",
     ) -> None:
         self.name = name
+        self._place = place
         self._read_table = table
         self._folder = folder
         self._expected = locked
@@ -135,7 +142,9 @@ class McpServer:
             self._by_loop.pop(other, None)
         connection = self._by_loop.get(loop)
         if connection is None or not connection.is_usable:
-            connection = self._by_loop[loop] = _Connection(self.name, self._read_table(), self._folder)
+            connection = self._by_loop[loop] = _Connection(
+                self.name, self._read_table(), self._folder, self._place
+            )
         await connection.ready()
         return connection
 
@@ -165,8 +174,9 @@ class _SessionLost(Exception):
 class _Connection:
     """A connection, which one task opens, keeps and closes."""
 
-    def __init__(self, name: str, table: Table, folder: Path) -> None:
+    def __init__(self, name: str, table: Table, folder: Path, place: str) -> None:
         self._name = name
+        self._where = f"{place}: MCP server {name!r}" if place else f"MCP server {name!r}"
         self._table = table
         self._folder = folder
         self._pid = os.getpid()
@@ -250,7 +260,7 @@ class _Connection:
             for each in page.tools:
                 if each.name in listed:
                     raise McpServerFailed(
-                        f"MCP server {self._name!r} lists two tools named `{visible_line(each.name)}`",
+                        f"{self._where} lists two tools named `{visible_line(each.name)}`",
                         server=self._name,
                         retryable=False,
                     )
@@ -261,7 +271,7 @@ class _Connection:
             if not cursor:
                 return listed
         raise McpServerFailed(
-            f"MCP server {self._name!r} lists its tools on more than {plural(_MOST_PAGES, 'page')}",
+            f"{self._where} lists its tools on more than {plural(_MOST_PAGES, 'page')}",
             server=self._name,
         )
 
@@ -285,7 +295,7 @@ class _Connection:
             why = str(error) or type(error).__name__
         verb = "started" if self._table.url is None else "reached"
         return McpServerFailed(
-            f"MCP server {self._name!r} cannot be {verb}: {_safe(why)}{self.notes.shown()}", server=self._name
+            f"{self._where} cannot be {verb}: {_safe(why)}{self.notes.shown()}", server=self._name
         )
 
 

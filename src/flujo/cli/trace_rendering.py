@@ -183,7 +183,8 @@ def _kind(node: TraceNode) -> str:
         facts = [node.detail.get("tool", node.detail.get("call", "")), node.detail.get("effect", "")]
         outcome = node.detail.get("outcome", "result")
         approval = _approval(node.detail.get("approval"))
-        return "  ".join(filter(None, [*facts, "" if outcome == "result" else outcome, approval]))
+        is_said = outcome == "result" or approval.startswith(outcome)
+        return "  ".join(filter(None, [*facts, "" if is_said else outcome, approval]))
     return "" if node.kind in ("step", "turn", "summary") or node.name[0] in ":[" else node.kind
 
 

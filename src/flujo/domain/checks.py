@@ -719,7 +719,10 @@ def _unrecorded(site: _Site, requires: Requires) -> Iterator[Finding]:
                 yield Finding("FLJ432", site.place, message, hint, ("agent",))
 
 
-_OTHER_POLICIES = "another `in_doubt`: `pause`, `reconcile` or `fail`"
+_IF_IT_RECOGNIZES = (
+    "declare the effect `idempotent` if the other system recognizes the key, or write another `in_doubt`: "
+    "`pause`, `reconcile` or `fail`"
+)
 
 
 def _repeated_call(site: _Site, step: Step, written: Collection[str], knows: Knows) -> Iterator[Finding]:
@@ -738,8 +741,7 @@ def _repeated_call(site: _Site, step: Step, written: Collection[str], knows: Kno
             f"step {site.path!r} has `in_doubt: retry_same_key`, and its call `{step.call.target}` has "
             "`effect: unsafe`: it would be made again although it may have taken effect"
         )
-        hint = f"write `effect: idempotent` if the other system recognizes the key, or {_OTHER_POLICIES}"
-        yield Finding("FLJ433", site.place, message, hint, ("in_doubt",))
+        yield Finding("FLJ433", site.place, message, _IF_IT_RECOGNIZES, ("in_doubt",))
 
 
 def _sent_again(site: _Site, knows: Knows) -> Iterator[Finding]:
@@ -756,8 +758,7 @@ def repeated_tool(where: str, tool: str) -> PipelineError:
     return PipelineError(
         f"{where}: its tool `{tool}` is `unsafe`, and with `in_doubt: retry_same_key` a call would be made "
         "again although it may have taken effect",
-        hint="write `effect: idempotent` on the tool if the other system recognizes the key, or "
-        + _OTHER_POLICIES,
+        hint=_IF_IT_RECOGNIZES,
         code="FLJ433",
     )
 

@@ -69,7 +69,11 @@ class McpServers:
                         retryable=False,
                     ) from error
             self._servers[name] = McpServer(
-                name, lambda: settings.mcp_server(name), self._project.root, self._locked().get(name)
+                name,
+                lambda: settings.mcp_server(name),
+                self._project.root,
+                self._locked().get(name),
+                settings.mcp_place(name),
             )
         return self._servers[name]
 

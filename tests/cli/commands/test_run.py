@@ -57,6 +57,18 @@ slow   blueprints/slow.yaml
     ]
 
 
+def test_a_callable_of_no_module_is_an_error_with_its_line_and_starts_no_run(
+    flujo: Flujo, project: Project
+) -> None:
+    (project.root / "blueprints" / "lost.yaml").write_text(
+        'version: "1"\nname: lost\nsteps:\n  - {name: a, call: "skills.gret:greet"}\n'
+    )
+    result = flujo("run", "lost")
+    assert result.exit_code == 3
+    assert "blueprints/lost.yaml:4: `skills.gret:greet` cannot be imported" in result.stderr
+    assert flujo("tasks", "list", "--json").stdout.strip() == "[]"
+
+
 def test_an_answer_that_is_text_is_written_as_it_is(flujo: Flujo) -> None:
     result = flujo("run", "hello", "--input", "Ada")
     assert (result.exit_code, result.stdout) == (0, "Hello, Ada! Your name has 3 letters.\n")

@@ -258,7 +258,7 @@ async def test_a_server_that_does_not_start_starts_no_run(project: Project) -> N
     path = project.blueprint("lookup", "read")
     (project.folder / "flujo.toml").write_text("[mcp.shop]\ncommand = 'no-such-program'\n")
     async with Flujo(read_blueprint(path)) as runner:
-        with pytest.raises(McpServerFailed, match="there is no program `no-such-program`"):
+        with pytest.raises(McpServerFailed, match=r"flujo.toml:1: .*there is no program `no-such-program`"):
             await runner.run_result_async("x", run_id="never")
     assert project.provider.requests == []
 

@@ -13,7 +13,7 @@ from flujo.blueprint.language.traversal import Path, texts
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.analysis.scopes import Visit
@@ -50,10 +50,13 @@ class ExpressionSite:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The agents of a blueprint, and the project paths and texts of their prompt files."""
+    """The agents of a blueprint, and what their texts depend on."""
 
     agents: Mapping[str, doc.Agent]
     files: Mapping[str, tuple[str, str]]
+    """The project paths and texts of their prompt files."""
+    arguments: Callable[[doc.Tool], Schema]
+    """Returns the schema of the arguments that a model passes to a tool, as far as it is known."""
 
 
 def places(prompts: Prompts, visit: Visit) -> Iterator[ExpressionSite]:
@@ -151,7 +154,7 @@ def _approvals(prompts: Prompts, name: str, tree: Schema) -> Iterator[Expression
         if not isinstance(tool.approve, doc.Approval):
             continue
         names, path = (
-            {**(tree or {}).get("properties", {}), "args": {}},
+            {**(tree or {}).get("properties", {}), "args": prompts.arguments(tool) or {}},
             ("agents", name, *keys_of, "approve"),
         )
         seen = {**(tree or {}), "properties": names, "required": [*names]}

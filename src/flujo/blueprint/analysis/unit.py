@@ -13,6 +13,8 @@ from flujo.blueprint.analysis.scopes import Visit, Walk
 from flujo.blueprint.language.models import with_helpers
 from flujo.blueprint.language.traversal import Path, asked
 from flujo.blueprint.sources.agent_includes import AgentRegistry
+from flujo.blueprint.sources.signatures import FILLED_IN
+from flujo.domain.transactions import CONNECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,11 +130,27 @@ class Unit:
     @cached_property
     def places(self) -> Mapping[Path, Sequence[ExpressionSite]]:
         """Every expression and text, by the place of its step; those of the blueprint under `()`."""
-        prompts = Prompts(self.blueprint.agents, self.prompts)
+        prompts = Prompts(self.blueprint.agents, self.prompts, self._arguments)
         sites: dict[Path, Sequence[ExpressionSite]] = {
             visit.path: tuple(places(prompts, visit)) for visit in self.visits
         }
         return {**sites, (): tuple(places_at_top(self.blueprint, self.end))}
+
+    def _arguments(self, tool: doc.Tool) -> Schema:
+        """Return the schema of the arguments that a model passes to a callable, if its source can be read."""
+        place, _, name = (tool.call or "").partition(":")
+        module = self.module(place)
+        signature = None if module is None else module.names.get(name)
+        if signature is None or signature.open_ended:
+            return None
+        lent = {CONNECTION} if (tool.effect or signature.effect) == "transactional" else set[str]()
+        passed = [each for each in signature.parameters if each not in FILLED_IN | lent | tool.with_.keys()]
+        return {
+            "type": "object",
+            "properties": {each: {} for each in passed},
+            "required": [each for each in passed if each in signature.required],
+            "additionalProperties": False,
+        }
 
     @cached_property
     def output(self) -> Schema:

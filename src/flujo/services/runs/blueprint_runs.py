@@ -13,7 +13,7 @@ from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, PauseKind, RunStatus, Write
 from flujo.domain.wording import listed
-from flujo.exceptions import ResumeConflict, SecretNotSet, StateError
+from flujo.exceptions import CallableError, ResumeConflict, SecretNotSet, StateError
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
 from flujo.services.runs.execution import cancelled, result_of
@@ -46,6 +46,8 @@ CANCELLABLE = (*RESUMABLE, RunStatus.FAILED)
 OWNER_S = 30.0
 """How long a cancel waits for the process that executes the run."""
 
+_UNCHECKED = "FLJ253"
+"""The rule that reports a callable whose source is not in the project."""
 _POLL_S = 0.25
 _TRY_S = 5.0
 
@@ -62,9 +64,14 @@ async def start(
 
     Raises:
         SecretNotSet: a tool needs a secret that is not set; names the line.
+        CallableError: a callable cannot be imported; names the line if its source is not in the project.
     """
     _require_secrets(blueprint)
-    service = (await RunServices.of_project(ws)).of_blueprint(blueprint)
+    services = await RunServices.of_project(ws)
+    try:
+        service = services.of_blueprint(blueprint)
+    except CallableError as error:
+        raise _placed(error, blueprint) from error
     return await service.accept(request, sink=sink, stop=stop)
 
 
@@ -72,6 +79,15 @@ def _require_secrets(blueprint: Blueprint) -> None:
     for found in blueprint.diagnostics:
         if found.code == SecretNotSet.code:
             raise SecretNotSet(f"{found.span.file}:{found.span.line}: {found.message}", hint=found.hint)
+
+
+def _placed(error: CallableError, blueprint: Blueprint) -> CallableError:
+    """Return an error with the line of its callable, which the checks report if they cannot read it."""
+    for found in blueprint.diagnostics:
+        if found.code == _UNCHECKED and f"`{error.target}`" in found.message:
+            message = f"{found.span.file}:{found.span.line}: {error.message}"
+            return CallableError(message, hint=error.hint, **error.facts)
+    return error
 
 
 async def resume(
