@@ -28,8 +28,13 @@ RUN_COLUMNS = (
 )
 """Name, type and default; a column without a default may be null."""
 
+IN_QUEUE = (
+    "queue IS NOT NULL AND "
+    "(status IN ('accepted', 'running') OR answered AND status IN ('paused', 'waiting'))"
+)
+
 INDEXES = (
-    ("runs_by_queue", "runs", ["queue", "rank", "run_id"], "queue IS NOT NULL"),
+    ("runs_by_queue", "runs", ["queue", "rank", "run_id"], IN_QUEUE),
     ("runs_by_parent", "runs", ["parent_run"], "parent_run IS NOT NULL"),
     ("runs_by_deadline", "runs", ["ends_by"], "ends_by IS NOT NULL"),
     ("pauses_by_event", "pauses", ["event", "event_key", "asked_at"], "event IS NOT NULL"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -52,3 +54,121 @@ class Queued:
     def rank(self, available_at: float) -> float:
         """Return its place in the order of claims: the lowest is first."""
         return available_at - _PRIORITY_S * self.priority
+
+
+DEFAULT_QUEUE = "default"
+"""The queue of a run whose caller names none."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def is_queue_name(text: str) -> bool:
+    """Return whether a text can name a queue: 1 to 63 letters, digits, `.`, `_` and `-`."""
+    return _NAME.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many runs of a queue may start within any span of time."""
+
+    count: int
+    per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """What all workers of a queue together may execute. A run counts while it is `running`."""
+
+    concurrency: int | None = None
+    rate: Rate | None = None
+    one_per_key: bool = False
+    """Whether runs with one key are executed one after another."""
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether a claim depends on what other workers execute."""
+        return self.concurrency is not None or self.rate is not None or self.one_per_key
+
+    def room(self, running: int, started: int) -> int | None:
+        """Return how many more runs may start; None for any number.
+
+        Args:
+            running: how many runs of the queue are executed.
+            started: how many have started within the span of `rate`.
+        """
+        left = []
+        if self.concurrency is not None:
+            left.append(self.concurrency - running)
+        if self.rate is not None:
+            left.append(self.rate.count - started)
+        return max(0, min(left)) if left else None
+
+
+NO_LIMITS = QueueLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimOrder:
+    """Which runs of which queues a worker claims next."""
+
+    queues: tuple[tuple[str, QueueLimits], ...]
+    """The names of the queues, each once, with their limits."""
+    limit: int
+    without: Collection[str] = ()
+    """Excludes runs that have pinned one of these closures."""
+    suspects: bool = False
+    """Only runs that were cut off together with other runs, and then once more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """What is in a queue, as of one read."""
+
+    queue: str
+    depth: int = 0
+    """Runs that a worker may take now, or could if the limits of the queue allowed it."""
+    delayed: int = 0
+    """Runs that no worker takes yet: delayed by their caller, or at rest after a failed start."""
+    in_flight: int = 0
+    """Runs with a living owner."""
+    paused: int = 0
+    """Runs that wait for a human, an event or a time."""
+    parked: int = 0
+    oldest_s: float | None = None
+    """How long the run that became available first has been waiting for a worker."""
+
+
+class WorkerState(StrEnum):
+    """What a worker does."""
+
+    WORKING = "working"
+    PAUSED = "paused"
+    """It takes no run until it is resumed."""
+    DRAINING = "draining"
+    """It takes no run, finishes those that it executes, and ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """A worker, as the database lists it."""
+
+    owner: str
+    """As `owner` of the runs that it executes."""
+    host: str
+    pid: int
+    version: str
+    queues: tuple[str, ...]
+    """The queues that it serves; with none, it executes only runs without a queue."""
+    concurrency: int
+    state: WorkerState = WorkerState.WORKING
+    started_at: float = 0.0
+    seen_at: float = 0.0
+    """Its last sign of life, by the store's clock, as `started_at`."""
+    silent_s: float = 0.0
+    """How long ago that was."""
+    runs: tuple[RunId, ...] = ()
+    """What it executes."""
+
+
+SILENT_S = 30.0
+"""After how many seconds without a sign of life a worker is no longer listed."""

@@ -298,6 +298,8 @@ class Move:
     """A new pinned closure (`--accept-changes`)."""
     release: bool = True
     """Whether to release the lease."""
+    rest_s: float | None = None
+    """For a run of a queue that could not start: how long no worker takes it. Counts as one of its tries."""
 
     def counted(self, entries: int, usage: Usage) -> Move:
         """Set the number of entries and the usage of the run, and return the move."""

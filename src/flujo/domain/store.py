@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.paths import StepPath
+    from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.run import (
         Due,
         GivenAnswer,
@@ -145,7 +146,7 @@ class RunStore(Protocol):
     async def due(
         self, *, pipeline: str | None = None, without: Collection[str] = (), limit: int = 100
     ) -> Due:
-        """Return expired questions and runs without a living owner, by the store's clock.
+        """Return expired questions and runs without a living owner, by the store's clock; none of a queue.
 
         Args:
             pipeline: only runs of this pipeline; None for any. Does not filter questions.
@@ -262,7 +263,67 @@ class JournalStore(JournalSource, BlobStore, Protocol):
         ...
 
 
-class StateStore(RunStore, JournalStore, QuestionStore, Protocol):
+class QueueStore(Protocol):
+    """Hands the runs of queues to workers, and lists both."""
+
+    async def claim_next(self, order: ClaimOrder) -> list[RunRecord]:
+        """Claim the next runs of queues, in one commit, by their `rank`.
+
+        Runs that another store is claiming are left to it. A run can be claimed when it is accepted, or at a
+        pause whose question was settled, or running without a living owner, and its time has come. The limits
+        of its queue hold over all stores: what a living owner executes counts, so nothing has to be given
+        back when an owner dies. `recoveries` and `suspicions` count as for `RunStore.claim` with
+        `recovering`.
+
+        Returns:
+            At most `order.limit` runs, claimed.
+        """
+        ...
+
+    async def next_available(self, queues: Sequence[str], *, without: Collection[str] = ()) -> float | None:
+        """Return in how many seconds the next run of these queues can be claimed, apart from limits.
+
+        0 for now; None when there is none. Excludes runs that have pinned a closure of `without`.
+        """
+        ...
+
+    def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` in this event loop when a run has come into a queue.
+
+        It is a hint: calls may be missing or superfluous. Other processes are heard only on a database that
+        tells them.
+
+        Returns:
+            A function that ends the calls.
+        """
+        ...
+
+    async def queue_states(self) -> list[QueueState]:
+        """Return the queues that have runs which have not ended, by name."""
+        ...
+
+    async def report_worker(self, worker: WorkerRecord) -> WorkerState:
+        """Record a sign of life of a worker, whose `owner` is this store's.
+
+        Returns:
+            Its state: that of `worker` at the first report, later what `set_worker_state` has set.
+        """
+        ...
+
+    async def set_worker_state(self, owner: str, state: WorkerState) -> bool:
+        """Set the state of a worker, which it reads with its next report; return whether there is one."""
+        ...
+
+    async def forget_worker(self) -> None:
+        """Remove this store's worker from the list."""
+        ...
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Return the living workers with the runs that they execute, by their start."""
+        ...
+
+
+class StateStore(RunStore, JournalStore, QuestionStore, QueueStore, Protocol):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 
     async def aclose(self) -> None:

@@ -35,6 +35,7 @@ from flujo.domain.run import (
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, StateBackendUnavailable
 from flujo.state import owner_tokens, rules
+from flujo.state.memory_queues import MemoryQueues, QueueTables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -65,6 +66,8 @@ class StoredRun:
     """The dead owner, when the newest claim took the run over from one."""
     on_wish: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
     """Called when there is a request for the owner."""
+    rank_at: float = 0.0
+    """When a run of a queue became available first."""
 
 
 @dataclass(slots=True)
@@ -74,9 +77,10 @@ class MemoryDatabase:
     runs: dict[RunId, StoredRun] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     ordinals: count[int] = field(default_factory=count)
+    queues: QueueTables = field(default_factory=QueueTables)
 
 
-class MemoryStateStore:
+class MemoryStateStore(MemoryQueues):
     """A `StateStore` for tests and for `persist_state=False`.
 
     A lease lasts until it is released, unless `lease_s` bounds it; then it is renewed when a step begins
@@ -96,6 +100,7 @@ class MemoryStateStore:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.database = database or MemoryDatabase()
+        self._tables = self.database
         self.owner = owner_tokens.new_token()
         self._lease_s = float("inf") if lease_s is None else lease_s
         self._now = now
@@ -133,6 +138,9 @@ class MemoryStateStore:
         stored = StoredRun(record, next(self.database.ordinals), now + self._lease_s if claim else None)
         self.database.blobs.update(blobs)
         self.database.runs[run.run_id] = stored
+        if record.queued is not None:
+            stored.rank_at = record.queued.available_at or now
+            self.database.queues.ring()
         return self._record(stored)
 
     async def claim(
@@ -145,6 +153,17 @@ class MemoryStateStore:
         answer: GivenAnswer | None = None,
     ) -> RunRecord:
         """Take a run over; see the port."""
+        return self._claimed(run_id, statuses=statuses, recovering=recovering, act=act, answer=answer)
+
+    def _claimed(
+        self,
+        run_id: RunId,
+        *,
+        statuses: Sequence[RunStatus],
+        recovering: bool = False,
+        act: Act | None = None,
+        answer: GivenAnswer | None = None,
+    ) -> RunRecord:
         self._check_open()
         stored = self._stored(run_id)
         if answer is not None:
@@ -362,6 +381,7 @@ class MemoryStateStore:
             stored.record
             for stored in runs
             if self._can_go_on(stored)
+            and stored.record.queued is None
             and stored.record.closure not in without
             and (pipeline is None or stored.record.pipeline == pipeline)
         ]
@@ -488,6 +508,8 @@ class MemoryStateStore:
         stored.answered, stored.record = True, replace(stored.record, updated_at=now)
         settled = replace(pause, answer=answer, answered_at=now, by=by)
         stored.pauses[pause.pause_id] = settled
+        if stored.record.queued is not None:
+            self.database.queues.ring()
         return settled
 
     def _is_overdue(self, pause: Pause) -> bool:
@@ -529,6 +551,13 @@ class MemoryStateStore:
         )
         if move.release:
             self._release(stored)
+        if move.rest_s is not None and record.queued is not None:
+            rested = replace(
+                record.queued,
+                available_at=self._now() + move.rest_s,
+                tries=record.queued.tries + 1,
+            )
+            stored.record = replace(stored.record, queued=rested)
         if rules.voids_pauses(move.status):
             for pause_id, pause in stored.pauses.items():
                 if pause.is_open:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 MAX_LIMIT = 10_000
 
+FROM_QUEUE = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.WAITING)
+"""The statuses from which a run is claimed from its queue; one at a pause only once the pause is settled."""
+
 
 def accept_twice(there: RunRecord, new: NewRun) -> StateError:
     """Return why a run id that is taken cannot be accepted again.

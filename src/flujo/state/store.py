@@ -13,13 +13,14 @@ from flujo.domain.forks import renew_in_children
 from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
-from flujo.state.sql import listing, migrations, queries, retention
+from flujo.state.queue_bell import QueueBell
+from flujo.state.sql import listing, migrations, queries, queue, retention, workers
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
 from flujo.state.transactions import ON_POSTGRES_S, ON_SQLITE_S, LentWriter, OwnConnection
-from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, Expire
+from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, ClaimNext, Expire
 from flujo.state.writer.readers import Readers
 from flujo.state.writer.writer import Writer
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.paths import StepPath
+    from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.transactions import Transaction
 
@@ -102,6 +104,7 @@ class SqlStateStore:
         # One reader asks about all runs that wait at once; a second one would only halve what it finds.
         self._together: Readers = reading(threads=1) if readers > 1 else self._readers
         self._closed = False
+        self._bell = QueueBell(self.database)
         self._renew()
         renew_in_children(self, type(self)._renew)
 
@@ -110,7 +113,13 @@ class SqlStateStore:
         self.owner = owner_tokens.new_token()
         self._leases = Leases(self.owner, self._lease_s, self._renew_s)
         self._batches = Batches(self.database, self._leases)
-        self.writer = Writer(self.database, self._batches, self._leases, retry_s=self._retry_s)
+        self.writer = Writer(
+            self.database,
+            self._batches,
+            self._leases,
+            retry_s=self._retry_s,
+            on_queued=self._bell.ring,
+        )
         self._opening = threading.Lock()
         self._opened = False
 
@@ -223,6 +232,41 @@ class SqlStateStore:
         """Return expired questions and runs without a living owner; see the port."""
         return await self.read(queries.due, pipeline, without, limit)
 
+    async def claim_next(self, order: ClaimOrder) -> list[RunRecord]:
+        """Claim the next runs of queues; see the port."""
+        loop = asyncio.get_running_loop()
+        self._leases.watch(loop)
+        claimed: list[RunRecord] = await self.writer.submit(ClaimNext(order), loop)
+        return claimed
+
+    async def next_available(self, queues: Sequence[str], *, without: Collection[str] = ()) -> float | None:
+        """Return when the next run of queues can be claimed; see the port."""
+        return await self.read(queue.next_available, queues, without)
+
+    def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` when a run has come into a queue; see the port."""
+        return self._bell.add(callback)
+
+    async def queue_states(self) -> list[QueueState]:
+        """Return the queues that have runs which have not ended."""
+        return await self.read(queue.states)
+
+    async def report_worker(self, worker: WorkerRecord) -> WorkerState:
+        """Record a sign of life of a worker; see the port."""
+        return await self.write_apart(workers.report, replace(worker, owner=self.owner))
+
+    async def set_worker_state(self, owner: str, state: WorkerState) -> bool:
+        """Set the state of a worker; see the port."""
+        return await self.write_apart(workers.set_state, owner, state)
+
+    async def forget_worker(self) -> None:
+        """Remove this store's worker from the list."""
+        await self.write_apart(workers.forget, self.owner)
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Return the living workers; see the port."""
+        return await self.read(workers.living)
+
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
         found = await self._together.together(queries.records, run_id)
@@ -328,6 +372,7 @@ class SqlStateStore:
             await asyncio.shield(asyncio.ensure_future(self._readers.in_thread(self._close)))
 
     def _close(self) -> None:
+        self._bell.close()
         self.writer.close()
         self._readers.close()
         self._together.close()

@@ -146,7 +146,7 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
 def due(connection: sa.Connection, pipeline: str | None, without: Collection[str], limit: int) -> Due:
     """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
-    conditions = [_can_go_on, unattended(connection)]
+    conditions = [_can_go_on, runs.c.queue.is_(None), unattended(connection)]
     if pipeline is not None:
         conditions.append(runs.c.pipeline == pipeline)
     if without:

@@ -142,7 +142,8 @@ _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transact
 
 def _lock(*, postgres: bool) -> sa.Select[Any]:
     left = runs.c.lease_until - lease_now(runs.c.owner)
-    columns = [runs.c[name] for name in ("run_id", "status", "fence", "owner", "answered", "wish", "seals")]
+    names = ("run_id", "status", "fence", "owner", "answered", "wish", "seals", "queue")
+    columns = [runs.c[name] for name in names]
     locked = sa.select(*columns, left).where(among(runs.c.run_id)).order_by(runs.c.run_id)
     # Strong enough against a claim, weak enough for the foreign keys of the entries.
     return locked.with_for_update(key_share=True) if postgres else locked
@@ -303,6 +304,18 @@ _void = (
     .values(void=sa.true())
 )
 _note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true(), updated_at=database_now())
+
+QUEUE_CHANNEL = "flujo_queue"
+"""Where Postgres tells that a run has come into a queue; the payload is the schema."""
+_channel: sa.ColumnElement[str] = sa.literal_column(f"'{QUEUE_CHANNEL}'")
+_rest = (
+    runs.update()
+    .where(runs.c.run_id == _run)
+    .values(
+        available_at=database_now() + sa.bindparam("rest_s", type_=sa.Double()),
+        tries=runs.c.tries + sa.literal_column("1"),
+    )
+)
 
 
 def _settle_pauses(schema: str | None) -> Change:
@@ -480,14 +493,22 @@ class Statements:
         self.open_pauses = _open_pauses(insert, schema)
         self.settle_pauses = _settle_pauses(schema)
         self.note_answers = for_all(text(_note_answer))
+        self.rest_runs = for_each(text(_rest))
+        self._schema = schema
+        self._notify = text(sa.select(sa.func.pg_notify(_channel, sa.bindparam("schema"))))
         self.void_pauses = for_each(text(_void))
         self.void_all_pauses = for_all(text(_void_all))
 
     # Each of these returns a cursor: in a pipeline nothing is fetched before all is sent.
 
     def lock(self, connection: sa.Connection, ids: Sequence[str]) -> Any:
-        """Lock the runs that are there: id, status, fence, owner, answered, seals, seconds of lease left."""
+        """Lock the runs that are there, and return their facts in the order of `_Locked`."""
         return driver(connection).execute(self._lock, ids_parameter(connection, ids))
+
+    def notify(self, connection: sa.Connection) -> None:
+        """Tell idle workers, once the transaction is committed, that a run has come into a queue."""
+        if self.is_postgres:
+            driver(connection).execute(self._notify, {"schema": self._schema})
 
     def hold_blobs(self, connection: sa.Connection, digests: Sequence[str]) -> Any:
         """Query the blobs that are there; no purge deletes them before the transaction ends.

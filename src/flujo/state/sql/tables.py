@@ -115,14 +115,21 @@ sa.Index(
     postgresql_where=runs.c.taken_from.is_not(None),
 )
 
-_in_queue = runs.c.queue.is_not(None)
+IN_QUEUE = (
+    "queue IS NOT NULL AND "
+    "(status IN ('accepted', 'running') OR answered AND status IN ('paused', 'waiting'))"
+)
+"""The runs of queues that a worker may take, those that another one executes included.
+
+Word for word the condition of the index, so that it serves the queries, and holds no run that has ended.
+"""
 sa.Index(
     "runs_by_queue",
     runs.c.queue,
     runs.c.rank,
     runs.c.run_id,
-    sqlite_where=_in_queue,
-    postgresql_where=_in_queue,
+    sqlite_where=sa.text(IN_QUEUE),
+    postgresql_where=sa.text(IN_QUEUE),
 )
 _is_child = runs.c.parent_run.is_not(None)
 sa.Index("runs_by_parent", runs.c.parent_run, sqlite_where=_is_child, postgresql_where=_is_child)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
+from flujo.domain.journal import RunId
 from flujo.domain.run import GivenAnswer, NewRun, Pause, RunRecord, RunStatus, Write
 from flujo.exceptions import FlujoError
 from flujo.state import codec, owner_tokens, rules
-from flujo.state.sql import queries, statements
+from flujo.state.sql import queries, queue, statements
 from flujo.state.sql.functions import column_names, named
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from flujo.domain.journal import RunId
     from flujo.domain.paths import StepPath
+    from flujo.domain.queues import ClaimOrder
     from flujo.state.leases import Leases
     from flujo.state.sql.database import Database
 
@@ -54,6 +55,15 @@ class Claim:
     recovering: bool = False
     act: Act | None = None
     answer: GivenAnswer | None = None
+
+
+@record(frozen=True, slots=True)
+class ClaimNext:
+    """Take the next runs of queues over, after the rest of the batch, so a place that it releases is free."""
+
+    order: ClaimOrder
+    run_id: RunId = RunId("")
+    """It is about no run that is known before."""
 
 
 @record(frozen=True, slots=True)
@@ -89,8 +99,8 @@ class Lend:
     """Gets the connection, and the function that commits a write and what the tool has written."""
 
 
-Request = Accept | Claim | Answer | Expire | Cancel | Lend | Write
-Outcome = RunRecord | Pause | bool | FlujoError
+Request = Accept | Claim | ClaimNext | Answer | Expire | Cancel | Lend | Write
+Outcome = RunRecord | list[RunRecord] | Pause | bool | FlujoError
 """The result of a request; an error is raised in its waiter. For a write: see the port."""
 
 
@@ -117,6 +127,8 @@ class Applied:
     """The outcomes of a batch, true once its transaction is committed."""
 
     outcomes: list[Outcome]
+    fills_queue: bool = False
+    """Whether a run has come into a queue."""
     transaction_id: str | None = None
     """Postgres reports the state of this transaction when the answer to COMMIT was lost."""
 
@@ -132,6 +144,7 @@ class _Locked:
     """Whether a question was settled since the run was claimed."""
     wish: str | None
     seals: bytes
+    queue: str | None
     lease_left_s: float | None
 
 
@@ -223,6 +236,9 @@ class _Pending:
     """Claims that end, with the moment."""
     wishes: list[dict[str, Any]] = field(default_factory=list)
     acts: list[dict[str, Any]] = field(default_factory=list)
+    rests: list[dict[str, Any]] = field(default_factory=list)
+    fills_queue: bool = False
+    """Whether a run can be claimed from its queue from now on."""
     aside: codec.Rows = field(default_factory=dict)
     """Blobs, by digest."""
     refs: set[tuple[str, str]] = field(default_factory=set)
@@ -263,7 +279,20 @@ class _Batch:
             held = self._flush()
         if held is not None:
             self._keep_again({digest for (digest,) in held.fetchall()})
-        return Applied(outcomes, self.transaction_id)
+        self._claim_next(requests, outcomes)
+        return Applied(outcomes, self.pending.fills_queue, self.transaction_id)
+
+    def _claim_next(self, requests: Sequence[Request], outcomes: list[Outcome]) -> None:
+        """Claim from queues, when all that the batch says of other runs is written."""
+        orders = [each.order for each in requests if isinstance(each, ClaimNext)]
+        queue.lock_limits(self.connection, orders)
+        for place, request in enumerate(requests):
+            if isinstance(request, ClaimNext):
+                ids = queue.choose(self.connection, request.order, self.now)
+                claims = [Claim(RunId(run_id), rules.FROM_QUEUE, recovering=True) for run_id in ids]
+                claimed = _Batch(self.batches, self.connection, self.careful).apply(claims) if ids else None
+                found = () if claimed is None else claimed.outcomes
+                outcomes[place] = [each for each in found if isinstance(each, RunRecord)]
 
     def _look(self, requests: Sequence[Request]) -> None:
         """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
@@ -271,7 +300,7 @@ class _Batch:
         claimed = sorted({each.run_id for each in requests if isinstance(each, Claim | Cancel)})
         answered = sorted({each.run_id for each in requests if _settles(each)})
         with self.batches.pipelined(connection):
-            locking = known.lock(connection, sorted({request.run_id for request in requests}))
+            locking = known.lock(connection, sorted({each.run_id for each in requests if each.run_id}))
             timing = known.moment(connection)
             reading = known.standing(connection, claimed) if claimed else None
             asking = known.questions(connection, answered) if answered else None
@@ -313,6 +342,8 @@ class _Batch:
                     return self._accept(request)
                 case Claim():
                     return self._claim(request)
+                case ClaimNext():
+                    return []  # filled in by `_claim_next`
                 case Answer():
                     return self._answer(request.run_id, request.answer)
                 case Expire():
@@ -399,6 +430,10 @@ class _Batch:
         )
         if move.release and not move.status.is_settled:
             self._end_times(write.run_id, write.fence, self.now)
+        if move.rest_s is not None:
+            self.pending.rests.append({"of_run": write.run_id, "rest_s": move.rest_s})
+        elif there.queue is not None and move.release and move.status is RunStatus.RUNNING:
+            self.pending.fills_queue = True
         if rules.voids_pauses(move.status):
             self.pending.voided.append({"of_run": write.run_id})
 
@@ -426,6 +461,7 @@ class _Batch:
         }
         lease_s = self.batches.lease_s if request.claim else None
         self.pending.keep(run.run_id, aside)
+        self.pending.fills_queue |= queued is not None and not request.claim
         metadata = canonical.encode(row["metadata"], what="metadata").decode()
         self.pending.runs.append({**row, **state, "metadata": metadata, "lease_s": lease_s})
         record = RunRecord(
@@ -582,6 +618,7 @@ class _Batch:
         asked[place] = pause = codec.settled(pause, answer, self.now, None if actor is None else actor.by)
         digest = codec.pause_digest(run_id, pause)
         self.pending.unseen.add(run_id)
+        self.pending.fills_queue |= self.locked[run_id].queue is not None
         self.pending.answers.append(
             {
                 "of_run": run_id,
@@ -616,12 +653,15 @@ class _Batch:
             (known.void_pauses, pending.voids),
             (known.renew_leases, pending.renewals),
             (known.move_runs, pending.moves),
+            (known.rest_runs, pending.rests),
             (known.void_all_pauses, pending.voided),
             (known.wish, pending.wishes),
             (known.insert_acts, pending.acts),
         ):
             if rows:
                 change(connection, rows)
+        if pending.fills_queue:
+            known.notify(connection)
         return held
 
     def _keep_blobs(self, digests: Sequence[str]) -> Any:

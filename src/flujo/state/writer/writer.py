@@ -31,7 +31,7 @@ from flujo.state.leases import elapsed_s
 from flujo.state.sql import lost_commits, metadata_indexes, migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
-from flujo.state.writer.batch import Applied, Lend, begins_lease
+from flujo.state.writer.batch import Applied, ClaimNext, Lend, begins_lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -128,10 +128,17 @@ class Writer:
         batches: what a batch does.
         leases: renewed and released by this thread.
         retry_s: how long it tries again when the database is away.
+        on_queued: called after a commit with which a run has come into a queue.
     """
 
     def __init__(
-        self, database: Database, batches: Batches, leases: Leases, *, retry_s: float = RETRY_S
+        self,
+        database: Database,
+        batches: Batches,
+        leases: Leases,
+        *,
+        retry_s: float = RETRY_S,
+        on_queued: Callable[[], None] = lambda: None,
     ) -> None:
         self.commits = 0
         """How many transactions of requests were committed: what group commit saves shows here."""
@@ -141,6 +148,7 @@ class Writer:
         self._batches = batches
         self._leases = leases
         self._retry_s = retry_s
+        self._on_queued = on_queued
         self.max_backlog = MAX_BACKLOG
         self.pace = Pace()
         self._waiting: deque[Job] = deque()
@@ -474,6 +482,8 @@ class Writer:
             # Postgres may have committed before the connection broke; the next connection finds out.
             self._unresolved = applied if error.connection_invalidated and applied.transaction_id else None
             raise
+        if applied.fills_queue:
+            self._on_queued()
 
     def _resolve(self, connection: sa.Connection, requests: Sequence[Request]) -> Applied | None:
         """Return what a COMMIT whose answer got lost has applied; None when there is none."""
@@ -481,6 +491,8 @@ class Writer:
         if unresolved is None:
             return None
         tables, run_ids = self._database.table_prefix, [each.run_id for each in requests]
+        claimed = (each for each in unresolved.outcomes if isinstance(each, list))
+        run_ids += [record.run_id for records in claimed for record in records]
         is_there = lost_commits.was_committed(connection, tables, unresolved.transaction_id, run_ids)
         self._unresolved = None
         return unresolved if is_there else None
@@ -572,7 +584,10 @@ class Writer:
             return
         if isinstance(request, Write):
             self._batches.holes.succeeded(request)
-        if begins_lease(request):
+        if isinstance(request, ClaimNext):
+            for record in outcome if isinstance(outcome, list) else ():
+                self._leases.hold(record.run_id, job.loop, self._since)
+        elif begins_lease(request):
             self._leases.hold(request.run_id, job.loop, self._since)
         elif isinstance(request, Write) and request.move is not None and request.move.release:
             self._leases.let_go(request.run_id)

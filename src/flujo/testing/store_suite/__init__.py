@@ -27,6 +27,7 @@ from flujo.testing.store_suite.moves import MovesSuite
 from flujo.testing.store_suite.ownership import OwnershipSuite
 from flujo.testing.store_suite.queries import QueriesSuite
 from flujo.testing.store_suite.questions import QuestionsSuite
+from flujo.testing.store_suite.queues import QueuesSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
 from flujo.testing.store_suite.touches import TouchesSuite
@@ -55,6 +56,7 @@ class StateStoreSuite(
     ClocksSuite,
     ActsSuite,
     TouchesSuite,
+    QueuesSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 

@@ -10,6 +10,7 @@ import pytest
 
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.paths import StepPath
+from flujo.domain.queues import NO_LIMITS, ClaimOrder, Queued
 from flujo.domain.run import GivenAnswer, Intent, IntentState, Pause, RunQuery, RunStatus, Write
 from flujo.domain.store import StateStore
 from flujo.testing.store_suite.examples import (
@@ -31,6 +32,7 @@ ADA = Actor("ada", Via.CLI)
 TICK_S = 0.02
 """Longer than one tick of any database's clock."""
 NAME = StepPath("send")
+NEXT = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=1)
 
 Change = Callable[[StateStore], Awaitable[object]]
 
@@ -57,6 +59,10 @@ async def _continue(store: StateStore) -> object:
     return await store.claim(RUN, statuses=[RunStatus.PAUSED], answer=answer)
 
 
+async def _queued(store: StateStore) -> object:
+    return await store.accept(new_run(queued=Queued(queue="mail")), {}, claim=False)
+
+
 async def _running(store: StateStore) -> RunRecord:
     return await store.accept(new_run(), {})
 
@@ -68,6 +74,7 @@ TOUCHING: dict[str, tuple[Change, Change]] = {
     "cancel": (_paused, lambda store: store.cancel(RUN, ADA)),
     "claim": (_paused, lambda store: store.claim(RUN, statuses=[RunStatus.PAUSED])),
     "claim with an answer": (_paused, _continue),
+    "claimnext": (_queued, lambda store: store.claim_next(NEXT)),
     "retry": (lambda store: in_state(store, RunStatus.FAILED, RUN), _retry),
 }
 """Requests that change a run: what goes before each, and the request."""

@@ -1,0 +1,217 @@
+"""Queues in SQL: which runs are claimed next, within the limits that all workers share.
+
+The limits of a queue are judged under a lock on its row of `limits`, so the workers count one after another.
+They count the runs themselves, so a worker that dies holds no place. That lock comes after those
+of the rows of runs. The candidates are locked after it, but a claim never waits for one of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from flujo.domain.queues import QueueState
+from flujo.domain.run import RunStatus
+from flujo.state import owner_tokens
+from flujo.state.sql.functions import database_now, lease_now
+from flujo.state.sql.tables import IN_QUEUE, limits, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from flujo.domain.queues import ClaimOrder, QueueLimits, Rate
+
+_LOCK, _STARTED = "", "started"
+"""The keys of a queue's rows in `limits`: the one that is locked, and those that count starts."""
+_MICROSECONDS = 1_000_000
+
+_is_queued = sa.text(IN_QUEUE)
+_is_running = runs.c.status == sa.literal_column(f"'{RunStatus.RUNNING}'")
+_is_held = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.lease_until > lease_now(runs.c.owner))
+_is_suspect = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.suspicions > 0)
+
+
+def lock_limits(connection: sa.Connection, orders: Iterable[ClaimOrder]) -> None:
+    """Let no other worker claim from the queues with shared limits before this transaction ends."""
+    names = sorted({_row(name) for each in orders for name, rules in each.queues if rules.are_shared})
+    if not names:
+        return
+    locking = (
+        sa.select(limits.c.name)
+        .where(limits.c.name.in_(names), limits.c.key == _LOCK, limits.c.window == 0)
+        .order_by(limits.c.name)
+        .with_for_update()
+    )
+    found = set(connection.scalars(locking))
+    if missing := [name for name in names if name not in found]:
+        rows = [{"name": name, "key": _LOCK, "window": 0, "used": 0, "held": 0} for name in missing]
+        connection.execute(_insert(connection).on_conflict_do_nothing(), rows)
+        connection.execute(locking)
+
+
+def choose(connection: sa.Connection, order: ClaimOrder, now: float) -> list[str]:
+    """Lock and return the runs to claim, in their order; `lock_limits` comes before.
+
+    Args:
+        connection: in a write transaction.
+        order: what is to be claimed.
+        now: the database's time.
+    """
+    dead = _dead_owners(connection, [name for name, _ in order.queues])
+    found: list[tuple[float, str, str]] = []
+    for name, rules in order.queues:
+        found += _next_of(connection, name, rules, order, now, dead)
+    chosen = sorted(found)[: order.limit]
+    for name, rules in order.queues:
+        count = sum(queue == name for _, _, queue in chosen)
+        if count and rules.rate is not None:
+            _note_starts(connection, name, rules.rate, count, now)
+    return [run_id for _, run_id, _ in chosen]
+
+
+def _next_of(
+    connection: sa.Connection,
+    name: str,
+    rules: QueueLimits,
+    order: ClaimOrder,
+    now: float,
+    dead: Collection[str],
+) -> list[tuple[float, str, str]]:
+    most, busy = order.limit, set[str]()
+    if rules.are_shared:
+        held = sa.select(runs.c.queue_key).where(
+            _is_queued, runs.c.queue == name, _is_held, runs.c.owner.not_in(list(dead))
+        )
+        keys = list(connection.scalars(held))
+        room = rules.room(len(keys), 0 if rules.rate is None else _started(connection, name, rules.rate, now))
+        most = most if room is None else min(most, room)
+        busy = {key for key in keys if key is not None} if rules.one_per_key else busy
+    taken: list[tuple[float, str, str]] = []
+    while len(taken) < most:
+        fresh = _candidates(connection, name, order, now, dead, busy, taken, most - len(taken))
+        for run_id, rank, key in fresh:
+            if not rules.one_per_key or key is None or key not in busy:
+                taken.append((rank, run_id, name))
+                busy.update([key] if rules.one_per_key and key is not None else [])
+        if not rules.one_per_key or not fresh:
+            break
+    return taken
+
+
+def _candidates(
+    connection: sa.Connection,
+    name: str,
+    order: ClaimOrder,
+    now: float,
+    dead: Collection[str],
+    busy: Collection[str],
+    taken: Sequence[tuple[float, str, str]],
+    most: int,
+) -> Sequence[Any]:
+    conditions: list[Any] = [_is_queued, runs.c.queue == name, runs.c.available_at <= now, _is_free(dead)]
+    conditions.append(_is_suspect if order.suspects else ~_is_suspect)
+    if order.without:
+        conditions.append(runs.c.closure.not_in(list(order.without)))
+    if busy:
+        conditions.append(sa.or_(runs.c.queue_key.is_(None), runs.c.queue_key.not_in(sorted(busy))))
+    if taken:
+        conditions.append(runs.c.run_id.not_in([run_id for _, run_id, _ in taken]))
+    chosen = (
+        sa.select(runs.c.run_id, runs.c.rank, runs.c.queue_key)
+        .where(*conditions)
+        .order_by(runs.c.rank, runs.c.run_id)
+        .limit(most)
+    )
+    if connection.dialect.name == "postgresql":
+        chosen = chosen.with_for_update(skip_locked=True, key_share=True)
+    return connection.execute(chosen).all()
+
+
+def _is_free(dead: Collection[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that no living owner executes the run."""
+    expired = runs.c.lease_until <= lease_now(runs.c.owner)
+    return sa.or_(~_is_running, runs.c.owner.is_(None), expired, runs.c.owner.in_(list(dead)))
+
+
+def _dead_owners(connection: sa.Connection, names: Sequence[str]) -> list[str]:
+    owners = sa.select(runs.c.owner).distinct().where(_is_queued, runs.c.queue.in_(names), _is_held)
+    return [owner for owner in connection.scalars(owners) if owner_tokens.is_provably_dead(owner)]
+
+
+def _started(connection: sa.Connection, name: str, rate: Rate, now: float) -> int:
+    since = int((now - rate.per_s) * _MICROSECONDS)
+    counted = sa.select(sa.func.coalesce(sa.func.sum(limits.c.used), 0)).where(
+        limits.c.name == _row(name), limits.c.key == _STARTED, limits.c.window > since
+    )
+    return int(connection.scalar(counted) or 0)
+
+
+def _note_starts(connection: sa.Connection, name: str, rate: Rate, count: int, now: float) -> None:
+    """Count starts at this moment, and forget those that no span of `rate` reaches any more."""
+    since = int((now - rate.per_s) * _MICROSECONDS)
+    old = limits.delete().where(
+        limits.c.name == _row(name), limits.c.key == _STARTED, limits.c.window <= since
+    )
+    connection.execute(old)
+    window = int(now * _MICROSECONDS)
+    row = {"name": _row(name), "key": _STARTED, "window": window, "used": count, "held": 0}
+    added = _insert(connection).values(row)
+    same = ["name", "key", "window"]
+    connection.execute(
+        added.on_conflict_do_update(index_elements=same, set_={"used": limits.c.used + added.excluded.used})
+    )
+
+
+def _row(name: str) -> str:
+    return f"queue:{name}"
+
+
+def _insert(connection: sa.Connection) -> Any:
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(limits)
+
+
+def next_available(connection: sa.Connection, names: Sequence[str], without: Collection[str]) -> float | None:
+    """Return in how many seconds a run of the queues can be claimed; None when there is none."""
+    dead = _dead_owners(connection, names)
+    conditions: list[Any] = [_is_queued, runs.c.queue.in_(names), _is_free(dead)]
+    if without:
+        conditions.append(runs.c.closure.not_in(list(without)))
+    earliest = sa.select(sa.func.min(runs.c.available_at) - database_now()).where(*conditions)
+    left = connection.scalar(earliest)
+    return None if left is None else max(0.0, float(left))
+
+
+def states(connection: sa.Connection) -> list[QueueState]:
+    """Return the queues that have runs which have not ended, by name."""
+    names = list(connection.scalars(sa.select(runs.c.queue).distinct().where(_is_queued)))
+    dead = _dead_owners(connection, names) if names else []
+    now = database_now()
+    is_ready = sa.and_(_is_queued, _is_free(dead))
+    is_due = sa.and_(is_ready, runs.c.available_at <= now)
+    paused = [str(RunStatus.PAUSED), str(RunStatus.WAITING)]
+
+    def count(condition: sa.ColumnElement[bool]) -> Any:
+        return sa.func.count(sa.case((condition, 1)))
+
+    counted = (
+        sa.select(
+            runs.c.queue,
+            count(is_due).label("depth"),
+            count(sa.and_(is_ready, runs.c.available_at > now)).label("delayed"),
+            count(sa.and_(_is_held, runs.c.owner.not_in(dead))).label("in_flight"),
+            count(sa.and_(runs.c.status.in_(paused), ~runs.c.answered)).label("paused"),
+            count(runs.c.status == str(RunStatus.PARKED)).label("parked"),
+            (now - sa.func.min(sa.case((is_due, runs.c.available_at)))).label("oldest_s"),
+        )
+        .where(
+            runs.c.queue.is_not(None),
+            runs.c.status.in_(
+                [*paused, *map(str, (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.PARKED))]
+            ),
+        )
+        .group_by(runs.c.queue)
+        .order_by(runs.c.queue)
+    )
+    return [QueueState(**row) for row in connection.execute(counted).mappings()]
