@@ -59,7 +59,7 @@ def settings() -> str:
 
     documented = _documented(Path(settings_tables.__file__)) | _documented(Path(module.__file__))
     variables = {key: name for name, key in module.ENVIRONMENT.items()}
-    provider = settings_tables.ProviderTable
+    provider, queue = settings_tables.ProviderTable, settings_tables.QueueTable
     lines = [
         "# Settings\n",
         "Environment variables override `flujo.toml`, which overrides the defaults. `flujo doctor` shows each value and its "
@@ -82,6 +82,14 @@ def settings() -> str:
         "| key | meaning |",
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[provider.__name__, key])} |" for key in provider.model_fields),
+        "\n## `[queues.NAME]`\n",
+        f"{documented[queue.__name__, '']} See [workers and queues](../how-to/run-workers-and-queues.md).\n",
+        "| key | default | meaning |",
+        "|---|---|---|",
+        *(
+            f"| `{key}` | {_default(part.default)} | {_cell(documented[queue.__name__, key])} |"
+            for key, part in queue.model_fields.items()
+        ),
     ]
     lines.append(
         "\nIf `NO_COLOR` is set, output has no colour.\n\n## Not available yet\n\nThese keys are reserved. Setting one is "

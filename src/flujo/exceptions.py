@@ -72,6 +72,8 @@ FlujoError
     ├── WrongPauseKind               the command is for another kind of pause
     ├── IllegalMove                  the run's state does not allow this transition
     ├── DatabaseMissing              the SQLite file does not exist, and the command creates none
+    ├── QueueUnknown                 a queue is neither `default` nor in the settings
+    ├── StartFailed                  no worker could start the run: it is parked
     ├── WaitTimedOut                 the run has not ended within the time that a caller waits
     └── RunParked                    the run lost its process too often and needs a human
 
@@ -752,6 +754,21 @@ class RunParked(StateError):
     code = "FLJ520"
     run_id: str | None = None
     recoveries: int | None = None
+
+
+class QueueUnknown(StateError):
+    """The queue is neither `default` nor a table `[queues.NAME]` of the settings."""
+
+    code = "FLJ521"
+    queue: str | None = None
+
+
+class StartFailed(StateError):
+    """No worker could start the run, in as many tries as its queue allows; the run is parked."""
+
+    code = "FLJ522"
+    run_id: str | None = None
+    tries: int | None = None
 
 
 class ControlSignal(Exception):

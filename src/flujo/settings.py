@@ -36,6 +36,8 @@ from flujo.settings_tables import (
     ProjectTable,
     Providers,
     ProviderTable,
+    Queues,
+    QueueTable,
     Section,
     State,
 )
@@ -105,6 +107,8 @@ class Settings(BaseSettings):
     """`[mcp.NAME]`: MCP servers by name; their texts keep each `${NAME}` until `mcp_server` fills it in."""
     providers: Providers = Field(default_factory=dict)
     """`[providers.NAME]`: servers for models that are written `NAME:model`; see below."""
+    queues: Queues = Field(default_factory=dict)
+    """`[queues.NAME]`: queues for workers, besides `default`; see below."""
 
     _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -472,7 +476,12 @@ def _unknown(key: Key) -> str:
 def _fields(table: Sequence[str]) -> Iterable[str]:
     if not table:
         return Settings.model_fields
-    named: Mapping[str, type[Section]] = {"agents": AgentModel, "mcp": McpServer, "providers": ProviderTable}
+    named: Mapping[str, type[Section]] = {
+        "agents": AgentModel,
+        "mcp": McpServer,
+        "providers": ProviderTable,
+        "queues": QueueTable,
+    }
     return (named.get(table[0]) or _sections()[table[0]]).model_fields
 
 

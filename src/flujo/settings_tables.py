@@ -20,6 +20,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from flujo.domain.journal import Transcripts
 from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
+from flujo.domain.queues import QueueLimits, Rate, is_queue_name
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
 
@@ -206,6 +207,49 @@ class McpServer(Section):
         """The command with its arguments, or the URL, for display."""
         return self.url if self.url is not None else " ".join([self.command or "", *self.args])
 
+
+_RATE = re.compile(r"(\d{1,9})\s*/\s*(s|min|h|d)")
+_SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class QueueTable(Section):
+    """`[queues.NAME]`: what all workers of a queue execute together."""
+
+    concurrency: int | None = Field(default=None, ge=1, strict=True)
+    """How many of its runs are executed at once; a paused or waiting run does not count."""
+    rate: str | None = None
+    """How many of its runs start within any span of time: `100/min`, `5/s`, `1000/h` or `20000/d`."""
+    per_key: str | None = Field(default=None, min_length=1)
+    """An expression over `input`, for instance `input.customer`. Runs with the same value are executed one
+    after another."""
+    max_retries: int = Field(default=10, ge=0, le=1000, strict=True)
+    """How often a run that could not be started is tried again, with growing delays, before it is parked."""
+
+    @field_validator("rate")
+    @classmethod
+    def _is_rate(cls, text: str | None) -> str | None:
+        if text is not None and (not (found := _RATE.fullmatch(text)) or int(found[1]) == 0):
+            raise ValueError(
+                f"`rate` is {text!r}: write for instance `100/min`, `5/s`, `1000/h` or `20000/d`"
+            )
+        return text
+
+    @property
+    def limits(self) -> QueueLimits:
+        """The limits, which workers apply."""
+        found = None if self.rate is None else _RATE.fullmatch(self.rate)
+        rate = None if found is None else Rate(int(found[1]), _SPANS[found[2]])
+        return QueueLimits(concurrency=self.concurrency, rate=rate, one_per_key=self.per_key is not None)
+
+
+def _queue_name(name: str) -> str:
+    if not is_queue_name(name):
+        raise ValueError(f"{name!r} cannot name a queue: write 1 to 63 letters, digits, `-`, `_` and `.`")
+    return name
+
+
+Queues = Mapping[Annotated[str, AfterValidator(_queue_name)], QueueTable]
+"""The tables `[queues.NAME]`."""
 
 _PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -62,7 +62,9 @@ Run:
 
 Operate:
   models   List or download local models.
-  worker   Resume orphaned runs and handle expired deadlines.
+  worker   Execute runs of queues, and resume orphaned runs.
+  workers  List the living workers; pause or resume them.
+  queues   Show what waits in the queues.
   migrate  Migrate the database to the current schema.
   purge    Delete old runs and their data.
   trust    Trust a project that belongs to another user.

@@ -27,7 +27,7 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_worker_without_work_has_nothing_to_report(flujo: Flujo, database: str) -> None:
     result = flujo("worker", "--once", "--json")
-    assert (result.exit_code, result.stderr) == (0, "resumed 0 runs; no pending runs left\n")
+    assert (result.exit_code, result.stderr) == (0, "executed 0 runs; no pending runs left\n")
     assert json.loads(result.stdout) == {"event": "summary", "resumed": 0, "skipped": [], "waiting": {}}
 
 
@@ -42,7 +42,7 @@ def test_a_worker_reports_runs_that_wait_for_a_human(flujo: Flujo, project: Proj
         running.wait(30)
     result = flujo("worker", "--once", "--json")
     assert result.exit_code == 0
-    assert "resumed 1 run; still waiting for a human: 1 paused, 1 interrupted\n" in result.stderr
+    assert "executed 1 run; still waiting for a human: 1 paused, 1 interrupted\n" in result.stderr
     assert "no pending runs" not in result.stderr
     assert result.stderr.endswith("next: flujo tasks list --status paused\n")
     summary = json.loads(result.stdout.splitlines()[-1])
@@ -65,7 +65,7 @@ def test_a_worker_reports_each_run_that_it_skips_with_the_reason(
     asyncio.run(accept_elsewhere(database, "e1", "e2"))
     result = flujo("worker", "--once", "--json")
     assert result.exit_code == 1
-    assert "resumed 1 run; skipped 2 runs\n" in result.stderr
+    assert "executed 1 run; skipped 2 runs\n" in result.stderr
     reason = "Python pipeline 'elsewhere' is not registered in this process [FLJ500]"
     assert f"  2 runs of elsewhere: {reason}\n" in result.stderr
     summary = json.loads(result.stdout.splitlines()[-1])

@@ -66,6 +66,7 @@ def run_data(task: Task) -> dict[str, Any]:
         "questions": [formatting.pause_data(pause) for pause in task.questions],
         "answer": answer
         and {"pause_id": answer.pause_id, "by": answer.by, "answered_at": answer.answered_at},
+        "queue": task.queue,
         "cursor": task.cursor,
     }
 

@@ -57,12 +57,17 @@ def drive(invocation: Invocation, work: Work, *, creates: bool = False) -> Pipel
     raise typer.Exit(_stopped(invocation.terminal, caught[0], shown.run_id))
 
 
-def in_workspace(invocation: Invocation, work: Callable[[Workspace], Awaitable[Any]]) -> Any:
-    """Do `work` in the project's workspace, for commands that execute no run and create no database."""
+def in_workspace(
+    invocation: Invocation, work: Callable[[Workspace], Awaitable[Any]], *, creates: bool = False
+) -> Any:
+    """Do `work` in the project's workspace, for commands that execute no run.
+
+    With `creates`, a database that does not exist is created.
+    """
     from flujo.services.workspace import Workspace
 
     async def opened() -> Any:
-        async with Workspace(invocation.project, creates=False) as workspace:
+        async with Workspace(invocation.project, creates=creates) as workspace:
             return await work(workspace)
 
     return event_loop.run(opened())

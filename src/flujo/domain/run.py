@@ -422,6 +422,7 @@ class RunQuery:
     """One of which must apply; none for any."""
     pipeline: str | None = None
     user_id: str | None = None
+    queue: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Conditions on the run's metadata by key: an equal value, a list of values of which one is equal,
     comparisons (`{">=": 100}`), or a mapping of conditions on nested keys. Keys are

@@ -306,7 +306,8 @@ class QueueStore(Protocol):
         """Record a sign of life of a worker, whose `owner` is this store's.
 
         Returns:
-            Its state: that of `worker` at the first report, later what `set_worker_state` has set.
+            Its state: that of `worker` at the first report and when that is `draining`, otherwise what
+            `set_worker_state` has set.
         """
         ...
 

@@ -165,8 +165,9 @@ class MemoryQueues:
         """Record a sign of life of a worker; see the port."""
         now, listed = self._now(), self._tables.queues.workers
         there = listed.get(self.owner, replace(worker, owner=self.owner, started_at=now))
-        listed[self.owner] = replace(there, seen_at=now)
-        return there.state
+        state = worker.state if worker.state is WorkerState.DRAINING else there.state
+        listed[self.owner] = replace(there, seen_at=now, state=state)
+        return state
 
     async def set_worker_state(self, owner: str, state: WorkerState) -> bool:
         """Set the state of a worker; see the port."""

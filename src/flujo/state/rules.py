@@ -382,6 +382,7 @@ def fits(record: RunRecord, pauses: Sequence[Pause], query: RunQuery, *, unatten
         and (query.pause is None or any(each.is_open and each.pause_id == query.pause for each in pauses))
         and (query.pipeline is None or record.pipeline == query.pipeline)
         and (query.user_id is None or record.user_id == query.user_id)
+        and (query.queue is None or (record.queued is not None and record.queued.queue == query.queue))
         and _is_in_time(record, query)
         and all(each.fits(record.metadata) for each in metadata_conditions.conditions(query.metadata))
     )

@@ -166,7 +166,7 @@ def test_a_service_resumes_the_run_of_the_command_line_with_the_files_it_pinned(
 def test_a_worker_takes_over_the_run_of_a_killed_service(database: Path) -> None:
     (database / "kill").touch()
     called("service.py", "start", "run", status=9)
-    assert "resumed 1 run" in flujo("worker", "--once")[1]
+    assert "executed 1 run" in flujo("worker", "--once")[1]
 
 
 # One process ---------------------------------------------------------------------------------------------

@@ -9,10 +9,15 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.domain.queues import DEFAULT_QUEUE
+from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from flujo.cli.progress import Progress
     from flujo.services.runs.execution import Stop
+    from flujo.services.runs.run_request import Request
     from flujo.services.workspace import Blueprint, Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -58,6 +63,21 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end of each `sleep` here, however long it is.")
     ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Put the run into a queue for a worker, print its id and exit.")
+    ] = False,
+    queue: Annotated[
+        str | None,
+        typer.Option("--queue", metavar="NAME", help="With --detach: its queue.  [default: default]"),
+    ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option("--priority", metavar="N", help="With --detach: each is worth a minute of waiting."),
+    ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option("--delay", metavar="TIME", help="With --detach: no worker takes it before: 10m, 2h."),
+    ] = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -77,14 +97,14 @@ def run(
     models = inputs.read_overrides(overrides or ())
     displays: list[Progress] = []
 
-    async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
+    def load(workspace: "Workspace") -> "tuple[Blueprint, Request]":
         loaded = workspace.load(path, overrides=models)
         _mention_warnings(invocation, loaded)
         value = inputs.read_input(loaded.pipeline.input_schema, given)
         if value.note:
             invocation.terminal.say(value.note, "dim")
         start = inputs.read_fields(context or (), loaded.pipeline.context_schema, option="--context")
-        request = Request(
+        return loaded, Request(
             value.value,
             start,
             run_id,
@@ -92,6 +112,16 @@ def run(
             if_exists.value if if_exists else "attach",
             longest_wait_s=math.inf if wait else NEAR_S,
         )
+
+    if detach:
+        delay_s = 0.0 if delay is None else inputs.read_duration(delay, option="--delay")
+        place = queue or DEFAULT_QUEUE, priority or 0, delay_s
+        _submit(invocation, load, place, as_json=as_json)
+        return
+    _require_detach({"--queue": queue, "--priority": priority, "--delay": delay})
+
+    async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
+        loaded, request = load(workspace)
         displays.append(progress)
         return await blueprint_runs.start(workspace, loaded, request, sink=progress, stop=stop)
 
@@ -99,6 +129,45 @@ def run(
     if not any(display.run_id for display in displays):
         invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
     conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
+
+
+def _submit(
+    invocation: Invocation,
+    load: "Callable[[Workspace], tuple[Blueprint, Request]]",
+    place: tuple[str, int, float],
+    *,
+    as_json: bool,
+) -> None:
+    """Put a run into a queue, and print its id."""
+    from flujo.cli.formatting import short_id
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.runs import blueprint_runs
+
+    terminal, (queue, priority, delay_s) = invocation.terminal, place
+
+    async def work(workspace: "Workspace") -> Any:
+        loaded, request = load(workspace)
+        return await blueprint_runs.submit(
+            workspace, loaded, request, queue=queue, priority=priority, delay_s=delay_s
+        )
+
+    record, note = in_workspace(invocation, work, creates=True)
+    if as_json:
+        terminal.json({"run_id": record.run_id, "status": str(record.status), "queue": queue, "note": note})
+    else:
+        terminal.data(record.run_id)
+    if note:
+        terminal.say(note, "yellow")
+    terminal.next(command("flujo", "tasks", "show", short_id(record.run_id)), "show how far it is")
+
+
+def _require_detach(given: "Mapping[str, Any]") -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise SettingsError(
+                f"`{option}` is for runs in a queue, and this one is executed here",
+                hint=f"add `--detach`, or leave `{option}` out",
+            )
 
 
 def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:

@@ -76,6 +76,7 @@ def list_(
         str | None,
         typer.Option(help="List only runs of this blueprint.", autocompletion=completion.blueprints),
     ] = None,
+    queue: Annotated[str | None, typer.Option(help="List only runs of this queue.")] = None,
     metadata: options.Conditions = None,
     user: Annotated[str | None, typer.Option(help="List only runs with this user_id.")] = None,
     since: Annotated[
@@ -114,6 +115,7 @@ def list_(
     conditions: TaskConditions = {
         "status": [str(each) for each in status or ()] or None,
         "blueprint": blueprint,
+        "queue": queue,
         "metadata_filter": read_conditions(metadata or (), option="--metadata"),
         "user_id": user,
         "order": sort,

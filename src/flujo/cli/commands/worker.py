@@ -1,17 +1,19 @@
-"""`flujo worker`: resumes orphaned runs and handles expired deadlines until it is stopped."""
+"""`flujo worker`: executes runs of queues, and resumes orphaned runs, until it is stopped."""
 
 import asyncio
 import signal
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from flujo import __version__
 from flujo.cli import event_loop, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.wording import plural
 from flujo.governance.logs import logger
 
@@ -25,10 +27,32 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def worker(
     ctx: typer.Context,
+    queues: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            metavar="NAME",
+            help="Execute runs of this queue; repeatable. [default: default, and runs without a queue]",
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Process what is pending now, then exit.")] = False,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Exit once the queues are empty; wait for delayed runs.")
+    ] = False,
+    paused: Annotated[
+        bool, typer.Option("--paused", help="Take no run before `flujo workers resume`.")
+    ] = False,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, max=1000, help="Maximum number of concurrent runs.")
     ] = 10,
+    grace: Annotated[
+        str,
+        typer.Option(
+            "--grace",
+            metavar="TIME",
+            help="After SIGTERM or Ctrl-C, let runs continue so long before they are released: 30s, 5m, 0s.",
+        ),
+    ] = "25s",
     modules: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,15 +61,26 @@ def worker(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Resume orphaned runs and handle expired deadlines.
+    """Execute runs of queues, and resume orphaned runs.
 
-    With --once it exits with 1 when it had to skip runs, because this process cannot execute them.
+    It also handles expired deadlines. The first SIGTERM or Ctrl-C stops taking runs, and waits for those in
+    execution; a second one releases them at once.
+
+    With --once or --drain it exits with 1 when it had to skip runs, because this process cannot execute them.
     """
+    from flujo.services.project.inputs import read_duration
+
     invocation = Invocation.of(ctx)
-    logger("asyncio")  # reports exceptions of step code's own tasks
-    ended = event_loop.run(
-        _run_worker(invocation, once=once, concurrency=concurrency, modules=modules or [], as_json=as_json)
+    how = _How(
+        queues=tuple(dict.fromkeys(queues or ())),
+        once=once,
+        drain=drain,
+        is_paused=paused,
+        concurrency=concurrency,
+        grace_s=read_duration(grace, option="--grace"),
     )
+    logger("asyncio")  # reports exceptions of step code's own tasks
+    ended = event_loop.run(_run_worker(invocation, how, modules=modules or [], as_json=as_json))
     if ended is signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if isinstance(ended, signal.Signals):
@@ -55,11 +90,28 @@ def worker(
         raise typer.Exit(ExitCode.RUN_FAILED)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """The options of the command."""
+
+    queues: tuple[str, ...]
+    once: bool
+    drain: bool
+    is_paused: bool
+    concurrency: int
+    grace_s: float
+
+    @property
+    def ends(self) -> bool:
+        """Whether the worker exits by itself."""
+        return self.once or self.drain
+
+
 async def _run_worker(
-    invocation: Invocation, *, once: bool, concurrency: int, modules: list[str], as_json: bool
+    invocation: Invocation, how: _How, *, modules: list[str], as_json: bool
 ) -> "signal.Signals | Drained":
-    """Work until no more runs can be resumed (`once`) or a signal arrives; return the result or signal."""
-    from flujo.services.runs.worker import Worker, import_modules
+    """Work until no more runs can be executed or a signal arrives; return the result or signal."""
+    from flujo.services.runs.worker import Worker, WorkerOptions, import_modules
     from flujo.services.workspace import Workspace
 
     terminal, project = invocation.terminal, invocation.project
@@ -71,35 +123,60 @@ async def _run_worker(
 
     async with Workspace(project, creates=not project.is_outside) as workspace:
         import_modules(workspace, modules)
-        policy = replace(workspace.recovery_policy, at_once=concurrency)
-        working = Worker(workspace, policy, report)
+        policy = replace(workspace.recovery_policy, at_once=how.concurrency)
+        served = WorkerOptions(
+            queues=how.queues or (DEFAULT_QUEUE,),
+            resumes_orphans=not how.queues,
+            is_paused=how.is_paused,
+            version=__version__,
+        )
+        working = Worker(workspace, policy, report, served)
         try:
-            return await _until_signal(working, terminal, once=once)
+            return await _until_signal(working, terminal, how)
         finally:
             await working.aclose()
 
 
-async def _until_signal(working: "Worker", terminal: "Terminal", *, once: bool) -> "signal.Signals | Drained":
+async def _until_signal(working: "Worker", terminal: "Terminal", how: _How) -> "signal.Signals | Drained":
     caught: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
-    task: asyncio.Future[Any] = asyncio.ensure_future(working.drain() if once else working.work())
+    task: asyncio.Future[Any] = asyncio.ensure_future(
+        working.drain(later=how.drain) if how.ends else working.work()
+    )
+    again = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
+        if caught:
+            again.set()
+            loop.remove_signal_handler(number)  # a third signal has its default effect
         caught.append(number)
-        loop.remove_signal_handler(number)  # a second signal has its default effect
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
-    if not once:
-        terminal.say("worker started; SIGTERM or Ctrl-C stops it and releases its runs")
+    if not how.ends:
+        state = "paused; `flujo workers resume` starts it" if how.is_paused else "started"
+        terminal.say(f"worker {state}; SIGTERM or Ctrl-C stops it and releases its runs")
     try:
         return cast("Drained", await task)
     except asyncio.CancelledError:
         if not caught:
             raise
-        terminal.say("worker stopped; its runs are released")
+        await _finish(working, terminal, how.grace_s, again)
         return caught[0]
+
+
+async def _finish(working: "Worker", terminal: "Terminal", grace_s: float, again: asyncio.Event) -> None:
+    """Let the runs in execution end, within the grace period or until another signal."""
+    if working.executing and grace_s:
+        number = plural(working.executing, "run")
+        terminal.say(f"worker stops; {number} may end within {grace_s:g} s; another signal releases them now")
+    ways = [asyncio.ensure_future(working.finish()), asyncio.ensure_future(again.wait())]
+    await asyncio.wait(ways, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+    for way in ways:
+        way.cancel()
+    await asyncio.wait(ways)
+    terminal.say("worker stopped; its runs are released")
 
 
 def _show(terminal: "Terminal", drained: "Drained", *, as_json: bool) -> None:
@@ -113,7 +190,7 @@ def _show(terminal: "Terminal", drained: "Drained", *, as_json: bool) -> None:
         terminal.json(
             {"event": "summary", "resumed": drained.resumed, "skipped": skipped, "waiting": waiting}
         )
-    facts = [f"resumed {plural(drained.resumed, 'run')}"]
+    facts = [f"executed {plural(drained.resumed, 'run')}"]
     if drained.skipped:
         facts.append(f"skipped {plural(len(drained.skipped), 'run')}")
     if drained.waiting:

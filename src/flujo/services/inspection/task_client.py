@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Act, Actor
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
+    from flujo.domain.queues import QueueState, WorkerRecord
     from flujo.domain.run import Intent, Pause, RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.inspection.tasks import Moment
@@ -120,6 +121,7 @@ class TaskClient:
         *,
         user_id: str | None = None,
         blueprint: str | None = None,
+        queue: str | None = None,
         pause: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
@@ -138,6 +140,7 @@ class TaskClient:
                 comparisons such as `{">=": 100}`, or a mapping of conditions on nested keys.
             user_id: the user of the run.
             blueprint: the name of its blueprint or pipeline.
+            queue: the queue that it was submitted to, whether it still waits there or not.
             pause: the id of a question that is open.
             since: the earliest start, or with the order `updated` the earliest last change: seconds since the
                 epoch, a `datetime` with a time zone, or a `timedelta` for how long ago.
@@ -155,6 +158,7 @@ class TaskClient:
             clock=_CLOCK,
             user_id=user_id,
             blueprint=blueprint,
+            queue=queue,
             pause=pause,
             since=since,
             until=until,
@@ -176,6 +180,14 @@ class TaskClient:
         """
         by = choice(RunGroup, group_by, "group_by")
         return await (await self._store()).count_runs(task_query(clock=_CLOCK, **conditions), by)
+
+    async def queues(self) -> list[QueueState]:
+        """Return the queues that have runs which have not ended: how many wait, are executed, are parked."""
+        return await (await self._store()).queue_states()
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Return the workers that are alive, with the runs that they execute."""
+        return await (await self._store()).workers()
 
     async def get_task(self, run_id: str, *, transcripts: bool = False) -> TaskDetail:
         """Return a run with its history.

@@ -58,6 +58,8 @@ class Task:
     """Of an `answered` run: the question that was settled last, with its author and time."""
     cursor: str = ""
     """The run's place in the list, from which `list_tasks(cursor=…)` continues."""
+    queue: str | None = None
+    """The queue whose workers execute it."""
 
 
 class TaskConditions(TypedDict, total=False):
@@ -67,6 +69,7 @@ class TaskConditions(TypedDict, total=False):
     metadata_filter: Mapping[str, Any] | None
     user_id: str | None
     blueprint: str | None
+    queue: str | None
     pause: str | None
     since: Moment | None
     until: Moment | None
@@ -108,6 +111,7 @@ def task_of(
         questions=questions if record.status is RunStatus.PAUSED else (),
         answer=max(settled, key=lambda each: each.answered_at or 0.0, default=None) if is_answered else None,
         cursor=str(RunCursor.of(record, order)),
+        queue=None if record.queued is None else record.queued.queue,
     )
 
 
@@ -140,6 +144,7 @@ def task_query(
     clock: Clock,
     user_id: Any = None,
     blueprint: Any = None,
+    queue: Any = None,
     pause: Any = None,
     since: Any = None,
     until: Any = None,
@@ -159,6 +164,7 @@ def task_query(
         metadata={} if metadata_filter is None else metadata_filter,
         user_id=text_or_none(user_id, "user_id"),
         pipeline=text_or_none(blueprint, "blueprint"),
+        queue=text_or_none(queue, "queue"),
         pause=None if asked is None else StepPath(asked),
         since=_seconds(since, "since", clock),
         until=_seconds(until, "until", clock),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -17,6 +18,7 @@ from flujo.exceptions import CallableError, ResumeConflict, SecretNotSet, StateE
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
 from flujo.services.runs.execution import cancelled, result_of
+from flujo.services.runs.queues import no_worker_note, place
 from flujo.services.runs.run_services import (
     RunServices,
     is_python,
@@ -73,6 +75,22 @@ async def start(
     except CallableError as error:
         raise _placed(error, blueprint) from error
     return await service.accept(request, sink=sink, stop=stop)
+
+
+async def submit(
+    ws: Workspace, blueprint: Blueprint, request: Request, *, queue: str, priority: int, delay_s: float
+) -> tuple[RunRecord, str | None]:
+    """Record a run of `blueprint` in a queue; see `RunService.submit`.
+
+    Returns:
+        The run, and a note when no worker takes it.
+    """
+    _require_secrets(blueprint)
+    service = (await RunServices.of_project(ws)).of_blueprint(blueprint)
+    settings = ws.project.settings
+    placing = partial(place, settings, queue=queue, priority=priority, delay_s=delay_s)
+    record = await service.submit(request, placing)
+    return record, await no_worker_note(await ws.store(), queue)
 
 
 def _require_secrets(blueprint: Blueprint) -> None:
@@ -199,7 +217,7 @@ async def answer(
     store = await ws.store()
     record = await store.find(run)
     await record_answer(store, record, pause_id, given, actor, kind=kind)
-    if detach or is_python(record):
+    if detach or is_python(record) or record.queued is not None:
         if say and not is_python(record):
             _note_changes(ws, await pinned_closure(store, record), record, say)
         return await report_unclaimed(store, record)
@@ -220,6 +238,9 @@ async def ignore_if_owned(store: StateStore, record: RunRecord, resuming: Awaita
 async def report_unclaimed(store: StateStore, record: RunRecord) -> Result:
     """Return the state of an answered run that is not resumed here."""
     result = await result_of(store, await store.run(record.run_id))
+    if record.queued is not None:
+        note = f"the answer is recorded; a worker of queue `{record.queued.queue}` resumes the run"
+        return result.model_copy(update={"note": note})
     if is_python(record):
         how = f"`await runner.resume_async({record.run_id!r})` where pipeline {record.pipeline!r} is built"
     else:

@@ -36,6 +36,8 @@ class Recovery:
         take_over: claims and executes a run; raises `ResumeConflict` when another process was faster.
         pipeline: resumes only runs of this pipeline; None for any.
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
+        adopts: whether it resumes runs; without, it only fires deadlines.
+        others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class Recovery:
         *,
         pipeline: str | None = None,
         tell: Tell | None = None,
+        adopts: bool = True,
+        others: Callable[[], int] = lambda: 0,
     ) -> None:
         self.without: set[str] = set()
         """Closures that cannot be executed here; their runs are left to other processes."""
@@ -54,6 +58,9 @@ class Recovery:
         self._take_over = take_over
         self._pipeline = pipeline
         self._tell = tell or _log
+        self._others = others
+        self.adopts = adopts
+        """Whether it resumes runs; deadlines are fired in any case."""
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._suspect: RunId | None = None
@@ -66,6 +73,12 @@ class Recovery:
     def executing(self) -> int:
         """How many runs it executes now."""
         return len(self._running)
+
+    @property
+    def places(self) -> int:
+        """How many places its runs take: all of them while a suspect is executed by itself."""
+        alone = self._suspect in self._running
+        return self._policy.at_once if alone else len(self._running)
 
     def start(self) -> None:
         """Start the background task, once; call it inside the event loop."""
@@ -95,7 +108,7 @@ class Recovery:
         if due.questions:
             await self._fire(store, due)
             due = await self._due(store)  # the runs that waited for these answers can be resumed now
-        room = max(0, self._policy.at_once - len(self._running))
+        room = max(0, self._policy.at_once - len(self._running) - self._others()) if self.adopts else 0
         now = asyncio.get_running_loop().time()
         self._resting = {run_id: until for run_id, until in self._resting.items() if until > now}
         busy = {*executed, *self._running, *self._resting}
@@ -115,7 +128,7 @@ class Recovery:
             return []
         waiting = [run_id for run_id in due.runs if run_id not in busy]
         clear = [run_id for run_id in waiting if run_id not in due.suspects]
-        if clear or self._running or not waiting:
+        if clear or self._running or self._others() or not waiting:
             return clear
         self._suspect = waiting[0]
         return waiting[:1]

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from flujo.domain.acts import Via
 from flujo.domain.forks import renew_in_children
 from flujo.domain.models import Ctx, Out, PipelineResult
+from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.usage import tightest
 from flujo.engine.answer_cache import AnswerCache
@@ -33,6 +34,7 @@ from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.changes import kept_note
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
+from flujo.services.runs.queues import no_worker_note, place
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.run_request import (
     Request,
@@ -214,6 +216,51 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         request = Request(initial_input, initial_context_data, run_id, metadata, if_exists)
         return self._returned(await self._accept(request, sink))
+
+    async def submit(
+        self,
+        initial_input: In,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        delay_s: float = 0.0,
+        initial_context_data: Mapping[str, Any] | None = None,
+        run_id: str | None = None,
+        metadata: Metadata | None = None,
+    ) -> RunId:
+        """Record a run in a queue and return its id; a `flujo worker` of that queue executes it.
+
+        When no worker of the queue is alive, the log `flujo.runs` reports it; the run waits for one.
+
+        Args:
+            initial_input: JSON data that fits the pipeline's `input_schema`.
+            queue: `default`, or the name of a table `[queues.NAME]` in the settings of the project.
+            priority: a run is preferred to those of one priority less that came up to a minute before it.
+            delay_s: how many seconds no worker takes it.
+            initial_context_data: fields of the context at the start.
+            run_id: an id chosen by the caller, which makes this idempotent.
+            metadata: flat facts to find the run by.
+
+        Raises:
+            InputRejected: the input or the context does not fit, or has no value for `per_key` of the queue.
+            QueueUnknown: the settings have no such queue.
+            SettingsError: this runner does not persist its runs, or an argument is out of range.
+            RunConflict: `run_id` is taken by another pipeline, input or context.
+        """
+        if self._store is None and not self._opens_state:
+            raise SettingsError(
+                "a run without persistence cannot wait for a worker",
+                hint="leave `persist_state` out, or await `run_result_async`",
+            )
+        service = await self._open()
+        context = {**self._context_data, **context_fields(initial_context_data)}
+        request = Request(initial_input, context, run_id, metadata)
+        settings = self._home().project.settings
+        placing = partial(place, settings, queue=queue, priority=priority, delay_s=delay_s)
+        record = await service.submit(request, placing)
+        if note := await no_worker_note(service.runtime.store, queue):
+            log.warning("run %s waits: %s", record.run_id, note)
+        return record.run_id
 
     def run_stream(
         self,

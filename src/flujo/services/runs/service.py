@@ -16,7 +16,7 @@ from flujo.domain.paths import ROOT
 from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
-from flujo.exceptions import ResumeConflict, RunConflict, RunParked
+from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked
@@ -26,12 +26,13 @@ from flujo.settings import guard_environment
 from flujo.state.rules import way_to
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.journal import RunId
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Sink
+    from flujo.domain.ports import Binding, Sink
+    from flujo.domain.queues import Queued
     from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
     from flujo.services.project.files import ProjectFiles
     from flujo.services.runs.execution import Runtime
@@ -104,6 +105,49 @@ class RunService:
             except ResumeConflict as conflict:
                 return await _existing(execution, conflict.record, request.if_exists)
             return await _executed(execution, record)
+
+    async def submit(self, request: Request, place: Callable[[Binding, bytes], Queued]) -> RunRecord:
+        """Record a run in a queue, where a worker takes it; one that has its id already is returned.
+
+        Args:
+            request: the run.
+            place: returns its place in a queue from its input, which is canonical JSON.
+
+        Raises:
+            InputRejected: the input or the context does not fit.
+            RunConflict: the id is taken by another pipeline, input or context, or `if_exists` is `fail`.
+        """
+        runtime = self.runtime
+        with bind_blobs(self.providers, self.files):
+            new = await request.new_run(
+                runtime.pipeline, runtime.binding, self.closure, runtime.random, self.lock_digest
+            )
+            queued = place(runtime.binding, new.input)
+            try:
+                return await runtime.store.accept(replace(new, queued=queued), self.blobs, claim=False)
+            except ResumeConflict as conflict:
+                there: RunRecord = conflict.record
+                if request.if_exists == "fail":
+                    raise exists_already(there) from None
+                return there
+
+    async def execute(
+        self, record: RunRecord, *, max_recoveries: int, sink: Sink | None = None, stop: Stop | None = None
+    ) -> None:
+        """Execute a run that was claimed from its queue until it ends, or comes to a pause.
+
+        Once the pause is settled the run is claimed from its queue again, so it holds no place meanwhile.
+        """
+        execution = _execution(self.runtime, sink, stop, longest_wait_s=0)
+        with bind_blobs(self.providers, self.files):
+            try:
+                is_parked = await self._park(record, max_recoveries)
+            except StateError as error:
+                if not isinstance(error, Fenced):
+                    self.runtime.store.let_go(record.run_id)
+                raise
+            if not is_parked:
+                await execution.run(record)
 
     async def _accepted(self, execution: Execution, new: NewRun) -> RunRecord:
         store = self.runtime.store
@@ -196,21 +240,27 @@ class RunService:
             await self.runtime.binding.prepare()
             claiming = store.claim(run_id, statuses=RECOVERABLE, recovering=True)
             record = await _claimed(execution, claiming)
-            if record.recoveries <= max_recoveries and record.suspicions <= most_suspicions(max_recoveries):
-                return await _executed(execution, record)
-            lost = record.recoveries + record.suspicions
-            error = RunParked(
-                f"run {run_id} lost its process {lost} times in a row without finishing a step",
-                hint=f"inspect it with `{command('flujo', 'trace', run_id)}`, "
-                f"continue it with `{command('flujo', 'resume', run_id)}`",
-                run_id=run_id,
-                recoveries=lost,
-            )
-            reason = canonical.encode(error_info(error, ROOT).to_json())
-            move = Move(status=RunStatus.PARKED, error=reason)
-            await store.write(Write(run_id=run_id, fence=record.fence, move=move))
-            log.warning("%s; it is parked", error)
-            return await standing(self.runtime, await store.run(run_id))
+            if await self._park(record, max_recoveries):
+                return await standing(self.runtime, await store.run(run_id))
+            return await _executed(execution, record)
+
+    async def _park(self, record: RunRecord, max_recoveries: int) -> bool:
+        """Park a claimed run if it has lost its process too often; return whether it has."""
+        if record.recoveries <= max_recoveries and record.suspicions <= most_suspicions(max_recoveries):
+            return False
+        run_id, lost = record.run_id, record.recoveries + record.suspicions
+        error = RunParked(
+            f"run {run_id} lost its process {lost} times in a row without finishing a step",
+            hint=f"inspect it with `{command('flujo', 'trace', run_id)}`, "
+            f"continue it with `{command('flujo', 'resume', run_id)}`",
+            run_id=run_id,
+            recoveries=lost,
+        )
+        reason = canonical.encode(error_info(error, ROOT).to_json())
+        move = Move(status=RunStatus.PARKED, error=reason)
+        await self.runtime.store.write(Write(run_id=run_id, fence=record.fence, move=move))
+        log.warning("%s; it is parked", error)
+        return True
 
     def require_own(self, record: RunRecord) -> None:
         """Check that this service executes a run as the run was accepted.
@@ -283,18 +333,15 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
     """Do what `if_exists` says with the existing run of this id and identity."""
     runtime = execution.runtime
     if if_exists == "fail":
-        raise RunConflict(
-            f"run {record.run_id} exists already and is {record.status}",
-            hint=way_to(record),
-            run_id=record.run_id,
-        )
+        raise exists_already(record)
     tried_at = None
     while if_exists != "return" and record.status in CONTINUABLE:
         if record.status in AT_A_PAUSE and not await _wait_ends(execution, record):
             break
         now = runtime.clock.monotonic()
-        # A claim is a write, so a run that an owner holds is only read.
-        if tried_at is None or is_free(record) or now - tried_at >= _TRY_S:
+        # A claim is a write, so a run that an owner holds is only read; one of a queue is left to a worker.
+        is_left = record.queued is not None and if_exists == "attach"
+        if not is_left and (tried_at is None or is_free(record) or now - tried_at >= _TRY_S):
             tried_at = now
             try:
                 return await _executed(execution, await _claim(execution, record.run_id, CONTINUABLE))
@@ -304,6 +351,15 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
         await runtime.clock.sleep(_POLL_S)
         record = await runtime.store.run(record.run_id)
     return await standing(runtime, record)
+
+
+def exists_already(record: RunRecord) -> RunConflict:
+    """Return the error for a run id that is taken, where that is not wanted."""
+    return RunConflict(
+        f"run {record.run_id} exists already and is {record.status}",
+        hint=way_to(record),
+        run_id=record.run_id,
+    )
 
 
 def is_free(record: RunRecord) -> bool:

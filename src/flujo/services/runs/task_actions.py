@@ -51,7 +51,7 @@ class TaskActions:
                 self.workspace, record.run_id, pause_id, answer, actor=actor, kind=kind, detach=detach
             )
         await record_answer(self.store, record, pause_id, answer, actor, kind=kind)
-        if runner is None or detach:
+        if runner is None or detach or record.queued is not None:
             return await blueprint_runs.report_unclaimed(self.store, record)
         return await blueprint_runs.ignore_if_owned(self.store, record, runner.resume_async(record.run_id))
 

@@ -1,33 +1,45 @@
-"""A worker: resumes orphaned runs and handles expired deadlines; it starts no runs."""
+"""A worker: executes the runs of queues, resumes orphaned runs and handles expired deadlines."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.domain.commands import command
 from flujo.domain.events import RunStarted
-from flujo.domain.run import RunCondition, RunGroup, RunQuery, RunStatus
+from flujo.domain.queues import DEFAULT_QUEUE, WorkerRecord, WorkerState
+from flujo.domain.run import Due, RunCondition, RunGroup, RunQuery, RunStatus
 from flujo.exceptions import CallableError, FlujoError, RunNotFound
+from flujo.governance.logs import logger
 from flujo.services.project.imports import importable
 from flujo.services.runs.hooks import combine_hooks
+from flujo.services.runs.queue_consumer import QueueConsumer
+from flujo.services.runs.queues import claim_order, queue_table
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.run_services import RunServices
 from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.events import Event
     from flujo.domain.journal import RunId
+    from flujo.domain.ports import Sink
+    from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
+SIGN_S = 5.0
+"""How often a worker reports that it is alive."""
+
+log = logger("flujo.queues")
 
 _WAIT_FOR_A_HUMAN = (RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.PARKED)
 
@@ -55,21 +67,43 @@ class Drained:
     """How many runs wait for a human, by status."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a worker does."""
+
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    resumes_orphans: bool = True
+    """Whether it also resumes orphaned runs that are in no queue."""
+    is_paused: bool = False
+    """Whether it begins without taking runs, until `flujo workers resume`."""
+    version: str = ""
+    """The version of Flujo, for the list of workers."""
+
+
 class Worker:
-    """Recovers the runs in a project's database.
+    """Executes the runs in a project's database.
 
     Args:
         workspace: the project; the caller closes it.
         policy: the polling interval and the number of concurrent runs.
         on_event: called with each event.
+        options: the queues that it serves, and how it begins.
+
+    Raises:
+        QueueUnknown: the settings have no such queue.
     """
 
     def __init__(
-        self, workspace: Workspace, policy: RecoveryPolicy, on_event: Callable[[WorkerEvents], None]
+        self,
+        workspace: Workspace,
+        policy: RecoveryPolicy,
+        on_event: Callable[[WorkerEvents], None],
+        options: WorkerOptions = WorkerOptions(),
     ) -> None:
         self._workspace = workspace
         self._policy = policy
         self._on_event = on_event
+        self._options = options
         self._services: RunServices | None = None
         self._opening = asyncio.Lock()
         self._resumed = 0
@@ -77,26 +111,50 @@ class Worker:
         """The closures that cannot be executed here, with the reason."""
         self._failed: dict[RunId, str] = {}
         """The runs that could not be resumed, with the reason."""
-        self._recovery = Recovery(workspace.store, policy, self._take_over, tell=self._report)
+        self._signs: asyncio.Task[None] | None = None
+        self._state = WorkerState.PAUSED if options.is_paused else WorkerState.WORKING
+        settings = workspace.project.settings
+        self._recovery = Recovery(
+            workspace.store,
+            policy,
+            self._take_over,
+            tell=self._report,
+            adopts=options.resumes_orphans and not options.is_paused,
+            others=lambda: self._consumer.places,
+        )
+        self._consumer = QueueConsumer(
+            workspace.store,
+            claim_order(settings, options.queues),
+            at_once=policy.at_once,
+            retries={name: queue_table(settings, name).max_retries for name in options.queues},
+            prepare=self._prepare,
+            others=lambda: self._recovery.places,
+            tell=self._tell,
+        )
+        self._consumer.is_paused = options.is_paused
 
     async def work(self) -> None:
-        """Poll the database every few seconds until cancelled.
+        """Execute runs as they come, until cancelled.
 
         Raises:
             StateError: the database cannot be opened.
         """
         await self._workspace.store()
-        await self._recovery.watch()
+        self._begin_signs()
+        await asyncio.gather(self._recovery.watch(), self._consumer.consume())
 
-    async def drain(self) -> Drained:
-        """Process due runs and deadlines until this worker can resume no further run.
+    async def drain(self, *, later: bool = False) -> Drained:
+        """Execute due runs and deadlines until this worker can execute no further run.
+
+        With `later`, also runs of its queues that are delayed, rest, or wait for a limit of their queue.
 
         Raises:
             StateError: the database cannot be queried.
         """
-        while await self._recovery.look():
-            await self._recovery.settled()
         store = await self._workspace.store()
+        self._begin_signs()
+        while await self._recovery.look() + await self._consumer.drain(later=later):
+            await self._recovery.settled()
         skipped = [event async for event in self._skipped(store)]
         found = await store.count_runs(RunQuery(statuses=_WAIT_FOR_A_HUMAN), RunGroup.STATUS)
         answered = await store.count_runs(RunQuery(statuses=(RunCondition.ANSWERED,)), RunGroup.STATUS)
@@ -107,9 +165,23 @@ class Worker:
             waiting={status: count for status, count in waiting.items() if count > 0},
         )
 
+    async def finish(self) -> None:
+        """Take no further run, and wait until those in execution have ended or paused."""
+        self._set_state(WorkerState.DRAINING)
+        with suppress(FlujoError):
+            await (await self._workspace.store()).report_worker(self._sign())
+        await self._recovery.settled()
+        await self._consumer.settled()
+
+    @property
+    def executing(self) -> int:
+        """How many runs it executes now."""
+        return self._recovery.executing + self._consumer.executing
+
     async def _skipped(self, store: StateStore) -> AsyncIterator[WorkerEvents]:
-        due = await store.due(limit=MAX_LIMIT)
-        for run_id in due.runs:
+        due = await store.due(limit=MAX_LIMIT) if self._options.resumes_orphans else Due()
+        left = [run_id for run_id in self._failed if run_id not in due.runs]
+        for run_id in (*due.runs, *left):
             with suppress(RunNotFound):  # purged since
                 record = await store.run(run_id)
                 if reason := self._failed.get(run_id) or self._not_here.get(record.closure):
@@ -118,6 +190,69 @@ class Worker:
     async def aclose(self) -> None:
         """Stop and release the running runs, so that another process can claim them at once."""
         await self._recovery.aclose()
+        await self._consumer.aclose()
+        if self._signs is not None:
+            self._signs.cancel()
+            await asyncio.wait([self._signs])
+            with suppress(FlujoError):
+                await (await self._workspace.store()).forget_worker()
+
+    async def _prepare(self, record: RunRecord) -> Callable[[Stop], Awaitable[None]]:
+        """Return what executes a run that was claimed from its queue."""
+        service = await (await self._services_here()).of_run(record)
+        await service.runtime.binding.prepare()
+
+        async def execute(stop: Stop) -> None:
+            sink = combine_hooks([self._begun(record)])
+            most = self._policy.max_recoveries
+            await service.execute(record, max_recoveries=most, sink=sink, stop=stop)
+            ended = await service.runtime.store.run(record.run_id)
+            self._on_event(WorkerEvents("ended", record.run_id, record.pipeline, str(ended.status)))
+
+        return execute
+
+    def _begun(self, record: RunRecord) -> Sink:
+        async def begun(event: Event) -> None:
+            if isinstance(event, RunStarted):
+                self._resumed += 1
+                self._failed.pop(record.run_id, None)
+                self._on_event(WorkerEvents("begun", record.run_id, record.pipeline))
+
+        return begun
+
+    # Signs of life ----------------------------------------------------------------------------------------
+
+    def _begin_signs(self) -> None:
+        if self._signs is None:
+            self._signs = asyncio.create_task(self._give_signs(), name="flujo-worker-signs")
+
+    async def _give_signs(self) -> None:
+        """Report this worker every few seconds, and do what its row says: pause or resume."""
+        while True:
+            try:
+                state = await (await self._workspace.store()).report_worker(self._sign())
+                if state is not self._state and self._state is not WorkerState.DRAINING:
+                    self._set_state(state)
+            except FlujoError as error:
+                log.warning("this worker could not report itself: %s", error)
+            await asyncio.sleep(SIGN_S)
+
+    def _set_state(self, state: WorkerState) -> None:
+        self._state = state
+        takes = state is WorkerState.WORKING
+        self._consumer.is_paused = not takes
+        self._recovery.adopts = takes and self._options.resumes_orphans
+
+    def _sign(self) -> WorkerRecord:
+        return WorkerRecord(
+            owner="",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=self._options.version,
+            queues=self._options.queues,
+            concurrency=self._policy.at_once,
+            state=self._state,
+        )
 
     async def _take_over(self, run_id: RunId, stop: Stop) -> None:
         store = await self._workspace.store()
@@ -130,16 +265,10 @@ class Worker:
             self._on_event(WorkerEvents("skipped", run_id, record.pipeline, reason))
             return
 
-        async def begun(event: Event) -> None:
-            if isinstance(event, RunStarted):
-                self._resumed += 1
-                self._failed.pop(run_id, None)
-                self._on_event(WorkerEvents("begun", run_id, record.pipeline))
-
         result = await service.recover(
             run_id,
             max_recoveries=self._policy.max_recoveries,
-            sink=combine_hooks([begun]),
+            sink=combine_hooks([self._begun(record)]),
             stop=stop,
         )
         self._on_event(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
@@ -154,6 +283,10 @@ class Worker:
         if event == "failed":
             self._failed[run_id] = detail
         self._on_event(WorkerEvents(event, run_id, detail=detail))
+
+    def _tell(self, event: str, record: RunRecord, detail: str) -> None:
+        self._failed[record.run_id] = detail
+        self._on_event(WorkerEvents(event, record.run_id, record.pipeline, detail))
 
 
 def import_modules(workspace: Workspace, names: Sequence[str]) -> None:

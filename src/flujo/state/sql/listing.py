@@ -61,6 +61,8 @@ def _conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnEle
         found.append(runs.c.pipeline == query.pipeline)
     if query.user_id is not None:
         found.append(runs.c.user_id == query.user_id)
+    if query.queue is not None:
+        found.append(runs.c.queue == query.queue)
     if query.since is not None:
         found.append(time >= query.since)
     if query.until is not None:

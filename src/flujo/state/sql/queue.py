@@ -90,7 +90,8 @@ def _next_of(
         busy = {key for key in keys if key is not None} if rules.one_per_key else busy
     taken: list[tuple[float, str, str]] = []
     while len(taken) < most:
-        fresh = _candidates(connection, name, order, now, dead, busy, taken, most - len(taken))
+        free = candidates(connection, name, order, now, dead, busy, taken, most - len(taken))
+        fresh = connection.execute(free).all()
         for run_id, rank, key in fresh:
             if not rules.one_per_key or key is None or key not in busy:
                 taken.append((rank, run_id, name))
@@ -100,7 +101,7 @@ def _next_of(
     return taken
 
 
-def _candidates(
+def candidates(
     connection: sa.Connection,
     name: str,
     order: ClaimOrder,
@@ -109,7 +110,8 @@ def _candidates(
     busy: Collection[str],
     taken: Sequence[tuple[float, str, str]],
     most: int,
-) -> Sequence[Any]:
+) -> sa.Select[Any]:
+    """Return what locks and reads the next runs of a queue: run id, rank and key."""
     conditions: list[Any] = [_is_queued, runs.c.queue == name, runs.c.available_at <= now, _is_free(dead)]
     conditions.append(_is_suspect if order.suspects else ~_is_suspect)
     if order.without:
@@ -126,7 +128,7 @@ def _candidates(
     )
     if connection.dialect.name == "postgresql":
         chosen = chosen.with_for_update(skip_locked=True, key_share=True)
-    return connection.execute(chosen).all()
+    return chosen
 
 
 def _is_free(dead: Collection[str]) -> sa.ColumnElement[bool]:

@@ -38,7 +38,14 @@ def report(connection: sa.Connection, worker: WorkerRecord) -> WorkerState:
     }
     added = insert(workers).values(row)
     seen = added.on_conflict_do_update(
-        index_elements=["owner"], set_={"seen_at": added.excluded.seen_at}
+        index_elements=["owner"],
+        set_={
+            "seen_at": added.excluded.seen_at,
+            "state": sa.case(
+                (added.excluded.state == str(WorkerState.DRAINING), added.excluded.state),
+                else_=workers.c.state,
+            ),
+        },
     ).returning(workers.c.state)
     state = WorkerState(connection.execute(seen).scalar_one())
     connection.execute(workers.delete().where(workers.c.seen_at < database_now() - _GONE_S))
