@@ -59,7 +59,11 @@ def settings() -> str:
 
     documented = _documented(Path(settings_tables.__file__)) | _documented(Path(module.__file__))
     variables = {key: name for name, key in module.ENVIRONMENT.items()}
-    provider, queue = settings_tables.ProviderTable, settings_tables.QueueTable
+    provider, queue, target = (
+        settings_tables.ProviderTable,
+        settings_tables.QueueTable,
+        settings_tables.NotifyTable,
+    )
     lines = [
         "# Settings\n",
         "Environment variables override `flujo.toml`, which overrides the defaults. `flujo doctor` shows each value and its "
@@ -89,6 +93,14 @@ def settings() -> str:
         *(
             f"| `{key}` | {_default(part.default)} | {_cell(documented[queue.__name__, key])} |"
             for key, part in queue.model_fields.items()
+        ),
+        "\n## `[notify.NAME]`\n",
+        f"{documented[target.__name__, '']} See [messages about runs](../how-to/notify-about-runs.md).\n",
+        "| key | default | meaning |",
+        "|---|---|---|",
+        *(
+            f"| `{key}` | {_default(field.default)} | {_cell(documented[target.__name__, key])} |"
+            for key, field in target.model_fields.items()
         ),
     ]
     lines.append(

@@ -75,6 +75,7 @@ FlujoError
     ├── QueueUnknown                 a queue is neither `default` nor in the settings
     ├── StartFailed                  no worker could start the run: it is parked
     ├── WaitTimedOut                 the run has not ended within the time that a caller waits
+    ├── MessageNotFound              no message of the outbox has this id
     └── RunParked                    the run lost its process too often and needs a human
 
 ControlSignal                        not errors: step code stops a run with them
@@ -746,6 +747,14 @@ class WaitTimedOut(StateError, TimeoutError):
     run_id: str | None = None
     status: Any = None
     hint = "wait longer; `flujo trace RUN` shows what the run does"
+
+
+class MessageNotFound(StateError):
+    """No message of the outbox has this id."""
+
+    code = "FLJ532"
+    message_id: int | None = None
+    hint = "`flujo notifications list` shows the messages"
 
 
 class RunParked(StateError):

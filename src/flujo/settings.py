@@ -32,6 +32,7 @@ from flujo.settings_tables import (
     Journal,
     Lockfile,
     McpServer,
+    NotifyTable,
     Pool,
     ProjectTable,
     Providers,
@@ -109,6 +110,8 @@ class Settings(BaseSettings):
     """`[providers.NAME]`: servers for models that are written `NAME:model`; see below."""
     queues: Queues = Field(default_factory=dict)
     """`[queues.NAME]`: queues for workers, besides `default`; see below."""
+    notify: Mapping[str, NotifyTable] = Field(default_factory=dict)
+    """`[notify.NAME]`: the targets of messages about runs; see below."""
 
     _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -190,6 +193,35 @@ class Settings(BaseSettings):
             _guard_text(text, f"`{key}` of [mcp.{name}]", key, known)
         GATE.know(passwords(server.url or ""), of=f"the password in `mcp.{name}.url`")
         return server
+
+    def require_targets(self, names: Iterable[str]) -> None:
+        """Check that each `[notify.NAME]` exists.
+
+        Raises:
+            SettingsError: one does not.
+        """
+        for name in names:
+            if name not in self.notify:
+                raise SettingsError(
+                    f"there is no [notify.{name}] in {self._file.path or CONFIG_FILE}",
+                    hint=suggest(name, self.notify, what="there are", cutoff=0.6)
+                    or f"write a table [notify.{name}]",
+                    target=name,
+                )
+
+    def webhook(self, name: str) -> tuple[str, str]:
+        """Return the address and the secret of a target of messages, with their variables filled in.
+
+        The gate knows the secrets in them from then on.
+
+        Raises:
+            SettingsError: it needs a variable that is not set; with the line.
+        """
+        known = environment()
+        filled = self._file.filled_at(("notify", name), known)
+        named = variables(self.notify[name].url or "")
+        GATE.know([filled["secret"], *(known[each] for each in named)], of=f"a variable of [notify.{name}]")
+        return filled["url"], filled["secret"]
 
     @property
     def named_providers(self) -> dict[str, NamedProvider]:
@@ -481,6 +513,7 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
         "mcp": McpServer,
         "providers": ProviderTable,
         "queues": QueueTable,
+        "notify": NotifyTable,
     }
     return (named.get(table[0]) or _sections()[table[0]]).model_fields
 

@@ -19,6 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from flujo.domain.journal import Transcripts
 from flujo.domain.metadata import METADATA_KEY
+from flujo.domain.outbox import NoticeEvent
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.queues import QueueLimits, Rate, is_queue_name
 from flujo.domain.usage import UnknownPrice, UsageLimits
@@ -250,6 +251,47 @@ def _queue_name(name: str) -> str:
 
 Queues = Mapping[Annotated[str, AfterValidator(_queue_name)], QueueTable]
 """The tables `[queues.NAME]`."""
+
+
+class NotifyTable(Section):
+    """Where messages about runs go: a webhook, or a callable of the project.
+
+    `${NAME}` in its texts is filled in when a message is sent, so other commands need no secrets.
+    """
+
+    url: str | None = None
+    """The address of a webhook."""
+    secret: str | None = None
+    """The variable that holds the secret of the webhook's signatures: `${NAME}`, with a value `whsec_…`."""
+    callable: str | None = None
+    """`module:callable` that gets each message as a dictionary."""
+    on: tuple[NoticeEvent, ...] = (
+        NoticeEvent.PAUSED,
+        NoticeEvent.COMPLETED,
+        NoticeEvent.FAILED,
+        NoticeEvent.CANCELLED,
+        NoticeEvent.PARKED,
+    )
+    """The events: `paused`, `waiting`, `completed`, `failed`, `cancelled`, `parked`."""
+    blueprints: tuple[str, ...] = ("*",)
+    """Patterns of blueprints and pipelines. `[]`: only those that name the target in `notify`."""
+
+    @model_validator(mode="after")
+    def _is_one_target(self) -> NotifyTable:
+        if (self.url is None) == (self.callable is None):
+            raise ValueError("a target has either a `url` or a `callable`")
+        if (self.url is None) != (self.secret is None):
+            raise ValueError("a `url` and its `secret` belong together: every webhook is signed")
+        if self.url is not None and not variables(self.url) and not is_address(self.url):
+            raise ValueError(
+                "`url` is not an address `http://…` or `https://…` without a password and a query"
+            )
+        if self.secret is not None and not is_variable(self.secret):
+            raise ValueError(
+                "`secret` names the variable that holds it, `${NAME}`, so that it is not in this file"
+            )
+        return self
+
 
 _PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -3,7 +3,8 @@
 Everything else is imported at the top of its module. The reasons, by folder:
 
 - `cli`, `__main__`: a command imports its services when it runs, so that help and completion are fast.
-- `services`: a command that only reads a project loads no agents, no SQL and no expressions.
+- `services`: a command that only reads a project loads no agents, no SQL and no expressions; the HTTP client is
+  loaded with the first webhook.
 - `agents`: importing pydantic-ai or llama.cpp takes longer than most commands; boto3 is optional.
 - `json_schema`, `blueprint`: jsonschema, RE2 and CEL are loaded with the first schema, pattern and expression.
 - `state`: Alembic and each driver are loaded with the database that needs them.
@@ -41,7 +42,7 @@ CEILING = {
     "cli/commands/queues.py": 2,
     "cli/commands/run.py": 8,
     "cli/commands/schema.py": 1,
-    "cli/commands/tasks.py": 23,
+    "cli/commands/tasks.py": 24,
     "cli/commands/trace.py": 5,
     "cli/commands/trust.py": 1,
     "cli/commands/types.py": 1,
@@ -76,6 +77,7 @@ CEILING = {
     "services/project/project.py": 3,
     "services/project/trust.py": 1,
     "services/runs/answers.py": 1,
+    "services/runs/deliveries.py": 1,
     "services/workspace.py": 9,
     "state/providers.py": 1,
     "state/queue_bell.py": 1,

@@ -330,6 +330,15 @@ LATER = [
         },
     ),
     Case(
+        "unknown-target",
+        "",
+        "FLJ310",
+        "there is no [notify.op] in flujo.toml",
+        "op",
+        line=3,
+        entry="version: '1'\nname: b\nnotify: {failed: [op]}\nsteps: [{kind: sleep, name: s, for: 1s}]\n",
+    ),
+    Case(
         "unknown-mcp-server",
         "",
         "FLJ452",

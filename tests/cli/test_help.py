@@ -61,14 +61,15 @@ Run:
   cache   Show why cached steps were executed.
 
 Operate:
-  models   List or download local models.
-  worker   Execute runs of queues, and resume orphaned runs.
-  workers  List the living workers; pause or resume them.
-  queues   Show what waits in the queues.
-  migrate  Migrate the database to the current schema.
-  purge    Delete old runs and their data.
-  trust    Trust a project that belongs to another user.
-  doctor   Check settings, database, models and API keys.
+  models         List or download local models.
+  worker         Execute runs of queues, and resume orphaned runs.
+  workers        List the living workers; pause or resume them.
+  queues         Show what waits in the queues.
+  notifications  List messages about runs, or send them again.
+  migrate        Migrate the database to the current schema.
+  purge          Delete old runs and their data.
+  trust          Trust a project that belongs to another user.
+  doctor         Check settings, database, models and API keys.
 """)
 
 

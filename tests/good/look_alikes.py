@@ -117,6 +117,7 @@ LOOK_ALIKES = {
     "FLJ444": "tools-that-are-recorded",
     "FLJ447": "tools-in-a-transaction",
     "FLJ445": "tools-as-strict-as-their-functions",
+    "FLJ310": "messages-to-known-targets",
     "FLJ452": "tools-of-an-mcp-server",
     "FLJ453": "tools-of-an-mcp-server",
     "FLJ454": "tools-of-an-mcp-server",

@@ -8,6 +8,8 @@ from bad.meaning_cases import HEAD, loop
 TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
 
 GOOD = {
+    "messages-to-known-targets": 'version: "1"\nname: good\nnotify: {failed: [ops], paused: [ops]}\n'
+    "steps: [{kind: sleep, name: s, for: 1s}]\n",
     "same-name-in-two-branches": HEAD
     + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
     "      bug: [{name: tell, agent: sorter}]\n      refund: [{name: tell, agent: sorter}]\n",

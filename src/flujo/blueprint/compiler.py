@@ -70,6 +70,7 @@ def compile_blueprint(
     is_bounded: bool = False,
     resources: str | None = None,
     servers: Servers | None = None,
+    targets: Collection[str] | None = None,
     secret_problem: Callable[[str], str | None] = lambda _name: None,
     also: Also | None = None,
 ) -> Compiled:
@@ -88,6 +89,7 @@ def compile_blueprint(
         is_bounded: whether the project limits what a run may use, regardless of the blueprint.
         resources: the class or function of the project's resources, `module:name`.
         servers: the MCP servers of flujo.toml with their locked tools; None when they are not known.
+        targets: the targets of messages in flujo.toml; None when they are not known.
         secret_problem: returns why a variable of the environment cannot be used as a secret.
         also: returns further findings in the tree of each file, imports left out.
 
@@ -102,6 +104,7 @@ def compile_blueprint(
             loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
             loaded.unkeyed_resources = unkeyed
             loaded.servers = servers
+            loaded.targets = targets
             loaded.secret_problem = secret_problem
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
@@ -239,6 +242,7 @@ class _Tree:
             context_type=blueprint.context,
             output=blueprint.output,
             budget=build(blueprint.budget),
+            notify=build(blueprint.notify),
         )
 
     def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "worker": "Execute runs of queues, and resume orphaned runs.",
         "workers": "List the living workers; pause or resume them.",
         "queues": "Show what waits in the queues.",
+        "notifications": "List messages about runs, or send them again.",
         "migrate": "Migrate the database to the current schema.",
         "purge": "Delete old runs and their data.",
         "trust": "Trust a project that belongs to another user.",

@@ -12,6 +12,7 @@ from typing_extensions import TypeVar, Unpack  # with defaults, which `typing` h
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.outbox import Notified, Notify, notify
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.usage import UsageLimits
@@ -297,8 +298,8 @@ def body(given: Body, where: str) -> Pipeline:
     """
     if not isinstance(given, Pipeline):
         return Pipeline(steps(given, where))
-    own = ("input_schema", "context_schema", "context_type", "output", "budget")
-    extra = [f"`{key}`" for key in own if getattr(given, key) is not None]
+    own = ("input_schema", "context_schema", "context_type", "output", "budget", "notify")
+    extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
         raise PipelineError(
             f"{where} is a pipeline with {', '.join(extra)}, which would be lost",
@@ -316,6 +317,7 @@ if TYPE_CHECKING:  # for overloads
         context_schema: Any
         context_type: CallableRef | type | str | None
         budget: UsageLimits | None
+        notify: Notified
 
 
 @node
@@ -341,6 +343,9 @@ class Pipeline(Node, Generic[In, Out]):
     """The output, instead of that of the last executed step; placeholders are filled in."""
     budget: UsageLimits | None = None
     """The limits of a run; for an imported pipeline, the limits of the importing step."""
+    notify: Takes[Notified, Notify] = takes(notify, default=())
+    """The targets that get messages about its runs, tables `[notify.NAME]` of flujo.toml: a list of names, or
+    events with names. For an imported pipeline it has no effect."""
 
     if TYPE_CHECKING:
 

@@ -12,6 +12,7 @@ from flujo.domain.approvals import digest_in
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
+from flujo.domain.outbox import Notice
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import Parent, Queued, RunKind
 from flujo.domain.usage import NOTHING, Usage
@@ -62,6 +63,9 @@ LEGAL_MOVES: Mapping[RunStatus, frozenset[RunStatus]] = {
 
 AT_A_PAUSE = (RunStatus.PAUSED, RunStatus.WAITING)
 """The statuses of runs that continue when one of their pauses is settled."""
+
+UNENDED = (RunStatus.ACCEPTED, RunStatus.RUNNING, *AT_A_PAUSE, RunStatus.INTERRUPTED)
+"""The statuses of runs that have not ended; the deadline of a run ends it in these."""
 
 PURGEABLE = (
     RunStatus.COMPLETED,
@@ -300,6 +304,8 @@ class Move:
     """Whether to release the lease."""
     rest_s: float | None = None
     """For a run of a queue that could not start: how long no worker takes it. Counts as one of its tries."""
+    notices: tuple[Notice, ...] = ()
+    """Messages about this move."""
 
     def counted(self, entries: int, usage: Usage) -> Move:
         """Set the number of entries and the usage of the run, and return the move."""
@@ -449,6 +455,8 @@ class Due:
     """Resumable runs without an owner (accepted, interrupted or answered), the longest idle first."""
     suspects: frozenset[RunId] = frozenset()
     """Those of them that were cut off together with other runs, and then once more: better executed alone."""
+    overdue: tuple[RunId, ...] = ()
+    """Runs without a living owner whose own deadline has passed before they ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,3 +468,5 @@ class Purged:
     """Blueprints, prompts and large values without a run; not counted by a dry run."""
     answers: int = 0
     """Expired cached answers."""
+    messages: int = 0
+    """Old messages of the outbox; not counted by a dry run."""

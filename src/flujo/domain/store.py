@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Act, Actor
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
+    from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.run import (
@@ -324,7 +325,45 @@ class QueueStore(Protocol):
         ...
 
 
-class StateStore(RunStore, JournalStore, QuestionStore, QueueStore, Protocol):
+class Outbox(Protocol):
+    """Keeps the messages that moves of runs have written (`Move.notices`) until they are delivered."""
+
+    async def messages(
+        self,
+        *,
+        states: Collection[MessageState] = (),
+        target: str | None = None,
+        run_id: RunId | None = None,
+        ids: Collection[int] | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """Return the messages that match, the newest first; without conditions, all.
+
+        Raises:
+            CorruptState: a row is corrupt.
+        """
+        ...
+
+    async def take_messages(self, targets: Collection[str], *, lease_s: float, limit: int) -> list[Message]:
+        """Take messages to these targets that are due, the oldest first.
+
+        Each is counted as tried, and no other store takes it before `lease_s` has passed.
+        """
+        ...
+
+    async def settle_message(self, message: Message, tried: Tried) -> bool:
+        """Record the result of a try; return False when the message was taken or settled since then.
+
+        A message that is gone is not an error.
+        """
+        ...
+
+    async def redeliver(self, ids: Collection[int]) -> int:
+        """Make messages due at once, with as many tries as new ones have; return how many there are."""
+        ...
+
+
+class StateStore(RunStore, JournalStore, QuestionStore, QueueStore, Outbox, Protocol):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 
     async def aclose(self) -> None:

@@ -213,7 +213,7 @@ class _OfTheTask:
 
 
 async def call_storage(work: Callable[[], Awaitable[T]], name: str) -> T:
-    """Await a state provider, inside a step or before a run is accepted; see `call_code`."""
+    """Await foreign code that is not the call of a step, such as a state provider; see `call_code`."""
 
     async def awaited() -> T:
         return await work()

@@ -224,7 +224,13 @@ class Workspace:
         # The run was accepted: stricter settings and other models of today do not apply to it.
         source = PinnedSource(closure.files)
         result = compiled(
-            self.project, closure.entry, closure.overrides, source=source, models={}, strict=False
+            self.project,
+            closure.entry,
+            closure.overrides,
+            source=source,
+            models={},
+            strict=False,
+            knows_targets=False,
         )
         return replace(self._blueprint(closure.entry, result), closure=closure)
 

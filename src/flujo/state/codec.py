@@ -17,6 +17,7 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
 from flujo.domain.ledger import Hold, HoldState
+from flujo.domain.outbox import Message, Notice, NoticeEvent
 from flujo.domain.paths import StepPath, level
 from flujo.domain.queues import Parent, Queued, RunKind
 from flujo.domain.run import (
@@ -549,6 +550,47 @@ def act(row: Row, aside: Mapping[str, bytes]) -> Act:
 def _act_digest(row: Row) -> bytes:
     head = [row[name] or "" for name in ("run_id", "by", "via", "verb", "object")]
     return _digest_of(head, row["before"], row["after"])
+
+
+# Messages ------------------------------------------------------------------------------------------------
+
+
+def message_row(run_id: RunId, notice: Notice) -> dict[str, Any]:
+    """Return the row of a message; the database adds its id and times."""
+    row = {
+        "run_id": run_id,
+        "target": notice.target,
+        "event": str(notice.event),
+        "payload": notice.payload,
+    }
+    return {**row, "digest": _message_digest(row)}
+
+
+def message(row: Row) -> Message:
+    """Return the message of a row.
+
+    Raises:
+        CorruptState: the row is corrupt.
+    """
+    with _Corrupt("message {id} of run {run_id}", row):
+        if _message_digest(row) != row["digest"]:
+            raise ValueError("its digest differs")
+        names = ("id", "run_id", "target", "created_at", "available_at", "tries", "owner")
+        return Message(
+            **{name: row[name] for name in (*names, "delivered_at", "given_up_at", "error")},
+            event=NoticeEvent(row["event"]),
+            payload=bytes(row["payload"]),
+            key=message_key(row["id"], bytes(row["digest"])),
+        )
+
+
+def message_key(message_id: int, digest: bytes) -> str:
+    """Return the key of a message from its id and its digest."""
+    return f"msg_{message_id}_{digest[:6].hex()}"
+
+
+def _message_digest(row: Row) -> bytes:
+    return _digest_of([row[name] or "" for name in ("run_id", "target", "event")], row["payload"])
 
 
 def _digest_of(texts: Sequence[str], *values: bytes | None) -> bytes:

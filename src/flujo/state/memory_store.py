@@ -17,6 +17,7 @@ from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
 from flujo.domain.run import (
     AT_A_PAUSE,
+    UNENDED,
     Due,
     GivenAnswer,
     Intent,
@@ -35,12 +36,14 @@ from flujo.domain.run import (
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, StateBackendUnavailable
 from flujo.state import owner_tokens, rules
+from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.acts import Actor
+    from flujo.domain.outbox import Message, MessageState, Tried
 
 EntryKey = tuple[StepPath, EntryKind, int]
 
@@ -78,6 +81,7 @@ class MemoryDatabase:
     blobs: dict[str, bytes] = field(default_factory=dict)
     ordinals: count[int] = field(default_factory=count)
     queues: QueueTables = field(default_factory=QueueTables)
+    outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
 
 
 class MemoryStateStore(MemoryQueues):
@@ -386,6 +390,15 @@ class MemoryStateStore(MemoryQueues):
             and (pipeline is None or stored.record.pipeline == pipeline)
         ]
         waiting.sort(key=lambda record: (record.updated_at, record.run_id))
+        late = [
+            (stored.record.ends_by, stored.record.run_id)
+            for stored in runs
+            if stored.record.ends_by is not None
+            and stored.record.ends_by <= self._now()
+            and stored.record.status in UNENDED
+            and self._is_unattended(stored)
+            and (pipeline is None or stored.record.pipeline == pipeline)
+        ]
         return Due(
             questions=tuple((run_id, pause_id) for _, run_id, pause_id in sorted(overdue)[:limit]),
             runs=tuple(record.run_id for record in waiting[:limit]),
@@ -394,6 +407,7 @@ class MemoryStateStore(MemoryQueues):
                 for record in waiting[:limit]
                 if record.owner is not None and record.suspicions > 0
             ),
+            overdue=tuple(run_id for _, run_id in sorted(late)[:limit]),
         )
 
     async def intents(self, run_id: RunId) -> list[Intent]:
@@ -413,6 +427,33 @@ class MemoryStateStore(MemoryQueues):
         if missing:
             raise CorruptState(f"the content {missing[0]} is missing from the store")
         return {digest: self.database.blobs[digest] for digest in digests}
+
+    async def messages(
+        self,
+        *,
+        states: Collection[MessageState] = (),
+        target: str | None = None,
+        run_id: RunId | None = None,
+        ids: Collection[int] | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """Return the messages that match, the newest first; see the port."""
+        return self.database.outbox.matching(states, target, run_id, ids, limit)
+
+    async def take_messages(self, targets: Collection[str], *, lease_s: float, limit: int) -> list[Message]:
+        """Take due messages; see the port."""
+        self._check_open()
+        return self.database.outbox.take(targets, self.owner, lease_s, limit, self._now())
+
+    async def settle_message(self, message: Message, tried: Tried) -> bool:
+        """Record the result of a try; see the port."""
+        self._check_open()
+        return self.database.outbox.settle(message, tried, self._now())
+
+    async def redeliver(self, ids: Collection[int]) -> int:
+        """Make messages due at once; see the port."""
+        self._check_open()
+        return self.database.outbox.redeliver(ids, self._now())
 
     async def aclose(self) -> None:
         """Release every lease. Idempotent."""
@@ -549,6 +590,7 @@ class MemoryStateStore(MemoryQueues):
             entries=record.entries if move.entries is None else move.entries,
             updated_at=self._now(),
         )
+        self.database.outbox.add(record.run_id, move.notices, self._now())
         if move.release:
             self._release(stored)
         if move.rest_s is not None and record.queued is not None:

@@ -14,7 +14,7 @@ from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.queue_bell import QueueBell
-from flujo.state.sql import listing, migrations, queries, queue, retention, workers
+from flujo.state.sql import listing, migrations, outbox, queries, queue, retention, workers
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Act, Actor
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
+    from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
@@ -361,6 +362,32 @@ class SqlStateStore:
         for start in range(0, len(unnamed), batch):
             count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])
             yield (gone := replace(gone, contents=gone.contents + count))
+
+    async def messages(
+        self,
+        *,
+        states: Collection[MessageState] = (),
+        target: str | None = None,
+        run_id: RunId | None = None,
+        ids: Collection[int] | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """Return the messages that match, the newest first; see the port."""
+        return await self.read(outbox.messages, states, target, run_id, ids, limit)
+
+    async def take_messages(self, targets: Collection[str], *, lease_s: float, limit: int) -> list[Message]:
+        """Take due messages; see the port."""
+        if not await self.read(outbox.is_due, targets):
+            return []
+        return await self.write_apart(outbox.take, targets, self.owner, lease_s, limit)
+
+    async def settle_message(self, message: Message, tried: Tried) -> bool:
+        """Record the result of a try; see the port."""
+        return await self.write_apart(outbox.settle, message, tried)
+
+    async def redeliver(self, ids: Collection[int]) -> int:
+        """Make messages due at once; see the port."""
+        return await self.write_apart(outbox.redeliver, ids)
 
     async def aclose(self) -> None:
         """Commit the enqueued writes, release every lease, and close. Idempotent."""

@@ -38,6 +38,7 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
         allow_callables=ALLOW,
         strict=strict,
         servers=SERVERS,
+        targets=["ops"],
         secret_problem=lambda name: f"{name} is not set" if name == "LOST_KEY" else None,
     )
 

@@ -843,6 +843,36 @@ class Budget(Strict):
     unknown_price: UnknownPrice = "refuse"
 
 
+Targets = Annotated[list[Identifier], Field(min_length=1)]
+
+
+class NotifyEvents(Strict):
+    """`notify: {failed: [ops]}`: the targets of each event."""
+
+    paused: Maybe[Targets] = None
+    waiting: Maybe[Targets] = None
+    completed: Maybe[Targets] = None
+    failed: Maybe[Targets] = None
+    cancelled: Maybe[Targets] = None
+    parked: Maybe[Targets] = None
+
+    @classmethod
+    def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the events that have targets."""
+        return {event: names for event, names in keys.items() if names is not None}
+
+
+def _notify_form(value: Any) -> str:
+    return tag("mapping") if isinstance(value, dict | NotifyEvents) else tag("list")
+
+
+Notify = Annotated[
+    Annotated[list[Identifier], Tag(tag("list"))] | Annotated[NotifyEvents, Tag(tag("mapping"))],
+    Discriminator(_notify_form),
+]
+"""`notify: [ops]`, or `notify: {failed: [ops]}`."""
+
+
 class Blueprint(Strict):
     """A whole blueprint."""
 
@@ -858,6 +888,7 @@ class Blueprint(Strict):
     agents: dict[Identifier, Agent] = {}
     output: Output = None
     budget: Maybe[Budget] = None
+    notify: Notify = []
     steps: Annotated[list[AnyStep], Field(min_length=1)]
 
     @model_validator(mode="after")

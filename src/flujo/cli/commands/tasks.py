@@ -1,6 +1,7 @@
 """`flujo tasks`: lists, shows, answers, retries and cancels the runs in the project's database."""
 
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -298,6 +299,7 @@ def cancel(
     from flujo.cli.task_rendering import show_cancelled
     from flujo.services.inspection.task_client import TaskClient
     from flujo.services.runs import blueprint_runs
+    from flujo.services.runs.run_services import notifier_of
 
     invocation, actor = Invocation.of(ctx), options.actor(by)
     statuses = [str(status) for status in blueprint_runs.CANCELLABLE]
@@ -308,7 +310,8 @@ def cancel(
     def act(run: str) -> None:
         async def work(workspace: "Workspace") -> "TaskDetail":
             store = await workspace.store()
-            record = await blueprint_runs.cancel(store, run, actor, clock=workspace.clock)
+            notifier = partial(notifier_of, workspace, store)
+            record = await blueprint_runs.cancel(store, run, actor, clock=workspace.clock, notifier=notifier)
             return await TaskClient(workspace).get_task(record.run_id)
 
         detail = in_workspace(invocation, work)

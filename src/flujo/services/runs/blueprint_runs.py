@@ -18,6 +18,7 @@ from flujo.exceptions import CallableError, ResumeConflict, SecretNotSet, StateE
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
 from flujo.services.runs.execution import cancelled, result_of
+from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.queues import no_worker_note, place
 from flujo.services.runs.run_services import (
     RunServices,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 Result = PipelineResult[Any, Any]
 Say = Callable[[str], None]
+NotifierOf = Callable[["RunRecord"], Awaitable[Notifier]]
+"""Returns what sends messages about a run."""
 
 CANCELLABLE = (*RESUMABLE, RunStatus.FAILED)
 """The states of a run that has not ended for good."""
@@ -52,6 +55,11 @@ _UNCHECKED = "FLJ253"
 """The rule that reports a callable whose source is not in the project."""
 _POLL_S = 0.25
 _TRY_S = 5.0
+
+
+async def silent(_: RunRecord) -> Notifier:
+    """Send no messages: the project of the run is not known."""
+    return SILENT
 
 
 async def start(
@@ -154,9 +162,17 @@ async def resume(
 
 
 async def cancel(
-    store: StateStore, run: str, actor: Actor, *, clock: Clock, owner_s: float = OWNER_S
+    store: StateStore,
+    run: str,
+    actor: Actor,
+    *,
+    clock: Clock,
+    notifier: NotifierOf = silent,
+    owner_s: float = OWNER_S,
 ) -> RunRecord:
     """End a run for good: its owner does, or this process when the run has no living owner.
+
+    `notifier` returns what sends messages about the run when this process ends it.
 
     Returns:
         The run as it is now. It is still running when its owner lives and has not stopped it after `owner_s`;
@@ -174,7 +190,7 @@ async def cancel(
         if tried_at is None or is_free(record) or now - tried_at >= _TRY_S:
             tried_at = now
             try:
-                return await _end_cancelled(store, record.run_id, actor)
+                return await _end_cancelled(store, record.run_id, actor, notifier)
             except ResumeConflict:
                 if now - began >= owner_s:
                     break
@@ -183,9 +199,10 @@ async def cancel(
     return record
 
 
-async def _end_cancelled(store: StateStore, run_id: RunId, actor: Actor) -> RunRecord:
+async def _end_cancelled(store: StateStore, run_id: RunId, actor: Actor, notifier: NotifierOf) -> RunRecord:
     claimed = await store.claim(run_id, statuses=CANCELLABLE)
     move = Move(status=RunStatus.CANCELLED, error=canonical.encode(cancelled(actor.by).to_json()))
+    move = (await notifier(claimed)).announced(claimed, move)
     await store.write(Write(run_id=run_id, fence=claimed.fence, move=move))
     return await store.run(run_id)
 

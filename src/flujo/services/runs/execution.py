@@ -24,6 +24,7 @@ from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
+from flujo.services.runs.notices import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Binding, Clock, Random, Sink
     from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.answer_cache import AnswerCache
+    from flujo.services.runs.notices import Notifier
 
 
 T = TypeVar("T")
@@ -115,6 +117,8 @@ class Runtime:
     """Whether the store outlives the process."""
     transcripts: Transcripts = "full"
     """The transcripts of attempts that are kept."""
+    notifier: Notifier = SILENT
+    """Adds the messages about its runs to their moves."""
 
 
 @record(frozen=True, slots=True)
@@ -204,6 +208,7 @@ class Execution:
         wish = (await store.run(record.run_id)).wish
         error = cancelled(wish.by if wish else "")
         move = Move(status=RunStatus.CANCELLED, error=canonical.encode(error.to_json()))
+        move = self.runtime.notifier.announced(record, move)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
             await settled(journal.end(move) if journal else store.write(alone))
@@ -245,6 +250,7 @@ class Execution:
         budget = await self._budget(record, journal)
         outcome, tree = await execute(runtime.pipeline, run, canonical.decode(record.input), context, budget)
         move = _move(outcome, canonical.encode(tree, what="context"))
+        move = runtime.notifier.announced(record, move, outcome.pauses if isinstance(outcome, Paused) else ())
         walk.end()
         answered = await journal.end(move)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))

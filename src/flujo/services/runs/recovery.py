@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
     from flujo.domain.run import Due, RunRecord
     from flujo.services.project.recovery_policy import RecoveryPolicy
+    from flujo.services.runs.deliveries import Deliveries
 
     Tell = Callable[[str, RunId, str], None]
 
@@ -38,6 +39,7 @@ class Recovery:
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
         adopts: whether it resumes runs; without, it only fires deadlines.
         others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
+        deliveries: delivers messages about runs.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Recovery:
         tell: Tell | None = None,
         adopts: bool = True,
         others: Callable[[], int] = lambda: 0,
+        deliveries: Deliveries | None = None,
     ) -> None:
         self.without: set[str] = set()
         """Closures that cannot be executed here; their runs are left to other processes."""
@@ -61,6 +64,7 @@ class Recovery:
         self._others = others
         self.adopts = adopts
         """Whether it resumes runs; deadlines are fired in any case."""
+        self._deliveries = deliveries
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._suspect: RunId | None = None
@@ -97,7 +101,7 @@ class Recovery:
             await asyncio.sleep(self._policy.every_s)
 
     async def look(self) -> int:
-        """Fire expired deadlines and start to execute due runs; return how many were started.
+        """Fire expired deadlines, start to execute due runs and to deliver messages; return how many.
 
         Raises:
             StateError: the database cannot be read.
@@ -116,7 +120,8 @@ class Recovery:
         for run_id in fresh:
             task = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
             self._running[run_id] = task
-        return len(fresh)
+        delivered = 0 if self._deliveries is None else await self._deliveries.look()
+        return len(fresh) + delivered
 
     def _chosen(self, due: Due, busy: Collection[RunId]) -> list[RunId]:
         """Return the runs to start: any number that are beyond suspicion, or else one suspect by itself.
@@ -134,9 +139,11 @@ class Recovery:
         return waiting[:1]
 
     async def settled(self) -> None:
-        """Wait until the started runs have ended, paused or moved to another process."""
+        """Wait until the started runs have ended, paused or moved, and the messages have been sent."""
         while self._running:
             await asyncio.wait(self._running.values())
+        if self._deliveries is not None:
+            await self._deliveries.settled()
 
     async def aclose(self) -> None:
         """Stop looking, and release the runs in execution for other processes. Idempotent."""
@@ -145,6 +152,8 @@ class Recovery:
             await asyncio.wait([self._watch])
         for task in self._running.values():
             task.cancel()
+        if self._deliveries is not None:
+            await self._deliveries.aclose()
         await self.settled()
 
     def leave(self, record: RunRecord, error: FlujoError) -> None:

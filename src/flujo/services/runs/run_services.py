@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
 from flujo.engine.frame import RANGE_LENGTH
-from flujo.exceptions import LockMismatch, StateError
+from flujo.exceptions import FlujoError, LockMismatch, StateError
+from flujo.governance.logs import logger
 from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.checks.transactions import require_transactions
 from flujo.services.runs.execution import Runtime, unchanged
+from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.run_request import pinned, pinned_by_name
 from flujo.services.runs.service import RunService, limits_of
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.models import AppResources, PipelineContext
+    from flujo.domain.outbox import Notify
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Clock, Random
     from flujo.domain.run import RunRecord
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from flujo.engine.answer_cache import AnswerCache
     from flujo.services.checks.pipeline_checks import Flow
     from flujo.services.workspace import Blueprint, Workspace
+
+
+log = logger("flujo.notify")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +121,7 @@ class RunServices:
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,
                 transcripts=self.workspace.project.settings.journal.transcripts,
+                notifier=self._notifier(pipeline),
             ),
             closure=closure,
             blobs=blobs,
@@ -122,6 +129,12 @@ class RunServices:
             providers=self.providers,
             files=self.workspace.files,
         )
+
+    def _notifier(self, pipeline: Pipeline) -> Notifier:
+        """Return what sends messages about the runs of a pipeline; one that is not persisted sends none."""
+        if not self.is_durable:
+            return SILENT
+        return Notifier.of(self.workspace.project.settings, pipeline.name, pipeline.notify, self.clock)
 
     async def of_run(self, record: RunRecord) -> RunService:
         """Return the service of a run: of its pinned blueprint, or of a registered Python pipeline.
@@ -153,6 +166,26 @@ class RunServices:
             context_model=found.context_model,
             limits=found.usage_limits,
         )
+
+
+async def notifier_of(ws: Workspace, store: BlobStore, record: RunRecord) -> Notifier:
+    """Return what sends messages about a run that is ended without being executed.
+
+    The settings decide alone when its pipeline cannot be read here: the run ends in any case.
+    """
+    settings = ws.project.settings
+    own: Notify = ()
+    if settings.notify:
+        try:
+            found = (
+                registered(record.pipeline)
+                if is_python(record)
+                else await pinned_blueprint(ws, store, record)
+            )
+            own = () if found is None else found.pipeline.notify
+        except FlujoError as error:
+            log.warning("run %s: `notify` of its pipeline cannot be read: %s", record.run_id, error)
+    return Notifier.of(settings, record.pipeline, own, ws.clock)
 
 
 # What a run has pinned -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from flujo.domain.acts import Via
 from flujo.domain.forks import renew_in_children
 from flujo.domain.models import Ctx, Out, PipelineResult
+from flujo.domain.outbox import named_targets
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.usage import tightest
@@ -32,8 +33,10 @@ from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.changes import kept_note
+from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
+from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.queues import no_worker_note, place
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.run_request import (
@@ -411,6 +414,18 @@ class Flujo(Generic[In, Out, Ctx]):
             return asyncio.run(self._run_and_close(initial_input, options))
         raise SyncInAsync("`Flujo.run` was called inside a running event loop")
 
+    @property
+    def notifier(self) -> Notifier:
+        """What sends messages about its runs: `notify` of the pipeline and `[notify.NAME]` of the project."""
+        if not self._sends_messages:
+            return SILENT
+        settings = self._home().project.settings
+        return Notifier.of(settings, self.pipeline.name, self.pipeline.notify, self._clock)
+
+    @property
+    def _sends_messages(self) -> bool:
+        return self._opens_state or self._store is not None
+
     async def aclose(self) -> None:
         """Close everything that this runner opened. Idempotent; concurrent calls are safe.
 
@@ -498,6 +513,8 @@ class Flujo(Generic[In, Out, Ctx]):
         resources = self._resources
         if resources is None and self._blueprint is not None and self._opens_state:
             resources = await workspace.resources()
+        if self._sends_messages:
+            workspace.project.settings.require_targets(named_targets(self.pipeline.notify))
         self._services = RunServices(
             workspace=workspace,
             store=store,
@@ -581,5 +598,11 @@ class Flujo(Generic[In, Out, Ctx]):
                 run_id, max_recoveries=policy.max_recoveries, sink=self._told(None), stop=stop
             )
 
-        recovery = self._recoveries[loop] = Recovery(store, policy, take_over, pipeline=self.pipeline.name)
+        recovery = self._recoveries[loop] = Recovery(
+            store,
+            policy,
+            take_over,
+            pipeline=self.pipeline.name,
+            deliveries=Deliveries(self._home(), store) if self._sends_messages else None,
+        )
         recovery.start()

@@ -257,7 +257,7 @@ class RunService:
             recoveries=lost,
         )
         reason = canonical.encode(error_info(error, ROOT).to_json())
-        move = Move(status=RunStatus.PARKED, error=reason)
+        move = self.runtime.notifier.announced(record, Move(status=RunStatus.PARKED, error=reason))
         await self.runtime.store.write(Write(run_id=run_id, fence=record.fence, move=move))
         log.warning("%s; it is parked", error)
         return True

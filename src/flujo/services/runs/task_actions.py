@@ -11,7 +11,8 @@ from flujo.services.given import text, text_or_none
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
 from flujo.services.runs.answers import record_answer
-from flujo.services.runs.run_services import is_python
+from flujo.services.runs.notices import SILENT
+from flujo.services.runs.run_services import is_python, notifier_of
 from flujo.services.workspace import blueprint_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineResult
     from flujo.domain.run import Pause, PauseKind, RunRecord
     from flujo.domain.store import StateStore
+    from flujo.services.runs.notices import Notifier
     from flujo.services.runs.runner import Flujo
     from flujo.services.workspace import Workspace
 
@@ -72,9 +74,17 @@ class TaskActions:
 
     async def cancel(self, run_id: Any, actor: Actor) -> tuple[RunRecord, Sequence[Pause]]:
         """Cancel a run; return it as it is then, with its questions."""
-        clock = SystemClock()
-        record = await blueprint_runs.cancel(self.store, text(run_id, "run_id"), actor, clock=clock)
+        named = text(run_id, "run_id")
+        record = await blueprint_runs.cancel(
+            self.store, named, actor, clock=SystemClock(), notifier=self._notifier_of
+        )
         return record, await self.store.pauses(record.run_id)
+
+    async def _notifier_of(self, record: RunRecord) -> Notifier:
+        """Return what sends messages about a run; nothing does where its project is not known."""
+        if (runner := self._runner_of(record)) is not None:
+            return runner.notifier
+        return SILENT if self.workspace is None else await notifier_of(self.workspace, self.store, record)
 
     def _runner_of(self, record: RunRecord) -> Flujo[Any, Any, Any] | None:
         """Return the runner that executes a run; one of a pipeline in Python executes no blueprint's run."""

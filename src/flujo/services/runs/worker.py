@@ -17,6 +17,7 @@ from flujo.domain.run import Due, RunCondition, RunGroup, RunQuery, RunStatus
 from flujo.exceptions import CallableError, FlujoError, RunNotFound
 from flujo.governance.logs import logger
 from flujo.services.project.imports import importable
+from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queues import claim_order, queue_table
@@ -119,6 +120,7 @@ class Worker:
             policy,
             self._take_over,
             tell=self._report,
+            deliveries=Deliveries(workspace, workspace.store),
             adopts=options.resumes_orphans and not options.is_paused,
             others=lambda: self._consumer.places,
         )

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
-from flujo.domain.run import AT_A_PAUSE, Due, Progress, RunStatus
+from flujo.domain.run import AT_A_PAUSE, UNENDED, Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
@@ -68,6 +68,7 @@ _can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
     sa.and_(runs.c.status.in_([str(status) for status in AT_A_PAUSE]), runs.c.answered),
 )
+_is_late = sa.and_(runs.c.ends_by <= database_now(), runs.c.status.in_([str(status) for status in UNENDED]))
 _owners = (
     sa.select(runs.c.owner)
     .distinct()
@@ -146,9 +147,12 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
 def due(connection: sa.Connection, pipeline: str | None, without: Collection[str], limit: int) -> Due:
     """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
-    conditions = [_can_go_on, runs.c.queue.is_(None), unattended(connection)]
+    conditions = [unattended(connection)]
     if pipeline is not None:
         conditions.append(runs.c.pipeline == pipeline)
+    late = sa.select(runs.c.run_id).where(_is_late, *conditions).order_by(runs.c.ends_by).limit(limit)
+    overdue = connection.scalars(late).all()
+    conditions += [_can_go_on, runs.c.queue.is_(None)]
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
     is_suspect = sa.and_(runs.c.owner.is_not(None), runs.c.suspicions > 0).label("is_suspect")
@@ -158,6 +162,7 @@ def due(connection: sa.Connection, pipeline: str | None, without: Collection[str
         questions=tuple((RunId(row.run_id), StepPath(row.pause_id)) for row in questions),
         runs=tuple(RunId(row.run_id) for row in found),
         suspects=frozenset(RunId(row.run_id) for row in found if row.is_suspect),
+        overdue=tuple(RunId(run_id) for run_id in overdue),
     )
 
 

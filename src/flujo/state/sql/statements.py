@@ -27,6 +27,7 @@ from flujo.state.sql.tables import (
     budget_holds,
     intents,
     journal,
+    outbox,
     pauses,
     prefix,
     runs,
@@ -441,6 +442,14 @@ def _insert_acts(schema: str | None) -> Change:
     return given.change(given.insert(sa.insert(acts).inline(), columns | {"at": database_now()}))
 
 
+def _insert_messages(schema: str | None) -> Change:
+    names = ("run_id", "target", "event", "payload", "digest")
+    given = BoundColumns({name: outbox.c[name].type for name in names}, schema)
+    columns = {name: given[name] for name in names}
+    times = {"created_at": database_now(), "available_at": database_now(), "tries": sa.literal_column("0")}
+    return given.change(given.insert(sa.insert(outbox).inline(), columns | times))
+
+
 _wish = (
     runs.update()
     .where(runs.c.run_id == _run, runs.c.wish.is_(None))
@@ -481,6 +490,7 @@ class Statements:
         self._hold_blobs = text(_hold_blobs)
         self.keep_refs = _keep_refs(insert, schema)
         self.insert_acts = _insert_acts(schema)
+        self.insert_messages = _insert_messages(schema)
         self.wish = for_each(text(_wish))
         self._wishes = text(_wishes)
         self.insert_runs = _insert_runs(schema)

@@ -239,6 +239,7 @@ class _Pending:
     rests: list[dict[str, Any]] = field(default_factory=list)
     fills_queue: bool = False
     """Whether a run can be claimed from its queue from now on."""
+    messages: list[dict[str, Any]] = field(default_factory=list)
     aside: codec.Rows = field(default_factory=dict)
     """Blobs, by digest."""
     refs: set[tuple[str, str]] = field(default_factory=set)
@@ -414,6 +415,7 @@ class _Batch:
         stored, there.seals = codec.changed_values(write.run_id, there.seals, values, aside)
         self.pending.keep(write.run_id, aside)
         there.status = move.status
+        self.pending.messages += [codec.message_row(write.run_id, notice) for notice in move.notices]
         self.pending.moves.append(
             {
                 "of_run": write.run_id,
@@ -657,6 +659,7 @@ class _Batch:
             (known.void_all_pauses, pending.voided),
             (known.wish, pending.wishes),
             (known.insert_acts, pending.acts),
+            (known.insert_messages, pending.messages),
         ):
             if rows:
                 change(connection, rows)

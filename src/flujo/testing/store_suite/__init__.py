@@ -23,6 +23,7 @@ from flujo.testing.store_suite.crashes import CrashesSuite
 from flujo.testing.store_suite.effects import EffectsSuite
 from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
 from flujo.testing.store_suite.journal import JournalSuite
+from flujo.testing.store_suite.messages import MessagesSuite
 from flujo.testing.store_suite.moves import MovesSuite
 from flujo.testing.store_suite.ownership import OwnershipSuite
 from flujo.testing.store_suite.queries import QueriesSuite
@@ -57,6 +58,7 @@ class StateStoreSuite(
     ActsSuite,
     TouchesSuite,
     QueuesSuite,
+    MessagesSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
