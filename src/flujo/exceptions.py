@@ -75,6 +75,7 @@ FlujoError
     ├── QueueUnknown                 a queue is neither `default` nor in the settings
     ├── StartFailed                  no worker could start the run: it is parked
     ├── WaitTimedOut                 the run has not ended within the time that a caller waits
+    ├── RunDeadlinePassed            the run has not ended before its own deadline
     ├── MessageNotFound              no message of the outbox has this id
     └── RunParked                    the run lost its process too often and needs a human
 
@@ -747,6 +748,13 @@ class WaitTimedOut(StateError, TimeoutError):
     run_id: str | None = None
     status: Any = None
     hint = "wait longer; `flujo trace RUN` shows what the run does"
+
+
+class RunDeadlinePassed(StateError):
+    """The run has not ended within the `deadline` of its pipeline, counted from its acceptance; it failed."""
+
+    code = "FLJ531"
+    run_id: str | None = None
 
 
 class MessageNotFound(StateError):

@@ -31,6 +31,7 @@ COVERED_BY = {
     "services/admin/messages.py": "cli/commands/test_notifications.py",
     "services/runs/webhooks.py": "services/runs/test_deliveries.py",
     "state/memory_outbox.py": "conformance/test_stores.py",
+    "state/sql/stuck.py": "cli/test_upkeep.py",
     "state/sql/outbox.py": "conformance/test_stores.py",
     "services/inspection/transcripts.py": "engine/test_transcripts.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",

@@ -51,6 +51,22 @@ def test_doctor_changes_nothing(flujo: Flujo, project: Project) -> None:
 
 
 @pytest.mark.guarantee("G7")
+def test_doctor_reports_runs_that_wait_without_a_reason(flujo: Flujo, project: Project) -> None:
+    for run in ("fine", "answered", "lost"):
+        assert flujo("run", "ask", "--run-id", run).exit_code == 5
+    assert flujo("tasks", "resume", "answered", "--detach", "-f", "ok=true").exit_code == 0
+    assert "without" not in flujo("doctor").stdout
+    assert "no process has taken it" not in flujo("doctor").stdout
+    with closing(sqlite3.connect(project.root / ".flujo/state.db")) as database, database:
+        database.execute("UPDATE runs SET updated_at = updated_at - 7200")
+        database.execute("UPDATE runs SET status = 'waiting' WHERE run_id = 'lost'")
+        database.execute("UPDATE pauses SET void = 1 WHERE run_id = 'lost'")
+    found = flujo("doctor").stdout
+    assert "run answered of ask is paused, and no process has taken it for 2 h" in found
+    assert "run lost of ask waits for nothing" in found
+    assert "run fine" not in found
+
+
 def test_doctor_names_damaged_runs(flujo: Flujo, project: Project) -> None:
     for run_id in ("one", "two"):
         assert flujo("run", "hello", "--input", "Ada", "--run-id", run_id).exit_code == 0

@@ -243,6 +243,7 @@ class _Tree:
             output=blueprint.output,
             budget=build(blueprint.budget),
             notify=build(blueprint.notify),
+            deadline_s=blueprint.deadline,
         )
 
     def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:

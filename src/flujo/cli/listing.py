@@ -62,6 +62,7 @@ def run_data(task: Task) -> dict[str, Any]:
         "created_at": task.created_at,
         "updated_at": task.updated_at,
         "deadline_at": task.deadline_at,
+        "ends_by": task.ends_by,
         "error": task.error.to_json() if task.error else None,
         "questions": [formatting.pause_data(pause) for pause in task.questions],
         "answer": answer

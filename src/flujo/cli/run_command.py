@@ -148,6 +148,7 @@ def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
         "output": result.output,
         "error": result.error.to_json() if result.error else None,
         "pauses": [formatting.pause_data(pause) for pause in result.pauses],
+        "ends_by": result.ends_by,
         "usage": formatting.usage_data(result.usage),
         "unconfirmed": formatting.usage_data(result.unconfirmed),
         "in_doubt": calls_data(result.in_doubt),

@@ -35,6 +35,7 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
         "created": formatting.moment(task.created_at),
         "updated": formatting.moment(task.updated_at),
+        "ends by": formatting.moment(task.ends_by) if task.ends_by else "",
         "spent": formatting.usage(task.usage, detail.trace.unconfirmed),
         "input": formatting.brief(detail.input, 400) if detail.input is not None else "",
         "context": formatting.brief(detail.context, 400) if detail.context else "",

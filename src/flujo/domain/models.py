@@ -104,6 +104,8 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     """The open questions and waits of a run that is paused or waits."""
     in_doubt: tuple[Intent, ...] = ()
     """The calls of a run that has stopped which were sent and whose outcome is not recorded."""
+    ends_by: float | None = None
+    """The deadline of the run, in seconds since the epoch by the database's clock; None without one."""
     note: str = ""
     """A note: why the run was not continued in this process, or which calls a cancellation left in doubt."""
 

@@ -298,7 +298,10 @@ def body(given: Body, where: str) -> Pipeline:
     """
     if not isinstance(given, Pipeline):
         return Pipeline(steps(given, where))
-    own = ("input_schema", "context_schema", "context_type", "output", "budget", "notify")
+    own = (
+        *("input_schema", "context_schema", "context_type", "output"),
+        *("budget", "notify", "deadline_s"),
+    )
     extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
         raise PipelineError(
@@ -318,6 +321,7 @@ if TYPE_CHECKING:  # for overloads
         context_type: CallableRef | type | str | None
         budget: UsageLimits | None
         notify: Notified
+        deadline_s: float | None
 
 
 @node
@@ -346,6 +350,8 @@ class Pipeline(Node, Generic[In, Out]):
     notify: Takes[Notified, Notify] = takes(notify, default=())
     """The targets that get messages about its runs, tables `[notify.NAME]` of flujo.toml: a list of names, or
     events with names. For an imported pipeline it has no effect."""
+    deadline_s: float | None = takes(values.seconds, default=None)
+    """How long a run may last from its acceptance; then it fails. No effect for an imported pipeline."""
 
     if TYPE_CHECKING:
 

@@ -120,6 +120,7 @@ DESCRIPTIONS = {
     "message": "The question to the human, a text with `{{ … }}`.",
     "answer_schema": "A JSON Schema that the human's answer must fit.",
     "for": "How long the run waits: seconds, or `90s`, `5m`, `72h`, `3d`.",
+    "deadline": "How long a run may last from its acceptance; then it fails.",
     "deadline_s": "How long the question stays open.",
     "on_deadline": "What happens if there is no answer by the deadline.",
     "answer": "The answer to use instead.",

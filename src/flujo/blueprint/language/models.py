@@ -876,7 +876,7 @@ Notify = Annotated[
 class Blueprint(Strict):
     """A whole blueprint."""
 
-    renamed = {"context": "context_type"}
+    renamed = {"context": "context_type", "deadline": "deadline_s"}
     version: Literal["1"]
     name: BlueprintName
     description: str = ""
@@ -889,6 +889,7 @@ class Blueprint(Strict):
     output: Output = None
     budget: Maybe[Budget] = None
     notify: Notify = []
+    deadline: Maybe[Duration] = None
     steps: Annotated[list[AnyStep], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -290,6 +290,7 @@ def _blueprint(pipeline: Pipeline) -> Contents:
         "context": pipeline.context_type,
         "output": pipeline.output,
         "budget": pipeline.budget,
+        "deadline_s": pipeline.deadline_s,
     }
     return held | {key: _json(_plain(value)) for key, value in whole.items() if value is not None}
 

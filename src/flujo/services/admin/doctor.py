@@ -142,6 +142,7 @@ def _state(project: Project) -> Iterator[Finding]:
     yield _database(project, found)
     if found.is_current:
         yield from _runs(project)
+        yield from _stuck(project)
 
 
 def _database(project: Project, found: SchemaStatus) -> Finding:
@@ -181,6 +182,25 @@ def _runs(project: Project) -> Iterator[Finding]:
         yield Finding("runs", "fail", named, damage.error.hint or "", damage.error)
     if len(found.damaged) > _MOST_DAMAGE:
         yield Finding("runs", "fail", f"{len(found.damaged) - _MOST_DAMAGE} more corrupt rows")
+
+
+def _stuck(project: Project) -> Iterator[Finding]:
+    """Report runs that wait without a reason."""
+    from flujo.state.sql.stuck import stuck
+
+    try:
+        found = stuck(project.state_uri, project.postgres_schema)
+    except FlujoError as error:
+        yield _failed("runs", error)
+        return
+    for each in found:
+        named = f"run {each.run_id} of {each.pipeline}"
+        if each.has_no_wait:
+            show = command("flujo", "tasks", "show", each.run_id)
+            yield Finding("runs", "warn", f"{named} waits for nothing", show)
+        else:
+            words = f"{named} is {each.status}, and no process has taken it for {each.idle_s / 3600:,.0f} h"
+            yield Finding("runs", "warn", words, "`flujo worker --once` takes it, or says why it cannot")
 
 
 def _durability(project: Project, words: str) -> Finding:

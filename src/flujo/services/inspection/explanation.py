@@ -10,7 +10,7 @@ from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
 from flujo.domain.tools import called_tools
 from flujo.domain.values import CallableRef, one_line
-from flujo.domain.wording import IS_NOT_CACHED, plural
+from flujo.domain.wording import IS_NOT_CACHED, plural, span
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.services.inspection.inventory import inventory
@@ -203,6 +203,8 @@ def _cached(pipeline: Pipeline, findings: Iterable[Diagnostic]) -> Iterator[list
 
 
 def _bounds(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.deadline_s is not None:
+        yield f"deadline: a run fails {span(pipeline.deadline_s)} after its acceptance"
     for name, limit in pipeline.budget.given() if pipeline.budget else ():
         yield f"budget: {name} {limit:g}"
     for path, step in pipeline.walk():

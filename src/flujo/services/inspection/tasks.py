@@ -47,6 +47,8 @@ class Task:
     updated_at: float
     deadline_at: float | None = None
     """The earliest deadline of its open questions, in seconds since the epoch."""
+    ends_by: float | None = None
+    """The deadline of the run itself, in seconds since the epoch."""
     display_status: Status = RunStatus.ACCEPTED
     """The status, or what it alone does not tell: `orphaned` for a running run without a living process,
     `answered` for a paused run without an open question, which no process has resumed yet."""
@@ -106,6 +108,7 @@ def task_of(
         created_at=record.created_at,
         updated_at=record.updated_at,
         deadline_at=record.deadline_at,
+        ends_by=record.ends_by,
         display_status=shown,
         error=None if record.error is None else read_error(record.error),
         questions=questions if record.status is RunStatus.PAUSED else (),

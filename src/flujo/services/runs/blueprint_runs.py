@@ -18,7 +18,7 @@ from flujo.exceptions import CallableError, ResumeConflict, SecretNotSet, StateE
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
 from flujo.services.runs.execution import cancelled, result_of
-from flujo.services.runs.notices import SILENT, Notifier
+from flujo.services.runs.notices import silent
 from flujo.services.runs.queues import no_worker_note, place
 from flujo.services.runs.run_services import (
     RunServices,
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.runs.execution import Stop
+    from flujo.services.runs.notices import NotifierOf
     from flujo.services.runs.run_request import Request
     from flujo.services.workspace import Blueprint, Workspace
 
 Result = PipelineResult[Any, Any]
 Say = Callable[[str], None]
-NotifierOf = Callable[["RunRecord"], Awaitable[Notifier]]
-"""Returns what sends messages about a run."""
 
 CANCELLABLE = (*RESUMABLE, RunStatus.FAILED)
 """The states of a run that has not ended for good."""
@@ -55,11 +54,6 @@ _UNCHECKED = "FLJ253"
 """The rule that reports a callable whose source is not in the project."""
 _POLL_S = 0.25
 _TRY_S = 5.0
-
-
-async def silent(_: RunRecord) -> Notifier:
-    """Send no messages: the project of the run is not known."""
-    return SILENT
 
 
 async def start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,6 +25,7 @@ from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
+from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
 
 if TYPE_CHECKING:
@@ -69,12 +71,15 @@ class Stop:
 class _Walk:
     """The task that executes the steps of a run; a cancellation of the run cancels it."""
 
-    __slots__ = ("_is_over", "_task", "_wish", "ended")
+    __slots__ = ("_alarm", "_is_over", "_task", "_wish", "ended", "is_late")
 
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
         self.ended: Sequence[StepEnded] = ()
         """The steps that ended in this execution, in order."""
+        self.is_late = False
+        """Whether the deadline of the run has passed, which is why it is cancelled."""
+        self._alarm: asyncio.TimerHandle | None = None
         self._is_over = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -85,8 +90,19 @@ class _Walk:
             if self._task is not None:
                 self._task.cancel()
 
+    def expire_in(self, seconds: float) -> None:
+        """Cancel the run after this time, its deadline, unless it is cancelled before."""
+        if seconds < math.inf:
+            self._alarm = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self.is_late = not (self._is_over or self._wish.is_requested)
+        self.cancel()
+
     def end(self) -> None:
         """Ignore later requests: the run has come to its end."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._is_over = True
 
     def begin(self, steps: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
@@ -154,9 +170,11 @@ class Execution:
         """
         journal: Journal | None = None
         store = self.runtime.store
-        if record.wish is not None:
-            return await self._cancel(record, None)
+        left = left_s(record)
+        if record.wish is not None or left <= 0:
+            return await self._end_early(record, None, is_late=record.wish is None)
         walk = _Walk(self.wish)
+        walk.expire_in(left)
         store.on_wish(record.run_id, walk.cancel)
         try:
             if start is None:  # under its first claim nothing can be recorded yet
@@ -170,7 +188,7 @@ class Execution:
                 await self._stop(record, journal, self.stop.reason.value)
                 raise
             if self.wish.is_requested:
-                return await self._cancel(record, journal, walk.ended)
+                return await self._end_early(record, journal, walk.ended, is_late=walk.is_late)
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise StepFailed(
                 f"the task of run {record.run_id} was cancelled, and its caller was not",
@@ -200,14 +218,22 @@ class Execution:
         if not isinstance(error, Fenced):
             self.runtime.store.let_go(run_id)
 
-    async def _cancel(
-        self, record: RunRecord, journal: Journal | None, ended: Sequence[StepEnded] = ()
+    async def _end_early(
+        self,
+        record: RunRecord,
+        journal: Journal | None,
+        ended: Sequence[StepEnded] = (),
+        *,
+        is_late: bool,
     ) -> tuple[PipelineResult[Any, Any], bool]:
-        """Record the requested cancellation of the run, and name the calls that it leaves in doubt."""
+        """Record that the run was cancelled or is too late, and name the calls that it leaves in doubt."""
         store = self.runtime.store
-        wish = (await store.run(record.run_id)).wish
-        error = cancelled(wish.by if wish else "")
-        move = Move(status=RunStatus.CANCELLED, error=canonical.encode(error.to_json()))
+        if is_late:
+            status, error = RunStatus.FAILED, too_late(record)
+        else:
+            wish = (await store.run(record.run_id)).wish
+            status, error = RunStatus.CANCELLED, cancelled(wish.by if wish else "")
+        move = Move(status=status, error=canonical.encode(error.to_json()))
         move = self.runtime.notifier.announced(record, move)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
@@ -217,7 +243,7 @@ class Execution:
             raise
         if self.sink is not None:
             used = journal.usage if journal else record.usage
-            await self.sink(RunEnded(record.run_id, RunStatus.CANCELLED, used))
+            await self.sink(RunEnded(record.run_id, status, used))
         result = await standing(self.runtime, await store.run(record.run_id))
         calls = map(in_doubt, result.in_doubt)
         facts = {"steps": tuple(StepResult(**_step_facts(each)) for each in ended), "note": "\n".join(calls)}
@@ -290,6 +316,7 @@ class Execution:
             unconfirmed=held,
             error=_error(outcome),
             pauses=outcome.pauses if isinstance(outcome, Paused) else (),
+            ends_by=record.ends_by,
         )
         if isinstance(outcome, Failure):
             result._cause = outcome.cause
@@ -309,6 +336,7 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         error=None if record.error is None else read_error(record.error),
         pauses=tuple(pause for pause in pauses if pause.is_open),
         in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
+        ends_by=record.ends_by,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -86,7 +86,15 @@ class Notifier:
         return canonical.encode({"type": f"run.{move.status}", "timestamp": at, "data": data})
 
 
+NotifierOf = Callable[["RunRecord"], Awaitable[Notifier]]
+"""Returns what sends messages about a run."""
+
 _EVENTS: Mapping[Any, NoticeEvent] = {str(event): event for event in NoticeEvent}
 
 SILENT = Notifier()
 """Sends nothing."""
+
+
+async def silent(_: RunRecord) -> Notifier:
+    """Send no messages: the project of the run is not known."""
+    return SILENT

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed, StateError
 from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
 from flujo.services.runs.execution import Stop
+from flujo.services.runs.life_limits import end_late
+from flujo.services.runs.notices import silent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import Due, RunRecord
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.runs.deliveries import Deliveries
+    from flujo.services.runs.notices import NotifierOf
 
     Tell = Callable[[str, RunId, str], None]
 
@@ -40,6 +44,7 @@ class Recovery:
         adopts: whether it resumes runs; without, it only fires deadlines.
         others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
         deliveries: delivers messages about runs.
+        notifier: returns what sends messages about a run that is ended here without being executed.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Recovery:
         adopts: bool = True,
         others: Callable[[], int] = lambda: 0,
         deliveries: Deliveries | None = None,
+        notifier: NotifierOf = silent,
     ) -> None:
         self.without: set[str] = set()
         """Closures that cannot be executed here; their runs are left to other processes."""
@@ -65,6 +71,7 @@ class Recovery:
         self.adopts = adopts
         """Whether it resumes runs; deadlines are fired in any case."""
         self._deliveries = deliveries
+        self._notifier = notifier
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._suspect: RunId | None = None
@@ -109,7 +116,7 @@ class Recovery:
         store = await self._store()
         executed = set(self._running)  # what is read of these runs is old once they have ended
         due = await self._due(store)
-        if due.questions:
+        if due.questions or due.overdue:
             await self._fire(store, due)
             due = await self._due(store)  # the runs that waited for these answers can be resumed now
         room = max(0, self._policy.at_once - len(self._running) - self._others()) if self.adopts else 0
@@ -175,6 +182,10 @@ class Recovery:
             pause = await store.expire(run_id, pause_id)
             if pause.is_expired:
                 self._tell("deadline", run_id, pause_id)
+        for run_id in due.overdue:
+            with suppress(ResumeConflict):  # another process was faster
+                await end_late(store, run_id, self._notifier)
+                self._tell("deadline", run_id, "of the run")
 
     async def _due(self, store: StateStore) -> Due:
         # Runs executed here may be listed between two claims, so the limit is larger than the free room.

@@ -92,6 +92,7 @@ class Request:
             metadata=metadata,
             user_id=user_id if isinstance(user_id, str) else None,
             lock_digest=lock_digest,
+            life_s=pipeline.deadline_s,
         )
 
 

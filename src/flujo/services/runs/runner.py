@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import AppResources, Metadata
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, CacheBackend, Clock, Random, Sink
+    from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
     from flujo.domain.usage import UsageLimits
     from flujo.services.runs.execution import Stop
@@ -585,6 +586,9 @@ class Flujo(Generic[In, Out, Ctx]):
         async def store() -> StateStore:
             return (await self._open()).runtime.store
 
+        async def notifier(_: RunRecord) -> Notifier:
+            return self.notifier
+
         async def take_over(run_id: RunId, stop: Stop) -> object:
             record = await (await self._open()).runtime.store.run(run_id)
             try:
@@ -604,5 +608,6 @@ class Flujo(Generic[In, Out, Ctx]):
             take_over,
             pipeline=self.pipeline.name,
             deliveries=Deliveries(self._home(), store) if self._sends_messages else None,
+            notifier=notifier,
         )
         recovery.start()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flujo.domain.context_references import StateProvider
     from flujo.domain.journal import RunId
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Sink
+    from flujo.domain.ports import Binding, Clock, Sink
     from flujo.domain.queues import Queued
     from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
     from flujo.services.project.files import ProjectFiles
@@ -400,12 +400,24 @@ async def _wait_ends(execution: Execution, run: Result | RunRecord) -> bool:
     while (record := await store.run(run.run_id)).status is RunStatus.WAITING:
         if record.deadline_at is None or await _expire(execution, run.run_id, None):
             return True
-        # Both by the database's clock, and exact for a run that has just begun to wait.
-        left = record.deadline_at - record.updated_at - (clock.monotonic() - began)
+        # By the database's clock, and exact for a run that has just begun to wait.
+        passed = record.updated_at + clock.monotonic() - began
+        if record.ends_by is not None and record.ends_by <= passed:
+            return True  # its claim ends it
+        left = min(record.deadline_at, record.ends_by or math.inf) - passed
         if left > execution.longest_wait_s:
             return False
-        await clock.sleep(min(max(left, _SOON_S), _LOOK_S))
+        await _sleep(clock, left)
     return True
+
+
+async def _sleep(clock: Clock, seconds: float) -> None:
+    """Sleep, and return early to look at the run again."""
+    sleeping = asyncio.ensure_future(clock.sleep(max(seconds, _SOON_S)))
+    try:
+        await asyncio.wait([sleeping], timeout=_LOOK_S)
+    finally:
+        sleeping.cancel()
 
 
 async def _expire(execution: Execution, run_id: RunId, given: GivenAnswer | None) -> bool:

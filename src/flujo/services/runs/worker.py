@@ -22,7 +22,7 @@ from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queues import claim_order, queue_table
 from flujo.services.runs.recovery import Recovery
-from flujo.services.runs.run_services import RunServices
+from flujo.services.runs.run_services import RunServices, notifier_of
 from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.runs.execution import Stop
+    from flujo.services.runs.notices import Notifier
     from flujo.services.workspace import Workspace
 
 SIGN_S = 5.0
@@ -123,6 +124,7 @@ class Worker:
             deliveries=Deliveries(workspace, workspace.store),
             adopts=options.resumes_orphans and not options.is_paused,
             others=lambda: self._consumer.places,
+            notifier=self._notifier_of,
         )
         self._consumer = QueueConsumer(
             workspace.store,
@@ -274,6 +276,9 @@ class Worker:
             stop=stop,
         )
         self._on_event(WorkerEvents("ended", run_id, record.pipeline, str(result.status)))
+
+    async def _notifier_of(self, record: RunRecord) -> Notifier:
+        return await notifier_of(self._workspace, await self._workspace.store(), record)
 
     async def _services_here(self) -> RunServices:
         async with self._opening:

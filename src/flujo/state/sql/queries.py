@@ -64,10 +64,11 @@ _one_level = _whole_journal.where(
 # Not ordered here: a database would rather read the whole journal in order than sort a few rows.
 _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"), among(journal.c.path))
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
-_can_go_on = sa.or_(
+can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
     sa.and_(runs.c.status.in_([str(status) for status in AT_A_PAUSE]), runs.c.answered),
 )
+"""Whether a run is accepted, cut off or answered, so that a process may execute it."""
 _is_late = sa.and_(runs.c.ends_by <= database_now(), runs.c.status.in_([str(status) for status in UNENDED]))
 _owners = (
     sa.select(runs.c.owner)
@@ -152,7 +153,7 @@ def due(connection: sa.Connection, pipeline: str | None, without: Collection[str
         conditions.append(runs.c.pipeline == pipeline)
     late = sa.select(runs.c.run_id).where(_is_late, *conditions).order_by(runs.c.ends_by).limit(limit)
     overdue = connection.scalars(late).all()
-    conditions += [_can_go_on, runs.c.queue.is_(None)]
+    conditions += [can_go_on, runs.c.queue.is_(None)]
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
     is_suspect = sa.and_(runs.c.owner.is_not(None), runs.c.suspicions > 0).label("is_suspect")

@@ -1,0 +1,52 @@
+"""Ends runs whose own deadline has passed: the `deadline` of a blueprint counts from a run's acceptance."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from flujo.domain import canonical
+from flujo.domain.commands import command
+from flujo.domain.paths import ROOT
+from flujo.domain.run import UNENDED, Move, RunStatus, Write
+from flujo.domain.wording import span
+from flujo.engine.journal import error_info
+from flujo.exceptions import RunDeadlinePassed
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import ErrorInfo, RunId
+    from flujo.domain.run import RunRecord
+    from flujo.domain.store import StateStore
+    from flujo.services.runs.notices import NotifierOf
+
+
+def left_s(record: RunRecord) -> float:
+    """Return the seconds between the last change of a run and its deadline; infinity without one.
+
+    Both are by the database's clock, so for a run that was just claimed this is the time that is left.
+    """
+    return math.inf if record.ends_by is None else record.ends_by - record.updated_at
+
+
+def too_late(record: RunRecord) -> ErrorInfo:
+    """Return the error of a run that has not ended before its deadline."""
+    life = span(round((record.ends_by or 0.0) - record.created_at, 3))
+    error = RunDeadlinePassed(
+        f"run {record.run_id} has not ended within {life} of its acceptance, its `deadline`",
+        hint=f"`{command('flujo', 'trace', record.run_id)}` shows how far it came; a retry would be too late "
+        "as well, so start a new run",
+        run_id=record.run_id,
+    )
+    return error_info(error, ROOT)
+
+
+async def end_late(store: StateStore, run_id: RunId, notifier: NotifierOf) -> None:
+    """End a run without a living owner whose deadline has passed: it fails.
+
+    Raises:
+        ResumeConflict: another process was faster, or the run has ended.
+    """
+    record = await store.claim(run_id, statuses=UNENDED)
+    move = Move(status=RunStatus.FAILED, error=canonical.encode(too_late(record).to_json()))
+    move = (await notifier(record)).announced(record, move)
+    await store.write(Write(run_id=run_id, fence=record.fence, move=move))
