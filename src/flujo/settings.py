@@ -39,6 +39,7 @@ from flujo.settings_tables import (
     ProviderTable,
     Queues,
     QueueTable,
+    Retention,
     Section,
     State,
 )
@@ -97,6 +98,7 @@ class Settings(BaseSettings):
     cache: Cache = Cache()
     journal: Journal = Journal()
     state: State = State()
+    retention: Retention = Retention()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
     state_providers: Mapping[str, str] = Field(default_factory=dict)

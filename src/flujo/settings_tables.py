@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -251,6 +252,42 @@ def _queue_name(name: str) -> str:
 
 Queues = Mapping[Annotated[str, AfterValidator(_queue_name)], QueueTable]
 """The tables `[queues.NAME]`."""
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def _age(given: Any) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", given) if isinstance(given, str) else None
+    if found is None or not float(found[1]):
+        raise ValueError(f"{given!r} is not an age with its unit: write 30d, 12h, 90m or 45s")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+Age = Annotated[float | None, BeforeValidator(_age)]
+"""Seconds, written with a unit. None is never written: it stands for a status that is kept."""
+
+
+class Retention(Section):
+    """`[retention]`: after which time without a change workers delete runs with all that belongs to them.
+
+    A status without an age is kept. Runs that wait or are executed are never deleted.
+    """
+
+    completed: Age = None
+    """For instance `30d`."""
+    failed: Age = None
+    """They can be retried until then."""
+    cancelled: Age = None
+    parked: Age = None
+    interrupted: Age = None
+    """They can be resumed until then."""
+
+    @property
+    def ages(self) -> dict[str, float]:
+        """The statuses that are deleted, each with its age in seconds."""
+        given: dict[str, float | None] = self.model_dump()
+        return {status: age for status, age in given.items() if age is not None}
 
 
 class NotifyTable(Section):

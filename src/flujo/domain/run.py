@@ -469,4 +469,6 @@ class Purged:
     answers: int = 0
     """Expired cached answers."""
     messages: int = 0
-    """Old messages of the outbox; not counted by a dry run."""
+    """Messages that were delivered or given up long ago; not counted by a dry run."""
+    events: int = 0
+    """Old events; not counted by a dry run."""

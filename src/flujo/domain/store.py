@@ -396,6 +396,10 @@ class DurableStore(StateStore, Protocol):
         """Return a cache in the same database; usable until the store is closed."""
         ...
 
+    async def take_turn(self, duty: str, every_s: float) -> bool:
+        """Return whether this store does a duty now that all processes together do once in `every_s`."""
+        ...
+
     async def count_purgeable(self, statuses: Sequence[RunStatus], older_than_s: float) -> int:
         """Return how many runs `purge` would delete."""
         ...
@@ -403,7 +407,7 @@ class DurableStore(StateStore, Protocol):
     def purge(
         self, statuses: Sequence[RunStatus], older_than_s: float, *, batch: int, actor: Actor | None = None
     ) -> AsyncIterator[Purged]:
-        """Delete old runs, expired cached answers, and blobs without a run.
+        """Delete old runs, expired cached answers, old messages and events, and blobs without a run.
 
         Args:
             statuses: the statuses of the runs to delete, each in `PURGEABLE`.

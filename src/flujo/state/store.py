@@ -345,6 +345,10 @@ class SqlStateStore:
         """Return a cache in the same database."""
         return SqlCache(self.database, self._readers)
 
+    async def take_turn(self, duty: str, every_s: float) -> bool:
+        """Return whether this store does a duty of all processes now; see the port."""
+        return await self.write_apart(retention.take_turn, duty, every_s)
+
     async def count_purgeable(self, statuses: Sequence[RunStatus], older_than_s: float) -> int:
         """Return how many runs `purge` would delete."""
         return await self.read(retention.count_runs, statuses, older_than_s)
@@ -358,6 +362,10 @@ class SqlStateStore:
             yield (gone := replace(gone, runs=gone.runs + count))
         while count := await self.write_apart(retention.delete_stale_answers, batch):
             yield (gone := replace(gone, answers=gone.answers + count))
+        while count := await self.write_apart(retention.delete_messages, batch):
+            yield (gone := replace(gone, messages=gone.messages + count))
+        while count := await self.write_apart(retention.delete_events, batch):
+            yield (gone := replace(gone, events=gone.events + count))
         unnamed = await self.read(retention.unnamed_blobs)
         for start in range(0, len(unnamed), batch):
             count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])

@@ -111,6 +111,7 @@ async def _run_worker(
     invocation: Invocation, how: _How, *, modules: list[str], as_json: bool
 ) -> "signal.Signals | Drained":
     """Work until no more runs can be executed or a signal arrives; return the result or signal."""
+    from flujo.services.admin.retention import Retention
     from flujo.services.runs.worker import Worker, WorkerOptions, import_modules
     from flujo.services.workspace import Workspace
 
@@ -130,7 +131,7 @@ async def _run_worker(
             is_paused=how.is_paused,
             version=__version__,
         )
-        working = Worker(workspace, policy, report, served)
+        working = Worker(workspace, policy, report, served, duties=[Retention(workspace)])
         try:
             return await _until_signal(working, terminal, how)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed, StateError
 from flujo.governance.logs import logger
@@ -15,13 +15,12 @@ from flujo.services.runs.life_limits import end_late
 from flujo.services.runs.notices import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from flujo.domain.journal import RunId
     from flujo.domain.ports import StateStore
     from flujo.domain.run import Due, RunRecord
     from flujo.services.project.recovery_policy import RecoveryPolicy
-    from flujo.services.runs.deliveries import Deliveries
     from flujo.services.runs.notices import NotifierOf
 
     Tell = Callable[[str, RunId, str], None]
@@ -30,6 +29,26 @@ REST_S = 60.0
 """How many seconds a process waits before it retries a run that it could not resume."""
 
 log = logger("flujo.recovery")
+
+
+class Duty(Protocol):
+    """Something that a process does again and again, beside executing runs."""
+
+    async def look(self) -> int:
+        """Begin what is due, and return how many pieces of work have begun.
+
+        Raises:
+            StateError: the database cannot be read or written.
+        """
+        ...
+
+    async def settled(self) -> None:
+        """Wait until what has begun is done."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop. Idempotent."""
+        ...
 
 
 class Recovery:
@@ -43,7 +62,7 @@ class Recovery:
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
         adopts: whether it resumes runs; without, it only fires deadlines.
         others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
-        deliveries: delivers messages about runs.
+        duties: what else is done at each look, such as delivering messages.
         notifier: returns what sends messages about a run that is ended here without being executed.
     """
 
@@ -57,7 +76,7 @@ class Recovery:
         tell: Tell | None = None,
         adopts: bool = True,
         others: Callable[[], int] = lambda: 0,
-        deliveries: Deliveries | None = None,
+        duties: Sequence[Duty] = (),
         notifier: NotifierOf = silent,
     ) -> None:
         self.without: set[str] = set()
@@ -70,7 +89,7 @@ class Recovery:
         self._others = others
         self.adopts = adopts
         """Whether it resumes runs; deadlines are fired in any case."""
-        self._deliveries = deliveries
+        self._duties = duties
         self._notifier = notifier
         self._watch: asyncio.Task[None] | None = None
         self._running: dict[RunId, asyncio.Task[None]] = {}
@@ -108,7 +127,7 @@ class Recovery:
             await asyncio.sleep(self._policy.every_s)
 
     async def look(self) -> int:
-        """Fire expired deadlines, start to execute due runs and to deliver messages; return how many.
+        """Fire expired deadlines, and start due runs and duties; return how many were started.
 
         Raises:
             StateError: the database cannot be read.
@@ -127,8 +146,7 @@ class Recovery:
         for run_id in fresh:
             task = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
             self._running[run_id] = task
-        delivered = 0 if self._deliveries is None else await self._deliveries.look()
-        return len(fresh) + delivered
+        return len(fresh) + sum([await duty.look() for duty in self._duties])
 
     def _chosen(self, due: Due, busy: Collection[RunId]) -> list[RunId]:
         """Return the runs to start: any number that are beyond suspicion, or else one suspect by itself.
@@ -146,11 +164,11 @@ class Recovery:
         return waiting[:1]
 
     async def settled(self) -> None:
-        """Wait until the started runs have ended, paused or moved, and the messages have been sent."""
+        """Wait until the started runs have ended, paused or moved, and the duties have been done."""
         while self._running:
             await asyncio.wait(self._running.values())
-        if self._deliveries is not None:
-            await self._deliveries.settled()
+        for duty in self._duties:
+            await duty.settled()
 
     async def aclose(self) -> None:
         """Stop looking, and release the runs in execution for other processes. Idempotent."""
@@ -159,8 +177,8 @@ class Recovery:
             await asyncio.wait([self._watch])
         for task in self._running.values():
             task.cancel()
-        if self._deliveries is not None:
-            await self._deliveries.aclose()
+        for duty in self._duties:
+            await duty.aclose()
         await self.settled()
 
     def leave(self, record: RunRecord, error: FlujoError) -> None:

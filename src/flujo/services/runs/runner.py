@@ -607,7 +607,7 @@ class Flujo(Generic[In, Out, Ctx]):
             policy,
             take_over,
             pipeline=self.pipeline.name,
-            deliveries=Deliveries(self._home(), store) if self._sends_messages else None,
+            duties=[Deliveries(self._home(), store)] if self._sends_messages else (),
             notifier=notifier,
         )
         recovery.start()

@@ -21,7 +21,7 @@ from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queues import claim_order, queue_table
-from flujo.services.runs.recovery import Recovery
+from flujo.services.runs.recovery import Duty, Recovery
 from flujo.services.runs.run_services import RunServices, notifier_of
 from flujo.state.rules import MAX_LIMIT
 
@@ -90,6 +90,7 @@ class Worker:
         policy: the polling interval and the number of concurrent runs.
         on_event: called with each event.
         options: the queues that it serves, and how it begins.
+        duties: what it does beside executing runs and delivering messages.
 
     Raises:
         QueueUnknown: the settings have no such queue.
@@ -101,6 +102,7 @@ class Worker:
         policy: RecoveryPolicy,
         on_event: Callable[[WorkerEvents], None],
         options: WorkerOptions = WorkerOptions(),
+        duties: Sequence[Duty] = (),
     ) -> None:
         self._workspace = workspace
         self._policy = policy
@@ -121,7 +123,7 @@ class Worker:
             policy,
             self._take_over,
             tell=self._report,
-            deliveries=Deliveries(workspace, workspace.store),
+            duties=(Deliveries(workspace, workspace.store), *duties),
             adopts=options.resumes_orphans and not options.is_paused,
             others=lambda: self._consumer.places,
             notifier=self._notifier_of,

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.state import codec
 from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.retry import without_timeout
-from flujo.state.sql.tables import acts, blob_refs, blobs, cache, runs
+from flujo.state.sql.tables import acts, blob_refs, blobs, cache, events, limits, outbox, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,55 @@ def delete_stale_answers(connection: sa.Connection, limit: int) -> int:
     if keys:
         connection.execute(cache.delete().where(cache.c.key.in_(keys)))
     return len(keys)
+
+
+MESSAGES_S = 30 * 86_400.0
+"""How long messages and events are kept after they were settled, while their run is kept."""
+UNTAKEN_S = 7 * 86_400.0
+"""How long an event is kept for a run that may come to wait for it."""
+
+_settled_at = sa.func.coalesce(outbox.c.delivered_at, outbox.c.given_up_at)
+
+
+@without_timeout
+def delete_messages(connection: sa.Connection, limit: int) -> int:
+    """Delete up to `limit` messages that were delivered or given up long ago; return how many."""
+    old = sa.select(outbox.c.id).where(_settled_at < database_now() - MESSAGES_S).limit(limit)
+    ids = connection.scalars(old.with_for_update(skip_locked=True)).all()
+    if ids:
+        connection.execute(outbox.delete().where(outbox.c.id.in_(ids)))
+    return len(ids)
+
+
+@without_timeout
+def delete_events(connection: sa.Connection, limit: int) -> int:
+    """Delete up to `limit` events that were taken long ago, or that no run has taken; return how many."""
+    is_old = sa.or_(
+        events.c.taken_at < database_now() - MESSAGES_S,
+        sa.and_(events.c.taken_at.is_(None), events.c.at < database_now() - UNTAKEN_S),
+    )
+    old = sa.select(events.c.event_id).where(is_old).limit(limit)
+    ids = connection.scalars(old.with_for_update(skip_locked=True)).all()
+    if ids:
+        connection.execute(events.delete().where(events.c.event_id.in_(ids)))
+    return len(ids)
+
+
+def take_turn(connection: sa.Connection, duty: str, every_s: float) -> bool:
+    """Note that a duty is done now, unless that was less than `every_s` ago; return whether it is noted.
+
+    One statement on one row of `limits`: of several processes at most one changes the row.
+    """
+    on_postgres = connection.dialect.name == "postgresql"
+    insert = (postgresql.insert if on_postgres else sqlite.insert)(limits)
+    now = sa.cast(database_now(), sa.BigInteger)
+    new = insert.values(name=duty, key="", window=0, used=now, held=0)
+    noted = new.on_conflict_do_update(
+        index_elements=["name", "key", "window"],
+        set_={"used": new.excluded.used},
+        where=limits.c.used <= new.excluded.used - int(every_s),
+    )
+    return connection.execute(noted.returning(limits.c.name)).first() is not None
 
 
 # Contents ------------------------------------------------------------------------------------------------
