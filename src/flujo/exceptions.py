@@ -77,6 +77,8 @@ FlujoError
     ├── WaitTimedOut                 the run has not ended within the time that a caller waits
     ├── RunDeadlinePassed            the run has not ended before its own deadline
     ├── MessageNotFound              no message of the outbox has this id
+    ├── EventConflict                the id of an event is taken by another event
+    ├── EventRefused                 the run cannot take the event
     └── RunParked                    the run lost its process too often and needs a human
 
 ControlSignal                        not errors: step code stops a run with them
@@ -763,6 +765,22 @@ class MessageNotFound(StateError):
     code = "FLJ532"
     message_id: int | None = None
     hint = "`flujo notifications list` shows the messages"
+
+
+class EventConflict(StateError):
+    """The id of an event is taken by an event with another content; nothing was changed."""
+
+    code = "FLJ525"
+    event_id: str | None = None
+    hint = "send each event with an id of its own; a repetition has the same id and the same content"
+
+
+class EventRefused(StateError):
+    """The run cannot take the event: it has ended, or none of its steps waits for this name."""
+
+    code = "FLJ526"
+    run_id: str | None = None
+    event: str | None = None
 
 
 class RunParked(StateError):

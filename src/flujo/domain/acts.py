@@ -29,6 +29,7 @@ class Verb(StrEnum):
     RETRY = "retry"
     ACCEPT_CHANGES = "accept_changes"
     PURGE = "purge"
+    SEND = "send"
     AFTER_RESTORE = "after_restore"
 
 

@@ -101,11 +101,17 @@ class PauseKind(StrEnum):
     """A `granular` step has reached its limit of turns."""
     SLEEP = "sleep"
     """A `sleep` step waits for its time."""
+    EVENT = "event"
+    """An `event` step waits for an event from outside."""
 
     @property
     def asks_human(self) -> bool:
         """Whether a human has to answer."""
-        return self is not PauseKind.SLEEP
+        return self not in WAITS
+
+
+WAITS = (PauseKind.SLEEP, PauseKind.EVENT)
+"""The kinds that ask no human."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -209,6 +215,10 @@ class Pause:
     kind: PauseKind = PauseKind.QUESTION
     by: str | None = None
     """The author of the answer."""
+    event: str | None = None
+    """The name of the event that is waited for."""
+    event_key: str | None = None
+    """The key with which any run's event may come; None when only events to this run count."""
 
     @property
     def digest(self) -> str | None:
@@ -471,4 +481,4 @@ class Purged:
     messages: int = 0
     """Messages that were delivered or given up long ago; not counted by a dry run."""
     events: int = 0
-    """Old events; not counted by a dry run."""
+    """Events that no run took in time; not counted by a dry run."""

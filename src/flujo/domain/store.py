@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RunStatus,
         Write,
     )
+    from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
 
 
 class RunStore(Protocol):
@@ -188,6 +189,43 @@ class QuestionStore(QuestionSource, Protocol):
 
         Raises:
             RunNotFound: no such question.
+        """
+        ...
+
+
+class EventStore(Protocol):
+    """Gives events from outside to the waits of runs."""
+
+    async def send_event(self, event: NewEvent) -> Delivery:
+        """Give an event to the wait that it is for, and record the act; keep it when there is no such wait.
+
+        An event with a key goes to the longest open wait for its name and key whose schema it fits, or with
+        `to_all` to every such wait. A kept event is taken by the write that opens a wait for it, and settles
+        that wait in the same commit. An event that was sent before does nothing.
+
+        Raises:
+            RunNotFound: there is no such run.
+            EventRefused: the run has ended.
+            EventConflict: the id is taken by an event with another content.
+            InputRejected: there are waits for it, and the payload fits none of them; it is not kept.
+        """
+        ...
+
+    async def kept_events(self, run_id: RunId, *, limit: int = 100) -> list[SentEvent]:
+        """Return the events that no run has taken, and that are to this run or for its open waits."""
+        ...
+
+    async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
+        """Delete events of at least this age that no stored run has taken; return how many, up to `limit`."""
+        ...
+
+    def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
+        """Call `callback` in this event loop when this process settles a pause of a run.
+
+        A store without this is only slower: waiting tasks also poll the database.
+
+        Returns:
+            What ends the calls.
         """
         ...
 
@@ -363,7 +401,7 @@ class Outbox(Protocol):
         ...
 
 
-class StateStore(RunStore, JournalStore, QuestionStore, QueueStore, Outbox, Protocol):
+class StateStore(RunStore, JournalStore, QuestionStore, QueueStore, Outbox, EventStore, Protocol):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 
     async def aclose(self) -> None:

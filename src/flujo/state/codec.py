@@ -415,6 +415,8 @@ def pause_row(run_id: RunId, pause: Pause, position: int) -> dict[str, Any]:
         "deadline_at": pause.deadline_at if pause.deadline_s is None else None,
         "position": position,
         "kind": str(pause.kind),
+        "event": pause.event,
+        "event_key": pause.event_key,
         "digest": pause_digest(run_id, pause),
     }
 
@@ -433,6 +435,7 @@ def pause_digest(run_id: str, pause: Pause) -> bytes:
     implied = PauseKind.DOUBT if pause.pause_id.endswith("]") else PauseKind.QUESTION
     parts += [f"kind {pause.kind}".encode()] if pause.kind is not implied else []
     parts += [f"by {pause.by}".encode()] if pause.by is not None else []
+    parts += [f"event {pause.event!r} {pause.event_key!r}".encode()] if pause.event is not None else []
     return hashlib.sha256(b"\n".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 
@@ -454,6 +457,8 @@ def pause(row: Row) -> Pause:
             void=bool(row["void"]),
             kind=PauseKind(row["kind"]),
             by=row["by"],
+            event=row["event"],
+            event_key=row["event_key"],
         )
         if pause_digest(row["run_id"], found) != row["digest"]:
             raise ValueError("its digest differs")

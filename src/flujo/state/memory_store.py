@@ -35,15 +35,18 @@ from flujo.domain.run import (
 )
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, StateBackendUnavailable
-from flujo.state import owner_tokens, rules
+from flujo.state import events, owner_tokens, rules
+from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
+from flujo.state.wakes import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.outbox import Message, MessageState, Tried
+    from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
 
 EntryKey = tuple[StepPath, EntryKind, int]
 
@@ -82,6 +85,8 @@ class MemoryDatabase:
     ordinals: count[int] = field(default_factory=count)
     queues: QueueTables = field(default_factory=QueueTables)
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
+    events: MemoryEvents = field(default_factory=MemoryEvents)
+    wakes: Wakes = field(default_factory=Wakes)
 
 
 class MemoryStateStore(MemoryQueues):
@@ -360,7 +365,48 @@ class MemoryStateStore(MemoryQueues):
         """Record an answer; the first one wins."""
         self._check_open()
         given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor)
-        return self._answer(self._stored(run_id), given)
+        pause = self._answer(self._stored(run_id), given)
+        self.database.wakes.tell([run_id])
+        return pause
+
+    async def send_event(self, event: NewEvent) -> Delivery:
+        """Give an event to the wait that it is for, or keep it; see the port."""
+        self._check_open()
+        runs = self.database.runs.values()
+        addressed = None if event.run_id is None else self._stored(event.run_id)
+        there = self.database.events.known(event)
+        if there is not None:
+            return there
+        if addressed is not None:
+            events.require_going(addressed.record.run_id, addressed.record.status, event.name)
+        waits = [
+            (stored.record.run_id, pause)
+            for stored in (runs if addressed is None else [addressed])
+            for pause in stored.pauses.values()
+            if events.waits_for(pause, event)
+        ]
+        waits.sort(key=lambda wait: wait[1].asked_at or 0.0)
+        takers = events.takers(waits, event)
+        delivery = self.database.events.send(event, takers, self._now())
+        for run_id, pause in takers:
+            self._act(self._stored(run_id), events.send_act((run_id, pause), event))
+            self._settle(self._stored(run_id), pause, event.payload, by=event.actor.by)
+        self.database.wakes.tell(each.run_id for each in delivery.taken)
+        return delivery
+
+    async def kept_events(self, run_id: RunId, *, limit: int = 100) -> list[SentEvent]:
+        """Return the events that are kept for a run; see the port."""
+        waits = [pause for pause in await self.pauses(run_id) if pause.is_open and pause.event is not None]
+        return self.database.events.kept(run_id, waits)[:limit]
+
+    async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
+        """Delete events that no run has taken; see the port."""
+        self._check_open()
+        return self.database.events.delete_old(self._now() - older_than_s, self.database.runs, limit)
+
+    def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
+        """Call `callback` when a pause is settled in this process; see the port."""
+        return self.database.wakes.on_settled(callback)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
         """Settle a question whose deadline has passed; see the port."""
@@ -527,7 +573,12 @@ class MemoryStateStore(MemoryQueues):
         now = self._now()
         deadline_at = pause.deadline_at if pause.deadline_s is None else now + pause.deadline_s
         fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False, by=None)
-        stored.pauses[pause.pause_id] = replace(fresh, asked_at=now, deadline_at=deadline_at)
+        opened = replace(fresh, asked_at=now, deadline_at=deadline_at)
+        stored.pauses[pause.pause_id] = opened
+        event = self.database.events.take(stored.record.run_id, opened, now) if opened.event else None
+        if event is not None:
+            self._act(stored, events.send_act((stored.record.run_id, opened), event))
+            self._settle(stored, opened, event.payload, by=event.actor.by)
 
     def _act(self, stored: StoredRun, act: Act) -> None:
         stored.acts.append(replace(act, at=self._now()))

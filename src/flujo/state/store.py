@@ -11,16 +11,19 @@ from weakref import WeakKeyDictionary
 
 from flujo.domain.forks import renew_in_children
 from flujo.domain.run import GivenAnswer, Progress, Purged
+from flujo.domain.sent_events import KEPT_S
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.queue_bell import QueueBell
-from flujo.state.sql import listing, migrations, outbox, queries, queue, retention, workers
+from flujo.state.sql import events, listing, migrations, outbox, queries, queue, retention, workers
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
 from flujo.state.transactions import ON_POSTGRES_S, ON_SQLITE_S, LentWriter, OwnConnection
+from flujo.state.wakes import wakes_of
 from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, ClaimNext, Expire
+from flujo.state.writer.events import Send
 from flujo.state.writer.readers import Readers
 from flujo.state.writer.writer import Writer
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
     from flujo.domain.transactions import Transaction
 
 T = TypeVar("T")
@@ -99,6 +103,7 @@ class SqlStateStore:
         self._most_lent = readers
         """How many tools of an event loop may write to Postgres at once, each on a connection of its own."""
         self._lent: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+        self._wakes = wakes_of(f"{uri} {schema}")
         self._lease_s, self._renew_s, self._retry_s = lease_s, renew_s, retry_s
         reading: Any = partial(Readers, self.database, self._open, retry_s=retry_s)
         self._readers: Readers = reading(threads=max(1, readers - 1))
@@ -219,7 +224,28 @@ class SqlStateStore:
         """Record an answer; the first one wins."""
         request = Answer(run_id, GivenAnswer(pause_id=pause_id, value=answer, actor=actor))
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
+        self._wakes.tell([run_id])
         return pause
+
+    async def send_event(self, event: NewEvent) -> Delivery:
+        """Give an event to the wait that it is for, or keep it; see the port."""
+        delivery: Delivery = await self.writer.submit(Send(event), asyncio.get_running_loop())
+        if not delivery.is_repeated:
+            self._wakes.tell(each.run_id for each in delivery.taken)
+        return delivery
+
+    async def kept_events(self, run_id: RunId, *, limit: int = 100) -> list[SentEvent]:
+        """Return the events that are kept for a run; see the port."""
+        waits = [pause for pause in await self.pauses(run_id) if pause.is_open and pause.event is not None]
+        return await self.read(events.kept, run_id, waits, limit)
+
+    async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
+        """Delete events that no run has taken; see the port."""
+        return await self.write_apart(events.delete_old, older_than_s, limit)
+
+    def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
+        """Call `callback` when a pause is settled in this process; see the port."""
+        return self._wakes.on_settled(callback)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
         """Settle a question whose deadline has passed; see the port."""
@@ -364,7 +390,7 @@ class SqlStateStore:
             yield (gone := replace(gone, answers=gone.answers + count))
         while count := await self.write_apart(retention.delete_messages, batch):
             yield (gone := replace(gone, messages=gone.messages + count))
-        while count := await self.write_apart(retention.delete_events, batch):
+        while count := await self.delete_old_events(KEPT_S, limit=batch):
             yield (gone := replace(gone, events=gone.events + count))
         unnamed = await self.read(retention.unnamed_blobs)
         for start in range(0, len(unnamed), batch):

@@ -74,7 +74,12 @@ def purge(
         store = await workspace.store()
 
         def report(total: "Purged") -> None:
-            counts = ((total.runs, "run"), (total.answers, "answer"), (total.contents, "content"))
+            counts = (
+                (total.runs, "run"),
+                (total.answers, "answer"),
+                (total.events, "event"),
+                (total.contents, "content"),
+            )
             terminal.say(f"purged {', '.join(plural(*each) for each in counts)}", "dim")
 
         return await purge_runs(store, statuses, age, dry_run=dry_run, on_batch=report, actor=actor)

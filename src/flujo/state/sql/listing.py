@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from flujo.domain import canonical
-from flujo.domain.run import PauseKind, RunCondition, RunGroup, RunOrder, RunStatus
+from flujo.domain.run import WAITS, PauseKind, RunCondition, RunGroup, RunOrder, RunStatus
 from flujo.state import metadata_conditions, rules
 from flujo.state.metadata_conditions import DIFFERENT, EQUAL
 from flujo.state.sql import metadata_indexes, queries
@@ -30,7 +30,7 @@ _open_pauses = sa.exists().where(
     pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void
 )
 _open_doubts = _open_pauses.where(pauses.c.kind == str(PauseKind.DOUBT))
-_open_questions = _open_pauses.where(pauses.c.kind != str(PauseKind.SLEEP))
+_open_questions = _open_pauses.where(pauses.c.kind.not_in([str(kind) for kind in WAITS]))
 
 
 def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:

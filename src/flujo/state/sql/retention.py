@@ -17,7 +17,7 @@ from flujo.domain.acts import Act, Verb
 from flujo.state import codec
 from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.retry import without_timeout
-from flujo.state.sql.tables import acts, blob_refs, blobs, cache, events, limits, outbox, runs
+from flujo.state.sql.tables import acts, blob_refs, blobs, cache, limits, outbox, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,9 +77,7 @@ def delete_stale_answers(connection: sa.Connection, limit: int) -> int:
 
 
 MESSAGES_S = 30 * 86_400.0
-"""How long messages and events are kept after they were settled, while their run is kept."""
-UNTAKEN_S = 7 * 86_400.0
-"""How long an event is kept for a run that may come to wait for it."""
+"""How long messages are kept after they were settled, while their run is kept."""
 
 _settled_at = sa.func.coalesce(outbox.c.delivered_at, outbox.c.given_up_at)
 
@@ -91,20 +89,6 @@ def delete_messages(connection: sa.Connection, limit: int) -> int:
     ids = connection.scalars(old.with_for_update(skip_locked=True)).all()
     if ids:
         connection.execute(outbox.delete().where(outbox.c.id.in_(ids)))
-    return len(ids)
-
-
-@without_timeout
-def delete_events(connection: sa.Connection, limit: int) -> int:
-    """Delete up to `limit` events that were taken long ago, or that no run has taken; return how many."""
-    is_old = sa.or_(
-        events.c.taken_at < database_now() - MESSAGES_S,
-        sa.and_(events.c.taken_at.is_(None), events.c.at < database_now() - UNTAKEN_S),
-    )
-    old = sa.select(events.c.event_id).where(is_old).limit(limit)
-    ids = connection.scalars(old.with_for_update(skip_locked=True)).all()
-    if ids:
-        connection.execute(events.delete().where(events.c.event_id.in_(ids)))
     return len(ids)
 
 

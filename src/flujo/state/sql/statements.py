@@ -397,7 +397,8 @@ def _end_times(schema: str | None) -> Change:
 
 def _open_pauses(insert: Any, schema: str | None) -> Change:
     """Return the statement that opens questions; a void or overdue one is opened again."""
-    names = ("run_id", "pause_id", "message", "answer_schema", "position", "digest", "kind")
+    kept = ("message", "answer_schema", "position", "digest", "kind", "event", "event_key")
+    names = ("run_id", "pause_id", *kept)
     types = {name: pauses.c[name].type for name in (*names, "deadline_at")}
     given = BoundColumns(types | {"deadline_s": sa.Double()}, schema)
     opened = given.insert(
@@ -409,7 +410,7 @@ def _open_pauses(insert: Any, schema: str | None) -> Change:
             "void": sa.false(),
         },
     )
-    news = ("message", "answer_schema", "deadline_at", "asked_at", "position", "void", "digest", "kind")
+    news = (*kept, "deadline_at", "asked_at", "void")
     expired = sa.and_(pauses.c.answer.is_(None), pauses.c.answered_at.is_not(None))
     statement: sa.Executable = opened.on_conflict_do_update(
         index_elements=["run_id", "pause_id"],

@@ -292,7 +292,8 @@ events = sa.Table(
     sa.Column("key", Name),
     sa.Column("payload", Bytes, nullable=False),
     sa.Column("at", Seconds, nullable=False),
-    sa.Column("by", Name),
+    sa.Column("by", Name, nullable=False),
+    sa.Column("via", Name, nullable=False),
     sa.Column("taken_by", Name),  # the run whose wait has taken it
     sa.Column("taken_path", Name),
     sa.Column("taken_at", Seconds),

@@ -16,10 +16,12 @@ from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.run import GivenAnswer, NewRun, Pause, RunRecord, RunStatus, Write
+from flujo.domain.sent_events import Delivery
 from flujo.exceptions import FlujoError
-from flujo.state import codec, owner_tokens, rules
+from flujo.state import codec, events, owner_tokens, rules
 from flujo.state.sql import queries, queue, statements
 from flujo.state.sql.functions import column_names, named
+from flujo.state.writer.events import BatchEvents, Send, waits_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder
+    from flujo.domain.sent_events import NewEvent
     from flujo.state.leases import Leases
     from flujo.state.sql.database import Database
 
@@ -99,14 +102,19 @@ class Lend:
     """Gets the connection, and the function that commits a write and what the tool has written."""
 
 
-Request = Accept | Claim | ClaimNext | Answer | Expire | Cancel | Lend | Write
-Outcome = RunRecord | list[RunRecord] | Pause | bool | FlujoError
+Request = Accept | Claim | ClaimNext | Answer | Expire | Cancel | Send | Lend | Write
+Outcome = RunRecord | list[RunRecord] | Pause | bool | Delivery | FlujoError
 """The result of a request; an error is raised in its waiter. For a write: see the port."""
 
 
 def _settles(request: Request) -> bool:
     """Return whether a request settles a question."""
     return isinstance(request, Answer | Expire) or (isinstance(request, Claim) and request.answer is not None)
+
+
+def is_apart(request: Request) -> bool:
+    """Return whether a request is a batch of its own."""
+    return isinstance(request, Lend) or (isinstance(request, Send) and request.is_apart)
 
 
 def begins_lease(request: Request) -> bool:
@@ -268,6 +276,7 @@ class _Batch:
         """The runs that a dead owner executed, for each that a run may be taken from."""
         self.accepted: dict[str, RunRecord] = {}
         self.claimed: set[str] = set()
+        self.events = BatchEvents(connection, ())
         self.now = 0.0
         """The database's time in this transaction."""
         self.transaction_id: str | None = None
@@ -298,10 +307,13 @@ class _Batch:
     def _look(self, requests: Sequence[Request]) -> None:
         """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
         known, connection = self.batches.statements, self.connection
+        self.events = BatchEvents(connection, requests)
+        concerned = self.events.look()
         claimed = sorted({each.run_id for each in requests if isinstance(each, Claim | Cancel)})
-        answered = sorted({each.run_id for each in requests if _settles(each)})
+        answered = sorted({*concerned, *(each.run_id for each in requests if _settles(each))})
         with self.batches.pipelined(connection):
-            locking = known.lock(connection, sorted({each.run_id for each in requests if each.run_id}))
+            ids = {*concerned, *(each.run_id for each in requests if each.run_id)}
+            locking = known.lock(connection, sorted(ids))
             timing = known.moment(connection)
             reading = known.standing(connection, claimed) if claimed else None
             asking = known.questions(connection, answered) if answered else None
@@ -345,16 +357,24 @@ class _Batch:
                     return self._claim(request)
                 case ClaimNext():
                     return []  # filled in by `_claim_next`
-                case Answer():
-                    return self._answer(request.run_id, request.answer)
-                case Expire():
-                    return self._expire(request)
-                case Cancel():
-                    return self._cancel(request)
+                case Answer() | Expire() | Cancel() | Send():
+                    return self._from_outside(request)
                 case Lend():
                     raise AssertionError  # the writer serves it alone
         except FlujoError as error:
             return error
+
+    def _from_outside(self, request: Answer | Expire | Cancel | Send) -> Outcome:
+        """Return the outcome of a request that any process may make, whoever owns the run."""
+        match request:
+            case Answer():
+                return self._answer(request.run_id, request.answer)
+            case Expire():
+                return self._expire(request)
+            case Cancel():
+                return self._cancel(request)
+            case Send():
+                return self._send(request.event)
 
     def _write(self, write: Write) -> Outcome:
         there = self.locked.get(write.run_id)
@@ -371,6 +391,8 @@ class _Batch:
         pending.entries += self._fresh(write, entries) if self.careful else entries
         for pause in write.pauses:
             pending.pauses.append(codec.pause_row(write.run_id, pause, self.batches.next_position()))
+        for wait in waits_in(write):
+            there.answered |= self._take_kept(write.run_id, wait)
         pending.intents += [
             {**codec.intent_row(write.run_id, intent, aside), "fence": write.fence}
             for intent in write.intents
@@ -601,6 +623,56 @@ class _Batch:
             self._record(rules.answer_act(run_id, pause, given.value, given.actor))
         return self._settle(run_id, pause, given.value, given.actor)
 
+    def _send(self, event: NewEvent) -> Outcome:
+        """Give an event to the wait that it is for, or keep it."""
+        if event.run_id is not None and event.run_id not in self.locked:
+            return rules.no_run(event.run_id)
+        there = self.events.known(event)
+        if there is not None:
+            return there
+        if event.run_id is None:
+            waits = self._waits_for(event)
+        else:
+            events.require_going(event.run_id, self.locked[event.run_id].status, event.name)
+            asked = self._asked(event.run_id)
+            waits = [(event.run_id, pause) for pause in asked if events.waits_for(pause, event)]
+        takers = events.takers(waits, event)
+        for wait in takers:
+            self._record(events.send_act(wait, event))
+            self._settle(*wait, event.payload, event.actor)
+        return self.events.send(event, takers, self.now)
+
+    def _waits_for(self, event: NewEvent) -> Sequence[events.Wait]:
+        """Return the open waits for the name and key of an event, with the runs locked that may take it.
+
+        Under the lock of name and key no wait begins; one that was found may end before its run is locked.
+        """
+        while True:
+            waits = self.events.waits(event)
+            free = {run_id for run_id, _ in events.fitting(waits, event)} - self.locked.keys()
+            if not free:
+                return waits
+            self._lock_more(sorted(free))
+
+    def _lock_more(self, run_ids: Sequence[RunId]) -> None:
+        known = self.batches.statements
+        for run_id, status, *facts in known.lock(self.connection, run_ids).fetchall():
+            self.locked[run_id] = _Locked(RunStatus(status), *facts)
+        for row in named(known.questions(self.connection, run_ids), column_names(queries.QUESTIONS)):
+            self.questions.setdefault(row["run_id"], []).append(row)
+
+    def _take_kept(self, run_id: RunId, wait: Pause) -> bool:
+        """Settle a wait that is being opened with an event that is kept for it, if there is one."""
+        there = next((each for each in self._asked(run_id) if each.pause_id == wait.pause_id), None)
+        event = self.events.take(run_id, wait, self.now) if events.opens(there) else None
+        if event is None:
+            return False
+        opened = replace(wait, deadline_s=None, answer=None, answered_at=None, void=False, by=None)
+        self.asked[run_id] = [each for each in self._asked(run_id) if each is not there] + [opened]
+        self._record(events.send_act((run_id, opened), event))
+        self._settle(run_id, opened, event.payload, event.actor)
+        return True
+
     def _expire(self, request: Expire) -> Outcome:
         if request.run_id not in self.locked:
             return rules.no_run(request.run_id)
@@ -663,6 +735,7 @@ class _Batch:
         ):
             if rows:
                 change(connection, rows)
+        self.events.flush()
         if pending.fills_queue:
             known.notify(connection)
         return held

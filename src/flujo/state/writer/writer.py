@@ -31,7 +31,7 @@ from flujo.state.leases import elapsed_s
 from flujo.state.sql import lost_commits, metadata_indexes, migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
-from flujo.state.writer.batch import Applied, ClaimNext, Lend, begins_lease
+from flujo.state.writer.batch import Applied, ClaimNext, Lend, begins_lease, is_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -352,12 +352,12 @@ class Writer:
         """Fill the batch from the waiting requests.
 
         A batch holds requests of one kind for each run: a claim behind a write of the same run begins the
-        next batch, so that the order within a run is kept. A `Lend` is a batch of its own.
+        next batch, so that the order within a run is kept. Some requests are a batch of their own.
         """
         kinds: dict[str, type] = {job.request.run_id: type(job.request) for job in self._batch}
         while self._waiting and len(self._batch) < MAX_BATCH:
             request = self._waiting[0].request
-            if self._batch and (isinstance(request, Lend) or isinstance(self._batch[0].request, Lend)):
+            if self._batch and (is_apart(request) or is_apart(self._batch[0].request)):
                 return
             if kinds.setdefault(request.run_id, type(request)) is not type(request):
                 return

@@ -21,6 +21,7 @@ from flujo.testing.store_suite.cancelling import CancellingSuite
 from flujo.testing.store_suite.clocks import ClocksSuite
 from flujo.testing.store_suite.crashes import CrashesSuite
 from flujo.testing.store_suite.effects import EffectsSuite
+from flujo.testing.store_suite.events import EventsSuite
 from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
 from flujo.testing.store_suite.journal import JournalSuite
 from flujo.testing.store_suite.messages import MessagesSuite
@@ -56,6 +57,7 @@ class StateStoreSuite(
     CrashesSuite,
     ClocksSuite,
     ActsSuite,
+    EventsSuite,
     TouchesSuite,
     QueuesSuite,
     MessagesSuite,

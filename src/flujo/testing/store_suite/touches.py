@@ -11,7 +11,17 @@ import pytest
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import NO_LIMITS, ClaimOrder, Queued
-from flujo.domain.run import GivenAnswer, Intent, IntentState, Pause, RunQuery, RunStatus, Write
+from flujo.domain.run import (
+    GivenAnswer,
+    Intent,
+    IntentState,
+    Pause,
+    PauseKind,
+    RunQuery,
+    RunStatus,
+    Write,
+)
+from flujo.domain.sent_events import NewEvent
 from flujo.domain.store import StateStore
 from flujo.testing.store_suite.examples import (
     RUN,
@@ -63,6 +73,17 @@ async def _queued(store: StateStore) -> object:
     return await store.accept(new_run(queued=Queued(queue="mail")), {}, claim=False)
 
 
+async def _waiting(store: StateStore) -> None:
+    run = await store.accept(new_run(), {})
+    wait = Pause(pause_id=NAME, message="waits", kind=PauseKind.EVENT, event="sent")
+    await store.write(Write(run_id=RUN, fence=run.fence, pauses=(wait,)))
+    await store.write(move(run, RunStatus.WAITING))
+
+
+async def _send(store: StateStore) -> object:
+    return await store.send_event(NewEvent(event_id="e1", name="sent", payload=b"1", actor=ADA, run_id=RUN))
+
+
 async def _running(store: StateStore) -> RunRecord:
     return await store.accept(new_run(), {})
 
@@ -75,6 +96,7 @@ TOUCHING: dict[str, tuple[Change, Change]] = {
     "claim": (_paused, lambda store: store.claim(RUN, statuses=[RunStatus.PAUSED])),
     "claim with an answer": (_paused, _continue),
     "claimnext": (_queued, lambda store: store.claim_next(NEXT)),
+    "send": (_waiting, _send),
     "retry": (lambda store: in_state(store, RunStatus.FAILED, RUN), _retry),
 }
 """Requests that change a run: what goes before each, and the request."""
