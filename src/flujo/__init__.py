@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flujo.domain.retry import RetryPolicy
     from flujo.domain.secrets import Secret
     from flujo.domain.steps import (
+        AwaitStep,
         CachePolicy,
         CacheStep,
         Carry,
@@ -96,6 +97,7 @@ _HOMES = {
     "Save": "flujo.domain.steps",
     "Secret": "flujo.domain.secrets",
     "State": "flujo.domain.steps",
+    "AwaitStep": "flujo.domain.steps",
     "SleepStep": "flujo.domain.steps",
     "StateMachineStep": "flujo.domain.steps",
     "StateProvider": "flujo.domain.context_references",
@@ -119,6 +121,7 @@ __all__ = [
     "AgentTool",
     "AppResources",
     "Approval",
+    "AwaitStep",
     "BlueprintTool",
     "BucketProvider",
     "CacheBackend",

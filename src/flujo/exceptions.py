@@ -56,6 +56,7 @@ FlujoError
 │   ├── FileRefused                  a file cannot or must not be sent to a model
 │   └── BudgetError                  the run's budget does not allow the request
 │       ├── UsageLimitExceeded           a limit has no room for the next request
+│       ├── TaskUnderLimit               a step runs in the background under a limit
 │       ├── PriceUnknown                 the price of a request is unknown
 │       └── AnswerUnbounded              the maximum response length, and so the cost, is unknown
 └── StateError               FLJ5xx
@@ -616,6 +617,18 @@ class UsageLimitExceeded(BudgetError):
     held: Any = None
     needed: Any = None
     where: tuple[Any, ...] = ()
+
+
+class TaskUnderLimit(BudgetError):
+    """A step runs in the background, and the run has a limit, which does not count its task's usage yet."""
+
+    code = "FLJ283"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"step `{path}` runs in the background, and no limit of a run counts the usage of its tasks",
+            hint="remove `execution_mode: background`, or the limit: `budget:`, `usage_limits`, `[budgets]`",
+        )
 
 
 class PriceUnknown(BudgetError):

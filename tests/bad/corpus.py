@@ -160,6 +160,8 @@ LANGUAGE = (
     _case("a-sleep-without-an-end", GOOD + "  - {kind: sleep, name: rest}\n", "missing-key", 6, "`for`", "`until`"),
     _case("a-sleep-with-two-ends", GOOD + "  - {kind: sleep, name: rest, for: 1h, until: input}\n", "conflicting-keys", 6, "`until`"),
     _case("a-sleep-of-no-time", GOOD + "  - {kind: sleep, name: rest, for: 0}\n", "duration", 6, "greater than 0"),
+    _case("an-await-of-nothing", GOOD + "  - {kind: await, name: done}\n", "missing-key", 6, "`task`", "`tasks`"),
+    _case("an-await-of-both", GOOD + "  - {kind: await, name: done, task: a, tasks: [b]}\n", "conflicting-keys", 6, "`tasks`"),
     _case("no-version", "name: x\n" + STEPS, "missing-key", 1, "version"),
     _case("no-steps", HEAD, "missing-key", 1, "steps"),
     _case("no-name-of-a-step", GOOD + "  - call: a.b:c\n", "missing-key", 6, "name"),

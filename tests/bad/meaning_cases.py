@@ -299,11 +299,52 @@ LATER = [
         "cache",
     ),
     Case(
-        "later-background",
-        step("agent: sorter, config: {execution_mode: background}"),
-        "FLJ213",
-        "background",
-        None,
+        "background-on-a-thread",
+        step("agent: sorter, thread: talk, config: {execution_mode: background}"),
+        "FLJ280",
+        "the thread 'talk' is of its run",
+        "thread",
+    ),
+    Case(
+        "await-in-the-background",
+        "  - {name: more, agent: sorter, config: {execution_mode: background}}\n"
+        "  - {kind: await, name: done, task: more, config: {execution_mode: background}}\n",
+        "FLJ280",
+        "cannot be one",
+        "execution_mode",
+        line=10,
+    ),
+    Case(
+        "await-of-a-step-that-is-not-in-the-background",
+        "  - {kind: await, name: done, task: sort}\n",
+        "FLJ282",
+        "awaits 'sort', which does not run in the background",
+        "sort",
+    ),
+    Case(
+        "await-of-a-misspelt-task",
+        "  - {name: more, agent: sorter, config: {execution_mode: background}}\n"
+        "  - {kind: await, name: done, tasks: [mroe]}\n",
+        "FLJ282",
+        "did you mean `more`?",
+        "[mroe]",
+        line=10,
+    ),
+    Case(
+        "background-under-a-budget",
+        step("agent: sorter, config: {execution_mode: background}") + "budget: {total_cost_usd_limit: 1.5}\n",
+        "FLJ283",
+        "under a `budget`",
+        "execution_mode",
+    ),
+    Case(
+        "background-read-as-its-result",
+        "  - {name: more, agent: sorter, config: {execution_mode: background}}\n"
+        "  - {name: last, agent: sorter, input: '{{ steps.more.output.label }}'}\n",
+        "FLJ204",
+        "label",
+        "label",
+        line=10,
     ),
     Case(
         "budget-and-answers-of-any-length",

@@ -19,6 +19,7 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.secrets import Secret
 from flujo.domain.steps import (
+    AwaitStep,
     BaseStep,
     CachePolicy,
     CacheStep,
@@ -340,6 +341,19 @@ fallback:
             deadline_s=259_200.0,
             on_deadline={"answer": {"ok": False, "n": Text("{{ input.n }}")}},
         ),
+    ),
+    Door(
+        "await", "kind: await\nname: done\ntask: '{{ previous }}'\n", AwaitStep("done", task="{{ previous }}")
+    ),
+    Door(
+        "await-of-several",
+        "kind: await\nname: done\ntasks:\n  - '{{ previous }}'\n  - '{{ input.n }}'\non_failure: skip\n",
+        AwaitStep("done", tasks=["{{ previous }}", "{{ input.n }}"], on_failure="skip"),
+    ),
+    Door(
+        "in-the-background",
+        "name: report\ncall: skills.a:b\nconfig:\n  execution_mode: background\n",
+        Step("report", "skills.a:b", config=StepConfig(execution_mode="background")),
     ),
     Door("sleep", "kind: sleep\nname: rest\nfor: 3d\n", SleepStep("rest", for_s=259_200.0)),
     Door(

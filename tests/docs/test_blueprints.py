@@ -45,6 +45,14 @@ def test_a_digest_has_a_line_for_each_article_that_can_be_read(project: Path) ->
     }
 
 
+def test_a_briefing_reads_its_articles_in_the_background(project: Path) -> None:
+    assert output_of(project, "briefing", "--input-file", ARTICLES)["unread"] == 1
+    [task] = json.loads(flujo(project, "tasks", "list", "--kind", "task", "--json"))
+    assert (task["status"], task["parent_path"]) == ("completed", "digest")
+    assert f"task    {task['run_id']} completed" in flujo(project, "trace", "@last")
+    assert "gist" in flujo(project, "trace", "@last", "--full")
+
+
 def test_a_second_opinion_collects_the_requests_of_both_reviewers(project: Path) -> None:
     answer = "OBVIOUSLY this was sent"
     found = output_of(

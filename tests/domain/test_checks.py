@@ -19,6 +19,7 @@ from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain import checks
 from flujo.domain.agents import OneOf
 from flujo.domain.steps import (
+    AwaitStep,
     CachePolicy,
     CacheStep,
     Carry,
@@ -36,6 +37,7 @@ from flujo.domain.steps import (
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
+from flujo.domain.usage import UsageLimits
 from flujo.domain.values import CallableRef
 from flujo.engine import interpreter
 from flujo.exceptions import PipelineError
@@ -115,6 +117,7 @@ def machine(states: dict[str, list[Transition]], final: list[str]) -> Pipeline[A
 AGENT = AgentSpec("writer", model="test:model")
 ASK = HumanInTheLoopStep("ask", "?")
 KEPT = CachePolicy(ttl_s=5)
+BACKGROUND = StepConfig(execution_mode="background")
 A = "{name: a, call: 's:f'}"
 MACHINE = "[{kind: state_machine, name: m, initial: a, "
 CACHED_LOOP = (
@@ -360,11 +363,54 @@ CASES = {
         "step 'c/a' is on a thread, inside step 'c', whose answers are cached",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
-    "in the background": Case(
-        "FLJ213",
+    "on a thread in the background": Case(
+        "FLJ280",
+        "[{name: a, agent: writer, thread: talk, config: {execution_mode: background}}]",
+        Pipeline(Step("a", agent=AGENT, thread="talk", config=BACKGROUND)),
+        "step 'a' runs in the background, and the thread 'talk' is of its run",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "an await in the background": Case(
+        "FLJ280",
+        "[{kind: await, name: a, task: '{{ input }}', config: {execution_mode: background}}]",
+        Pipeline(AwaitStep("a", task="{{ input }}", config=BACKGROUND)),
+        "step 'a' waits for background tasks, and cannot be one",
+    ),
+    "the inner step of a cache in the background": Case(
+        "FLJ280",
+        "[{kind: parallel, name: p, branches: {x: [{name: a, call: 's:f', fallback: "
+        "{call: 's:f', config: {execution_mode: background}}}]}}]",
+        Pipeline(
+            ParallelStep("p", {"x": called("a", fallback=called("f", config=BACKGROUND))}),
+        ),
+        "step 'p/a/fallback' is the inner step of another one, and cannot run in the background",
+    ),
+    "a task inside a cached composite": Case(
+        "FLJ261",
+        CACHED_LOOP % "{name: a, call: 's:f', config: {execution_mode: background}}",
+        Pipeline(
+            LoopStep("l", called("a", config=BACKGROUND), until="input == 1", cache=KEPT),
+        ),
+        "step 'l/a' runs in the background, inside step 'l', whose answers are cached",
+    ),
+    "an await of a step that is not in the background": Case(
+        "FLJ282",
+        f"[{A}, {{kind: await, name: b, task: a}}]",
+        Pipeline([called("a"), AwaitStep("b", task="a")]),
+        "step 'b' awaits 'a', which does not run in the background",
+    ),
+    "an await before its task": Case(
+        "FLJ282",
+        "[{kind: await, name: b, tasks: [a]}, {name: a, call: 's:f', config: {execution_mode: background}}]",
+        Pipeline([AwaitStep("b", tasks=["a"]), called("a", config=BACKGROUND)]),
+        "step 'b' awaits 'a', and no earlier step has that name",
+    ),
+    "a task under a budget": Case(
+        "FLJ283",
         "[{name: a, call: 's:f', config: {execution_mode: background}}]",
-        Pipeline(called("a", config=StepConfig(execution_mode="background"))),
-        "step 'a': `execution_mode: background` is not available yet",
+        Pipeline(called("a", config=BACKGROUND), budget=UsageLimits(requests_limit=3)),
+        "step 'a' runs in the background under a `budget`, which cannot count a task's usage yet",
+        top="budget: {requests_limit: 3}\n",
     ),
     "a human with a timeout": Case(
         "FLJ213",
@@ -698,9 +744,10 @@ def test_every_check_has_a_case_and_a_page() -> None:
 
 def test_the_code_of_a_check_survives_pickling() -> None:
     with pytest.raises(PipelineError) as caught:
-        Flujo(CASES["in the background"].tree)
+        Flujo(CASES["an await in the background"].tree)
     copied = pickle.loads(pickle.dumps(caught.value))
-    assert (copied.code, copied.message, copied.hint) == ("FLJ213", caught.value.message, "remove it")
+    assert (copied.code, copied.message) == ("FLJ280", caught.value.message)
+    assert copied.hint == "remove `execution_mode`"
 
 
 def test_a_finding_inside_an_import_names_the_imported_file() -> None:

@@ -34,6 +34,7 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps import (
+    AwaitStep,
     BaseStep,
     CacheStep,
     CallableRef,
@@ -536,6 +537,23 @@ def sleeping(do: Effects) -> Pipeline:
     )
 
 
+def launching(do: Effects) -> Pipeline:
+    """Launches tasks, one with steps of its own and one for each item, continues, and takes their results."""
+    background = StepConfig(execution_mode="background")
+    import_ = Pipeline((do.step("t1"), do.step("t2")), name="child")
+    return _pipeline(
+        do.step("a"),
+        ImportStep("report", import_, config=background),
+        do.step("b"),
+        MapStep(name="m", over=Expr("[1, 2]"), body=_body(do.step("item", config=background))),
+        do.step("c", lambda _: 7),
+        AwaitStep("one", task="report"),
+        AwaitStep("all", tasks="{{ steps.m.output }}"),
+        do.step("z", len),
+        output={"one": "{{ steps.one.output }}", "all": "{{ steps.all.output }}"},
+    )
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -556,6 +574,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "granular_transactional": writing,
     "threads": sharing,
     "sleep": sleeping,
+    "background": launching,
     "granular_approved": approved,
 }
 

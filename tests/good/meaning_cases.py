@@ -59,6 +59,15 @@ GOOD = {
     "output-of-a-fallback-of-the-same-agent": HEAD
     + "  - {name: a, agent: sorter, fallback: {agent: sorter, input: '{{ previous.label }}'}}\n"
     "  - {name: b, agent: sorter, input: '{{ steps.a.output.label }}'}\n",
+    "tasks-that-are-awaited": HEAD
+    + "  - {name: b, agent: sorter, config: {execution_mode: background}, save: {label: output.task_id}}\n"
+    "  - {kind: hitl, name: ask, message: 'ok?', answer_schema: {type: boolean}, config: {execution_mode: background}}\n"
+    "  - kind: map\n    name: each\n    over: '[1, 2]'\n"
+    "    steps: [{name: one, agent: sorter, config: {execution_mode: background}}]\n"
+    "  - {kind: await, name: first, task: b}\n"
+    "  - {kind: await, name: both, tasks: [b, ask], on_failure: skip}\n"
+    "  - {kind: await, name: all, tasks: '{{ steps.each.output }}', on_failure: {output: '{{ input.text }}'}}\n"
+    "  - {name: c, agent: sorter, input: '{{ steps.b.output.task_id }}'}\n",
     "attempts-of-a-composite": HEAD
     + each("    config: {timeout_s: 5m, max_retries: 2, retry: {backoff: fixed, on: [StepTimeout]}}\n"),
     "hitl": HEAD

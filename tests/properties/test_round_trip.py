@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flujo import (
     AgentSpec,
+    AwaitStep,
     CachePolicy,
     CacheStep,
     Carry,
@@ -122,6 +123,12 @@ class Growing:
     def bodies(self, depth: int) -> dict[str, list[BaseStep]]:
         return {self.name("b"): self.body(depth, at_least=0) for _ in range(self.draw(st.integers(1, 2)))}
 
+    def _await(self, depth: int, **common: Any) -> BaseStep:
+        on_failure = self.draw(st.sampled_from(["fail", "skip", {"output": "{{ input }}"}]))
+        if self.draw(st.booleans()):
+            return AwaitStep(task="{{ input.id }}", on_failure=on_failure, **common)
+        return AwaitStep(tasks=["{{ input.a }}", "{{ input.b }}"], on_failure=on_failure, **common)
+
     def pipeline(self, depth: int) -> Pipeline[Any, Any]:
         schema = self.draw(st.sampled_from([None, CONTEXT]))
         outside, self.has_fields = self.has_fields, schema is not None
@@ -139,7 +146,7 @@ class Growing:
         )
 
     def step(self, depth: int) -> BaseStep:
-        kinds = ["step", "granular", "hitl", "sleep", "tree_search", "cache"]
+        kinds = ["step", "granular", "hitl", "sleep", "await", "tree_search", "cache"]
         if depth > 0:
             kinds += ["if", "switch", "loop", "state_machine", "map", "parallel", "router", "import"]
         make = getattr(self, "_" + self.draw(st.sampled_from(kinds)))

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 COLLAPSE_BEYOND = 60
 """In a finished tree with more lines, completed composites collapse to one line each."""
 
-_MARKS = {"done": "✓", "kept": "✓", "skipped": "-", "failed": "✗", "waiting": "⏸", "stopped": "■"}
+_MARKS = {
+    "done": "✓",
+    "kept": "✓",
+    "skipped": "-",
+    "failed": "✗",
+    "waiting": "⏸",
+    "stopped": "■",
+    "launch": "→",
+}
 _STYLES = {"done": "green", "kept": "green dim", "skipped": "dim", "failed": "red", "waiting": "yellow"}
 _COUNTED = ("turn", "summary", "tool")
 """The kinds of what happens inside a conversation; its paths have numbers in place of names."""
@@ -68,7 +76,9 @@ def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
             return "failed"
         case Paused():
             return "waiting"
-        case Aborted() | BackgroundLaunched():
+        case BackgroundLaunched():
+            return "launch"
+        case Aborted():
             return "stopped"
 
 

@@ -31,6 +31,10 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         "run": task.run_id,
         "blueprint": task.pipeline,
         "status": f"{status} ({explained})" if explained else status,
+        "parent": f"{formatting.short_id(task.parent)} at {shown(task.parent_path or '')}"
+        if task.parent
+        else "",
+        "tasks": ", ".join(f"{formatting.short_id(each.run_id)} {each.status}" for each in detail.children),
         "user": task.user_id,
         "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
         "created": formatting.moment(task.created_at),
@@ -106,5 +110,6 @@ def task_data(detail: TaskDetail) -> dict[str, Any]:
         ],
         "in_doubt": calls_data(detail.in_doubt),
         "acts": acts_data(detail.acts),
+        "children": [run_data(each) for each in detail.children],
         "trace": node_data(detail.trace),
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
     from flujo.domain.run import Intent
-    from flujo.services.inspection.trace import FailedAttempt, TraceNode
+    from flujo.services.inspection.trace import FailedAttempt, LaunchedTask, TraceNode
 
 _MARKS = {
     "completed": ("✓", ("green",)),
@@ -97,6 +97,14 @@ def _failure_data(failed: FailedAttempt) -> dict[str, Any]:
     }
 
 
+def _task_data(task: LaunchedTask | None) -> dict[str, Any] | None:
+    """Return a launched task as JSON data."""
+    if task is None:
+        return None
+    tree = None if task.trace is None else node_data(task.trace)
+    return {"run_id": task.run_id, "status": str(task.status), "trace": tree}
+
+
 def node_data(node: TraceNode) -> dict[str, Any]:
     """Return a node and its children as JSON data."""
     return {
@@ -121,6 +129,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "work_seconds": round(node.work_s, 3),
         "failed_attempts": [_failure_data(each) for each in node.failures],
         "model": node.model,
+        "task": _task_data(node.task),
         "detail": dict(node.detail),
         "transcripts": node.transcripts,
         "children": [node_data(child) for child in node.children],
@@ -141,6 +150,8 @@ def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> I
             yield f"{stem}{label}{first}"
             yield from (f"{stem}{'':<{_LABEL}}{line}" for line in rest)
         yield from _below(terminal, child, inner, full=full)
+        if child.task is not None and child.task.trace is not None:
+            yield from _below(terminal, child.task.trace, inner, full=full)
 
 
 def _line(terminal: Terminal, node: TraceNode) -> str:
@@ -223,21 +234,34 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines below a step: input, decision, output, repairs, fallback and error."""
     if node.kind == "turn":
         yield from _said(node, limit=limit)
-    elif node.input is not None and node.kind != "summary":
+    elif node.input is not None and node.kind != "summary" and node.task is None:
         yield "input", _value(node.input, limit)
     yield from _sent(node)
     yield from _way(node, limit=limit)
     if (
         node.output is not None
         and node.kind != "turn"
+        and node.task is None
         and (not node.children or node.kind in ("granular", "tool"))
     ):
         yield "output", _value(node.output, limit)
-    has_reason = node.error is not None or node.fell_back is not None  # that of the last attempt
-    for failed in node.failures[: -1 if has_reason else None]:
-        yield "failed", "  ".join(filter(None, _of_failure(failed)))
+    if node.task is not None:
+        yield "task", f"{formatting.short_id(node.task.run_id)} {node.task.status}"
+    yield from _failures(node)
     for repair in node.detail.get("repairs", ()):
         yield "repair", _value(repair, limit)
+    yield from _reasons(node)
+
+
+def _failures(node: TraceNode) -> Iterator[tuple[str, str]]:
+    """Yield the failed attempts of a step, apart from the last one if that is the reason of its state."""
+    has_reason = node.error is not None or node.fell_back is not None
+    for failed in node.failures[: -1 if has_reason else None]:
+        yield "failed", "  ".join(filter(None, _of_failure(failed)))
+
+
+def _reasons(node: TraceNode) -> Iterator[tuple[str, str]]:
+    """Yield why a step was not cached, why its fallback ran, and with what it failed."""
     if node.not_cached is not None:
         yield "reason", f"not cached: {node.not_cached}"
     if node.fell_back is not None:

@@ -19,6 +19,7 @@ from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
+    AwaitStep,
     BaseStep,
     CacheStep,
     GranularStep,
@@ -40,7 +41,7 @@ from flujo.domain.tools import (
 )
 from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import CallableRef
-from flujo.domain.wording import listed, suggest
+from flujo.domain.wording import did_you_mean, listed, suggest
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def findings(
         requires or _required_live,
         knows or _known_live,
     )
-    yield from walk.body(steps, _Scope())
+    yield from walk.body(steps, _Scope(is_limited=pipeline.budget is not None))
 
 
 # Names ---------------------------------------------------------------------------------------------------
@@ -178,6 +179,8 @@ class _Scope:
     items: frozenset[str] = frozenset()
     states: MutableMapping[str, _Site] = field(default_factory=dict)
     """The steps of all states of a machine: their names must differ from those of nested steps."""
+    is_limited: bool = False
+    """Whether a pipeline around the body has a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,9 @@ class _Walk:
             yield from _unrecorded(site, self.requires)
             yield from _sent_again(site, self.knows)
             yield from _lent(site, self.knows)
+            yield from _in_background(site, scope, is_stand_in=is_stand_in)
+            if isinstance(site.step, AwaitStep):
+                yield from _awaited(site, site.step, ChainMap(here, scope.steps, scope.states))
             if isinstance(site.step, Step):
                 written = self.written(site.place, site.step)
                 yield from _effects(site, site.step, written)
@@ -218,19 +224,21 @@ class _Walk:
                 yield from _never_in_doubt(site, self.written(site.place, site.step))
             here.setdefault(site.step.name, site)
             taken = ChainMap(here, scope.steps, scope.states)
-            yield from self._inside(site, _Scope(taken, scope.items))
+            yield from self._inside(site, _Scope(taken, scope.items, is_limited=scope.is_limited))
 
     def _inside(self, site: _Site, scope: _Scope) -> Iterator[Finding]:
         bodies = {name: (pipeline, list(site.below(name, pipeline))) for name, pipeline in site.inside()}
-        scope = _Scope(scope.steps, scope.items.union(site.step.local_names().get("as", ())))
+        items = scope.items.union(site.step.local_names().get("as", ()))
+        scope = _Scope(scope.steps, items, is_limited=scope.is_limited)
         if site.step.imported is not None:
             if not self.into_imports:
                 return
             yield from _context_fields(site.step.imported.pipeline, site.place, self.reserved)
-            scope = _Scope()  # a child sees no names of its parent
+            is_limited = scope.is_limited or site.step.imported.pipeline.budget is not None
+            scope = _Scope(is_limited=is_limited)  # a child sees no names of its parent
         elif isinstance(site.step, StateMachineStep):
             states = {each.step.name: each for _, steps in reversed(bodies.values()) for each in steps[::-1]}
-            scope = _Scope(scope.steps, scope.items, states)
+            scope = _Scope(scope.steps, scope.items, states, is_limited=scope.is_limited)
         for _, steps in bodies.values():
             if isinstance(site.step, GranularStep) and isinstance(steps[0].step, GranularStep):
                 # An agent as a tool: it has the settings of `site`.
@@ -329,15 +337,54 @@ _ATTEMPTS = ("timeout_s", "max_retries", "retry")
 def _available(site: _Site) -> Iterator[Finding]:
     """Check that the engine supports a step and its configuration."""
     step, where = site.step, f"step {site.path!r}"
-    if step.config.execution_mode == "background":
-        message = f"{where}: `execution_mode: background` is not available yet"
-        yield Finding("FLJ213", site.place, message, "remove it", ("config", "execution_mode"), at_key=True)
     if step.only_waits:
         for key in _ATTEMPTS:
             if getattr(step.config, key) != getattr(StepConfig(), key):
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
                 hint = "set it on an enclosing step" + (", or use `deadline_s`" if step.question else "")
                 yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
+
+
+def _in_background(site: _Site, scope: _Scope, *, is_stand_in: bool) -> Iterator[Finding]:
+    """Check that a step can be executed as a task, and that no limit covers it."""
+    step, where = site.step, f"step {site.path!r}"
+    if step.config.execution_mode != "background":
+        return
+    keys: Field = ("config", "execution_mode")
+    if is_stand_in:
+        message = f"{where} is the inner step of another one, and cannot run in the background"
+        hint = "set `execution_mode` on the enclosing step"
+        yield Finding("FLJ280", site.place, message, hint, keys, at_key=True)
+    elif isinstance(step, AwaitStep):
+        message = f"{where} waits for background tasks, and cannot be one"
+        yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
+    for inner in (site, *(inner for inner, _ in _all_inside(site))):
+        if inner.step.joins is not None:
+            message = f"{where} runs in the background, and the thread {inner.step.joins!r} is of its run"
+            hint = "remove `thread`: a task cannot read the messages of the run that launched it"
+            yield Finding("FLJ280", inner.place, message, hint, ("thread",), at_key=True)
+    if scope.is_limited:
+        message = f"{where} runs in the background under a `budget`, which cannot count a task's usage yet"
+        hint = "remove `execution_mode: background`, or the budget"
+        yield Finding("FLJ283", site.place, message, hint, keys, at_key=True)
+
+
+def _awaited(site: _Site, step: AwaitStep, earlier: Mapping[str, _Site]) -> Iterator[Finding]:
+    """Check that the names of an `await` are those of earlier steps in the background."""
+    key = "task" if step.task is not None else "tasks"
+    for name in step.awaited():
+        found = earlier.get(name)
+        if found is not None and found.step.config.execution_mode == "background":
+            continue
+        where = f"step {site.path!r} awaits {name!r}"
+        if found is None:
+            tasks = [each for each in earlier if earlier[each].step.config.execution_mode == "background"]
+            message, hint = f"{where}, and no earlier step has that name", did_you_mean(name, tasks)
+            hint = hint or "name an earlier step with `config: {execution_mode: background}`"
+        else:
+            message = f"{where}, which does not run in the background"
+            hint = f"read `steps.{name}.output`, or set `config: {{execution_mode: background}}` on it"
+        yield Finding("FLJ282", site.place, message, hint, (key,))
 
 
 def _history(site: _Site) -> Iterator[Finding]:
@@ -540,6 +587,12 @@ def _cached_twice(site: _Site, step: CacheStep) -> Iterator[Finding]:
 
 def _answers_only(site: _Site, inner: _Site, *, writes_here: bool) -> Iterator[Finding]:
     cached = (site.place, "cached here")
+    if inner.step.config.execution_mode == "background":
+        what = "runs in the background, inside step"
+        message = f"step {inner.path!r} {what} {site.path!r}, whose answers are cached"
+        hint = "move it out of the cache: a cached answer would launch no task"
+        keys = ("config", "execution_mode")
+        yield Finding("FLJ261", inner.place, message, hint, keys, at_key=True, other=cached)
     if inner.step.only_waits:
         what = f"{inner.step.only_waits}, inside step {site.path!r}, whose answers are cached"
         message = f"step {inner.path!r} {what}"

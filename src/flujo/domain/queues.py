@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.paths import StepPath
 
 _PRIORITY_S = 60.0
+
+TASK_ID = "b-"
+"""The beginning of the id of every background task."""
 
 
 class RunKind(StrEnum):
@@ -32,7 +37,13 @@ class Parent:
     path: StepPath
     """The step that launched it."""
     entry: str
-    """The step that it executes: the names from the root of its closure to it, joined by `.`."""
+    """The step that it executes: its path in the tree of the parent's closure, without counts."""
+
+
+def task_id(parent: RunId, path: StepPath, attempt: int) -> RunId:
+    """Return the id of the task that an attempt of a step launches; the same for each repetition."""
+    digest = hashlib.sha256(f"{parent}|{path}|{attempt}".encode()).digest()
+    return cast("RunId", TASK_ID + base64.b32encode(digest).decode().lower()[:26])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

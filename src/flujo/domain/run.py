@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
+from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor
 from flujo.domain.approvals import digest_in
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold
 from flujo.domain.outbox import Notice
-from flujo.domain.paths import StepPath
-from flujo.domain.queues import Parent, Queued, RunKind
+from flujo.domain.paths import ROOT, StepPath, without_counts
+from flujo.domain.queues import Parent, Queued, RunKind, task_id
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -67,6 +69,9 @@ AT_A_PAUSE = (RunStatus.PAUSED, RunStatus.WAITING)
 UNENDED = (RunStatus.ACCEPTED, RunStatus.RUNNING, *AT_A_PAUSE, RunStatus.INTERRUPTED)
 """The statuses of runs that have not ended; the deadline of a run ends it in these."""
 
+ENDS_OF_TASKS = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.PARKED)
+"""The statuses in which a background task has ended for the run that waits for it."""
+
 PURGEABLE = (
     RunStatus.COMPLETED,
     RunStatus.FAILED,
@@ -103,6 +108,8 @@ class PauseKind(StrEnum):
     """A `sleep` step waits for its time."""
     EVENT = "event"
     """An `event` step waits for an event from outside."""
+    CHILDREN = "children"
+    """An `await` step waits for background tasks."""
 
     @property
     def asks_human(self) -> bool:
@@ -110,7 +117,7 @@ class PauseKind(StrEnum):
         return self not in WAITS
 
 
-WAITS = (PauseKind.SLEEP, PauseKind.EVENT)
+WAITS = (PauseKind.SLEEP, PauseKind.EVENT, PauseKind.CHILDREN)
 """The kinds that ask no human."""
 
 
@@ -135,6 +142,62 @@ class NewRun:
     """Set for a run in a queue."""
     life_s: float | None = None
     """How long the run may last, from its acceptance."""
+
+
+@record(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A background task that a run launches."""
+
+    run: NewRun
+    """With its `parent`. Without a queue, the store that launches it owns it from the start."""
+    blobs: Mapping[str, bytes] = field(default_factory=dict)
+    """The blobs that it needs: its closure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launches:
+    """What the background tasks of a run have in common with it."""
+
+    pipeline: str
+    closure: str
+    """The closure of the pipeline, also for the run of a task."""
+    blobs: Mapping[str, bytes]
+    """The content of the closure."""
+    lock_digest: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    user_id: str | None = None
+    inside: StepPath = ROOT
+    """The path in the tree that the run's own paths are below: that of the body around a task's step."""
+
+    def child(self, run_id: RunId, path: StepPath, *, given: bytes, context: bytes) -> Child:
+        """Return the task that the step at `path` of a run launches."""
+        place = without_counts(path)
+        entry = StepPath(f"{self.inside}/{place}") if self.inside else place
+        closure, manifest = pinned_entry(self.closure, entry)
+        return Child(
+            run=NewRun(
+                run_id=task_id(run_id, path, 1),
+                pipeline=self.pipeline,
+                closure=closure,
+                input=given,
+                context=context,
+                metadata=self.metadata,
+                user_id=self.user_id,
+                lock_digest=self.lock_digest,
+                parent=Parent(run_id=run_id, path=path, entry=entry),
+            ),
+            blobs={**self.blobs, closure: manifest},
+        )
+
+
+@lru_cache(maxsize=256)
+def pinned_entry(closure: str, entry: str) -> tuple[str, bytes]:
+    """Return the digest and the manifest that a task pins: one step of the closure of its parent.
+
+    Versions without background tasks cannot load it, so none of them executes the task as its whole pipeline.
+    """
+    manifest = canonical.encode({"task": closure, "entry": entry})
+    return canonical.digest(manifest), manifest
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -219,6 +282,13 @@ class Pause:
     """The name of the event that is waited for."""
     event_key: str | None = None
     """The key with which any run's event may come; None when only events to this run count."""
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        """The ids of the background tasks that it waits for."""
+        if self.kind is not PauseKind.CHILDREN or self.answer_schema is None:
+            return frozenset()
+        return frozenset(canonical.decode(self.answer_schema)["tasks"])
 
     @property
     def digest(self) -> str | None:
@@ -344,6 +414,8 @@ class Write:
     move: Move | None = None
     acts: tuple[Act, ...] = ()
     """The acts of users in this write."""
+    children: tuple[Child, ...] = ()
+    """Background tasks to launch; one that exists already stays unchanged."""
 
     @property
     def is_empty(self) -> bool:
@@ -354,13 +426,20 @@ class Write:
     def is_append(self) -> bool:
         """Whether this contains only entries."""
         return self.move is None and not (
-            self.pauses or self.voids or self.blobs or self.holds or self.intents or self.acts
+            self.pauses
+            or self.voids
+            or self.blobs
+            or self.holds
+            or self.intents
+            or self.acts
+            or self.children
         )
 
     @property
     def is_move(self) -> bool:
         """Whether this changes only the run's own row."""
-        return self.move is not None and not (self.entries or self.pauses or self.holds or self.intents)
+        others = self.entries or self.pauses or self.holds or self.intents or self.children
+        return self.move is not None and not others
 
 
 new_write = constructor(Write)
@@ -445,6 +524,10 @@ class RunQuery:
     `[A-Za-z_][A-Za-z0-9_]{0,62}`."""
     pause: StepPath | None = None
     """The question that is open."""
+    kinds: tuple[RunKind, ...] | None = None
+    """What it may be. None: not a background task, unless `parent` is given."""
+    parent: RunId | None = None
+    """The run that has launched it."""
     since: float | None = None
     """The earliest time, in seconds since the epoch: of the start, or of the last change in that order."""
     until: float | None = None
@@ -453,6 +536,13 @@ class RunQuery:
     after: RunCursor | None = None
     """Only runs that come after this place, which is one of the same order."""
     limit: int = 100
+
+
+def kinds_of(query: RunQuery) -> tuple[RunKind, ...]:
+    """Return the kinds of runs that a query lists."""
+    if query.kinds is not None:
+        return query.kinds
+    return (RunKind.RUN,) if query.parent is None else tuple(RunKind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -278,10 +278,22 @@ class BlobStore(Protocol):
 class JournalStore(JournalSource, BlobStore, Protocol):
     """Reads and writes the journal of a run that this store has claimed."""
 
+    async def run(self, run_id: RunId) -> RunRecord:
+        """Return a run.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        ...
+
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.
 
         Cancelling the waiter does not cancel the write.
+
+        The end of a background task settles the waits of its parent whose tasks have all ended, in the same
+        commit. A wait that is opened after that is settled at once. The cancellation of a run leaves a wish
+        to cancel for each of its tasks that has not ended.
 
         Returns:
             For a write with a `move`: whether a question of the run was settled since the claim, so that

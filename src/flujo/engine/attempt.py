@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flujo.domain import merge
     from flujo.domain.models import PipelineContext
     from flujo.domain.paths import StepPath
-    from flujo.domain.run import Intent
+    from flujo.domain.run import Child, Intent
     from flujo.domain.steps import BaseStep
     from flujo.domain.threads import Exchange
     from flujo.domain.transactions import Transaction
@@ -73,6 +73,9 @@ class Attempt:
 
     transaction: Transaction | None = None
     """The transaction that a tool writes in, until it is committed or rolled back."""
+
+    child: Child | None = None
+    """The background task that the step launches with its entry."""
 
     # brought by the call
     output: Any = None

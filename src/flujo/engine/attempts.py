@@ -177,6 +177,8 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
         intent = replace(attempt.intent, state=IntentState.DONE, result=output)
         await journal.commit_in(transaction, entry, intent, attempt)
     else:
+        if attempt.child is not None:
+            journal.launch(attempt.child)
         journal.append_deferred(entry)
         wait = leaf.waits and id(step) not in frame.riding
         if not journal.keeps_back(wait=wait):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Random, Sink
+    from flujo.domain.run import Launches
     from flujo.domain.steps import BaseStep, Value
     from flujo.domain.threads import Exchange
     from flujo.engine.answer_cache import AnswerCache
@@ -67,6 +68,7 @@ class PlannedStep:
     facts: Mapping[str, Any]
     """The default facts beside its output."""
     work: Work
+    is_background: bool = False
 
 
 class Plans:
@@ -117,6 +119,8 @@ class Run:
     """The transcripts of attempts that are kept."""
     exchanges: dict[StepPath, Exchange] = field(default_factory=dict)
     """The exchanges of threads that were read in this execution, by the path of their step."""
+    launches: Launches | None = None
+    """What background tasks of the run have in common with it; None where none can be launched."""
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 

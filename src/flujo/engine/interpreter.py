@@ -11,8 +11,10 @@ from flujo.domain import canonical
 from flujo.domain.agents import OneOf
 from flujo.domain.events import StepStarted, new_step_ended
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
-from flujo.domain.outcomes import Aborted, Failure, StepOutcome, Success
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath, child
+from flujo.domain.pipeline import NO_ITEMS
+from flujo.engine import background
 from flujo.engine.agent_choice import chosen
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
@@ -23,6 +25,7 @@ from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_te
 from flujo.engine.limits import breach_of, limited
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
+    await_,
     cache,
     conditional,
     granular,
@@ -59,6 +62,7 @@ _LEAVES: Mapping[str, Callable[..., Work]] = {
     "hitl": hitl.work,
     "granular": granular.work,
     "sleep": sleep.work,
+    "await": await_.work,
 }
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
@@ -78,7 +82,13 @@ KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 
 
 async def execute(
-    pipeline: Pipeline, run: Run, value: Any, context: Any, budget: Budget | None = None
+    pipeline: Pipeline,
+    run: Run,
+    value: Any,
+    context: Any,
+    budget: Budget | None = None,
+    *,
+    owner: Pipeline | None = None,
 ) -> tuple[StepOutcome, Any]:
     """Execute a pipeline from its start, or from the end of its journal.
 
@@ -88,6 +98,8 @@ async def execute(
         value: the run's input, JSON data that matches `input_schema`.
         context: the context's tree at the start of the run.
         budget: the budget of the run; None when nothing in it is limited.
+        owner: of a background task, the pipeline whose context it has a copy of; `value` is then what
+            `background.scope_of` has returned.
 
     Returns:
         The outcome, and the context's fields at that moment.
@@ -95,9 +107,12 @@ async def execute(
     Raises:
         StateError: the journal could not be read or written; the run can be resumed.
     """
-    scope = ContextScope(run.binding.context(pipeline), context)
+    scope = ContextScope(run.binding.context(owner or pipeline), context)
     forgiven = run.journal.last_seq if run.retry_failed else 0
-    frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget)
+    if owner is None:
+        frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget)
+    else:
+        frame = Frame(run, scope, **{"input": None, **value}, since=forgiven, budget=budget)
     if run.sink is None:
         if run.plans.riding is None:
             run.plans.riding = _riding(pipeline.steps)
@@ -187,7 +202,8 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
             raise
         outcome = Failure(error_info(error, path), error)
     seconds, usage = run.clock.monotonic() - started, run.journal.take_usage(path)
-    ended = new_step_ended(path, kind, outcome, seconds=seconds, usage=usage, recorded=known)
+    shown = _launch_of(outcome) if each.is_background else outcome
+    ended = new_step_ended(path, kind, shown, seconds=seconds, usage=usage, recorded=known)
     if frame.is_listed:
         run.ended.append(ended)
     if run.sink is not None:
@@ -195,16 +211,25 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     return outcome
 
 
+def _launch_of(outcome: StepOutcome) -> StepOutcome:
+    """Return the outcome of a step in the background, as events show it."""
+    if isinstance(outcome, Success) and not outcome.skipped:
+        return BackgroundLaunched(outcome.output["task_id"])
+    return outcome
+
+
 # The layers around a step --------------------------------------------------------------------------------
 
 
 def _planned(binding: Binding, body: Pipeline) -> Sequence[PlannedStep]:
-    return tuple(
-        PlannedStep(
-            each, each.name, each.kind, child(ROOT, each.name), each.usual_facts(), _layered(each, binding)
-        )
-        for each in body.steps
-    )
+    return tuple(_plan(each, binding) for each in body.steps)
+
+
+def _plan(each: BaseStep, binding: Binding) -> PlannedStep:
+    is_background = each.config.execution_mode == "background"
+    facts = NO_ITEMS if is_background else each.usual_facts()
+    segment, work = child(ROOT, each.name), _layered(each, binding)
+    return PlannedStep(each, each.name, each.kind, segment, facts, work, is_background)
 
 
 def _layered(each: BaseStep, binding: Binding) -> Work:
@@ -213,6 +238,9 @@ def _layered(each: BaseStep, binding: Binding) -> Work:
     From the inside: attempts and limits, substitute for a failure and the entry of a composite's end; the
     cache; the choice of an agent; `when`. A leaf step has its attempts and its entry in `attempts`.
     """
+    if each.config.execution_mode == "background":
+        launch: Work = partial(background.launched, each)
+        return launch if each.when is None else partial(_conditional, each, each.when, launch)
     agent = getattr(each, "agent", None)
     if isinstance(agent, OneOf):
         works = {

@@ -28,6 +28,8 @@ from flujo.governance.sink import GATE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from flujo.domain.journal import RunId
+    from flujo.domain.run import Child
     from flujo.domain.store import JournalStore
     from flujo.domain.transactions import Transaction
     from flujo.engine.context_isolation import ContextScope
@@ -57,8 +59,10 @@ class Journal:
         "_announced",
         "_asked",
         "_attached",
+        "_begin",
         "_below",
         "_blobs",
+        "_children",
         "_fence",
         "_first",
         "_halted",
@@ -85,9 +89,18 @@ class Journal:
     )
 
     def __init__(
-        self, store: JournalStore, record: RunRecord, start: Progress, *, is_durable: bool = True
+        self,
+        store: JournalStore,
+        record: RunRecord,
+        start: Progress,
+        *,
+        is_durable: bool = True,
+        begin: Callable[[RunId], None] | None = None,
     ) -> None:
         self._store = store
+        self._begin = begin
+        """Called with the id of each background task of this process once its launch is committed."""
+        self._children: list[Child] = []
         self._is_durable = is_durable
         """Whether the store outlives the process: otherwise entries may wait for each other."""
         self._run_id = record.run_id
@@ -343,6 +356,26 @@ class Journal:
             )
         )
 
+    def launch(self, child: Child) -> None:
+        """Launch a background task with the next commit, which is that of the entry appended next."""
+        self._children.append(child)
+
+    async def task(self, task_id: RunId) -> RunRecord:
+        """Return a background task of this run.
+
+        Raises:
+            RunNotFound: there is no such run.
+            StepFailed: it is not a task of this run.
+        """
+        await self.flush()
+        found = await self._store.run(task_id)
+        if found.parent is None or found.parent.run_id != self._run_id:
+            raise StepFailed(
+                f"{task_id!r} is not a background task of this run",
+                hint="pass the `task_id` of a step of this run with `execution_mode: background`",
+            )
+        return found
+
     def take_usage(self, path: StepPath) -> Usage:
         """Return the usage of the attempts at `path` since the last call."""
         return self._used.pop(path, NOTHING)
@@ -461,7 +494,9 @@ class Journal:
 
     def _waits_beside_entries(self) -> bool:
         """Return whether anything but entries waits for the next commit."""
-        return bool(self._asked or self._voids or self._announced or self._holds or self._blobs)
+        return bool(
+            self._asked or self._voids or self._announced or self._holds or self._blobs or self._children
+        )
 
     async def end(self, move: Move) -> bool:
         """Commit all waiting entries together with the end of this execution.
@@ -477,8 +512,11 @@ class Journal:
         return last.result()
 
     def _hand_over(self, move: Move | None) -> asyncio.Future[bool]:
-        written = self._store.write(self._next_write(move))
+        write = self._next_write(move)
+        written = self._store.write(write)
         flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
+        if write.children:
+            flying.add_done_callback(partial(self._begin_tasks, write.children))
         if flying.done() and not flying.cancelled() and flying.exception() is None:
             return flying  # a store in memory: nothing to wait for
         if isinstance(flying, asyncio.Task):  # of a store whose `write` is a coroutine
@@ -486,6 +524,16 @@ class Journal:
         self._in_flight.append(flying)
         self._handed += 1
         return flying
+
+    def _begin_tasks(self, children: Sequence[Child], committed: asyncio.Future[Any]) -> None:
+        """Begin to execute the tasks of a committed write here, unless a worker of their queue does.
+
+        Called for each write, also when the waiter of the launch is cancelled: this process has their leases.
+        """
+        if not committed.cancelled() and committed.exception() is None and self._begin is not None:
+            for child in children:
+                if child.run.queued is None:
+                    self._begin(child.run.run_id)
 
     def _next_write(self, move: Move | None) -> Write:
         """Return a write of everything that waits, which waits no longer."""
@@ -503,8 +551,10 @@ class Journal:
                 intents=tuple(self._announced),
                 holds=tuple(self._holds.values()),
                 blobs=self._blobs,
+                children=tuple(self._children),
             )
             self._asked, self._voids, self._announced, self._holds, self._blobs = [], [], [], {}, {}
+            self._children = []
         return write
 
     # Transactions of tools -------------------------------------------------------------------------------
@@ -563,6 +613,7 @@ class Journal:
         error = asyncio.CancelledError() if committing.cancelled() else committing.exception()
         if error is None:
             self._count(entry, entry.path)
+            self._begin_tasks(write.children, committing)
         elif isinstance(error, StateError):
             self.broken = self.broken or error
         else:
@@ -575,6 +626,7 @@ class Journal:
             self._intents = {path: each for path, each in (self._intents or {}).items() if each is not mine}
             self._holds = {(each.path, each.number): each for each in write.holds} | self._holds
             self._blobs = {**write.blobs, **self._blobs}
+            self._children = [*write.children, *self._children]
         self.go_on(holder)
 
     async def _committed(self) -> None:

@@ -15,8 +15,10 @@ from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
+from flujo.domain.queues import RunKind
 from flujo.domain.run import (
     AT_A_PAUSE,
+    ENDS_OF_TASKS,
     UNENDED,
     Due,
     GivenAnswer,
@@ -25,6 +27,7 @@ from flujo.domain.run import (
     Move,
     NewRun,
     Pause,
+    PauseKind,
     Progress,
     RunGroup,
     RunQuery,
@@ -123,6 +126,9 @@ class MemoryStateStore(MemoryQueues):
         there = self.database.runs.get(run.run_id)
         if there is not None:
             raise rules.accept_twice(self._record(there), run)
+        return self._record(self._insert(run, blobs, claim=claim))
+
+    def _insert(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool) -> StoredRun:
         now = self._now()
         record = RunRecord(
             run_id=run.run_id,
@@ -150,7 +156,7 @@ class MemoryStateStore(MemoryQueues):
         if record.queued is not None:
             stored.rank_at = record.queued.available_at or now
             self.database.queues.ring()
-        return self._record(stored)
+        return stored
 
     async def claim(
         self,
@@ -279,8 +285,9 @@ class MemoryStateStore(MemoryQueues):
     async def find(self, text: str) -> RunRecord:
         """Return the run that a user means: an id, a unique prefix of one, or `@last`."""
         runs = self.database.runs
-        if text == "@last" and runs:
-            return self._listed(max(runs.values(), key=lambda stored: stored.ordinal))
+        started = [stored for stored in runs.values() if stored.record.kind is RunKind.RUN]
+        if text == "@last" and started:
+            return self._listed(max(started, key=lambda stored: stored.ordinal))
         if (exact := runs.get(RunId(text))) is not None:
             return self._listed(exact)
         candidates = sorted(run_id for run_id in runs if text and run_id.startswith(text))
@@ -541,8 +548,13 @@ class MemoryStateStore(MemoryQueues):
                 stored.pauses[pause_id] = replace(stored.pauses[pause_id], void=True)
         for act in write.acts:
             self._act(stored, act)
+        for child in write.children:
+            if child.run.run_id not in self.database.runs:
+                self._insert(child.run, child.blobs, claim=child.run.queued is None)
         if write.move is not None:
             self._move(stored, write.move)
+        if any(pause.kind is PauseKind.CHILDREN for pause in write.pauses):
+            self._wake(stored)
 
     @staticmethod
     def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[tuple[EntryKey, Entry]]:
@@ -611,7 +623,8 @@ class MemoryStateStore(MemoryQueues):
         """Return whether a run that is accepted, cut off or answered has no living owner."""
         record = stored.record
         waits = record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) or (
-            record.status in AT_A_PAUSE and stored.answered
+            record.status in AT_A_PAUSE
+            and (stored.answered or (record.wish is not None and record.parent is not None))
         )
         return waits and self._is_unattended(stored)
 
@@ -655,6 +668,36 @@ class MemoryStateStore(MemoryQueues):
             for pause_id, pause in stored.pauses.items():
                 if pause.is_open:
                     stored.pauses[pause_id] = replace(pause, void=True)
+        self._tell_family(record, move.status)
+
+    def _tell_family(self, record: RunRecord, status: RunStatus) -> None:
+        """Leave wishes for the tasks of a cancelled run, and settle the waits for a task that has ended."""
+        if status is RunStatus.CANCELLED:
+            for task in self._tasks_of(record.run_id):
+                if task.record.status not in ENDS_OF_TASKS and task.record.wish is None:
+                    wish = Wish(rules.CANCEL, rules.CANCELLED_WITH, self._now())
+                    task.record = replace(task.record, wish=wish, updated_at=self._now())
+                    self._tell(task)
+        if status in ENDS_OF_TASKS and record.parent is not None:
+            parent = self.database.runs.get(record.parent.run_id)
+            if parent is not None:
+                self._wake(parent)
+
+    def _wake(self, stored: StoredRun) -> None:
+        """Settle the waits of a run whose background tasks have all ended."""
+        tasks = self._tasks_of(stored.record.run_id)
+        ended = {task.record.run_id for task in tasks if task.record.status in ENDS_OF_TASKS}
+        for pause in list(stored.pauses.values()):
+            if pause.kind is PauseKind.CHILDREN and pause.is_open and pause.tasks <= ended:
+                self._settle(stored, pause, None)
+
+    def _tasks_of(self, run_id: RunId) -> list[StoredRun]:
+        """Return the background tasks that a run has launched."""
+        return [
+            each
+            for each in self.database.runs.values()
+            if each.record.parent is not None and each.record.parent.run_id == run_id
+        ]
 
     # Small things ----------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from flujo.domain.run import (
     RunRecord,
     RunStatus,
     Write,
+    kinds_of,
 )
 from flujo.exceptions import (
     Fenced,
@@ -143,6 +144,9 @@ def claim_refusal(
 
 
 CANCEL = "cancel"
+
+CANCELLED_WITH = "the run that launched it"
+"""Who wishes that a background task be cancelled when its parent is."""
 
 
 def cancel_refusal(run_id: RunId, status: RunStatus) -> ResumeConflict | None:
@@ -380,6 +384,8 @@ def fits(record: RunRecord, pauses: Sequence[Pause], query: RunQuery, *, unatten
     return (
         (not query.statuses or any(_has(record, pauses, each, unattended) for each in query.statuses))
         and (query.pause is None or any(each.is_open and each.pause_id == query.pause for each in pauses))
+        and record.kind in kinds_of(query)
+        and (query.parent is None or (record.parent is not None and record.parent.run_id == query.parent))
         and (query.pipeline is None or record.pipeline == query.pipeline)
         and (query.user_id is None or record.user_id == query.user_id)
         and (query.queue is None or (record.queued is not None and record.queued.queue == query.queue))

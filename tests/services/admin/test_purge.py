@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from flujo.domain import canonical
 from flujo.domain.acts import Actor, Via
-from flujo.domain.run import RunStatus
-from flujo.domain.steps import HumanInTheLoopStep, Step, Text
+from flujo.domain.queues import RunKind
+from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.steps import HumanInTheLoopStep, ImportStep, Step, StepConfig, Text
 from flujo.exceptions import RunNotFound, SettingsError
 from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
@@ -153,3 +154,24 @@ async def test_purging_while_runs_execute_takes_nothing_from_them(store_uri: str
     assert await rows(other, tables.blobs) == 0
     await store.aclose()
     await other.aclose()
+
+
+async def test_a_family_goes_when_all_of_it_is_old(store: SqlStateStore) -> None:
+    ask = HumanInTheLoopStep("ask", message=Text("ok?"), config=StepConfig(execution_mode="background"))
+    quick = Step("quick", World().add("quick"), config=StepConfig(execution_mode="background"))
+    inner = ImportStep("sub", pipeline(ask, name="sub"), config=StepConfig(execution_mode="background"))
+    tree = pipeline(quick, inner, Step("last", World().add("last")), name="family")
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        await runner.run_result_async(1, run_id="parent")
+    await start(large("other", BIG), store, run_id="other")
+    statuses = [RunStatus.COMPLETED]
+    assert (await purge(store, statuses, 0.0, dry_run=True)).runs == 1
+    assert (await purge(store, statuses, 0.0)).runs == 1
+    assert await rows(store, tables.runs) == 4, (
+        "the parent, two tasks, and the task of a task, which is paused"
+    )
+    [paused] = await store.runs(RunQuery(statuses=(RunStatus.PAUSED,), kinds=tuple(RunKind)))
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        await runner.resume_async(paused.run_id, "yes")
+    assert (await purge(store, statuses, 0.0)).runs == 4
+    assert await rows(store, tables.runs) == 0

@@ -198,6 +198,8 @@ class Walk:
         )
 
     def _gives(self, step: doc.BaseStep, scope: Scope, end: Scope) -> Schema:
+        if step.is_background:
+            return LAUNCHED
         match step:
             case doc.ConditionalStep(if_=str(), else_=None):
                 return union((_filled(step.output, end), scope.previous))
@@ -228,6 +230,8 @@ class Walk:
         return self._answer(step) if step.when is None and self.knows(step, place) else None
 
     def _answer(self, step: doc.BaseStep) -> Schema:
+        if step.is_background:
+            return LAUNCHED
         match step:
             case (
                 doc.Step(fallback=doc.Fallback() as spare)
@@ -296,6 +300,8 @@ def after(scope: Scope, visit: Visit) -> Scope:
 def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
     """Return the names of a step besides its output, as `steps.NAME.…`."""
     known: dict[str, Schema] = {}
+    if step.is_background:
+        return known
     if step.policy is not None:
         known["cached"] = BOOLEAN
     if isinstance(step, doc.LoopStep):
@@ -379,12 +385,17 @@ def _filled(output: Any, end: Scope) -> Schema:
     return end.previous if output is None else schema_of(output, end.tree())
 
 
+LAUNCHED: Schema = closed({"task_id": STRING})
+"""The schema of the output of a step in the background."""
+
 _KEEPING = frozenset(MERGES) - {"no_merge"}
 
 
 def written(visit: Visit) -> frozenset[str]:
     """Return the context fields that always have a value after a step."""
     step = visit.step
+    if step.is_background:  # its task has a copy of the context
+        return frozenset(step.save) if step.when is None else frozenset()
     ends = [fields_there(body.end.context) for body in visit.bodies.values()]
     inside: frozenset[str] = frozenset()
     match step:

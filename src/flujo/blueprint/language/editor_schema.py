@@ -31,6 +31,7 @@ def generate() -> dict[str, Any]:
     definitions["AnyStep"] = _any_step()
     definitions["Step"] |= _exactly_one("agent", "call")
     definitions["SleepStep"] |= _exactly_one("for", "until")
+    definitions["AwaitStep"] |= _exactly_one("task", "tasks")
     definitions["ConditionalStep"] |= _exactly_one("if", "switch") | {
         "dependentRequired": {"if": ["then"], "switch": ["branches"]},
         "dependentSchemas": {"if": _none_of("branches", "default"), "switch": _none_of("then", "else")},

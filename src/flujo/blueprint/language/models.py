@@ -140,6 +140,11 @@ class BaseStep(Strict):
     asks_human: ClassVar[bool] = False
 
     @property
+    def is_background(self) -> bool:
+        """Whether it launches a task, and the run continues."""
+        return self.config.execution_mode == "background"
+
+    @property
     def imports(self) -> str | None:
         """The path of the blueprint that the step runs, as written."""
         return None
@@ -584,6 +589,30 @@ class SleepStep(BaseStep):
         return self
 
 
+class AwaitStep(BaseStep):
+    """Waits for background tasks, and takes their results."""
+
+    kind: Literal["await"]
+    task: Annotated[Maybe[str], Role.VALUE] = None
+    tasks: Annotated[Maybe[list[str] | str], Role.VALUE] = None
+    on_failure: OnFailure = "fail"
+
+    def takes_previous(self) -> bool:
+        """Return whether the previous step's output passes through for a task that failed."""
+        return self.on_failure == "skip" or self.when is not None
+
+    @model_validator(mode="after")
+    def _waits_for_tasks(self) -> "AwaitStep":
+        _not_both(self, "task", "tasks")
+        if self.task is None and self.tasks is None:
+            raise problem(
+                "missing-key",
+                f"step `{self.name}` has neither `task` nor `tasks`",
+                "write for instance `task: report`, the name of a step in the background",
+            )
+        return self
+
+
 class TreeSearchStep(BaseStep):
     """Proposes candidates, evaluates them, keeps the best."""
 
@@ -616,6 +645,7 @@ AnyStep = Annotated[
     | Annotated[ImportStep, Tag(tag("import"))]
     | Annotated[HitlStep, Tag(tag("hitl"))]
     | Annotated[SleepStep, Tag(tag("sleep"))]
+    | Annotated[AwaitStep, Tag(tag("await"))]
     | Annotated[TreeSearchStep, Tag(tag("tree_search"))],
     Discriminator(_kind),
     Role.STEPS,

@@ -19,8 +19,8 @@ NOT_AVAILABLE = rule(
     "A feature that is not available yet",
     finds="A kind of step or a key that this version of Flujo does not execute yet.",
     why="The run would ignore it.",
-    example="steps:\n  - {name: sort, agent: sorter, config: {execution_mode: background}}",
-    instead="steps:\n  - {name: sort, agent: sorter}",
+    example="steps:\n  - {kind: sleep, name: rest, for: 1h, config: {timeout_s: 5s}}",
+    instead="steps:\n  - {kind: sleep, name: rest, for: 1h}",
 )
 _LATER_ON_AGENTS = ("spec", "capabilities", "trust")
 

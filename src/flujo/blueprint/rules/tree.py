@@ -10,6 +10,7 @@ from flujo.blueprint.language.error_recovery import StandIn
 from flujo.blueprint.language.traversal import UNNAMED, placed
 from flujo.blueprint.rules import (  # noqa: F401
     availability,
+    background,
     caching,
     conversations,
     effects,

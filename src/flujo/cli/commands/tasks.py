@@ -10,6 +10,7 @@ from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.domain.paths import StepPath, shown
+from flujo.domain.queues import RunKind
 from flujo.domain.run import PauseKind, RunOrder
 from flujo.exceptions import InputRejected
 
@@ -78,6 +79,16 @@ def list_(
         typer.Option(help="List only runs of this blueprint.", autocompletion=completion.blueprints),
     ] = None,
     queue: Annotated[str | None, typer.Option(help="List only runs of this queue.")] = None,
+    kind: Annotated[
+        RunKind | None,
+        typer.Option(help="List runs (default), or the tasks of steps in the background."),
+    ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="List only tasks that this run has launched.", autocompletion=completion.runs
+        ),
+    ] = None,
     metadata: options.Conditions = None,
     user: Annotated[str | None, typer.Option(help="List only runs with this user_id.")] = None,
     since: Annotated[
@@ -119,6 +130,8 @@ def list_(
         "queue": queue,
         "metadata_filter": read_conditions(metadata or (), option="--metadata"),
         "user_id": user,
+        "kind": kind,
+        "parent": parent,
         "order": sort,
         "since": times.get("since"),
         "until": times.get("until"),

@@ -27,7 +27,7 @@ def trace(
         ),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Show values in full instead of one line each.")
+        bool, typer.Option("--full", help="Show values in full, and the steps of background tasks.")
     ] = False,
     messages: Annotated[
         bool,
@@ -44,7 +44,10 @@ def trace(
 
     invocation = Invocation.of(ctx)
     said = messages or as_json
-    detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run, transcripts=said))
+    tasks = full or as_json
+    detail = in_workspace(
+        invocation, lambda ws: TaskClient(ws).get_task(run, transcripts=said, children=tasks)
+    )
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
         facts = {

@@ -21,6 +21,7 @@ from flujo.domain.pipeline import (
     Save,
     StepConfig,
 )
+from flujo.domain.steps.await_ import AwaitStep
 from flujo.domain.steps.cache import CacheStep, cached_step
 from flujo.domain.steps.conditional import ConditionalStep
 from flujo.domain.steps.granular import GranularStep, History
@@ -41,6 +42,7 @@ __all__ = [
     "FALLBACK",
     "KINDS",
     "PREVIOUS",
+    "AwaitStep",
     "BaseStep",
     "CachePolicy",
     "CacheStep",
@@ -82,7 +84,7 @@ KINDS: Mapping[str, type[BaseStep]] = {
     kind.kind: kind
     for kind in (
         Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
-        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, TreeSearchStep,
+        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, AwaitStep, TreeSearchStep,
     )
 }  # fmt: skip
 """The class of every kind of step, by its name in YAML."""

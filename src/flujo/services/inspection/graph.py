@@ -215,4 +215,5 @@ def _shape(step: BaseStep) -> Shape:
 
 
 def _detail(step: BaseStep) -> str:
-    return step.summary() if step.when is None else f"{step.summary()}, when {step.when}"
+    summary = step.summary() + (", in the background" if step.config.execution_mode == "background" else "")
+    return summary if step.when is None else f"{summary}, when {step.when}"

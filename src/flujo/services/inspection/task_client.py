@@ -20,6 +20,7 @@ from flujo.exceptions import SettingsError, WaitTimedOut
 from flujo.governance.events import read_error
 from flujo.services.given import capable, choice, seconds, text, text_or_none
 from flujo.services.inspection.model_mismatch import drifts
+from flujo.services.inspection.task_traces import add_tasks
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
 from flujo.services.inspection.trace import TraceNode, trace
 from flujo.services.inspection.transcripts import load_transcripts
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Act, Actor
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
-    from flujo.domain.queues import QueueState, WorkerRecord
+    from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.run import Intent, Pause, RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.inspection.tasks import Moment
@@ -66,6 +67,8 @@ class TaskDetail:
     """Who changed the run, in order."""
     in_doubt: tuple[Intent, ...] = ()
     """Calls without a recorded outcome; empty while the run is executed."""
+    children: tuple[Task, ...] = ()
+    """The background tasks that it has launched, the oldest first. The parent of a task is in `task`."""
 
     @property
     def warnings(self) -> list[str]:
@@ -123,6 +126,8 @@ class TaskClient:
         blueprint: str | None = None,
         queue: str | None = None,
         pause: str | None = None,
+        kind: str | RunKind | Sequence[str] | None = None,
+        parent: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         order: str = "newest",
@@ -142,6 +147,9 @@ class TaskClient:
             blueprint: the name of its blueprint or pipeline.
             queue: the queue that it was submitted to, whether it still waits there or not.
             pause: the id of a question that is open.
+            kind: `run`, `task` (launched by a step in the background), or both in a list. Default: `run`, and
+                with `parent` both.
+            parent: the id of the run that has launched it.
             since: the earliest start, or with the order `updated` the earliest last change: seconds since the
                 epoch, a `datetime` with a time zone, or a `timedelta` for how long ago.
             until: the time before which it must be.
@@ -160,6 +168,8 @@ class TaskClient:
             blueprint=blueprint,
             queue=queue,
             pause=pause,
+            kind=kind,
+            parent=parent,
             since=since,
             until=until,
             order=order,
@@ -189,12 +199,13 @@ class TaskClient:
         """Return the workers that are alive, with the runs that they execute."""
         return await (await self._store()).workers()
 
-    async def get_task(self, run_id: str, *, transcripts: bool = False) -> TaskDetail:
+    async def get_task(self, run_id: str, *, transcripts: bool = False, children: bool = False) -> TaskDetail:
         """Return a run with its history.
 
         Args:
             run_id: the id, a unique prefix, or `@last`.
             transcripts: whether to read the transcripts of attempts.
+            children: whether the trace includes those of the background tasks of the run.
 
         Raises:
             RunNotFound: the run does not exist.
@@ -203,6 +214,7 @@ class TaskClient:
         record = await store.find(text(run_id, "run_id"))
         progress = await store.progress(record.run_id)
         tree = await trace(store, record)
+        launched = await add_tasks(store, record.run_id, tree, whole=children)
         if transcripts:
             await load_transcripts(store, tree)
         return TaskDetail(
@@ -216,6 +228,7 @@ class TaskClient:
             lock_digest=record.lock_digest,
             acts=tuple(await store.acts(record.run_id)),
             in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
+            children=tuple(map(task_of, launched)),
         )
 
     async def resume_task(

@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
+from flujo.domain.queues import RunKind
 from flujo.domain.run import RunCondition, RunCursor, RunOrder, RunQuery, RunStatus
 from flujo.domain.wording import repr_short, suggest
 from flujo.exceptions import SettingsError
@@ -17,7 +19,7 @@ from flujo.services.given import choice, text_or_none, whole_number
 from flujo.state import owner_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.ports import Clock
@@ -58,6 +60,12 @@ class Task:
     """The open questions of a paused run."""
     answer: Pause | None = None
     """Of an `answered` run: the question that was settled last, with its author and time."""
+    kind: RunKind = RunKind.RUN
+    """`task` for one that a background step has launched."""
+    parent: str | None = None
+    """The run that has launched it."""
+    parent_path: str | None = None
+    """The step that has launched it."""
     cursor: str = ""
     """The run's place in the list, from which `list_tasks(cursor=…)` continues."""
     queue: str | None = None
@@ -73,6 +81,8 @@ class TaskConditions(TypedDict, total=False):
     blueprint: str | None
     queue: str | None
     pause: str | None
+    kind: str | RunKind | Sequence[str] | None
+    parent: str | None
     since: Moment | None
     until: Moment | None
     order: str
@@ -113,6 +123,9 @@ def task_of(
         error=None if record.error is None else read_error(record.error),
         questions=questions if record.status is RunStatus.PAUSED else (),
         answer=max(settled, key=lambda each: each.answered_at or 0.0, default=None) if is_answered else None,
+        kind=record.kind,
+        parent=None if record.parent is None else record.parent.run_id,
+        parent_path=None if record.parent is None else record.parent.path,
         cursor=str(RunCursor.of(record, order)),
         queue=None if record.queued is None else record.queued.queue,
     )
@@ -149,6 +162,8 @@ def task_query(
     blueprint: Any = None,
     queue: Any = None,
     pause: Any = None,
+    kind: Any = None,
+    parent: Any = None,
     since: Any = None,
     until: Any = None,
     order: Any = RunOrder.NEWEST,
@@ -161,7 +176,7 @@ def task_query(
         SettingsError: an argument has the wrong type, or a value that is not one of its choices.
     """
     ordered = choice(RunOrder, order, "order")
-    asked = text_or_none(pause, "pause")
+    asked, launched_by = text_or_none(pause, "pause"), text_or_none(parent, "parent")
     return RunQuery(
         statuses=_statuses(status),
         metadata={} if metadata_filter is None else metadata_filter,
@@ -169,6 +184,8 @@ def task_query(
         pipeline=text_or_none(blueprint, "blueprint"),
         queue=text_or_none(queue, "queue"),
         pause=None if asked is None else StepPath(asked),
+        kinds=None if kind is None else tuple(choice(RunKind, each, "kind") for each in _several(kind)),
+        parent=None if launched_by is None else RunId(launched_by),
         since=_seconds(since, "since", clock),
         until=_seconds(until, "until", clock),
         order=ordered,
@@ -180,8 +197,11 @@ def task_query(
 def _statuses(given: Any) -> tuple[Status, ...]:
     if given is None:
         return ()
-    several = given if isinstance(given, list | tuple | set | frozenset) else (given,)
-    return tuple(_status(each) for each in several)
+    return tuple(_status(each) for each in _several(given))
+
+
+def _several(given: Any) -> Collection[Any]:
+    return given if isinstance(given, list | tuple | set | frozenset) else (given,)
 
 
 def _status(given: Any) -> Status:

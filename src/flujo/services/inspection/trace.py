@@ -55,6 +55,16 @@ class FailedAttempt:
 
 
 @dataclass(slots=True)
+class LaunchedTask:
+    """A background task that a step has launched."""
+
+    run_id: str
+    status: RunStatus
+    trace: TraceNode | None = None
+    """Its trace, if it was read."""
+
+
+@dataclass(slots=True)
 class TraceNode:
     """A step of a run, with its result and its substeps."""
 
@@ -102,6 +112,8 @@ class TraceNode:
     """The messages of the step's thread, as its agent saw them; set by `conversation`."""
     exchanges: Mapping[StepPath, Exchange] = field(default_factory=dict)
     """The exchanges of all threads of the run, by the path of their step; of the run's node."""
+    task: LaunchedTask | None = None
+    """The background task that the step has launched."""
     children: list[TraceNode] = field(default_factory=list)
 
     @property

@@ -76,7 +76,8 @@ async def start(
         service = services.of_blueprint(blueprint)
     except CallableError as error:
         raise _placed(error, blueprint) from error
-    return await service.accept(request, sink=sink, stop=stop)
+    async with services.tasks.stay():
+        return await service.accept(request, sink=sink, stop=stop)
 
 
 async def submit(
@@ -135,6 +136,11 @@ async def resume(
     record = await store.find(run)
     _require_continuable(record, retry_failed=retry_failed)
     accepted = await pinned_blueprint(ws, store, record)
+    if accept_changes and record.parent is not None:
+        raise StateError(
+            f"{record.run_id} is a background task, which keeps the files of the run that launched it",
+            hint=f"`{command('flujo', 'tasks', 'retry', record.run_id)}` retries it with these",
+        )
     if accept_changes:
         blueprint = await _accept(
             ws, store, record, accepted, say or _silent, actor, retry_failed=retry_failed
@@ -144,15 +150,21 @@ async def resume(
         require_tested(ws, record, accepted)
         if say:
             _note_changes(ws, accepted.closure, record, say)
-    service = (await RunServices.of_project(ws)).of_blueprint(blueprint)
-    return await service.resume(
-        record.run_id,
-        retry_failed=retry_failed,
-        accept_changes=accept_changes,
-        actor=actor,
-        sink=sink,
-        stop=stop,
-    )
+    services = await RunServices.of_project(ws)
+    service = services.of_blueprint(blueprint)
+    if record.parent is not None:
+        service = await services.of_run(record)
+    async with services.tasks.stay():
+        result = await service.resume(
+            record.run_id,
+            retry_failed=retry_failed,
+            accept_changes=accept_changes,
+            actor=actor,
+            sink=sink,
+            stop=stop,
+        )
+        await services.tasks.adopt(record.run_id)
+        return result
 
 
 async def cancel(

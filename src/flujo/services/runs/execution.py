@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain import canonical
 from flujo.domain.events import RunEnded, RunStarted, StepEnded
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Clock, Random, Sink
+    from flujo.domain.ports import Binding, Clock, ContextType, Random, Sink
+    from flujo.domain.run import Launches
     from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.answer_cache import AnswerCache
     from flujo.services.runs.notices import Notifier
@@ -111,6 +113,22 @@ class _Walk:
         return task
 
 
+class Tasks(Protocol):
+    """Executes background tasks in this process."""
+
+    def begin(self, task_id: RunId, parent: RunId) -> None:
+        """Execute a task that this process has launched."""
+        ...
+
+    async def adopt(self, parent: RunId) -> None:
+        """Resume the tasks of a run that no process executes."""
+        ...
+
+    def executing(self, parent: RunId) -> list[asyncio.Task[None]]:
+        """Return the asyncio tasks of this loop that execute tasks of a run."""
+        ...
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """The services and settings that all runs of one pipeline share."""
@@ -135,6 +153,17 @@ class Runtime:
     """The transcripts of attempts that are kept."""
     notifier: Notifier = SILENT
     """Adds the messages about its runs to their moves."""
+    launches: Launches | None = None
+    """What the background tasks of its runs have in common."""
+    tasks: Tasks | None = None
+    """Executes the background tasks that its runs launch."""
+    owner: Pipeline | None = None
+    """Of a background task, the pipeline whose context it has a copy of."""
+
+    @property
+    def context(self) -> ContextType:
+        """The context handling of its runs."""
+        return self.binding.context(self.owner or self.pipeline)
 
 
 @record(frozen=True, slots=True)
@@ -179,7 +208,10 @@ class Execution:
         try:
             if start is None:  # under its first claim nothing can be recorded yet
                 start = Progress() if record.claims == 1 else await store.progress(record.run_id)
-            journal = Journal(store, record, start, is_durable=self.runtime.is_durable)
+            begin = None
+            if self.runtime.tasks is not None:
+                begin = partial(self.runtime.tasks.begin, parent=record.run_id)
+            journal = Journal(store, record, start, is_durable=self.runtime.is_durable, begin=begin)
             steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:
@@ -269,12 +301,14 @@ class Execution:
             wish=self.wish,
             range_length=runtime.range_length,
             transcripts=runtime.transcripts,
+            launches=_launches(runtime, record),
         )
         walk.ended = run.ended
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal)
-        outcome, tree = await execute(runtime.pipeline, run, canonical.decode(record.input), context, budget)
+        given = canonical.decode(record.input)
+        outcome, tree = await execute(runtime.pipeline, run, given, context, budget, owner=runtime.owner)
         move = _move(outcome, canonical.encode(tree, what="context"))
         move = runtime.notifier.announced(record, move, outcome.pauses if isinstance(outcome, Paused) else ())
         walk.end()
@@ -402,7 +436,18 @@ def cancelled(by: str) -> ErrorInfo:
 
 
 def _context(runtime: Runtime, tree: bytes | None) -> Any:
-    return None if tree is None else runtime.binding.context(runtime.pipeline).load(canonical.decode(tree))
+    return None if tree is None else runtime.context.load(canonical.decode(tree))
+
+
+def _launches(runtime: Runtime, record: RunRecord) -> Launches | None:
+    if runtime.launches is None:
+        return None
+    return replace(
+        runtime.launches,
+        lock_digest=record.lock_digest,
+        metadata=record.metadata,
+        user_id=record.user_id,
+    )
 
 
 def _step_facts(ended: StepEnded) -> dict[str, Any]:
@@ -418,6 +463,8 @@ def _step_facts(ended: StepEnded) -> dict[str, Any]:
         facts["status"], facts["error"] = "failed", outcome.error
     elif isinstance(outcome, Paused):
         facts["status"] = str(_at_a_pause(outcome))
+    elif isinstance(outcome, BackgroundLaunched):
+        facts["status"], facts["output"] = "running", {"task_id": outcome.task_id}
     else:
         facts["status"] = "running"
     if ended.attempt != 1:

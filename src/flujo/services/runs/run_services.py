@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
-from flujo.engine.frame import RANGE_LENGTH
-from flujo.exceptions import FlujoError, LockMismatch, StateError
+from flujo.domain.paths import StepPath
+from flujo.domain.run import Launches, pinned_entry
+from flujo.domain.usage import tightest
+from flujo.engine.background import pipeline_of
+from flujo.engine.frame import RANGE_LENGTH, Plans
+from flujo.exceptions import FlujoError, LockMismatch, StateError, TaskUnderLimit
 from flujo.governance.logs import logger
 from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.checks.transactions import require_transactions
+from flujo.services.runs.background import BackgroundTasks
 from flujo.services.runs.execution import Runtime, unchanged
 from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.pipeline_registry import registered
@@ -28,7 +33,8 @@ if TYPE_CHECKING:
     from flujo.domain.models import AppResources, PipelineContext
     from flujo.domain.outbox import Notify
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Clock, Random
+    from flujo.domain.ports import Binding, Clock, Random, Sink
+    from flujo.domain.queues import Parent
     from flujo.domain.run import RunRecord
     from flujo.domain.store import BlobStore, StateStore
     from flujo.domain.usage import UsageLimits
@@ -61,8 +67,16 @@ class RunServices:
     range_length: int = RANGE_LENGTH
     is_durable: bool = True
     """Whether the store outlives the process."""
+    task_sink: Sink | None = None
+    """Gets the events of background tasks."""
+    tasks: BackgroundTasks = field(init=False)
+    """The background tasks that this process executes."""
     _made: dict[str, RunService] = field(default_factory=dict)
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        """Make what executes background tasks."""
+        self.tasks = BackgroundTasks(self.store, self.of_run, self.task_sink)
 
     @classmethod
     async def of_project(cls, workspace: Workspace) -> RunServices:
@@ -101,13 +115,17 @@ class RunServices:
         Raises:
             CallableError | AgentError: it cannot be bound here.
             TransactionRefused: a tool of it cannot write to this storage of runs.
+            TaskUnderLimit: the runs have a limit, and a step runs in the background.
         """
         closure, blobs = pinned(pipeline, blueprint)
+        limited = limits_of(pipeline, limits, self.limits)
+        if tightest(limits, self.limits) is not None:
+            require_no_tasks(pipeline)
         bound = binding or self.workspace.bind(pipeline, context_model or self.context_model)
         require_transactions(pipeline, bound, self.store)
         for _, step, why in never_cached(pipeline, bound, self.resources):
             self.cache.report(step.name, why)
-        return RunService(
+        service = RunService(
             runtime=Runtime(
                 pipeline=pipeline,
                 binding=bound,
@@ -116,12 +134,14 @@ class RunServices:
                 random=self.random,
                 resources=self.resources,
                 cache=self.cache,
-                limits=limits_of(pipeline, limits, self.limits),
+                limits=limited,
                 range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,
                 transcripts=self.workspace.project.settings.journal.transcripts,
                 notifier=self._notifier(pipeline),
+                launches=Launches(pipeline=pipeline.name, closure=closure, blobs=blobs),
+                tasks=self.tasks,
             ),
             closure=closure,
             blobs=blobs,
@@ -129,6 +149,7 @@ class RunServices:
             providers=self.providers,
             files=self.workspace.files,
         )
+        return self._made.setdefault(closure, service)
 
     def _notifier(self, pipeline: Pipeline) -> Notifier:
         """Return what sends messages about the runs of a pipeline; one that is not persisted sends none."""
@@ -149,7 +170,37 @@ class RunServices:
                 self._made[record.closure] = await self._of_run(record)
             return self._made[record.closure]
 
+    async def _of_task(self, record: RunRecord, parent: Parent) -> RunService:
+        """Return the service of a background task: one step of what its parent has pinned."""
+        manifest = (await self.store.blobs([record.closure]))[record.closure]
+        whole = canonical.decode(manifest)["task"]
+        if whole not in self._made:
+            self._made[whole] = await self._of_run(replace(record, closure=whole, parent=None))
+        service = self._made[whole]
+        found = pipeline_of(service.runtime.pipeline, parent.entry)
+        if found is None:
+            raise StateError(
+                f"pipeline {record.pipeline!r} has no step `{parent.entry}`, which background task "
+                f"{record.run_id} executes",
+                hint="restore the step in the pipeline, or cancel the task",
+            )
+        pipeline, owner = found
+        launches = service.runtime.launches
+        assert launches is not None  # noqa: S101 - for the type checker: of a service made above
+        runtime = replace(
+            service.runtime,
+            pipeline=pipeline,
+            owner=owner,
+            plans=Plans(),
+            load_output=unchanged,
+            launches=replace(launches, inside=StepPath(parent.entry.rpartition("/")[0])),
+        )
+        blobs = {**service.blobs, record.closure: manifest}
+        return replace(service, runtime=runtime, closure=record.closure, blobs=blobs)
+
     async def _of_run(self, record: RunRecord) -> RunService:
+        if record.parent is not None:
+            return await self._of_task(record, record.parent)
         if not is_python(record):
             blueprint = await pinned_blueprint(self.workspace, self.store, record)
             require_tested(self.workspace, record, blueprint)
@@ -193,7 +244,10 @@ async def notifier_of(ws: Workspace, store: BlobStore, record: RunRecord) -> Not
 
 def is_python(record: RunRecord) -> bool:
     """Return whether a run has pinned only the name of a pipeline that is written in Python."""
-    return record.closure == pinned_by_name(record.pipeline)[0]
+    closure = pinned_by_name(record.pipeline)[0]
+    if record.parent is not None:
+        closure = pinned_entry(closure, record.parent.entry)[0]
+    return record.closure == closure
 
 
 async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -> Blueprint:
@@ -212,15 +266,32 @@ async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -
 
 
 async def pinned_closure(store: BlobStore, record: RunRecord) -> Closure:
-    """Return the files of a blueprint as they were when the run was accepted."""
+    """Return the files of a blueprint as they were when the run was accepted; of a task, its parent's."""
     manifest = (await store.blobs([record.closure]))[record.closure]
-    files: Mapping[str, str] = canonical.decode(manifest)["files"]
+    pinned = canonical.decode(manifest)
+    if record.parent is not None:
+        manifest = (await store.blobs([pinned["task"]]))[pinned["task"]]
+        pinned = canonical.decode(manifest)
+    files: Mapping[str, str] = pinned["files"]
     return Closure.load(manifest, await store.blobs(sorted(set(files.values()))))
 
 
 def pinned_files(service: RunService) -> Mapping[str, bytes]:
     """Return the files that the runs of a blueprint's service pin, by their project paths."""
-    return Closure.load(service.blobs[service.closure], service.blobs).files
+    launches = service.runtime.launches
+    closure = service.closure if launches is None else launches.closure
+    return Closure.load(service.blobs[closure], service.blobs).files
+
+
+def require_no_tasks(pipeline: Pipeline) -> None:
+    """Raise when a step of a pipeline with limits runs in the background.
+
+    Raises:
+        TaskUnderLimit: names the step.
+    """
+    for path, step in pipeline.walk():
+        if step.config.execution_mode == "background":
+            raise TaskUnderLimit(path)
 
 
 def require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:

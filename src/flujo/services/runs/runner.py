@@ -16,12 +16,12 @@ from flujo.domain.acts import Via
 from flujo.domain.forks import renew_in_children
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.outbox import named_targets
-from flujo.domain.queues import DEFAULT_QUEUE
-from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.queues import DEFAULT_QUEUE, RunKind
+from flujo.domain.run import PauseKind, RunQuery, RunStatus
 from flujo.domain.usage import tightest
 from flujo.engine.answer_cache import AnswerCache
 from flujo.engine.frame import RANGE_LENGTH
-from flujo.exceptions import FlujoError, PausedException, SettingsError, SyncInAsync
+from flujo.exceptions import FlujoError, PausedException, RunConflict, SettingsError, SyncInAsync
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
@@ -34,6 +34,7 @@ from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.changes import kept_note
 from flujo.services.runs.deliveries import Deliveries
+from flujo.services.runs.execution import result_of
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
 from flujo.services.runs.notices import SILENT, Notifier
@@ -52,6 +53,7 @@ from flujo.services.runs.streaming import Delivery, RunStream
 from flujo.services.workspace import Workspace, blueprint_of, checked_limits, checked_resources
 from flujo.state.memory_cache import MemoryCache
 from flujo.state.memory_store import MemoryStateStore
+from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -391,6 +393,48 @@ class Flujo(Generic[In, Out, Ctx]):
             )
         return self._returned(resumed)
 
+    async def get_failed_background_tasks(self) -> list[PipelineResult[Any, Any]]:
+        """Return the failed and parked background tasks of this pipeline's runs, the newest first.
+
+        `run_id` of each result is the task's id, and `error` is why it failed.
+        """
+        store = (await self._open()).runtime.store
+        query = RunQuery(
+            kinds=(RunKind.TASK,),
+            pipeline=self.pipeline.name,
+            statuses=(RunStatus.FAILED, RunStatus.PARKED),
+            limit=MAX_LIMIT,
+        )
+        return [await result_of(store, record) for record in await store.runs(query)]
+
+    async def resume_background_task(
+        self, task_id: str, *, by: str | None = None, sink: Sink | None = None
+    ) -> PipelineResult[Any, Any]:
+        """Retry a failed background task, or resume one that is parked or was interrupted.
+
+        The failed step gets its attempts again; completed steps are not executed again. A run that has failed
+        because it awaited the task is retried by `resume_async(run_id, retry_failed=True)`.
+
+        Args:
+            task_id: the `task_id` of a launch, or a unique prefix of it.
+            by: who retries, for the task's acts. Default: the user that this process runs as.
+            sink: gets every event of the task, as it happens.
+
+        Raises:
+            RunNotFound: no task, or more than one, matches `task_id`.
+            RunConflict: it is a run that a caller started, or belongs to another pipeline.
+            ResumeConflict: another process executes it, or it has completed or was cancelled.
+        """
+        store = (await self._open()).runtime.store
+        record = await store.find(text(task_id, "task_id"))
+        if record.kind is not RunKind.TASK:
+            raise RunConflict(
+                f"run {record.run_id} is not a background task",
+                hint="`resume_async(run_id, retry_failed=True)` retries a run",
+                run_id=record.run_id,
+            )
+        return await self.resume_async(record.run_id, retry_failed=True, by=by, sink=sink)
+
     async def recover_async(
         self, run_id: RunId, *, max_recoveries: int, sink: Sink | None = None
     ) -> PipelineResult[Out, Ctx]:
@@ -439,6 +483,8 @@ class Flujo(Generic[In, Out, Ctx]):
     async def _stop(self) -> None:
         await asyncio.gather(*(within(stream.loop, stream.finish) for stream in list(self._streams)))
         await self._in_flight.stop()
+        if self._services is not None:
+            await self._services.tasks.aclose()
         loops = list(self._recoveries)
         await asyncio.gather(*(within(loop, partial(self._stop_recovery, loop)) for loop in loops))
 
@@ -453,8 +499,13 @@ class Flujo(Generic[In, Out, Ctx]):
         with self._guard:
             self._scripts.add(loop)
         try:
-            return await self.run_result_async(initial_input, **options)
+            result = await self.run_result_async(initial_input, **options)
+            if self._services is not None:
+                await self._services.tasks.settled()
+            return result
         finally:
+            if self._services is not None:
+                await self._services.tasks.aclose(0)
             await self._stop_recovery(loop)
             with self._guard:
                 self._scripts.discard(loop)
@@ -528,6 +579,7 @@ class Flujo(Generic[In, Out, Ctx]):
             limits=tightest(self._usage_limits, workspace.project.settings.budgets.limits),
             context_model=self._context_model,
             is_durable=self._opens_state or self._store is not None,
+            task_sink=self._told(None),
         )
         service = self._services.of_pipeline(
             self.pipeline,
@@ -547,9 +599,13 @@ class Flujo(Generic[In, Out, Ctx]):
             BlueprintError | CallableError | AgentError | LockMismatch: its files cannot be used here.
         """
         service = await self._open()
-        if self._blueprint is None or self._services is None:
-            return service  # which refuses the run of a blueprint
+        if self._services is None:
+            return service
         record = await service.runtime.store.find(run)
+        if record.parent is not None and self._executes(record):
+            return await self._services.of_run(record)
+        if self._blueprint is None:
+            return service  # which refuses the run of a blueprint
         if record.pipeline != self.pipeline.name or is_python(record):
             return service
         if not service.fits(record):
@@ -557,6 +613,11 @@ class Flujo(Generic[In, Out, Ctx]):
         if note := kept_note(record.run_id, self._blueprint.root, pinned_files(service)):
             log.warning("run %s: %s", record.run_id, note)
         return service
+
+    def _executes(self, record: RunRecord) -> bool:
+        """Return whether a background task belongs to a run of this runner's pipeline."""
+        is_own_kind = is_python(record) == (self._blueprint is None)
+        return record.pipeline == self.pipeline.name and is_own_kind
 
     async def _forget(self, workspace: Workspace) -> None:
         if self._workspace is workspace:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.journal import RunId
+    from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Clock, Sink
     from flujo.domain.queues import Queued
@@ -262,6 +263,11 @@ class RunService:
         log.warning("%s; it is parked", error)
         return True
 
+    async def execute_launched(self, record: RunRecord, *, sink: Sink | None = None) -> Result:
+        """Execute a background task that this process has launched, and whose lease it has."""
+        with bind_blobs(self.providers, self.files):
+            return await _executed(_execution(self.runtime, sink, None), record)
+
     def require_own(self, record: RunRecord) -> None:
         """Check that this service executes a run as the run was accepted.
 
@@ -392,32 +398,66 @@ async def _executed(execution: Execution, record: RunRecord, start: Progress | N
 
 
 async def _wait_ends(execution: Execution, run: Result | RunRecord) -> bool:
-    """Return whether a run waits and its wait is over; a wait that ends soon is waited for."""
+    """Return whether a run waits and its wait is over.
+
+    A wait that ends soon is waited for, and one for background tasks while this process executes one.
+    """
     if run.status is not RunStatus.WAITING:
         return False
     store, clock = execution.runtime.store, execution.runtime.clock
-    began = clock.monotonic()
+    began, waits = clock.monotonic(), await _waits_for_tasks(execution, run)
     while (record := await store.run(run.run_id)).status is RunStatus.WAITING:
-        if record.deadline_at is None or await _expire(execution, run.run_id, None):
+        if (waits or record.deadline_at is None) and await _is_settled(execution, run.run_id, waits):
+            return True
+        if record.deadline_at is not None and await _expire(execution, run.run_id, None):
             return True
         # By the database's clock, and exact for a run that has just begun to wait.
         passed = record.updated_at + clock.monotonic() - began
         if record.ends_by is not None and record.ends_by <= passed:
             return True  # its claim ends it
-        left = min(record.deadline_at, record.ends_by or math.inf) - passed
-        if left > execution.longest_wait_s:
+        left = min(record.deadline_at or math.inf, record.ends_by or math.inf) - passed
+        executed = await _tasks_here(execution, run.run_id) if waits else []
+        # Without a database no other process ends a wait.
+        is_stuck = left == math.inf and not execution.runtime.is_durable
+        if not executed and (is_stuck or left > execution.longest_wait_s):
             return False
-        await _sleep(clock, left)
+        await _rest(clock, left, executed)
     return True
 
 
-async def _sleep(clock: Clock, seconds: float) -> None:
-    """Sleep, and return early to look at the run again."""
-    sleeping = asyncio.ensure_future(clock.sleep(max(seconds, _SOON_S)))
+async def _rest(clock: Clock, seconds: float, executed: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for a time or the end of a task, and return early to look at the run again."""
+    sleeping = asyncio.ensure_future(clock.sleep(min(max(seconds, _SOON_S), _LOOK_S)))
     try:
-        await asyncio.wait([sleeping], timeout=_LOOK_S)
+        await asyncio.wait([sleeping, *executed], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
         sleeping.cancel()
+
+
+async def _waits_for_tasks(execution: Execution, run: Result | RunRecord) -> set[StepPath]:
+    """Return the open waits of a run for background tasks."""
+    pauses = run.pauses
+    if pauses is None:
+        pauses = tuple(await execution.runtime.store.pauses(run.run_id))
+    return {pause.pause_id for pause in pauses if pause.kind is PauseKind.CHILDREN and pause.is_open}
+
+
+async def _is_settled(execution: Execution, run_id: RunId, waits: set[StepPath]) -> bool:
+    """Return whether one of the waits is settled; without any, true."""
+    if not waits:
+        return True
+    pauses = await execution.runtime.store.pauses(run_id)
+    return any(pause.is_settled for pause in pauses if pause.pause_id in waits)
+
+
+async def _tasks_here(execution: Execution, run_id: RunId) -> list[asyncio.Task[None]]:
+    """Return the executions of a run's background tasks in this process; none in any process is adopted."""
+    tasks = execution.runtime.tasks
+    if tasks is None:
+        return []
+    if execution.longest_wait_s > 0 and not tasks.executing(run_id):
+        await tasks.adopt(run_id)
+    return tasks.executing(run_id)
 
 
 async def _expire(execution: Execution, run_id: RunId, given: GivenAnswer | None) -> bool:

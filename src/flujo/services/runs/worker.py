@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.commands import command
 from flujo.domain.events import RunStarted
-from flujo.domain.queues import DEFAULT_QUEUE, WorkerRecord, WorkerState
+from flujo.domain.queues import DEFAULT_QUEUE, RunKind, WorkerRecord, WorkerState
 from flujo.domain.run import Due, RunCondition, RunGroup, RunQuery, RunStatus
 from flujo.exceptions import CallableError, FlujoError, RunNotFound
 from flujo.governance.logs import logger
@@ -161,9 +161,13 @@ class Worker:
         self._begin_signs()
         while await self._recovery.look() + await self._consumer.drain(later=later):
             await self._recovery.settled()
+            await self._tasks_settled()
         skipped = [event async for event in self._skipped(store)]
-        found = await store.count_runs(RunQuery(statuses=_WAIT_FOR_A_HUMAN), RunGroup.STATUS)
-        answered = await store.count_runs(RunQuery(statuses=(RunCondition.ANSWERED,)), RunGroup.STATUS)
+        kinds = tuple(RunKind)
+        asked = RunQuery(statuses=_WAIT_FOR_A_HUMAN, kinds=kinds)
+        found = await store.count_runs(asked, RunGroup.STATUS)
+        settled = RunQuery(statuses=(RunCondition.ANSWERED,), kinds=kinds)
+        answered = await store.count_runs(settled, RunGroup.STATUS)
         waiting = {status: found.get(status, 0) - answered.get(status, 0) for status in _WAIT_FOR_A_HUMAN}
         return Drained(
             resumed=self._resumed,
@@ -178,6 +182,12 @@ class Worker:
             await (await self._workspace.store()).report_worker(self._sign())
         await self._recovery.settled()
         await self._consumer.settled()
+        await self._tasks_settled()
+
+    async def _tasks_settled(self) -> None:
+        """Wait until the background tasks that its runs have launched here have ended or paused."""
+        if self._services is not None:
+            await self._services.tasks.settled()
 
     @property
     def executing(self) -> int:
@@ -197,6 +207,8 @@ class Worker:
         """Stop and release the running runs, so that another process can claim them at once."""
         await self._recovery.aclose()
         await self._consumer.aclose()
+        if self._services is not None:
+            await self._services.tasks.aclose(0)
         if self._signs is not None:
             self._signs.cancel()
             await asyncio.wait([self._signs])

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from flujo.domain import canonical
-from flujo.domain.run import WAITS, PauseKind, RunCondition, RunGroup, RunOrder, RunStatus
+from flujo.domain.queues import RunKind
+from flujo.domain.run import WAITS, PauseKind, RunCondition, RunGroup, RunOrder, RunStatus, kinds_of
 from flujo.state import metadata_conditions, rules
 from flujo.state.metadata_conditions import DIFFERENT, EQUAL
 from flujo.state.sql import metadata_indexes, queries
@@ -57,12 +58,15 @@ def _conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnEle
         found.append(_has_one_of(connection, query.statuses))
     if query.pause is not None:
         found.append(_open_pauses.where(pauses.c.pause_id == query.pause))
-    if query.pipeline is not None:
-        found.append(runs.c.pipeline == query.pipeline)
-    if query.user_id is not None:
-        found.append(runs.c.user_id == query.user_id)
-    if query.queue is not None:
-        found.append(runs.c.queue == query.queue)
+    if (kinds := kinds_of(query)) != tuple(RunKind):
+        found.append(runs.c.kind.in_([str(kind) for kind in kinds]))
+    equal = {
+        runs.c.parent_run: query.parent,
+        runs.c.pipeline: query.pipeline,
+        runs.c.user_id: query.user_id,
+        runs.c.queue: query.queue,
+    }
+    found += [column == value for column, value in equal.items() if value is not None]
     if query.since is not None:
         found.append(time >= query.since)
     if query.until is not None:

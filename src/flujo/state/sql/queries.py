@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
+from flujo.domain.queues import RunKind
 from flujo.domain.run import AT_A_PAUSE, UNENDED, Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
@@ -38,8 +39,9 @@ _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
 
 
 def newest(connection: sa.Connection) -> str:
-    """Return the id of the run that was accepted last, or raise `RunNotFound`."""
-    found = connection.scalar(sa.select(runs.c.run_id).order_by(*_newest_first).limit(1))
+    """Return the id of the run that a caller started last, or raise `RunNotFound`."""
+    is_run = runs.c.kind == str(RunKind.RUN)
+    found = connection.scalar(sa.select(runs.c.run_id).where(is_run).order_by(*_newest_first).limit(1))
     if found is None:
         raise rules.no_run(LAST)
     return str(found)
@@ -66,7 +68,11 @@ _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
 can_go_on = sa.or_(
     runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
-    sa.and_(runs.c.status.in_([str(status) for status in AT_A_PAUSE]), runs.c.answered),
+    # A task at a pause is found for its cancellation, like one that is answered.
+    sa.and_(
+        runs.c.status.in_([str(status) for status in AT_A_PAUSE]),
+        sa.or_(runs.c.answered, sa.and_(runs.c.wish.is_not(None), runs.c.parent_run.is_not(None))),
+    ),
 )
 """Whether a run is accepted, cut off or answered, so that a process may execute it."""
 _is_late = sa.and_(runs.c.ends_by <= database_now(), runs.c.status.in_([str(status) for status in UNENDED]))

@@ -7,7 +7,7 @@ under a lock of its row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,11 +27,25 @@ if TYPE_CHECKING:
 
 
 def _old(statuses: Sequence[RunStatus], older_than_s: float) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        runs.c.status.in_([str(status) for status in statuses]),
-        runs.c.updated_at < database_now() - older_than_s,
-        sa.or_(runs.c.owner.is_(None), runs.c.lease_until <= lease_now(runs.c.owner)),
+    """Return the condition that a run and its whole family are old: its parents and tasks, at any depth."""
+    names = [str(status) for status in statuses]
+
+    def is_old(run: Any) -> sa.ColumnElement[bool]:
+        return sa.and_(
+            run.c.status.in_(names),
+            run.c.updated_at < database_now() - older_than_s,
+            sa.or_(run.c.owner.is_(None), run.c.lease_until <= lease_now(run.c.owner)),
+        )
+
+    young, task, kin = runs.alias("young"), runs.alias("task"), runs.alias("kin")
+    has_family = sa.or_(
+        young.c.parent_run.is_not(None), sa.exists().where(task.c.parent_run == young.c.run_id)
     )
+    seed = sa.select(young.c.run_id, young.c.parent_run).where(~is_old(young), has_family)
+    kept = seed.cte("kept", recursive=True)
+    related = sa.or_(kin.c.run_id == kept.c.parent_run, kin.c.parent_run == kept.c.run_id)
+    kept = kept.union(sa.select(kin.c.run_id, kin.c.parent_run).join(kept, related))
+    return sa.and_(is_old(runs), runs.c.run_id.not_in(sa.select(kept.c.run_id)))
 
 
 @without_timeout

@@ -175,8 +175,11 @@ _known_later = (
 )
 
 
-def _insert_runs(schema: str | None) -> Change:
-    """Return what inserts accepted runs; `metadata` is canonical JSON text there."""
+def _insert_runs(insert: Any, schema: str | None, *, again: bool = False) -> Change:
+    """Return what inserts accepted runs; `metadata` is canonical JSON text there.
+
+    With `again`, a run that is there already stays as it is.
+    """
     columns = {column.name: column for column in runs.c if column.name not in _known_later}
     given = BoundColumns(
         {name: each.type for name, each in columns.items() if name != "metadata"}
@@ -188,7 +191,8 @@ def _insert_runs(schema: str | None) -> Change:
         "metadata": sa.cast(given["metadata"], postgresql.JSONB()) if schema else given["metadata"],
         "lease_until": lease_now(given["owner"]) + given["lease_s"],
     }
-    return given.change(given.insert(sa.insert(runs), values), "run_id")
+    inserted = given.insert(insert(runs), values)
+    return given.change(inserted.on_conflict_do_nothing() if again else inserted, "run_id")
 
 
 ENTRY_COLUMNS = tuple(column.name for column in journal.c)
@@ -494,7 +498,8 @@ class Statements:
         self.insert_messages = _insert_messages(schema)
         self.wish = for_each(text(_wish))
         self._wishes = text(_wishes)
-        self.insert_runs = _insert_runs(schema)
+        self.insert_runs = _insert_runs(insert, schema)
+        self.insert_children = _insert_runs(insert, schema, again=True)
         self.claim_runs = _claim_runs(schema)
         self.move_runs = _move_runs(schema)
         self.renew_leases = for_all(text(_renew), "lease_s")

@@ -21,6 +21,7 @@ from flujo.exceptions import FlujoError
 from flujo.state import codec, events, owner_tokens, rules
 from flujo.state.sql import queries, queue, statements
 from flujo.state.sql.functions import column_names, named
+from flujo.state.writer import families
 from flujo.state.writer.events import BatchEvents, Send, waits_in
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from flujo.domain.paths import StepPath
-    from flujo.domain.queues import ClaimOrder
+    from flujo.domain.queues import ClaimOrder, Queued
+    from flujo.domain.run import Child
     from flujo.domain.sent_events import NewEvent
     from flujo.state.leases import Leases
     from flujo.state.sql.database import Database
@@ -226,6 +228,7 @@ class _Pending:
     """The rows to write at the end, one statement for each kind."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)
+    children: list[dict[str, Any]] = field(default_factory=list)
     claims: list[dict[str, Any]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     pauses: list[dict[str, Any]] = field(default_factory=list)
@@ -277,6 +280,7 @@ class _Batch:
         self.accepted: dict[str, RunRecord] = {}
         self.claimed: set[str] = set()
         self.events = BatchEvents(connection, ())
+        self.family = families.Family()
         self.now = 0.0
         """The database's time in this transaction."""
         self.transaction_id: str | None = None
@@ -285,10 +289,12 @@ class _Batch:
     def apply(self, requests: Sequence[Request]) -> Applied:
         self._look(requests)
         outcomes = [self._outcome(request) for request in requests]
+        self._cancel_tasks(requests, outcomes)
         with self.batches.pipelined(self.connection):  # so nothing is read in there
             held = self._flush()
         if held is not None:
             self._keep_again({digest for (digest,) in held.fetchall()})
+        outcomes = self._with_wakes(requests, outcomes)
         self._claim_next(requests, outcomes)
         return Applied(outcomes, self.pending.fills_queue, self.transaction_id)
 
@@ -304,15 +310,48 @@ class _Batch:
                 found = () if claimed is None else claimed.outcomes
                 outcomes[place] = [each for each in found if isinstance(each, RunRecord)]
 
+    def _cancel_tasks(self, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> None:
+        """Leave a wish for each task of the runs that this batch ends as cancelled."""
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if families.cancels(request) and not isinstance(outcome, FlujoError):
+                self.pending.wishes += [
+                    {
+                        "of_run": task,
+                        "new_wish": rules.CANCEL,
+                        "new_by": rules.CANCELLED_WITH,
+                        "now": self.now,
+                    }
+                    for task in self.family.tasks.get(request.run_id, ())
+                ]
+
+    def _with_wakes(self, requests: Sequence[Request], outcomes: list[Outcome]) -> list[Outcome]:
+        """Settle the waits whose tasks have all ended, and return the outcomes, which say so."""
+        parents = {
+            parent
+            for request, outcome in zip(requests, outcomes, strict=True)
+            if not isinstance(outcome, FlujoError)
+            for parent in self.family.waiting(request)
+        }
+        woken = families.wake(self.connection, self.batches.statements, sorted(parents), self.now)
+        if not woken:
+            return outcomes
+        self.pending.fills_queue = True
+        self.batches.statements.notify(self.connection)
+        return [
+            True if isinstance(request, Write) and request.run_id in woken and outcome is False else outcome
+            for request, outcome in zip(requests, outcomes, strict=True)
+        ]
+
     def _look(self, requests: Sequence[Request]) -> None:
         """Lock the runs, then read what the requests are judged by: one round trip for all of it."""
         known, connection = self.batches.statements, self.connection
         self.events = BatchEvents(connection, requests)
         concerned = self.events.look()
+        self.family = families.of(connection, requests)
         claimed = sorted({each.run_id for each in requests if isinstance(each, Claim | Cancel)})
         answered = sorted({*concerned, *(each.run_id for each in requests if _settles(each))})
         with self.batches.pipelined(connection):
-            ids = {*concerned, *(each.run_id for each in requests if each.run_id)}
+            ids = {*concerned, *self.family.ids, *(each.run_id for each in requests if each.run_id)}
             locking = known.lock(connection, sorted(ids))
             timing = known.moment(connection)
             reading = known.standing(connection, claimed) if claimed else None
@@ -400,12 +439,21 @@ class _Batch:
         pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds]
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         pending.acts += [codec.act_row(act, aside) for act in write.acts]
+        for child in write.children:
+            self._launch(child)
         pending.keep(write.run_id, aside)
         if write.move is not None:
             self._move(write, there)
         elif write.is_empty:
             pending.renewals.append({"of_run": write.run_id, "lease_s": self.batches.lease_s})
         return bool(there.answered)
+
+    def _launch(self, child: Child) -> None:
+        """Insert a background task; without a queue, this owner executes it."""
+        run, is_mine = child.run, child.run.queued is None
+        self.pending.fills_queue |= not is_mine
+        row, state, _, _ = self._new_row(run, child.blobs, claim=is_mine)
+        self.pending.children.append({**row, **state, "lease_s": self.batches.lease_s if is_mine else None})
 
     def _fresh(self, write: Write, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows that are not there yet; raise `JournalConflict` when another is in the place."""
@@ -467,34 +515,17 @@ class _Batch:
             return rules.accept_twice(self.accepted[run.run_id], run)
         if run.run_id in self.locked:
             return rules.accept_twice(queries.records(self.connection, [run.run_id])[run.run_id], run)
-        aside: codec.Rows = {
-            digest: codec.known_blob_row(digest, data) for digest, data in request.blobs.items()
-        }
-        created_at = self.batches.acceptance_time(self.now)
-        queued = None if run.queued is None else rules.in_queue(run.queued, created_at)
-        row = codec.run_row(replace(run, queued=queued), aside)
-        state: dict[str, Any] = {
-            "status": RunStatus.RUNNING if request.claim else RunStatus.ACCEPTED,
-            "owner": self.batches.owner if request.claim else None,
-            "fence": int(request.claim),
-            "claims": int(request.claim),
-            "entries": 0,
-            "created_at": created_at,
-            "updated_at": created_at,
-            "ends_by": None if run.life_s is None else created_at + run.life_s,
-        }
+        row, state, metadata, queued = self._new_row(run, request.blobs, claim=request.claim)
         lease_s = self.batches.lease_s if request.claim else None
-        self.pending.keep(run.run_id, aside)
         self.pending.fills_queue |= queued is not None and not request.claim
-        metadata = canonical.encode(row["metadata"], what="metadata").decode()
-        self.pending.runs.append({**row, **state, "metadata": metadata, "lease_s": lease_s})
+        self.pending.runs.append({**row, **state, "lease_s": lease_s})
         record = RunRecord(
             run_id=run.run_id,
             pipeline=run.pipeline,
             closure=run.closure,
             input=run.input,
             context=run.context,
-            metadata=row["metadata"],
+            metadata=metadata,
             user_id=run.user_id,
             lock_digest=run.lock_digest,
             lease_left_s=lease_s,
@@ -504,6 +535,28 @@ class _Batch:
         )
         self.accepted[run.run_id] = record
         return record
+
+    def _new_row(
+        self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool
+    ) -> tuple[dict[str, Any], dict[str, Any], Any, Queued | None]:
+        """Return the row of a new run, what depends on who executes it, its metadata and its queue."""
+        aside: codec.Rows = {digest: codec.known_blob_row(digest, data) for digest, data in blobs.items()}
+        created_at = self.batches.acceptance_time(self.now)
+        queued = None if run.queued is None else rules.in_queue(run.queued, created_at)
+        row = codec.run_row(replace(run, queued=queued), aside)
+        state: dict[str, Any] = {
+            "status": RunStatus.RUNNING if claim else RunStatus.ACCEPTED,
+            "owner": self.batches.owner if claim else None,
+            "fence": int(claim),
+            "claims": int(claim),
+            "entries": 0,
+            "created_at": created_at,
+            "updated_at": created_at,
+            "ends_by": None if run.life_s is None else created_at + run.life_s,
+        }
+        self.pending.keep(run.run_id, aside)
+        metadata = row["metadata"]
+        return {**row, "metadata": canonical.encode(metadata).decode()}, state, metadata, queued
 
     def _claim(self, request: Claim) -> Outcome:
         there = self.locked.get(request.run_id)
@@ -712,6 +765,7 @@ class _Batch:
         held = self._keep_blobs(sorted(pending.aside)) if pending.aside else None
         for change, rows in (
             (known.insert_runs, pending.runs),
+            (known.insert_children, pending.children),
             (
                 known.keep_refs,
                 [{"digest": digest, "run_id": run_id} for digest, run_id in sorted(pending.refs)],

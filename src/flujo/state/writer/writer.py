@@ -584,6 +584,9 @@ class Writer:
             return
         if isinstance(request, Write):
             self._batches.holes.succeeded(request)
+            for child in request.children:
+                if child.run.queued is None:
+                    self._leases.hold(child.run.run_id, job.loop, self._since)
         if isinstance(request, ClaimNext):
             for record in outcome if isinstance(outcome, list) else ():
                 self._leases.hold(record.run_id, job.loop, self._since)

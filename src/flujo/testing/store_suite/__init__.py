@@ -23,6 +23,7 @@ from flujo.testing.store_suite.crashes import CrashesSuite
 from flujo.testing.store_suite.effects import EffectsSuite
 from flujo.testing.store_suite.events import EventsSuite
 from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
+from flujo.testing.store_suite.families import FamiliesSuite
 from flujo.testing.store_suite.journal import JournalSuite
 from flujo.testing.store_suite.messages import MessagesSuite
 from flujo.testing.store_suite.moves import MovesSuite
@@ -61,6 +62,7 @@ class StateStoreSuite(
     TouchesSuite,
     QueuesSuite,
     MessagesSuite,
+    FamiliesSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 

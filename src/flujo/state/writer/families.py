@@ -1,0 +1,121 @@
+"""Runs and their background tasks in one transaction: the end of a task, and the cancellation of its parent.
+
+The end of a task settles the waits of its parent, and a cancelled run leaves wishes for its tasks. So a batch
+locks the rows of these relatives together with those of its own runs, in the order of all ids: no two batches
+wait for each other. Both the end of a task and the opening of a wait hold the parent's row, so that the later
+one sees the earlier one, and no wait is missed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from flujo.domain.queues import TASK_ID
+from flujo.domain.run import ENDS_OF_TASKS, PauseKind, RunStatus, Write
+from flujo.state import codec
+from flujo.state.sql.functions import fetch_all, ids_parameter
+from flujo.state.sql.queries import QUESTIONS
+from flujo.state.sql.tables import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flujo.state.sql.statements import Statements
+
+_tasks: sa.BindParameter[str] = sa.bindparam("tasks", expanding=True)
+_parents: sa.BindParameter[str] = sa.bindparam("parents", expanding=True)
+_ends = [str(status) for status in ENDS_OF_TASKS]
+_relatives = sa.select(runs.c.run_id, runs.c.parent_run, runs.c.status).where(
+    runs.c.parent_run.is_not(None), sa.or_(runs.c.run_id.in_(_tasks), runs.c.parent_run.in_(_parents))
+)
+_ended = sa.select(runs.c.run_id).where(runs.c.parent_run.in_(_parents), runs.c.status.in_(_ends))
+
+
+@dataclass(slots=True)
+class Family:
+    """The relatives of the runs of a batch."""
+
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """The parent of each task that ends."""
+    tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The tasks that have not ended, of each run that is cancelled."""
+
+    @property
+    def ids(self) -> set[str]:
+        """All relatives."""
+        return {*self.parents.values(), *(task for tasks in self.tasks.values() for task in tasks)}
+
+    def waiting(self, request: Any) -> set[str]:
+        """Return the runs whose waits may be settled by a request."""
+        if not isinstance(request, Write):
+            return set()
+        opened = any(pause.kind is PauseKind.CHILDREN for pause in request.pauses)
+        parent = self.parents.get(request.run_id) if _ends_task(request) else None
+        return {each for each in (request.run_id if opened else None, parent) if each is not None}
+
+
+def cancels(request: Any) -> bool:
+    """Return whether a request ends its run as cancelled."""
+    return (
+        isinstance(request, Write) and request.move is not None and request.move.status is RunStatus.CANCELLED
+    )
+
+
+def _ends_task(request: Any) -> bool:
+    return (
+        isinstance(request, Write)
+        and request.move is not None
+        and request.move.status in ENDS_OF_TASKS
+        and request.run_id.startswith(TASK_ID)
+    )
+
+
+def of(connection: sa.Connection, requests: Sequence[Any]) -> Family:
+    """Return the relatives that a batch concerns; without a query when it ends no task and cancels no run."""
+    ending = [each.run_id for each in requests if _ends_task(each)]
+    cancelled = [each.run_id for each in requests if cancels(each)]
+    if not (ending or cancelled):
+        return Family()
+    found = connection.execute(_relatives, {"tasks": ending, "parents": cancelled}).all()
+    tasks: dict[str, list[str]] = {}
+    for row in found:
+        if row.parent_run in cancelled and row.status not in _ends:
+            tasks.setdefault(row.parent_run, []).append(row.run_id)
+    return Family({row.run_id: row.parent_run for row in found if row.run_id in ending}, tasks)
+
+
+def wake(connection: sa.Connection, known: Statements, parents: Sequence[str], now: float) -> set[str]:
+    """Settle the open waits of runs whose tasks have all ended; return the runs."""
+    if not parents:
+        return set()
+    [rows] = fetch_all(connection, [QUESTIONS], ids_parameter(connection, parents))
+    asked = [(row["run_id"], codec.pause(row)) for row in rows if row["kind"] == str(PauseKind.CHILDREN)]
+    waits = [(run_id, pause) for run_id, pause in asked if pause.is_open]
+    if not waits:
+        return set()
+    ended = set(connection.scalars(_ended, {"parents": sorted({run_id for run_id, _ in waits})}))
+    settled = [
+        (run_id, codec.settled(pause, None, now, None)) for run_id, pause in waits if pause.tasks <= ended
+    ]
+    if settled:
+        known.settle_pauses(
+            connection,
+            [
+                {
+                    "of_run": run_id,
+                    "of_pause": pause.pause_id,
+                    "new_answer": None,
+                    "new_answered_at": now,
+                    "new_digest": codec.pause_digest(run_id, pause),
+                    "new_by": None,
+                }
+                for run_id, pause in settled
+            ],
+        )
+        known.note_answers(
+            connection, [{"of_run": run_id} for run_id in sorted({each for each, _ in settled})]
+        )
+    return {run_id for run_id, _ in settled}
