@@ -65,6 +65,9 @@ GOOD = {
     "  - kind: map\n    name: each\n    over: '[1, 2]'\n"
     "    steps: [{name: one, agent: sorter, config: {execution_mode: background}}]\n"
     "  - {kind: await, name: first, task: b}\n"
+    "  - {name: d, agent: sorter, input: x, config: {execution_mode: background}}\n"
+    "  - {name: e, agent: sorter, input: y, save: {label: output.label}}\n"
+    "  - {kind: await, name: second, task: d}\n"
     "  - {kind: await, name: both, tasks: [b, ask], on_failure: skip}\n"
     "  - {kind: await, name: all, tasks: '{{ steps.each.output }}', on_failure: {output: '{{ input.text }}'}}\n"
     "  - {name: c, agent: sorter, input: '{{ steps.b.output.task_id }}'}\n",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from flujo.services.inspection.tasks import Task, TaskConditions
     from flujo.services.workspace import Workspace
 
-_KEYS = ("blueprint", "status", "user", "pause", "since", "until")
+_KEYS = ("blueprint", "status", "user", "pause", "kind", "parent", "since", "until")
 _METADATA = "metadata."
 _STOPPED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 _PAGE = 1_000

@@ -361,13 +361,12 @@ class Journal:
         self._children.append(child)
 
     async def task(self, task_id: RunId) -> RunRecord:
-        """Return a background task of this run.
+        """Return a background task of this run, whose launch is committed.
 
         Raises:
             RunNotFound: there is no such run.
             StepFailed: it is not a task of this run.
         """
-        await self.flush()
         found = await self._store.run(task_id)
         if found.parent is None or found.parent.run_id != self._run_id:
             raise StepFailed(

@@ -54,6 +54,8 @@ def _only_an_answer(unit: Unit, step: doc.BaseStep) -> str | None:
     """Return a name for the step's output, if the output is the step's only effect."""
     if (wrapped := getattr(step, "step", None)) is not None:
         return _only_an_answer(unit, wrapped)
+    if step.is_background:
+        return None  # an `await` or a reader of the task may read its result
     match step:
         case doc.HitlStep(answer_schema=dict()):
             return "the human's answer to"

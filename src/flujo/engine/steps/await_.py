@@ -6,6 +6,7 @@ process continues the run.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,10 @@ async def _awaited(step: AwaitStep, frame: Frame, path: StepPath) -> StepOutcome
     """Return the results of the tasks once all have ended; until then, the wait."""
     journal = frame.run.journal
     ids = _ids(step, frame)
-    tasks = {task_id: await _task(step, frame, task_id) for task_id in _flat(ids)}
+    await journal.flush()  # the launches may wait for a commit
+    several = _flat(ids)
+    found = await asyncio.gather(*(_task(step, frame, task_id) for task_id in several))
+    tasks = dict(zip(several, found, strict=True))
     pending = [task_id for task_id, task in tasks.items() if task.status not in ENDS_OF_TASKS]
     wait = journal.pause(path)
     if pending:

@@ -149,7 +149,7 @@ class TaskClient:
             pause: the id of a question that is open.
             kind: `run`, `task` (launched by a step in the background), or both in a list. Default: `run`, and
                 with `parent` both.
-            parent: the id of the run that has launched it.
+            parent: the run that has launched it: an id, a unique prefix of one, or `@last`.
             since: the earliest start, or with the order `updated` the earliest last change: seconds since the
                 epoch, a `datetime` with a time zone, or a `timedelta` for how long ago.
             until: the time before which it must be.
@@ -159,7 +159,9 @@ class TaskClient:
 
         Raises:
             SettingsError: an argument has the wrong type or an unknown value.
+            RunNotFound: there is no run `parent`.
         """
+        store = await self._store()
         query = task_query(
             status,
             metadata_filter,
@@ -169,14 +171,14 @@ class TaskClient:
             queue=queue,
             pause=pause,
             kind=kind,
-            parent=parent,
+            parent=await _found(store, parent),
             since=since,
             until=until,
             order=order,
             limit=limit,
             cursor=cursor,
         )
-        return await listed_tasks(await self._store(), query)
+        return await listed_tasks(store, query)
 
     async def count(
         self, group_by: str = "status", **conditions: Unpack[TaskConditions]
@@ -188,8 +190,10 @@ class TaskClient:
         Raises:
             SettingsError: see `list_tasks`.
         """
-        by = choice(RunGroup, group_by, "group_by")
-        return await (await self._store()).count_runs(task_query(clock=_CLOCK, **conditions), by)
+        by, store = choice(RunGroup, group_by, "group_by"), await self._store()
+        if "parent" in conditions:
+            conditions["parent"] = await _found(store, conditions["parent"])
+        return await store.count_runs(task_query(clock=_CLOCK, **conditions), by)
 
     async def queues(self) -> list[QueueState]:
         """Return the queues that have runs which have not ended: how many wait, are executed, are parked."""
@@ -382,6 +386,11 @@ class TaskClient:
                         aclosing(await open_store(self._state, load()))
                     )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
+
+
+async def _found(store: StateStore, run: Any) -> str | None:
+    """Return the id of the run that a caller means."""
+    return None if run is None else (await store.find(text(run, "parent"))).run_id
 
 
 def _checked_runners(runners: Any) -> Sequence[Flujo[Any, Any, Any]]:

@@ -100,7 +100,7 @@ class BackgroundTasks:
             yield
             await self.settled()
         finally:
-            await self.aclose(0)
+            await self.release()
 
     async def settled(self) -> None:
         """Wait until the tasks of this event loop, and the tasks that these launch, have ended or paused."""
@@ -111,6 +111,10 @@ class BackgroundTasks:
         """Let all tasks continue for a while, then release the rest for recovery. Idempotent."""
         loops = {each.work.get_loop() for each in self._executed.values()}
         await asyncio.gather(*(within(loop, lambda: self._close_here(grace_s)) for loop in loops))
+
+    async def release(self) -> None:
+        """Release the tasks of this event loop for recovery."""
+        await self._close_here(0)
 
     async def _close_here(self, grace_s: float) -> None:
         now = asyncio.get_running_loop().time

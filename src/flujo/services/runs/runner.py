@@ -505,7 +505,7 @@ class Flujo(Generic[In, Out, Ctx]):
             return result
         finally:
             if self._services is not None:
-                await self._services.tasks.aclose(0)
+                await self._services.tasks.release()
             await self._stop_recovery(loop)
             with self._guard:
                 self._scripts.discard(loop)
