@@ -147,6 +147,36 @@ class FamiliesSuite:
         assert wait.is_settled
         assert opened or (await other.due()).runs == (RUN,)
 
+    async def test_tasks_that_end_at_once_in_several_processes_settle_the_wait(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, *others = [await open_store() for _ in range(4)]
+        steps = [StepPath(f"s{number}") for number in range(3)]
+        run = await launched(mine, *map(child, steps))
+        tasks = [task_id(RUN, step, 1) for step in steps]
+        ends = []
+        for store, task in zip(others, tasks, strict=True):
+            await mine.write(move(await mine.run(task), RunStatus.RUNNING))
+            claimed = await store.claim(task, statuses=[RunStatus.RUNNING])
+            ends.append((store, move(claimed, RunStatus.COMPLETED)))
+        await mine.write(wait_for(run, *tasks))
+        await asyncio.gather(*(store.write(end) for store, end in ends))
+        assert (await mine.due()).runs == (RUN,)
+
+    async def test_a_run_is_cancelled_while_its_tasks_end(self, open_store: OpenStore) -> None:
+        mine, other = await open_store(), await open_store()
+        steps = [StepPath(f"s{number}") for number in range(4)]
+        run = await launched(mine, *map(child, steps))
+        ends = []
+        for step in steps:
+            task = task_id(RUN, step, 1)
+            await mine.write(move(await mine.run(task), RunStatus.RUNNING))
+            claimed = await other.claim(task, statuses=[RunStatus.RUNNING])
+            ends.append(move(claimed, RunStatus.COMPLETED))
+        await asyncio.gather(mine.write(move(run, RunStatus.CANCELLED)), *map(other.write, ends))
+        assert (await other.run(RUN)).status is RunStatus.CANCELLED
+        assert {(await mine.run(each.run_id)).status for each in ends} == {RunStatus.COMPLETED}
+
     async def test_a_task_that_pauses_leaves_the_wait_open(self, store: StateStore) -> None:
         run = await launched(store)
         await store.write(wait_for(run, TASK))
