@@ -10,6 +10,7 @@ import pytest
 
 import doors
 from flujo import (
+    AwaitStep,
     CachePolicy,
     CacheStep,
     Carry,
@@ -39,6 +40,8 @@ from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.sources.source_files import PinnedSource
 from flujo.domain.agents import AgentSpec
 from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
+from flujo.domain.queues import task_id
 from flujo.domain.run import RunStatus
 from flujo.services.binding.binding import PipelineBinding
 from flujo.state.memory_store import MemoryStateStore
@@ -350,6 +353,12 @@ max_concurrency: 1
         answer=True,
     ),
     "sleep": Door("kind: sleep\nname: rest\nfor: 1ms\n", SleepStep("rest", for_s=0.001), 3),
+    "await": Door("kind: await\nname: done\ntasks: '{{ [] }}'\n", AwaitStep("done", tasks="{{ [] }}"), []),
+    "background": Door(
+        "name: launch\ncall: doors:twice\nconfig: {execution_mode: background}\n",
+        Step("launch", "doors:twice", config=StepConfig(execution_mode="background")),
+        {"task_id": task_id(RunId("run"), StepPath("launch"), 1)},
+    ),
     "tree_search": Door(
         """\
 kind: tree_search

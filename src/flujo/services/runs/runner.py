@@ -16,7 +16,7 @@ from flujo.domain.acts import Via
 from flujo.domain.forks import renew_in_children
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.outbox import named_targets
-from flujo.domain.queues import DEFAULT_QUEUE, RunKind
+from flujo.domain.queues import DEFAULT_QUEUE, TASK_ID, RunKind
 from flujo.domain.run import PauseKind, RunQuery, RunStatus
 from flujo.domain.usage import tightest
 from flujo.engine.answer_cache import AnswerCache
@@ -599,13 +599,14 @@ class Flujo(Generic[In, Out, Ctx]):
             BlueprintError | CallableError | AgentError | LockMismatch: its files cannot be used here.
         """
         service = await self._open()
-        if self._services is None:
-            return service
+        may_be_task = TASK_ID.startswith(run[: len(TASK_ID)])
+        if self._services is None or (self._blueprint is None and not may_be_task):
+            return service  # which refuses the run of a blueprint
         record = await service.runtime.store.find(run)
         if record.parent is not None and self._executes(record):
             return await self._services.of_run(record)
         if self._blueprint is None:
-            return service  # which refuses the run of a blueprint
+            return service
         if record.pipeline != self.pipeline.name or is_python(record):
             return service
         if not service.fits(record):
