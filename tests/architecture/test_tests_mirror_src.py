@@ -159,6 +159,8 @@ COVERED_BY = {
     "state/memory_events.py": "conformance/test_stores.py",
     "state/memory_store.py": "conformance/test_stores.py",
     "state/rules.py": "conformance/test_stores.py",
+    "state/schedule_rules.py": "conformance/test_stores.py",
+    "state/sql/schedules.py": "conformance/test_stores.py",
     "state/sql/durability.py": "cli/test_upkeep.py",
     "state/sql/events.py": "durability/test_event_races.py",
     "state/sql/functions.py": "state/sql/test_listing.py",

@@ -31,6 +31,11 @@ class Verb(StrEnum):
     PURGE = "purge"
     SEND = "send"
     AFTER_RESTORE = "after_restore"
+    SCHEDULE_APPLY = "schedule_apply"
+    SCHEDULE_REMOVE = "schedule_remove"
+    SCHEDULE_PAUSE = "schedule_pause"
+    SCHEDULE_RESUME = "schedule_resume"
+    SCHEDULE_TRIGGER = "schedule_trigger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Act:
     run_id: RunId | None = None
     """None for an act on several runs."""
     object: str = ""
-    """The object of the act: a question's id, the changed files, the purged statuses."""
+    """The object of the act: a question's id, the changed files, the purged statuses, a schedule."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RunStatus,
         Write,
     )
+    from flujo.domain.schedule_records import Changed, ScheduleChange, Schedules
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
 
 
@@ -413,7 +414,32 @@ class Outbox(Protocol):
         ...
 
 
-class StateStore(RunStore, JournalStore, QuestionStore, QueueStore, Outbox, EventStore, Protocol):
+class ScheduleStore(Protocol):
+    """Keeps schedules, and starts their runs."""
+
+    async def schedules(self) -> Schedules:
+        """Return every schedule, by name, and the store's time."""
+        ...
+
+    async def change_schedule(self, change: ScheduleChange) -> Changed:
+        """Make a change of one schedule, its act and its run one commit, if the schedule is as it was read.
+
+        A run whose id exists already is not accepted again, and the change is made. A change whose commit is
+        not acknowledged may have been made; then the schedule is not as it was read.
+
+        Raises:
+            NotJournalable | SettingsError: the run cannot be stored; see `RunStore.accept`.
+        """
+        ...
+
+    async def schedule_acts(self, name: str, *, limit: int = 20) -> list[Act]:
+        """Return the newest acts on a schedule, the newest first."""
+        ...
+
+
+class StateStore(
+    RunStore, JournalStore, QuestionStore, QueueStore, Outbox, EventStore, ScheduleStore, Protocol
+):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 
     async def aclose(self) -> None:

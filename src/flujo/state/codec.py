@@ -32,6 +32,7 @@ from flujo.domain.run import (
     new_pause,
     new_run_record,
 )
+from flujo.domain.schedule_records import ScheduleRecord
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
 
@@ -602,6 +603,45 @@ def _digest_of(texts: Sequence[str], *values: bytes | None) -> bytes:
     parts = [text.encode() for text in texts]
     parts += [b"-" if value is None else bytes(value) for value in values]
     return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
+
+
+# Schedules -----------------------------------------------------------------------------------------------
+
+
+def schedule_row(record: ScheduleRecord) -> dict[str, Any]:
+    """Return the row of a schedule, without the time of the change, which the database adds."""
+    return {
+        "name": record.name,
+        "definition": record.definition,
+        "digest": record.digest,
+        "closure": record.closure,
+        "is_paused": record.is_paused,
+        "next_at": record.next_at,
+        "last_at": record.last_at,
+        "last_run": record.last_run,
+    }
+
+
+def schedule(row: Row) -> ScheduleRecord:
+    """Return the schedule of a row.
+
+    Raises:
+        CorruptState: the row is corrupt.
+    """
+    with _Corrupt("schedule {name}", row):
+        definition = bytes(row["definition"])
+        if canonical.digest(definition) != row["digest"]:
+            raise ValueError("its digest differs")
+        return ScheduleRecord(
+            name=row["name"],
+            definition=definition,
+            closure=row["closure"],
+            is_paused=bool(row["is_paused"]),
+            next_at=row["next_at"],
+            last_at=row["last_at"],
+            last_run=None if row["last_run"] is None else RunId(row["last_run"]),
+            updated_at=row["updated_at"],
+        )
 
 
 class _Corrupt:

@@ -36,9 +36,10 @@ from flujo.domain.run import (
     Wish,
     Write,
 )
+from flujo.domain.schedule_records import Changed, ScheduleOutcome, Schedules
 from flujo.domain.usage import NOTHING
-from flujo.exceptions import CorruptState, FlujoError, StateBackendUnavailable
-from flujo.state import events, owner_tokens, rules
+from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
+from flujo.state import events, owner_tokens, rules, schedule_rules
 from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.acts import Actor
     from flujo.domain.outbox import Message, MessageState, Tried
+    from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
 
 EntryKey = tuple[StepPath, EntryKind, int]
@@ -90,6 +92,8 @@ class MemoryDatabase:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     events: MemoryEvents = field(default_factory=MemoryEvents)
     wakes: Wakes = field(default_factory=Wakes)
+    schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
+    schedule_acts: list[Act] = field(default_factory=list)
 
 
 class MemoryStateStore(MemoryQueues):
@@ -507,6 +511,38 @@ class MemoryStateStore(MemoryQueues):
         """Make messages due at once; see the port."""
         self._check_open()
         return self.database.outbox.redeliver(ids, self._now())
+
+    async def schedules(self) -> Schedules:
+        """Return every schedule, and the time."""
+        return Schedules(self._now(), [record for _, record in sorted(self.database.schedules.items())])
+
+    async def change_schedule(self, change: ScheduleChange) -> Changed:
+        """Make a change of one schedule; see the port."""
+        self._check_open()
+        database, now = self.database, self._now()
+        runs = ((run_id, stored.record.status) for run_id, stored in database.runs.items())
+        blocker = schedule_rules.blocker(change, runs)
+        found = schedule_rules.judged(change, database.schedules.get(change.name), blocker)
+        if found.outcome in (ScheduleOutcome.LOST, ScheduleOutcome.BLOCKED):
+            return found
+        if change.run is not None and found.outcome is ScheduleOutcome.DONE:
+            try:
+                await self.accept(change.run, change.blobs, claim=False)
+            except (ResumeConflict, RunConflict):
+                found = Changed(ScheduleOutcome.EXISTED)
+        after = schedule_rules.written(change, found.outcome)
+        if after is None:
+            del database.schedules[change.name]
+        else:
+            database.schedules[change.name] = replace(after, updated_at=now)
+        if change.act is not None and found.outcome is not ScheduleOutcome.EXISTED:
+            database.schedule_acts.append(replace(change.act, at=now))
+        return found
+
+    async def schedule_acts(self, name: str, *, limit: int = 20) -> list[Act]:
+        """Return the newest acts on a schedule, the newest first."""
+        found = [act for act in self.database.schedule_acts if act.object == name]
+        return found[::-1][:limit]
 
     async def aclose(self) -> None:
         """Release every lease. Idempotent."""

@@ -12,10 +12,12 @@ from weakref import WeakKeyDictionary
 from flujo.domain.forks import renew_in_children
 from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.domain.sent_events import KEPT_S
+from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.queue_bell import QueueBell
 from flujo.state.sql import events, listing, migrations, outbox, queries, queue, retention, workers
+from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.schedule_records import Changed, ScheduleChange, Schedules
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
     from flujo.domain.transactions import Transaction
 
@@ -366,6 +369,28 @@ class SqlStateStore:
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
         return await self.read(queries.contents, digests)
+
+    async def schedules(self) -> Schedules:
+        """Return every schedule, and the database's time."""
+        return await self.read(schedule_rows.all_schedules)
+
+    async def change_schedule(self, change: ScheduleChange) -> Changed:
+        """Make a change of one schedule; see the port."""
+        if change.run is not None:
+            rules.check_run(change.run)
+        return await self.write_apart(schedule_rows.change, change, self._accept_scheduled)
+
+    async def schedule_acts(self, name: str, *, limit: int = 20) -> list[Act]:
+        """Return the newest acts on a schedule, the newest first."""
+        return await self.read(schedule_rows.acts_on, name, limit)
+
+    def _accept_scheduled(self, connection: sa.Connection, change: ScheduleChange) -> bool:
+        """Accept the run of a change inside its transaction; return whether its id was free."""
+        assert change.run is not None  # noqa: S101 - for the type checker; the caller has looked
+        [outcome] = self._batches.apply(connection, [Accept(change.run, change.blobs, claim=False)]).outcomes
+        if isinstance(outcome, FlujoError) and not isinstance(outcome, ResumeConflict | RunConflict):
+            raise outcome
+        return not isinstance(outcome, FlujoError)
 
     def cache(self) -> SqlCache:
         """Return a cache in the same database."""

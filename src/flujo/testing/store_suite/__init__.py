@@ -33,6 +33,7 @@ from flujo.testing.store_suite.questions import QuestionsSuite
 from flujo.testing.store_suite.queues import QueuesSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
+from flujo.testing.store_suite.schedules import SchedulesSuite
 from flujo.testing.store_suite.touches import TouchesSuite
 from flujo.testing.store_suite.values import ValuesSuite
 from flujo.testing.store_suite.waiting import WaitingSuite
@@ -63,6 +64,7 @@ class StateStoreSuite(
     QueuesSuite,
     MessagesSuite,
     FamiliesSuite,
+    SchedulesSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
