@@ -103,6 +103,14 @@ def settings() -> str:
             for key, field in target.model_fields.items()
         ),
     ]
+    schedule = settings_tables.ScheduleTable
+    lines += [
+        "\n## `[schedules.NAME]`\n",
+        f"{documented[schedule.__name__, '']} See [run on a schedule](../how-to/run-on-a-schedule.md).\n",
+        "| key | meaning |",
+        "|---|---|",
+        *(f"| `{key}` | {_cell(documented[schedule.__name__, key])} |" for key in schedule.model_fields),
+    ]
     lines.append(
         "\nIf `NO_COLOR` is set, output has no colour.\n\n## Not available yet\n\nThese keys are reserved. Setting one is "
         "an error: " + ", ".join(f"`{name}`" for name in module.PROMISED) + ".\n"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import CacheBackend
     from flujo.domain.retry import RetryPolicy
+    from flujo.domain.schedules import Schedule
     from flujo.domain.secrets import Secret
     from flujo.domain.steps import (
         AwaitStep,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef, Expr, Text
     from flujo.exceptions import NotSent
+    from flujo.services.inspection.schedule_client import ScheduleClient
     from flujo.services.inspection.task_client import TaskClient
     from flujo.services.project.recovery_policy import RecoveryPolicy
     from flujo.services.read_blueprint import read_blueprint
@@ -95,6 +97,8 @@ _HOMES = {
     "RetryPolicy": "flujo.domain.retry",
     "RunStream": "flujo.services.runs.streaming",
     "Save": "flujo.domain.steps",
+    "Schedule": "flujo.domain.schedules",
+    "ScheduleClient": "flujo.services.inspection.schedule_client",
     "Secret": "flujo.domain.secrets",
     "State": "flujo.domain.steps",
     "AwaitStep": "flujo.domain.steps",
@@ -157,6 +161,8 @@ __all__ = [
     "RetryPolicy",
     "RunStream",
     "Save",
+    "Schedule",
+    "ScheduleClient",
     "Secret",
     "SleepStep",
     "State",

@@ -75,6 +75,9 @@ FlujoError
     ├── DatabaseMissing              the SQLite file does not exist, and the command creates none
     ├── QueueUnknown                 a queue is neither `default` nor in the settings
     ├── StartFailed                  no worker could start the run: it is parked
+    ├── ScheduleNotFound
+    ├── ScheduleConflict             the files, the database or another schedule differ
+    ├── ScheduleBusy                 an earlier run of the schedule has not ended
     ├── WaitTimedOut                 the run has not ended within the time that a caller waits
     ├── RunDeadlinePassed            the run has not ended before its own deadline
     ├── MessageNotFound              no message of the outbox has this id
@@ -754,6 +757,29 @@ class DatabaseMissing(StateError):
 
     code = "FLJ514"
     path: str | None = None
+
+
+class ScheduleNotFound(StateError):
+    """No schedule has this name."""
+
+    code = "FLJ528"
+    schedule: str | None = None
+    hint = "`flujo schedules list` shows the schedules"
+
+
+class ScheduleConflict(StateError):
+    """The schedule in the database and the one in the files differ, or two schedules have one name."""
+
+    code = "FLJ529"
+    schedule: str | None = None
+
+
+class ScheduleBusy(StateError):
+    """An earlier run of the schedule has not ended, so no other one was started."""
+
+    code = "FLJ530"
+    schedule: str | None = None
+    run_id: str | None = None
 
 
 class WaitTimedOut(StateError, TimeoutError):

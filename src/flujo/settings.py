@@ -40,6 +40,8 @@ from flujo.settings_tables import (
     Queues,
     QueueTable,
     Retention,
+    ScheduleTable,
+    ScheduleTables,
     Section,
     State,
 )
@@ -114,6 +116,8 @@ class Settings(BaseSettings):
     """`[queues.NAME]`: queues for workers, besides `default`; see below."""
     notify: Mapping[str, NotifyTable] = Field(default_factory=dict)
     """`[notify.NAME]`: the targets of messages about runs; see below."""
+    schedules: ScheduleTables = Field(default_factory=dict)
+    """`[schedules.NAME]`: when workers run blueprints; see below."""
 
     _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -251,6 +255,10 @@ class Settings(BaseSettings):
         """The folder for downloaded models: `cache_dir`, or `flujo` in the user's cache."""
         return self.cache_dir or default_cache_dir()
 
+    def line(self, *key: str) -> int:
+        """Return the line of flujo.toml that sets a key or opens its table; 1 when it is not known."""
+        return self._file.line(key) or 1
+
     def origin(self, key: str) -> str:
         """Return where the value of `key` (dotted) comes from: a variable, a file and line, or `default`."""
         return self._origins.get(key, "default")
@@ -277,7 +285,8 @@ class Settings(BaseSettings):
         if isinstance(value, Section):
             for name in type(value).model_fields:
                 yield from self._values_at(f"{key}.{name}", getattr(value, name))
-        elif isinstance(value, Mapping):  # headers or environment variables, which often are secrets
+        elif isinstance(value, Mapping) and not key.startswith("schedules."):
+            # headers or environment variables, which often are secrets
             for name, text in value.items():
                 place = f"{key}.{name}"
                 yield place, text if variables(text) else MASK, self.origin(place)
@@ -516,6 +525,7 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
         "providers": ProviderTable,
         "queues": QueueTable,
         "notify": NotifyTable,
+        "schedules": ScheduleTable,
     }
     return (named.get(table[0]) or _sections()[table[0]]).model_fields
 

@@ -18,11 +18,14 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from flujo.domain.cron import cron_problem, zone_problem
 from flujo.domain.journal import Transcripts
 from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.outbox import NoticeEvent
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.queues import QueueLimits, Rate, is_queue_name
+from flujo.domain.schedule_checks import setting_problems
+from flujo.domain.schedules import NAME, CatchUp, Overlap, Schedule
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
 
@@ -427,3 +430,67 @@ Providers = Annotated[
     Mapping[Annotated[str, AfterValidator(_provider_name)], ProviderTable], AfterValidator(_reachable)
 ]
 """The tables `[providers.NAME]`."""
+
+
+def _schedule_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a schedule: write up to 100 letters, digits, `_` and `-`, a letter first"
+        )
+    return name
+
+
+class ScheduleTable(Section):
+    """`[schedules.NAME]`: when workers run a blueprint, and with what."""
+
+    blueprint: str
+    """The blueprint, by its name or its path in the project."""
+    cron: str
+    """Minute, hour, day of month, month, day of week: `30 2 * * MON-FRI`."""
+    timezone: str = "UTC"
+    """The time zone of the cron line: a name of the IANA database."""
+    catch_up: CatchUp = "last"
+    """Which of the times that passed while no worker ran are fired: none, last, or all up to 100."""
+    overlap: Overlap = "skip"
+    """What happens at a time when an earlier run of the schedule has not ended: skip, queue or allow."""
+    jitter: float = Field(default=0.0, ge=0, le=86400)
+    """How many seconds a run is delayed at most. The delay of a time is always the same."""
+    input: Any = None
+    """The input of the runs."""
+    context: Mapping[str, Any] = Field(default_factory=dict)
+    """The fields that the context of the runs starts with."""
+    queue: str | None = Field(default=None, min_length=1)
+    """The queue of the runs. Default: the worker that fires a run executes it."""
+    priority: int = 0
+    """The priority of the runs in their queue."""
+    metadata: Mapping[str, Any] = Field(default_factory=dict)
+    """Metadata of the runs, beside `schedule` with the name of the schedule."""
+
+    @field_validator("cron")
+    @classmethod
+    def _fires(cls, cron: str) -> str:
+        if wrong := cron_problem(cron):
+            raise ValueError(f"{wrong[0]}: {wrong[1]}")
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, timezone: str) -> str:
+        if wrong := zone_problem(timezone):
+            raise ValueError(f"{wrong[0]}: {wrong[1]}")
+        return timezone
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> ScheduleTable:
+        for _, _, (message, hint) in setting_problems(self.named("schedule"), "schedule"):
+            raise ValueError(f"{message}: {hint}")
+        return self
+
+    def named(self, name: str) -> Schedule:
+        """Return the schedule of this table."""
+        keys = self.model_dump(exclude={"blueprint", "jitter"})
+        return Schedule(name=name, jitter_s=self.jitter, **keys)
+
+
+ScheduleTables = Mapping[Annotated[str, AfterValidator(_schedule_name)], ScheduleTable]
+"""The tables `[schedules.NAME]`."""

@@ -137,6 +137,7 @@ COVERED_BY = {
     "services/inspection/inventory.py": "cli/test_seeing.py",
     "services/given.py": "services/inspection/test_task_client.py",
     "services/inspection/tasks.py": "services/inspection/test_task_client.py",
+    "services/inspection/schedule_views.py": "services/inspection/test_schedule_client.py",
     "services/runs/task_actions.py": "services/inspection/test_task_client.py",
     "services/project/git.py": "cli/test_lock_in_ci.py",
     "services/project/recovery_policy.py": "durability/test_recovery.py",

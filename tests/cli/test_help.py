@@ -62,9 +62,10 @@ Run:
 
 Operate:
   models         List or download local models.
-  worker         Execute runs of queues, and resume orphaned runs.
+  worker         Execute runs of queues, fire schedules, resume orphans.
   workers        List the living workers; pause or resume them.
   queues         Show what waits in the queues.
+  schedules      List, apply, pause and trigger schedules.
   notifications  List messages about runs, or send them again.
   migrate        Migrate the database to the current schema.
   purge          Delete old runs and their data.

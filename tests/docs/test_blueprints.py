@@ -53,6 +53,20 @@ def test_a_briefing_reads_its_articles_in_the_background(project: Path) -> None:
     assert "gist" in flujo(project, "trace", "@last", "--full")
 
 
+def test_a_nightly_index_reads_unchanged_tickets_from_the_cache(project: Path) -> None:
+    found = output_of(project, "nightly", "--field", "folder=blueprints/inputs")
+    subjects = found.pop("subjects").splitlines()
+    assert (found, len(subjects)) == ({"tickets": 20, "unread": 0}, 20)
+    toml = project / "flujo.toml"
+    toml.write_text(toml.read_text() + '[cache]\nbackend = "state"\n')
+    flujo(project, "schedules", "apply")
+    for time in ("2026-11-28T02:30", "2026-11-29T02:30"):
+        assert flujo(project, "schedules", "trigger", "nightly", "--at", time).startswith("nightly-202611")
+        flujo(project, "worker", "--once")
+    trace = flujo(project, "trace", "nightly-20261129T013000Z", "--json")
+    assert trace.count('"cached": true') == 20
+
+
 def test_a_second_opinion_collects_the_requests_of_both_reviewers(project: Path) -> None:
     answer = "OBVIOUSLY this was sent"
     found = output_of(

@@ -219,6 +219,10 @@ GOOD = {
         "{model: a:b, model_settings: {max_tokens: 9},", "{model: 'local:smollm2',"
     )
     + "budget: {total_tokens_limit: 1000}\n",
+    "schedules-of-all-forms": HEAD
+    + 'schedule:\n  - {cron: "30 2 29 2 *", timezone: Europe/Berlin, input: {text: a}}\n'
+    + '  - {cron: "0 * * * MON-FRI", name: hourly, input: {text: b, note: "{{ not a template }}"}, jitter: 5m,'
+    + " catch_up: all, overlap: queue, queue: slow, priority: 2, context: {label: x}, metadata: {team: data}}\n",
     "search-with-everything": HEAD
     + search(
         "    goal: score > 3 && depth < 3 && candidate != null\n    beam_width: 2\n    input: '{{ steps.sort.output }}'\n"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.language.models import scheduled
 from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.loader import Loader
 from flujo.blueprint.rules.agents import agents_that_matter
@@ -20,6 +21,7 @@ from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
+from flujo.domain.schedules import Schedule
 from flujo.domain.steps import (
     KINDS,
     BaseStep,
@@ -244,6 +246,7 @@ class _Tree:
             budget=build(blueprint.budget),
             notify=build(blueprint.notify),
             deadline_s=blueprint.deadline,
+            schedules=[Schedule(**doc.Schedule.to_tree(dict(one))) for one in scheduled(blueprint)],
         )
 
     def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:

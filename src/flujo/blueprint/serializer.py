@@ -15,6 +15,7 @@ from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
 from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
+from flujo.domain.schedules import Schedule
 from flujo.domain.secrets import named
 from flujo.domain.steps import State
 from flujo.domain.steps.tools import BlueprintTool
@@ -97,8 +98,9 @@ class _File:
                 return [self.step(step) for step in value.steps]
             case Save():
                 return {"append": self.plain(value.value)} if value.append else self.plain(value.value)
-            case State():
-                return self.keys(doc.State.from_tree(_fields(value)))
+            case Schedule() | State():
+                model = doc.State if isinstance(value, State) else doc.Schedule
+                return self.keys(model.from_tree(_fields(value)))
             case _:
                 return self.data(value)
 

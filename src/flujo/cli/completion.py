@@ -52,6 +52,16 @@ def waiting_runs(ctx: typer.Context, incomplete: str) -> list[Offer]:
     return _fitting(_runs(_invocation(ctx), status="paused"), incomplete)
 
 
+def schedules(ctx: typer.Context, incomplete: str) -> list[Offer]:
+    """Offer the names of the database's schedules."""
+
+    async def named(workspace: Workspace) -> list[Offer]:
+        found = (await (await workspace.store()).schedules()).records
+        return [(record.name, f"{record.schedule.cron} {record.schedule.timezone}") for record in found]
+
+    return _fitting(_quietly(lambda: _in_workspace(_invocation(ctx), named)), incomplete)
+
+
 def steps(ctx: typer.Context, incomplete: str) -> list[Offer]:
     """Offer the step paths of the run named on the command line."""
 
@@ -76,11 +86,16 @@ def _runs(invocation: Invocation, **only: Any) -> list[Offer]:
 
 def _from_database(invocation: Invocation, query: Callable[[TaskClient], Any]) -> list[Offer]:
     """Query the database."""
-    from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
 
     def work(workspace: Workspace) -> Any:
         return query(TaskClient(workspace))
+
+    return _in_workspace(invocation, work)
+
+
+def _in_workspace(invocation: Invocation, work: Callable[[Workspace], Any]) -> list[Offer]:
+    from flujo.cli.run_command import in_workspace
 
     offers: list[Offer] = in_workspace(invocation, work)
     return offers

@@ -15,6 +15,7 @@ from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.outbox import Notified, Notify, notify
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.retry import RetryPolicy
+from flujo.domain.schedules import Schedule
 from flujo.domain.usage import UsageLimits
 from flujo.domain.values import CallableRef, Expr, Logic, Logical, Text, Value, Valued
 from flujo.exceptions import PipelineError
@@ -300,7 +301,7 @@ def body(given: Body, where: str) -> Pipeline:
         return Pipeline(steps(given, where))
     own = (
         *("input_schema", "context_schema", "context_type", "output"),
-        *("budget", "notify", "deadline_s"),
+        *("budget", "notify", "deadline_s", "schedules"),
     )
     extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
@@ -322,6 +323,18 @@ if TYPE_CHECKING:  # for overloads
         budget: UsageLimits | None
         notify: Notified
         deadline_s: float | None
+        schedules: Sequence[Schedule]
+
+
+def _schedules(given: Any, where: str) -> tuple[Schedule, ...]:
+    """Return schedules.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise PipelineError(f"{where} is {given!r}; expected a list of `Schedule`")
+    return tuple(values.instance(Schedule)(each, where) for each in given)
 
 
 @node
@@ -352,6 +365,8 @@ class Pipeline(Node, Generic[In, Out]):
     events with names. For an imported pipeline it has no effect."""
     deadline_s: float | None = takes(values.seconds, default=None)
     """How long a run may last from its acceptance; then it fails. No effect for an imported pipeline."""
+    schedules: Takes[Sequence[Schedule], tuple[Schedule, ...]] = takes(_schedules, default=())
+    """When workers run it. Schedules of an imported pipeline start runs of it alone."""
 
     if TYPE_CHECKING:
 

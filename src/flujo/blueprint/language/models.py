@@ -27,10 +27,12 @@ from flujo.blueprint.language.values import (
     NotNegative,
     Output,
     Positive,
+    ScheduleName,
     Value,
     Who,
     problem,
 )
+from flujo.domain.schedules import CatchUp, Overlap
 from flujo.domain.secrets import KEY, is_reference, name_problem
 from flujo.domain.steps import FALLBACK, Durability, ExecutionMode, Keep, OnError, OnLimit
 from flujo.domain.tools import Effect, InDoubt
@@ -903,10 +905,50 @@ Notify = Annotated[
 """`notify: [ops]`, or `notify: {failed: [ops]}`."""
 
 
+class Schedule(Strict):
+    """`schedule:`: when workers run the blueprint, and with what."""
+
+    renamed = {"jitter": "jitter_s"}
+
+    name: Maybe[ScheduleName] = None
+    cron: str
+    timezone: str = "UTC"
+    catch_up: CatchUp = "last"
+    overlap: Overlap = "skip"
+    jitter: Maybe[Duration] = None
+    input: Any = None
+    context: dict[str, Any] = {}
+    queue: Maybe[Annotated[str, Field(min_length=1)]] = None
+    priority: int = 0
+    metadata: dict[str, Any] = {}
+
+    @classmethod
+    def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert the values of this model's fields to arguments of the tree's class."""
+        return super().to_tree(keys) | {"name": keys["name"] or "", "jitter_s": keys["jitter"] or 0.0}
+
+    @classmethod
+    def from_tree(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert the fields of the tree's class to values of this model's fields."""
+        said = super().from_tree(fields)
+        return said | {"name": said["name"] or None, "jitter": said["jitter"] or None}
+
+
+def _number(value: Any) -> str:
+    """Return which form `schedule` has: a list of schedules, or one."""
+    return tag("several" if isinstance(value, list) else "one")
+
+
+Schedules = Annotated[
+    Annotated[Schedule, Tag(tag("one"))] | Annotated[list[Schedule], Tag(tag("several"))],
+    Discriminator(_number),
+]
+
+
 class Blueprint(Strict):
     """A whole blueprint."""
 
-    renamed = {"context": "context_type", "deadline": "deadline_s"}
+    renamed = {"context": "context_type", "deadline": "deadline_s", "schedule": "schedules"}
     version: Literal["1"]
     name: BlueprintName
     description: str = ""
@@ -920,12 +962,18 @@ class Blueprint(Strict):
     budget: Maybe[Budget] = None
     notify: Notify = []
     deadline: Maybe[Duration] = None
+    schedule: Schedules = []
     steps: Annotated[list[AnyStep], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _one_context(self) -> "Blueprint":
         _not_both(self, "context", "context_schema")
         return self
+
+
+def scheduled(blueprint: Blueprint) -> list[Schedule]:
+    """Return the schedules of a blueprint."""
+    return blueprint.schedule if isinstance(blueprint.schedule, list) else [blueprint.schedule]
 
 
 _ANY_OF = [get_args(each)[0] for each in get_args(get_args(AnyStep)[0])]

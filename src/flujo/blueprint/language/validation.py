@@ -53,7 +53,10 @@ L = TypeVar("L", bound=Strict)
 
 SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema"})
 _FREE_KEYS = frozenset(
-    {"with", "input", "files", "output", "model_settings", "answer", "initial", "mcp", "capabilities"}
+    {
+        *("with", "input", "files", "output", "model_settings", "answer", "initial", "mcp", "capabilities"),
+        "metadata",
+    }
 )
 """Keys that hold arbitrary data, which is not part of the language."""
 

@@ -15,6 +15,7 @@ from flujo.blueprint.diagnostics import suggest
 from flujo.blueprint.language.roles import Role, Sees, Site
 from flujo.domain.checks import MAX_NAME, name_problem
 from flujo.domain.merge import MergeStrategy
+from flujo.domain.schedules import NAME as SCHEDULE_NAME
 
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 BLUEPRINT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
@@ -99,6 +100,23 @@ BlueprintName = Annotated[
     str,
     AfterValidator(_blueprint_name),
     Field(json_schema_extra={"pattern": BLUEPRINT_NAME, "maxLength": MAX_NAME}),
+]
+
+
+def _schedule_name(value: str) -> str:
+    if not SCHEDULE_NAME.fullmatch(value):
+        raise problem(
+            "identifier",
+            f"{value!r} cannot name a schedule",
+            "write up to 100 letters, digits, `_` and `-`, ASCII only, beginning with a letter",
+        )
+    return value
+
+
+ScheduleName = Annotated[
+    str,
+    AfterValidator(_schedule_name),
+    Field(json_schema_extra={"pattern": f"^{SCHEDULE_NAME.pattern}$"}),
 ]
 AgentName = Annotated[Identifier, Role.ANSWERER]
 CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]

@@ -11,15 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from flujo.domain.commands import command
-from flujo.domain.wording import plural
+from flujo.domain.wording import listed, plural
 from flujo.exceptions import FlujoError, StateError
 from flujo.governance.sink import GATE
+from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from flujo.domain.acts import Actor
     from flujo.domain.providers import NamedProvider
+    from flujo.domain.schedule_records import Schedules
     from flujo.services.project.project import Project
     from flujo.state.sql.after_restore import Unfinished
     from flujo.state.sql.durability import Durability
@@ -143,6 +145,7 @@ def _state(project: Project) -> Iterator[Finding]:
     if found.is_current:
         yield from _runs(project)
         yield from _stuck(project)
+        yield from _schedules(project)
 
 
 def _database(project: Project, found: SchemaStatus) -> Finding:
@@ -201,6 +204,29 @@ def _stuck(project: Project) -> Iterator[Finding]:
         else:
             words = f"{named} is {each.status}, and no process has taken it for {each.idle_s / 3600:,.0f} h"
             yield Finding("runs", "warn", words, "`flujo worker --once` takes it, or says why it cannot")
+
+
+def _schedules(project: Project) -> Iterator[Finding]:
+    """Report schedules that no worker fires."""
+
+    async def read() -> Schedules:
+        async with Workspace(project, creates=False) as workspace:
+            return await (await workspace.store()).schedules()
+
+    try:
+        found = asyncio.run(read())
+    except FlujoError as error:
+        yield _failed("schedules", error)
+        return
+    late = [record.name for record in found.records if record.is_late(found.now)]
+    if late:
+        words = f"no worker has fired {listed(late, 'and')} at its time"
+        hint = (
+            f"`{command('flujo', 'worker')}` fires them; `{command('flujo', 'schedules', 'list')}` says why"
+        )
+        yield Finding("schedules", "warn", words, hint)
+    elif found.records:
+        yield Finding("schedules", "ok", f"{plural(len(found.records), 'schedule')}, none of them late")
 
 
 def _durability(project: Project, words: str) -> Finding:

@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.function import FunctionAgent, adapter
+from flujo.blueprint.rules.schedules import violations
 from flujo.domain import wording
 from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.schedule_checks import schedule_findings
 from flujo.domain.steps import (
     PREVIOUS,
     CacheStep,
@@ -25,9 +27,11 @@ from flujo.exceptions import PipelineError
 from flujo.services.checks.type_compatibility import fits, item, repr_short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from flujo.domain.agents import AgentSpec
+    from flujo.domain.schedule_checks import ScheduleFinding
+    from flujo.domain.schedules import Schedule
     from flujo.domain.steps import BaseStep, CallableRef
 
 
@@ -75,8 +79,23 @@ def check_pipeline(pipeline: Pipeline) -> Flow | None:
     for found in findings(pipeline):
         if not found.is_warning:
             raise PipelineError(found.message, hint=found.hint, code=found.code)
+    for wrong in unfit_schedules(pipeline, pipeline.schedules):
+        message = f"pipeline {pipeline.name!r}: {wrong.message}"
+        raise PipelineError(message, hint=wrong.hint, code=wrong.code)
     flow = _through(pipeline, ROOT, None)
     return flow if pipeline.output is None else None
+
+
+def unfit_schedules(pipeline: Pipeline, schedules: Sequence[Schedule]) -> Iterator[ScheduleFinding]:
+    """Yield what is wrong with schedules of a pipeline."""
+    if schedules:
+        yield from schedule_findings(
+            schedules,
+            pipeline.name,
+            input_schema=pipeline.input_schema,
+            context_schema=pipeline.context_schema,
+            violations=violations,
+        )
 
 
 # Joints --------------------------------------------------------------------------------------------------

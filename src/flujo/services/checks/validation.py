@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.exceptions import BlueprintError, FlujoError, LockUnreadable, SettingsError
 from flujo.governance.secrets import secret_problem
 from flujo.services.mcp_servers import locked_servers
-from flujo.settings import environment
+from flujo.settings import CONFIG_FILE, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,13 +70,12 @@ def compiled(
         SettingsError: an override names an unknown agent.
     """
     from flujo.blueprint.compiler import compile_blueprint
-    from flujo.blueprint.sources.source_files import FileSource
 
     variables = environment()
 
     return compile_blueprint(
         path,
-        source or FileSource(project.root),
+        source or _files(project),
         allow_callables=project.settings.blueprints.allow_callables,
         models=project.settings.models if models is None else models,
         overrides=overrides or {},
@@ -88,6 +87,12 @@ def compiled(
         secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
         also=also,
     )
+
+
+def _files(project: Project) -> Source:
+    from flujo.blueprint.sources.source_files import FileSource
+
+    return FileSource(project.root)
 
 
 def _servers(project: Project) -> dict[str, list[str] | None]:
@@ -130,11 +135,28 @@ def check(project: Project, paths: Sequence[str], also: Also | None = None) -> l
     reports = []
     for path in paths:
         result = _checked(project, path, also=also)
-        known = {found: (found.code, found.span, found.message) for found in result.diagnostics}
-        fresh = tuple(found for found in result.diagnostics if known[found] not in seen)
+        scheduled = _scheduled(project, path, result)
+        diagnostics = (*result.diagnostics, *scheduled)
+        known = {found: (found.code, found.span, found.message) for found in diagnostics}
+        fresh = tuple(found for found in diagnostics if known[found] not in seen)
         seen.update(known.values())
-        reports.append(Report(path, fresh, result.sources, project.holds_agents(path)))
+        sources = {**result.sources, **({CONFIG_FILE: _config_text(project)} if scheduled else {})}
+        reports.append(Report(path, fresh, sources, project.holds_agents(path)))
     return reports
+
+
+def _scheduled(project: Project, path: str, result: Compiled) -> Sequence[Diagnostic]:
+    """Return the findings about `[schedules.NAME]` of a blueprint."""
+    if result.pipeline is None or not project.settings.schedules:
+        return ()
+    from flujo.services.checks.schedule_tables import table_findings
+
+    return tuple(table_findings(project, path, result.pipeline))
+
+
+def _config_text(project: Project) -> str:
+    file = project.config_file
+    return "" if file is None else without_secrets(file.read_text("utf-8"))
 
 
 def _checked(project: Project, path: str, source: Source | None = None, also: Also | None = None) -> Compiled:
@@ -142,11 +164,10 @@ def _checked(project: Project, path: str, source: Source | None = None, also: Al
     if not project.holds_agents(path):
         return compiled(project, path, source=source, reads_secrets=True, also=also)
     from flujo.blueprint.compiler import check_agents
-    from flujo.blueprint.sources.source_files import FileSource
 
     return check_agents(
         path,
-        source or FileSource(project.root),
+        source or _files(project),
         allow_callables=project.settings.blueprints.allow_callables,
         strict=project.settings.strict_dsl,
     )
@@ -159,12 +180,11 @@ def fix(project: Project, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
         Path → the text before and after, for each file that would change. Nothing is written.
     """
     from flujo.blueprint.rules.autofix import apply_fixes
-    from flujo.blueprint.sources.source_files import FileSource
 
     def findings(source: Source) -> list[Diagnostic]:
         return [one for path in paths for one in _checked(project, path, source).diagnostics]
 
-    files = FileSource(project.root)
+    files = _files(project)
     changed = apply_fixes(files, findings)
     return {path: (files.read(path).decode("utf-8"), text) for path, text in changed.items()}
 

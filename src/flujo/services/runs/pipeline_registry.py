@@ -57,15 +57,19 @@ def register(
     return factory
 
 
+def all_registered() -> list[Registered]:
+    """Return every pipeline."""
+    latest = {factory: (model, limits) for factory, model, limits in _factories}
+    return [Registered(factory(), *more) for factory, more in latest.items()]
+
+
 def registered(name: str) -> Registered | None:
     """Return the pipeline of this name.
 
     Raises:
         SettingsError: two of this name are registered.
     """
-    latest = {factory: (model, limits) for factory, model, limits in _factories}
-    made = [Registered(factory(), *more) for factory, more in latest.items()]
-    found = [each for each in made if each.pipeline.name == name]
+    found = [each for each in all_registered() if each.pipeline.name == name]
     if len(found) > 1:
         raise SettingsError(
             f"{len(found)} pipelines called {name!r} are registered",

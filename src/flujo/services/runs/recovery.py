@@ -62,7 +62,7 @@ class Recovery:
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
         adopts: whether it resumes runs; without, it only fires deadlines.
         others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
-        duties: what else is done at each look, such as delivering messages.
+        duties: what else is done at each look: messages are delivered, schedules are fired.
         notifier: returns what sends messages about a run that is ended here without being executed.
     """
 

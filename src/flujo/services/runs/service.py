@@ -107,6 +107,19 @@ class RunService:
                 return await _existing(execution, conflict.record, request.if_exists)
             return await _executed(execution, record)
 
+    async def new_run(self, request: Request) -> NewRun:
+        """Return the run that a request asks for; nothing is recorded.
+
+        Raises:
+            InputRejected: the input or the context does not fit.
+        """
+        runtime = self.runtime
+        with bind_blobs(self.providers, self.files):
+            await runtime.binding.prepare()
+            return await request.new_run(
+                runtime.pipeline, runtime.binding, self.closure, runtime.random, self.lock_digest
+            )
+
     async def submit(self, request: Request, place: Callable[[Binding, bytes], Queued]) -> RunRecord:
         """Record a run in a queue, where a worker takes it; one that has its id already is returned.
 

@@ -1,4 +1,4 @@
-"""A worker: executes the runs of queues, resumes orphaned runs and handles expired deadlines."""
+"""A worker: executes the runs of queues, fires schedules, resumes orphaned runs and handles deadlines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.commands import command
 from flujo.domain.events import RunStarted
+from flujo.domain.journal import RunId
 from flujo.domain.queues import DEFAULT_QUEUE, RunKind, WorkerRecord, WorkerState
 from flujo.domain.run import Due, RunCondition, RunGroup, RunQuery, RunStatus
 from flujo.exceptions import CallableError, FlujoError, RunNotFound
@@ -23,13 +24,13 @@ from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queues import claim_order, queue_table
 from flujo.services.runs.recovery import Duty, Recovery
 from flujo.services.runs.run_services import RunServices, notifier_of
+from flujo.services.runs.schedules import Scheduler
 from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.events import Event
-    from flujo.domain.journal import RunId
     from flujo.domain.ports import Sink
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
@@ -51,11 +52,12 @@ class WorkerEvents:
     """An event of a worker about one run."""
 
     event: str
-    """`begun`, `ended`, `skipped`, `failed` or `deadline`."""
+    """`begun`, `ended`, `skipped`, `failed` or `deadline`; `fired` and `schedule` about a schedule."""
     run_id: str
     pipeline: str = ""
     detail: str = ""
-    """The status for `ended`, the reason for `skipped` and `failed`, the question for `deadline`."""
+    """The status for `ended`, the reason for `skipped` and `failed`, the question for `deadline`, the name of
+    the schedule for `fired`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,13 @@ class Worker:
         self._signs: asyncio.Task[None] | None = None
         self._state = WorkerState.PAUSED if options.is_paused else WorkerState.WORKING
         settings = workspace.project.settings
+        scheduler = Scheduler(workspace, self._services_here, self._report, every_s=policy.every_s)
         self._recovery = Recovery(
             workspace.store,
             policy,
             self._take_over,
             tell=self._report,
-            duties=(Deliveries(workspace, workspace.store), *duties),
+            duties=(scheduler, Deliveries(workspace, workspace.store), *duties),
             adopts=options.resumes_orphans and not options.is_paused,
             others=lambda: self._consumer.places,
             notifier=self._notifier_of,
@@ -300,9 +303,9 @@ class Worker:
                 self._services = await RunServices.of_project(self._workspace)
             return self._services
 
-    def _report(self, event: str, run_id: RunId, detail: str) -> None:
+    def _report(self, event: str, run_id: str, detail: str) -> None:
         if event == "failed":
-            self._failed[run_id] = detail
+            self._failed[RunId(run_id)] = detail
         self._on_event(WorkerEvents(event, run_id, detail=detail))
 
     def _tell(self, event: str, record: RunRecord, detail: str) -> None:
