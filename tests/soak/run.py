@@ -55,6 +55,7 @@ def counts(scale: float) -> dict[str, str]:
         "FLUJO_KILLS": (200, 2),
         "FLUJO_AGENT_KILLS": (1000, 8),
         "FLUJO_APPROVALS": (1000, 16),
+        "FLUJO_QUEUE_RUNS": (2000, 40),
         "FLUJO_LOCAL_KILLS": (100, 1),
         "FLUJO_TURNS": (1000, 50),
         "FLUJO_FLIPS": (100, 1),
