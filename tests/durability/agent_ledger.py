@@ -102,6 +102,8 @@ class Model:
             "All of it is done.",
         ],
         "spare": [["pay", "look"], Fault.SERVER_ERROR],
+        "desk": [["grant", "grant", "shop", "assistant"], ["grant", "shop"], "Granted."],
+        "assistant": [["pay"], "Helped."],
         "talk": [["look"], ["look"], "Talked."],
     }
     reached: Callable[[], None]
@@ -121,17 +123,21 @@ class Model:
             count = self.requests[run, place]
             why = f"request {self.requests.total()}"
         self.reached()
-        said = self.SCRIPTS[conversation.rpartition("/")[2]][turn]
+        name = conversation.rpartition("/")[2]
+        said = self.SCRIPTS["assistant" if name.startswith("tool[") else name][turn]
         if isinstance(said, tuple):
             fault, said = said
             if count == 1:
                 return Response.of(fault)
         if not isinstance(said, list):
             return Response.of(said)
-        calls = [
-            (name, {"place": f"{run}:{place}/tool[{number}]", "why": why}) for number, name in enumerate(said)
-        ]
+        calls = [(tool, _arguments(tool, run, f"{place}/tool[{n}]", why)) for n, tool in enumerate(said)]
         return Response(tool_call=calls[0], more_calls=tuple(calls[1:]))
+
+
+def _arguments(tool: str, run: str, place: str, why: str) -> dict[str, str]:
+    """Return the arguments of a call; an agent as a tool is told which conversation it has."""
+    return {"prompt": f"{run} {place}"} if tool == "assistant" else {"place": f"{run}:{place}", "why": why}
 
 
 class Barriers:

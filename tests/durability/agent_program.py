@@ -3,10 +3,10 @@
     python agent_program.py FOLDER URI [--stream] [--requests N]
 
 reads ids of runs, one a line, and executes or resumes each in a forked process: prints `pid N`, a line of JSON with the
-status and the output unless that process is killed, and `ended`; then it reads a line and prints the exit code. The tools have every effect that is declared
-today, and write to the ledger of FOLDER. A barrier is before and after each effect. Tools with the effect
-`transactional` are missing: no tool gets a connection to write with. With `--requests` ten agents run at the same time
-and share a budget of so many requests.
+status and the output unless that process is killed, and `ended`; then it reads a line and prints the exit code. The tools write to the
+ledger of FOLDER, and have every effect but `transactional`, which writes to the database of the run; one needs an
+approval, and two consist of steps. A barrier is before and after each effect. With `--requests` ten agents run at the
+same time and share a budget of so many requests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import GranularStep, ParallelStep, Step, StepConfig, Text
+from flujo.domain.steps.tools import AgentTool, BlueprintTool
+from flujo.domain.tools import CallableTool, Tooled
 from flujo.domain.usage import UsageLimits
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
@@ -75,13 +77,21 @@ def refuse(place: str, why: str) -> str:
     raise flujo.NotSent("the shop is closed")
 
 
+@flujo.tool(effect="unsafe")
+def grant(place: str, why: str) -> str:
+    """Have an effect that a human approves."""
+    return _cause(lambda: Ledger(FOLDER).append("grant", place, why))
+
+
 def is_long(answer: str) -> bool:
     """Return whether an answer has more than a word."""
     return len(answer) > 3
 
 
 def tree() -> Pipeline:
-    """Return a conversation with a rejected answer, and one whose model fails after a turn, with its fallback."""
+    """Return a conversation with a rejected answer, one whose model fails after a turn, with its fallback, and one
+    with approvals and tools that consist of steps.
+    """
     helper = AgentSpec(
         "helper",
         "openai-chat:gpt-4o-mini",
@@ -99,7 +109,34 @@ def tree() -> Pipeline:
         enforce_idempotency=True,
     )
     spare = GranularStep("spare", input=Text("{{ input }} spare"), fallback=by_hand, **talks)
-    return Pipeline((work, spare), name="talking", output=Text("{{ steps.work.output }} {{ previous }}"))
+    answers = Text("{{ steps.work.output }} {{ steps.spare.output }} {{ previous }}")
+    desk = GranularStep("desk", input=Text("{{ input }} desk"), **{**talks, "agent": _clerk()})
+    return Pipeline((work, spare, desk), name="talking", output=answers)
+
+
+def _clerk() -> AgentSpec:
+    """Return an agent with a tool that needs an approval, a blueprint, and another agent."""
+    buying = Pipeline(
+        Step(
+            "buy",
+            call=pay,
+            arguments={"place": Text("{{ input.place }}/buy"), "why": Text("{{ input.why }}")},
+            enforce_idempotency=True,
+        ),
+        name="shop",
+        input_schema={
+            "type": "object",
+            "required": ["place", "why"],
+            "properties": {"place": {"type": "string"}, "why": {"type": "string"}},
+        },
+    )
+    model: dict[str, Any] = {"model": "openai-chat:gpt-4o-mini", "model_settings": {"max_tokens": 100}}
+    tools: list[Tooled] = [
+        CallableTool(grant, approve=True),
+        BlueprintTool(buying, "Buys something"),
+        AgentTool(AgentSpec("assistant", tools=[pay], **model), "Helps"),
+    ]
+    return AgentSpec("clerk", instructions="Serve.", tools=tools, **model)
 
 
 def sharing(requests: int) -> Pipeline:

@@ -37,7 +37,9 @@ KILLS = int(os.environ.get("FLUJO_AGENT_KILLS", "8"))
 """Kills together; each way of running gets a quarter."""
 EFFECTS = {"look": ("EXACTLY_ONCE", "DUPLICATED"), "refuse": ("EXACTLY_ONCE", "DUPLICATED")}
 """The allowed verdicts, where they are not EXACTLY_ONCE alone: a `read` may be repeated, and what was not sent too."""
-OUTPUT = "All of it is done. done"
+DENIED = {"desk/turn[0]/tool[1]"}
+"""The call that a human denies: it has an entry and no effect."""
+OUTPUT = "All of it is done. done Granted."
 
 
 class Killed:
@@ -125,27 +127,31 @@ class Killed:
             calls = await self._store.intents(RunId(run))
         except RunNotFound:
             return set()
-        unsafe = (":pay", ":refuse")
+        unsafe = (":pay", ":refuse", ":grant")
         return {
             call.path for call in calls if call.state is IntentState.SENT and str(call.tool).endswith(unsafe)
         }
 
     async def _resolve(self, run: str) -> None:
-        """Answer each question about a call as a human would who looks at the ledger."""
+        """Answer each question about a call as a human would who looks at the ledger, and approve some calls."""
         known = {place for _, place in self.ledger.calls(run)}
         for pause in await self._store.pauses(RunId(run)):
-            if pause.is_open:
-                assert pause.kind is PauseKind.DOUBT
-                happened = pause.pause_id.partition("!")[0] in known
-                said = {"resolution": "done", "result": "done"} if happened else {"resolution": "retry"}
-                await self._store.answer(RunId(run), pause.pause_id, canonical.encode(said))
+            if not pause.is_open:
+                continue
+            said: dict[str, Any] = {"resolution": "retry"}
+            if pause.kind is PauseKind.APPROVAL:
+                said = {"approved": pause.pause_id not in DENIED, "digest": pause.digest}
+            elif pause.pause_id.partition("!")[0] in known:
+                said = {"resolution": "done", "result": "done"}
+            await self._store.answer(RunId(run), pause.pause_id, canonical.encode(said))
 
     async def _judged(self, run: str, result: Any, uncertain: set[str]) -> list[str]:
         if (result["status"], result["output"]) != ("completed", OUTPUT):
             return [f"{run}: it is {result}"]
-        recorded = {
-            place for place in await self._completed(run) if "/turn[" not in place or "/tool[" in place
-        }
+        places = await self._completed(run)
+        calls = {place for place in places if not place.rpartition("/")[2].startswith("turn[")}
+        made_of_steps = {place for place in calls if any(each.startswith(f"{place}/") for each in places)}
+        recorded = calls - made_of_steps - DENIED
         verdicts = self.ledger.verdicts(run, recorded)
         wrong = [
             f"{run}: {tool} at {place} is {found}"
@@ -155,7 +161,8 @@ class Killed:
         wrong += [
             f"{run}: {place} has an effect and no entry" for _, place in verdicts if place not in recorded
         ]
-        asked = {pause.pause_id.partition("!")[0] for pause in await self._store.pauses(RunId(run))}
+        questions = [each for each in await self._store.pauses(RunId(run)) if each.kind is PauseKind.DOUBT]
+        asked = {question.pause_id.partition("!")[0] for question in questions}
         return wrong + [
             f"{run}: {place} was uncertain, and no question lists it" for place in uncertain - asked
         ]
