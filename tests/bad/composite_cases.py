@@ -70,6 +70,8 @@ ATTEMPTS = [
 ] + [
     Case("attempts-of-a-sleep", "  - {kind: sleep, name: rest, for: 1h, config: {timeout_s: 5s}}\n", "FLJ213",
          "`kind: sleep` does not support `timeout_s`", "timeout_s"),
+    Case("attempts-of-an-event", "  - {kind: event, name: paid, config: {max_retries: 2}}\n", "FLJ213",
+         "`kind: event` does not support `max_retries`", "max_retries"),
 ]  # fmt: skip
 
 
@@ -83,6 +85,7 @@ ASKS = 'version: "1"\nname: child\nsteps:\n  - {kind: hitl, name: ok, message: "
 CACHES = [
     Case("cache-around-a-question", known("{kind: hitl, name: ok, message: 'ok?'}"), "FLJ261", "asks a human", "hitl",
          line=11),
+    Case("cache-on-an-event", "  - {kind: event, name: paid, cache: {}}\n", "FLJ261", "would end that wait", "cache"),
     Case("cache-around-a-sleep", known("{kind: sleep, name: rest, for: 1h}"), "FLJ261", "waits for a time", "sleep", line=11),
     Case("cache-on-a-sleep", "  - {kind: sleep, name: rest, for: 1h, cache: {}}\n", "FLJ261", "would end that wait", "cache"),
     Case("cache-around-a-write", known("{name: a, agent: sorter, save: {label: output.label}}"), "FLJ261",

@@ -157,6 +157,8 @@ LANGUAGE = (
     _case("a-key-that-belongs-to-config", GOOD + "    timeout_s: 5\n", "unknown-key", 6, "config:"),
     _case("a-key-that-belongs-to-an-agent", GOOD + "    instructions: x\n", "unknown-key", 6, "agents:"),
     _case("a-setting-of-the-model", GOOD + "agents:\n  w: {model: m, temperature: 0}\n", "unknown-key", 7, "model_settings"),
+    _case("an-event-with-a-space", GOOD + "  - {kind: event, name: paid, event: order paid}\n", "identifier", 6, "order.paid"),
+    _case("an-event-with-a-message", GOOD + "  - {kind: event, name: paid, message: hm}\n", "unknown-key", 6, "message"),
     _case("a-sleep-without-an-end", GOOD + "  - {kind: sleep, name: rest}\n", "missing-key", 6, "`for`", "`until`"),
     _case("a-sleep-with-two-ends", GOOD + "  - {kind: sleep, name: rest, for: 1h, until: input}\n", "conflicting-keys", 6, "`until`"),
     _case("a-sleep-of-no-time", GOOD + "  - {kind: sleep, name: rest, for: 0}\n", "duration", 6, "greater than 0"),

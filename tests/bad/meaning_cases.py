@@ -925,6 +925,29 @@ EXPRESSIONS = [
         line=10,
     ),
     Case(
+        "on-deadline-of-an-event-without-deadline",
+        "  - {kind: event, name: paid, on_deadline: {answer: 1}}\n",
+        "FLJ245",
+        "event 'paid' has `on_deadline` but no `deadline_s`",
+        "on_deadline",
+    ),
+    Case(
+        "a-payload-at-the-deadline-that-does-not-fit",
+        "  - {kind: event, name: paid, event_schema: {type: integer}, deadline_s: 2h,\n"
+        "     on_deadline: {answer: none}}\n",
+        "FLJ246",
+        "event_schema",
+        "none",
+        line=10,
+    ),
+    Case(
+        "an-unknown-name-in-a-key-of-an-event",
+        "  - {kind: event, name: paid, key: inptu.text}\n",
+        "FLJ204",
+        "inptu",
+        "inptu",
+    ),
+    Case(
         "an-unknown-name-in-an-answer-at-the-deadline",
         "  - {kind: hitl, name: ask, message: ok?, deadline_s: 2h, on_deadline: {answer: '{{ prev }}'}}\n",
         "FLJ204",

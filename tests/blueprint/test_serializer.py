@@ -27,6 +27,7 @@ from flujo.domain.steps import (
     Carry,
     ConditionalStep,
     DynamicParallelRouterStep,
+    EventStep,
     Expr,
     GranularStep,
     History,
@@ -354,6 +355,27 @@ fallback:
         "in-the-background",
         "name: report\ncall: skills.a:b\nconfig:\n  execution_mode: background\n",
         Step("report", "skills.a:b", config=StepConfig(execution_mode="background")),
+    ),
+    Door("event", "kind: event\nname: paid\n", EventStep("paid")),
+    Door(
+        "event-with-everything",
+        """\
+kind: event
+name: paid
+event: order.paid
+key: input.n
+event_schema: {type: integer}
+deadline_s: 72h
+on_deadline: {answer: 0}
+""",
+        EventStep(
+            "paid",
+            event="order.paid",
+            key="input.n",
+            event_schema={"type": "integer"},
+            deadline_s=259_200.0,
+            on_deadline={"answer": 0},
+        ),
     ),
     Door("sleep", "kind: sleep\nname: rest\nfor: 3d\n", SleepStep("rest", for_s=259_200.0)),
     Door(

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,42 @@ def test_a_follow_up_waits_for_the_delivery(project: Path) -> None:
     assert len(list((project / ".flujo/outbox").iterdir())) == 1
     flujo(project, "run", "follow_up", *order, "--field", "delivery=2026-01-31T08:00:00Z")
     assert len(list((project / ".flujo/outbox").iterdir())) == 2
+
+
+def _time_passes(project: Path) -> None:
+    """Let the deadlines of all waits pass."""
+    with sqlite3.connect(project / ".flujo/state.db") as database:
+        database.execute("UPDATE pauses SET deadline_at = asked_at WHERE answered_at IS NULL")
+
+
+def _sent(project: Path) -> int:
+    return len(list((project / ".flujo/outbox").iterdir()))
+
+
+def test_a_user_who_completes_the_profile_gets_a_tip_a_day_later(project: Path) -> None:
+    flujo(project, "run", "onboarding", "--field", "user=ada", code=5)
+    assert "completed  event  waiting" in flujo(project, "trace", "@last")
+    flujo(project, "tasks", "send", "--key", "ada", "profile_completed", "--field", "name=Ada")
+    flujo(project, "worker", "--once")
+    assert "settle  sleep  waiting" in flujo(project, "trace", "@last")
+    assert _sent(project) == 1
+    _time_passes(project)
+    flujo(project, "worker", "--once")
+    assert _sent(project) == 2
+    assert "A tip, Ada" in flujo(project, "trace", "@last")
+
+
+def test_a_user_who_does_not_is_reminded_once_and_waited_for_again(project: Path) -> None:
+    flujo(project, "run", "onboarding", "--field", "user=bob", code=5)
+    _time_passes(project)
+    flujo(project, "worker", "--once")
+    assert _sent(project) == 2
+    assert "completed_late  event  waiting" in flujo(project, "trace", "@last")
+    flujo(project, "tasks", "send", "@last", "profile_completed", "--field", "name=Bob")
+    flujo(project, "worker", "--once")
+    _time_passes(project)
+    flujo(project, "worker", "--once")
+    assert "A tip, Bob" in flujo(project, "trace", "@last")
 
 
 def test_a_solvable_countdown_is_solved(project: Path) -> None:

@@ -23,6 +23,7 @@ import flujo
 from durability.crash_servers import Shop, shop
 from durability.world import World, verdict
 from flujo.domain import canonical, paths
+from flujo.domain.acts import Actor, Via
 from flujo.domain.agents import OneOf
 from flujo.domain.approvals import Approval, arguments_in
 from flujo.domain.conversations import ToolCall
@@ -32,7 +33,8 @@ from flujo.domain.outcomes import Success
 from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.run import AT_A_PAUSE, PauseKind
+from flujo.domain.sent_events import NewEvent
 from flujo.domain.steps import (
     AwaitStep,
     BaseStep,
@@ -40,6 +42,7 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     ConditionalStep,
+    EventStep,
     Expr,
     GranularStep,
     HumanInTheLoopStep,
@@ -89,7 +92,7 @@ class Effects:
 
     def __init__(self, world: World, run: str, shop: Shop | None = None) -> None:
         self._world = world
-        self._run = run
+        self.run = self._run = run
         self.shop = shop
 
     def step(self, name: str, work: Callable[[Any], int] = lambda n: n + 1, **more: Any) -> Step:
@@ -554,6 +557,21 @@ def launching(do: Effects) -> Pipeline:
     )
 
 
+def awaiting(do: Effects) -> Pipeline:
+    """Waits for events: one that comes first, several of one name, one that never comes."""
+    branches = {
+        "one": _body(EventStep("told", event_schema={"type": "string"}), do.step("p1")),
+        "two": _body(do.step("p2"), EventStep("told"), do.step("p3")),
+    }
+    return _pipeline(
+        do.step("a"),
+        EventStep("early", key=f"'{do.run}'"),
+        ParallelStep(name="both", branches=branches),
+        EventStep("never", deadline_s=0.005, on_deadline={"answer": "none"}),
+        do.step("z", len),
+    )
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -575,6 +593,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "threads": sharing,
     "sleep": sleeping,
     "background": launching,
+    "event": awaiting,
     "granular_approved": approved,
 }
 
@@ -602,11 +621,14 @@ class Crashing:
         try:
             await store.write_apart(_make_table)
             seen_before = await _consistent(store, run_id) or await _written_apart(store, run)
+            if self._build is awaiting:
+                await store.send_event(_event(f"early {run}", "early", key=str(run)))
             async with Flujo[Any, Any, Any](
                 self._build(effects), store=store, hooks=[effects.acknowledge], range_length=2
             ) as runner:
                 result = await runner.run_result_async(1, run_id=run_id)
-                while result.status is RunStatus.PAUSED:
+                while result.status in AT_A_PAUSE:
+                    await _send(store, run_id)
                     await _resolve_doubts(effects, store, run_id)
                     await _decide(store, run_id)
                     result = await _answered(runner, store, run_id)
@@ -690,12 +712,26 @@ async def _decide(store: SqlStateStore, run_id: RunId) -> None:
                 await store.answer(run_id, pause.pause_id, answer)
 
 
+def _event(event_id: str, name: str, **to: Any) -> NewEvent:
+    payload = canonical.encode("yes")
+    event_id = event_id.translate(str.maketrans(" []", "---"))
+    return NewEvent(event_id=event_id, name=name, payload=payload, actor=Actor("ada", Via.API), **to)
+
+
+async def _send(store: SqlStateStore, run_id: RunId) -> None:
+    """Send the event of each wait, with the id that it always has; waits of one name may swap theirs."""
+    for pause in await store.pauses(run_id):
+        if pause.is_open and pause.event == "told":
+            for number in range(2):
+                await store.send_event(_event(f"{run_id} {number}", pause.event, run_id=run_id))
+
+
 async def _answered(
     runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId
 ) -> PipelineResult[Any, Any]:
     """Resume a run that waits for a human; the answer may already be recorded."""
     asked = await store.pauses(run_id)
-    if not any(pause.is_open for pause in asked):
+    if not any(pause.needs_answer for pause in asked):
         return await runner.resume_async(run_id)
     limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
     said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}

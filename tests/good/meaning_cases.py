@@ -88,6 +88,9 @@ GOOD = {
     + "  - {kind: granular, name: a1, agent: sorter, input: Sort it., history: {max_tokens: 3}}\n"
     "  - {kind: granular, name: a2, agent: sorter, input: 'Sort {{ input.text }}', history: {max_tokens: 3, keep: summary}}\n"
     "  - {kind: granular, name: a3, agent: sorter, history: full, on_limit: pause}\n",
+    "event-with-a-deadline": HEAD
+    + "  - {kind: event, name: paid, event: order.paid, key: input.text, event_schema: {type: object, required: [n], properties: {n: {type: integer}}}, deadline_s: 72h, on_deadline: {answer: {n: 0}}}\n"
+    + "  - {name: use, agent: sorter, input: '{{ steps.paid.output.n }}'}\n",
     "hitl-with-a-deadline": HEAD
     + "  - {kind: hitl, name: ask, message: m, answer_schema: {type: boolean}, deadline_s: 72h, on_deadline: {answer: false}}\n"
     "  - {kind: hitl, name: other, message: '{{ previous }}', deadline_s: 90, on_deadline: fail}\n"

@@ -18,6 +18,7 @@ from flujo import (
     Carry,
     ConditionalStep,
     DynamicParallelRouterStep,
+    EventStep,
     GranularStep,
     History,
     HumanInTheLoopStep,
@@ -146,7 +147,7 @@ class Growing:
         )
 
     def step(self, depth: int) -> BaseStep:
-        kinds = ["step", "granular", "hitl", "sleep", "await", "tree_search", "cache"]
+        kinds = ["step", "granular", "hitl", "sleep", "await", "event", "tree_search", "cache"]
         if depth > 0:
             kinds += ["if", "switch", "loop", "state_machine", "map", "parallel", "router", "import"]
         make = getattr(self, "_" + self.draw(st.sampled_from(kinds)))
@@ -220,6 +221,15 @@ class Growing:
         if self.draw(st.booleans()):
             return SleepStep(for_s=self.draw(seconds), **common)
         return SleepStep(until=self.draw(st.sampled_from(["'2026-11-29T09:00:00Z'", "skills.x:f"])), **common)
+
+    def _event(self, depth: int, **common: Any) -> BaseStep:
+        return EventStep(
+            event=self.draw(st.sampled_from([None, "order.paid", "a:b-c"])),
+            key=self.draw(st.sampled_from([None, "input.id", "skills.x:f"])),
+            event_schema=self.draw(st.sampled_from([None, {"type": "integer"}])),
+            deadline_s=self.draw(st.none() | seconds),
+            **common,
+        )
 
     def _tree_search(self, depth: int, **common: Any) -> BaseStep:
         return TreeSearchStep(

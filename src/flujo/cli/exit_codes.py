@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     BLUEPRINT = 4
     """The blueprint is not valid."""
     PAUSED = 5
-    """The run is paused and waits for an answer, or it waits for a time."""
+    """The run is paused and waits for an answer, or it waits for a time or an event."""
     BUDGET = 6
     """The budget is exhausted or too small."""
     LOCK = 7

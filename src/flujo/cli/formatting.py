@@ -108,6 +108,11 @@ def pause_data(pause: Pause) -> dict[str, Any]:
         "answer_schema": decoded(pause.answer_schema),
         "deadline_at": pause.deadline_at,
         **({} if pause.digest is None else {"digest": pause.digest}),
+        **(
+            {}
+            if pause.event is None
+            else {"event": pause.event, "key": pause.event_key, "asked_at": pause.asked_at}
+        ),
     }
 
 

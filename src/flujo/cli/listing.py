@@ -68,6 +68,7 @@ def run_data(task: Task) -> dict[str, Any]:
         "ends_by": task.ends_by,
         "error": task.error.to_json() if task.error else None,
         "questions": [formatting.pause_data(pause) for pause in task.questions],
+        "waits": [formatting.pause_data(pause) for pause in task.waits],
         "answer": answer
         and {"pause_id": answer.pause_id, "by": answer.by, "answered_at": answer.answered_at},
         "queue": task.queue,
@@ -95,7 +96,8 @@ def settled_line(pause: Pause) -> str:
     at, where = formatting.moment(pause.answered_at or 0), f"`{shown(pause.pause_id)}`"
     if pause.is_expired:
         return f"deadline of {where} passed {at}"
-    return " ".join(["answered", where, *(["by", pause.by] if pause.by else []), at])
+    verb = "answered" if pause.event is None else f"event {pause.event} came to"
+    return " ".join([verb, where, *(["by", pause.by] if pause.by else []), at])
 
 
 def _row(task: Task) -> dict[str, str]:
@@ -120,8 +122,8 @@ def _detail(task: Task) -> str:
         return f"{task.error.message} [{task.error.code}]"
     if task.answer is not None:
         return settled_line(task.answer)
-    if task.questions:
-        first, *others = task.questions
+    if task.questions or task.waits:
+        first, *others = task.questions or task.waits
         more = f" (and {len(others)} more)" if others else ""
         return f"{shown(first.pause_id)}{more}: {first.message}"
     return ""

@@ -58,6 +58,10 @@ By = Annotated[
     typer.Option("--by", metavar="NAME", help="The name recorded for this act.  [default: your user name]"),
 ]
 PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run is paused or waits.")]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait here for the end of each `sleep` and for each event, however long."),
+]
 Imports = Annotated[
     bool, typer.Option("--import", help="Also import the callables, for the checks that need their values.")
 ]

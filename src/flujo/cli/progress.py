@@ -11,6 +11,7 @@ from flujo.domain import paths
 from flujo.domain.events import Chunk, Event, RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath
+from flujo.domain.run import RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.governance.screen import visible_line
@@ -46,6 +47,8 @@ class Progress(Protocol):
 
     run_id: str
     """Known once the run is accepted or claimed."""
+    is_waiting: bool
+    """Whether the run waits, and no step is executed."""
 
     async def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -89,7 +92,7 @@ class PlainLines:
     """One line per event, the verb first, to read and search in a log."""
 
     def __init__(self, terminal: Terminal) -> None:
-        self.run_id = ""
+        self.run_id, self.is_waiting = "", False
         self._terminal = terminal
         self._tenth = -1
 
@@ -98,7 +101,7 @@ class PlainLines:
         match event:
             case RunStarted():
                 goes_on = event.resumed or event.run_id == self.run_id  # after a wait in this process
-                self.run_id = event.run_id
+                self.run_id, self.is_waiting = event.run_id, False
                 self._say("resume" if goes_on else "run", f"{event.pipeline}  {event.run_id}")
             case StepStarted():
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
@@ -108,7 +111,9 @@ class PlainLines:
             case StepRetried():
                 reason = formatting.brief(event.error.message)
                 self._step("retry", event.path, f"in {formatting.seconds(event.delay_s)}: {reason}")
-            case Chunk() | RunEnded():
+            case RunEnded():
+                self.is_waiting = event.status is RunStatus.WAITING
+            case Chunk():
                 pass
 
     def download(self, done: int, total: int) -> None:
@@ -131,6 +136,12 @@ class PlainLines:
         return None
 
 
+def _awaited(event: StepEnded, outcome: Paused) -> str:
+    """Return what a step itself waits for, other than a human."""
+    mine = (each for each in outcome.pauses if each.pause_id == event.path and not each.kind.asks_human)
+    return next((each.message for each in mine), "")
+
+
 def _facts(event: StepEnded) -> Iterator[str]:
     """Yield the details of a completed step: seconds, tokens, cost, and the reason of a failure."""
     if not event.recorded and not isinstance(event.outcome, Paused):
@@ -143,6 +154,8 @@ def _facts(event: StepEnded) -> Iterator[str]:
             yield f"{formatting.brief(error.message, 160)} [{error.code}]"
         case Aborted(reason=reason):
             yield formatting.brief(reason, 120)
+        case Paused():
+            yield formatting.brief(_awaited(event, event.outcome), 120)
         case _:
             pass
 
@@ -171,7 +184,7 @@ class LiveTree:
         from rich.console import Console
         from rich.live import Live
 
-        self.run_id = ""
+        self.run_id, self.is_waiting = "", False
         self._clock = clock
         self._root = Node("")
         self._nodes: dict[StepPath, Node] = {ROOT: self._root}
@@ -192,7 +205,7 @@ class LiveTree:
         """Update the tree."""
         match event:
             case RunStarted():
-                self.run_id = event.run_id
+                self.run_id, self.is_waiting = event.run_id, False
                 verb = "resumed" if event.resumed else "run"
                 self._root.name = f"{event.pipeline}  {verb} {formatting.short_id(event.run_id)}"
             case StepStarted():
@@ -210,7 +223,7 @@ class LiveTree:
                 node = self._node(event.path)
                 node.note = (node.note + event.text)[-400:]
             case RunEnded():
-                pass
+                self.is_waiting = event.status is RunStatus.WAITING
 
     def download(self, done: int, total: int) -> None:
         """Show the download below the tree until it is complete."""
@@ -226,6 +239,8 @@ class LiveTree:
                 node.note = error.message
             case Aborted(reason=reason):
                 node.note = reason
+            case Paused():
+                node.note = _awaited(event, event.outcome)
             case _:
                 pass
 

@@ -55,7 +55,7 @@ def drive(invocation: Invocation, work: Work, *, creates: bool = False) -> Pipel
     except asyncio.CancelledError:
         if not caught:
             raise
-    raise typer.Exit(_stopped(invocation.terminal, caught[0], shown.run_id))
+    raise typer.Exit(_stopped(invocation.terminal, caught[0], shown))
 
 
 def in_workspace(
@@ -63,12 +63,13 @@ def in_workspace(
 ) -> Any:
     """Do `work` in the project's workspace, for commands that execute no run.
 
-    With `creates`, a database that does not exist is created.
+    With `creates`, a project's database that does not exist is created.
     """
     from flujo.services.workspace import Workspace
 
     async def opened() -> Any:
-        async with Workspace(invocation.project, creates=creates) as workspace:
+        creating = creates and not invocation.project.is_outside
+        async with Workspace(invocation.project, creates=creating) as workspace:
             return await work(workspace)
 
     return event_loop.run(opened())
@@ -98,10 +99,13 @@ async def _supervised(
             return await work(workspace, shown, why)
 
 
-def _stopped(terminal: Terminal, number: signal.Signals, run_id: str) -> ExitCode:
-    interrupted = number is signal.SIGINT
+def _stopped(terminal: Terminal, number: signal.Signals, progress: Progress) -> ExitCode:
+    interrupted, run_id = number is signal.SIGINT, progress.run_id
     if not run_id:
         terminal.say("interrupted before the run started; nothing was saved", "yellow")
+    elif progress.is_waiting:
+        terminal.say("stopped waiting; the run itself still waits", "yellow")
+        terminal.next(command("flujo", "worker"), "it continues the run when the wait is over")
     else:
         word = "interrupted" if interrupted else "stopped"
         terminal.say(f"{word}; completed steps are kept", "yellow")
@@ -235,12 +239,14 @@ def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, as_jso
             terminal.data(pause.message)
         answer_with(terminal, run, pause, alone=len(asked) == 1)
     if not asked:
-        continued_later(terminal)
+        continued_later(terminal, run, pauses)
 
 
 def pause_line(pause: Pause) -> str:
     """Return where a run waits, for what, and until when."""
-    line = f"waiting {'for an answer ' if pause.kind.asks_human else ''}at `{shown(pause.pause_id)}`"
+    line = f"waiting {_for(pause)}at `{shown(pause.pause_id)}`"
+    if pause.event is not None and pause.asked_at:
+        line += f" since {formatting.moment(pause.asked_at)}"
     if pause.deadline_at:
         return f"{line} until {formatting.moment(pause.deadline_at)}"
     if pause.deadline_s:  # of a new one, whose deadline the database has set meanwhile
@@ -248,8 +254,18 @@ def pause_line(pause: Pause) -> str:
     return line
 
 
-def continued_later(terminal: Terminal) -> None:
-    """Name the command that continues a run which waits for no human."""
+def _for(pause: Pause) -> str:
+    if pause.event is None:
+        return "for an answer " if pause.kind.asks_human else ""
+    with_key = "" if pause.event_key is None else f"with the key `{pause.event_key}` "
+    return f"for the event `{pause.event}` {with_key}"
+
+
+def continued_later(terminal: Terminal, run: str, waits: Sequence[Pause]) -> None:
+    """Name the commands that end the wait of a run which waits for no human, and that continue it."""
+    events = [wait for wait in waits if wait.event is not None]
+    if len({wait.event for wait in events}) == 1:
+        answer_with(terminal, run, events[0], alone=True)
     terminal.next(command("flujo", "worker"), "it continues the run when the wait is over")
 
 

@@ -10,6 +10,7 @@ from flujo.cli.run_command import answer_with, calls_data, continued_later, paus
 from flujo.cli.trace_rendering import acts_data, node_data, show_acts
 from flujo.domain.paths import shown
 from flujo.services.runs.execution import in_doubt
+from flujo.services.runs.sending import unfit
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
@@ -26,7 +27,7 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
     """Write a run to stdout."""
     task = detail.task
     status = str(task.display_status)
-    explained = _EXPLAINED.get(status)
+    explained = _EXPLAINED.get("answered" if task.answer is not None else status)
     facts = {
         "run": task.run_id,
         "blueprint": task.pipeline,
@@ -59,12 +60,26 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
     asked = [pause for pause in open_ones if pause.kind.asks_human]
     for pause in open_ones:
         terminal.data(f"{pause_line(pause)}:\n{pause.message}" if pause in asked else pause_line(pause))
+    _show_kept(terminal, detail)
     for pause in asked:
         answer_with(terminal, formatting.short_id(task.run_id), pause, alone=len(asked) == 1)
     if open_ones and not asked:
-        continued_later(terminal)
+        continued_later(terminal, formatting.short_id(task.run_id), open_ones)
     if not open_ones:
         terminal.next(next_for(task.run_id, status))
+
+
+def _show_kept(terminal: Terminal, detail: TaskDetail) -> None:
+    """Write the events that are kept for a run, with the reason when the run does not take one."""
+    waits = [pause for pause in detail.pauses if pause.is_open and pause.event is not None]
+    for event in detail.events:
+        reasons = [why for pause in waits if (why := unfit(pause, event))]
+        payload = formatting.brief(formatting.decoded(event.payload), 120)
+        unfitting = f"; it does not fit: {reasons[0]}" if reasons else ""
+        at = formatting.moment(event.at)
+        terminal.data(
+            f"kept event {event.event_id}: {event.name} by {event.actor.by} {at}: {payload}{unfitting}"
+        )
 
 
 def show_cancelled(terminal: Terminal, detail: TaskDetail) -> None:
@@ -107,6 +122,17 @@ def task_data(detail: TaskDetail) -> dict[str, Any]:
                 "answered_at": pause.answered_at,
             }
             for pause in detail.pauses
+        ],
+        "events": [
+            {
+                "event_id": event.event_id,
+                "event": event.name,
+                "key": event.key,
+                "payload": formatting.decoded(event.payload),
+                "by": event.actor.by,
+                "at": event.at,
+            }
+            for event in detail.events
         ],
         "in_doubt": calls_data(detail.in_doubt),
         "acts": acts_data(detail.acts),

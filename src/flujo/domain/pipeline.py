@@ -115,10 +115,12 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to a human, which no cache, timeout or retry can replace."""
+    """A question to a human, or a wait for an event: no cache, timeout or retry can replace the answer."""
 
     answer_schema: Any
     deadline_s: float | None
+    event: str | None = None
+    """The name of the event that answers it; None for a human."""
 
 
 @dataclass(frozen=True, slots=True)

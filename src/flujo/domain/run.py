@@ -239,6 +239,8 @@ class RunRecord:
     """
     deadline_at: float | None = None
     """The earliest deadline among its open questions; not set in the result of a claim."""
+    is_answered: bool = False
+    """Whether a pause was settled since the newest claim, so that the run can continue."""
     wish: Wish | None = None
     """A request of another process to the run's owner."""
     pauses: tuple[Pause, ...] | None = None

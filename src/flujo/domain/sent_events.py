@@ -16,7 +16,8 @@ KEPT_S = 7 * 86_400.0
 """How long an event is kept that no run takes."""
 
 _EVENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=-]{0,199}")
-_EVENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+EVENT_NAME = "[A-Za-z_][A-Za-z0-9_.:-]{0,127}"
+"""The form of the name of an event, as a regular expression."""
 MAX_KEY = 1000
 """The length of the longest key."""
 
@@ -82,4 +83,4 @@ def is_event_id(text: str) -> bool:
 
 def is_event_name(text: str) -> bool:
     """Return whether a text can be the name of an event."""
-    return _EVENT_NAME.fullmatch(text) is not None
+    return re.fullmatch(EVENT_NAME, text) is not None

@@ -216,6 +216,10 @@ class EventStore(Protocol):
         """Return the events that no run has taken, and that are to this run or for its open waits."""
         ...
 
+    async def event_waits(self, name: str, key: str, *, limit: int = 100) -> list[tuple[RunId, Pause]]:
+        """Return the open waits for a name and a key, the longest open first."""
+        ...
+
     async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
         """Delete events of at least this age that no stored run has taken; return how many, up to `limit`."""
         ...

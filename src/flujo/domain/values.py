@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from flujo.domain.sent_events import is_event_name
 from flujo.domain.wording import did_you_mean
 from flujo.exceptions import PipelineError
 
@@ -191,6 +192,20 @@ def count(given: Any, where: str) -> int:
     if type(given) is not int or given < 1:
         raise PipelineError(f"{where} is {given!r}; expected a whole number of at least 1")
     return int(given)
+
+
+def event_name(given: Any, where: str) -> str | None:
+    """Return the name of an event.
+
+    Raises:
+        PipelineError: it is not of the form that names have.
+    """
+    if given is not None and not (isinstance(given, str) and is_event_name(given)):
+        raise PipelineError(
+            f"{where} is {given!r}; expected the name of an event",
+            hint="letters, digits and `_ . : -`, at most 128, with a letter or `_` first: `order.paid`",
+        )
+    return None if given is None else str(given)
 
 
 def seconds(given: Any, where: str) -> float:

@@ -28,6 +28,7 @@ from flujo.engine.steps import (
     await_,
     cache,
     conditional,
+    event,
     granular,
     hitl,
     import_,
@@ -63,6 +64,7 @@ _LEAVES: Mapping[str, Callable[..., Work]] = {
     "granular": granular.work,
     "sleep": sleep.work,
     "await": await_.work,
+    "event": event.work,
 }
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,

@@ -327,6 +327,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             created_at=row["created_at"],
             updated_at=row["updated_at"],
             deadline_at=row.get("deadline_at"),
+            is_answered=bool(row["answered"]),
             wish=None if row["wish"] is None else Wish(row["wish"], row["wish_by"], row["wish_at"]),
             parent=_parent(row),
             queued=_queued(row),

@@ -410,6 +410,16 @@ class MemoryStateStore(MemoryQueues):
         waits = [pause for pause in await self.pauses(run_id) if pause.is_open and pause.event is not None]
         return self.database.events.kept(run_id, waits)[:limit]
 
+    async def event_waits(self, name: str, key: str, *, limit: int = 100) -> list[tuple[RunId, Pause]]:
+        """Return the open waits for a name and a key; see the port."""
+        waits = [
+            (stored.record.run_id, pause)
+            for stored in self.database.runs.values()
+            for pause in stored.pauses.values()
+            if pause.is_open and (pause.event, pause.event_key) == (name, key)
+        ]
+        return sorted(waits, key=lambda wait: wait[1].asked_at or 0.0)[:limit]
+
     async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
         """Delete events that no run has taken; see the port."""
         self._check_open()
@@ -751,9 +761,9 @@ class MemoryStateStore(MemoryQueues):
 
     def _record(self, stored: StoredRun) -> RunRecord:
         left = None if stored.lease_until is None else stored.lease_until - self._now()
-        if left == stored.record.lease_left_s:
+        if left == stored.record.lease_left_s and stored.answered == stored.record.is_answered:
             return stored.record  # a lease without an end: one record for a run that waits, not two
-        return replace(stored.record, lease_left_s=left)
+        return replace(stored.record, lease_left_s=left, is_answered=stored.answered)
 
     def _listed(self, stored: StoredRun) -> RunRecord:
         """Return a run as a reader sees it, with its earliest deadline."""

@@ -242,6 +242,10 @@ class SqlStateStore:
         waits = [pause for pause in await self.pauses(run_id) if pause.is_open and pause.event is not None]
         return await self.read(events.kept, run_id, waits, limit)
 
+    async def event_waits(self, name: str, key: str, *, limit: int = 100) -> list[tuple[RunId, Pause]]:
+        """Return the open waits for a name and a key; see the port."""
+        return await self.read(events.waits, name, key, limit)
+
     async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
         """Delete events that no run has taken; see the port."""
         return await self.write_apart(events.delete_old, older_than_s, limit)

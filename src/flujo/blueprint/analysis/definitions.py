@@ -54,6 +54,8 @@ def _declared(unit: Unit, visit: Visit) -> Path | None:
             return (*visit.path, "output_schema")
         case step if getattr(step, "answer_schema", None) is not None:
             return (*visit.path, "answer_schema")
+        case step if getattr(step, "event_schema", None) is not None:
+            return (*visit.path, "event_schema")
         case step if getattr(step, "output", None) is not None:
             return (*visit.path, "output")
         case _:

@@ -247,6 +247,8 @@ class Walk:
                 return step.output_schema
             case doc.HitlStep():
                 return step.answer_schema
+            case doc.EventStep():
+                return step.event_schema
             case doc.BaseStep(imports=str(blueprint)):
                 return self.imported(blueprint) if getattr(step, "on_failure", "") == "fail" else None
             case doc.CacheStep():

@@ -19,6 +19,7 @@ from flujo.blueprint.language.values import (
     BlueprintName,
     CallableName,
     Duration,
+    EventName,
     Identifier,
     JsonSchema,
     Logic,
@@ -615,6 +616,17 @@ class AwaitStep(BaseStep):
         return self
 
 
+class EventStep(BaseStep):
+    """Waits for an event from outside."""
+
+    kind: Literal["event"]
+    event: Maybe[EventName] = None
+    key: Maybe[Logic] = None
+    event_schema: Maybe[JsonSchema] = None
+    deadline_s: Maybe[Duration] = None
+    on_deadline: OnDeadline = "fail"
+
+
 class TreeSearchStep(BaseStep):
     """Proposes candidates, evaluates them, keeps the best."""
 
@@ -648,6 +660,7 @@ AnyStep = Annotated[
     | Annotated[HitlStep, Tag(tag("hitl"))]
     | Annotated[SleepStep, Tag(tag("sleep"))]
     | Annotated[AwaitStep, Tag(tag("await"))]
+    | Annotated[EventStep, Tag(tag("event"))]
     | Annotated[TreeSearchStep, Tag(tag("tree_search"))],
     Discriminator(_kind),
     Role.STEPS,

@@ -51,7 +51,7 @@ __all__ = ["CompiledSchema", "check", "compile_schema"]
 
 L = TypeVar("L", bound=Strict)
 
-SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema"})
+SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "answer_schema", "event_schema"})
 _FREE_KEYS = frozenset(
     {
         *("with", "input", "files", "output", "model_settings", "answer", "initial", "mcp", "capabilities"),

@@ -16,6 +16,7 @@ from flujo.blueprint.language.roles import Role, Sees, Site
 from flujo.domain.checks import MAX_NAME, name_problem
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.schedules import NAME as SCHEDULE_NAME
+from flujo.domain.sent_events import EVENT_NAME, is_event_name
 
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 BLUEPRINT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
@@ -74,6 +75,16 @@ def _named(value: str, *, also: str) -> str:
     return value
 
 
+def _event_name(value: str) -> str:
+    if not is_event_name(value):
+        raise problem(
+            "identifier",
+            f"{value!r} is not the name of an event",
+            "use letters, digits and `_ . : -`, at most 128, with a letter or `_` first: `order.paid`",
+        )
+    return value
+
+
 def _callable(value: str) -> str:
     if not re.fullmatch(CALLABLE.rstrip("$"), value):
         raise problem(
@@ -117,6 +128,9 @@ ScheduleName = Annotated[
     str,
     AfterValidator(_schedule_name),
     Field(json_schema_extra={"pattern": f"^{SCHEDULE_NAME.pattern}$"}),
+]
+EventName = Annotated[
+    str, AfterValidator(_event_name), Field(json_schema_extra={"pattern": f"^{EVENT_NAME}$"})
 ]
 AgentName = Annotated[Identifier, Role.ANSWERER]
 CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]

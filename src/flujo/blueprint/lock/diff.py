@@ -65,7 +65,7 @@ class Change:
 
 _PLAIN = ("what", "name", "how", "file", "key", "environment", "before", "after", "counts")
 _TEXTS = ("instructions", "message", "input", "description")
-_SCHEMAS = ("input_schema", "context_schema", "output_schema", "answer_schema", "parameters")
+_SCHEMAS = ("input_schema", "context_schema", "output_schema", "answer_schema", "event_schema", "parameters")
 
 
 def changes(held: Contents, now: Contents) -> list[Change]:

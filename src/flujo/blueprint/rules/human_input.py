@@ -1,4 +1,4 @@
-"""Rules about deadlines of questions to humans."""
+"""Rules about deadlines of questions to humans and of waits for events."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NO_DEADLINE = rule(
     "FLJ245",
     "on-deadline-without-deadline",
     "`on_deadline` without a deadline",
-    finds="`on_deadline:` on a question without `deadline_s:`.",
-    why="The question stays open indefinitely, so `on_deadline` never applies.",
+    finds="`on_deadline:` on a question or an event without `deadline_s:`.",
+    why="The question or the wait stays open indefinitely, so `on_deadline` never applies.",
     example=_ASK + "    on_deadline: {answer: false}",
     instead=_ASK + "    deadline_s: 72h\n    on_deadline: {answer: false}",
 )
@@ -30,7 +30,7 @@ UNFIT_ANSWER = rule(
     "FLJ246",
     "deadline-answer-does-not-fit",
     "The answer set for a deadline does not fit the question",
-    finds="An `on_deadline: {answer: …}` that the question's `answer_schema` rejects.",
+    finds="An `on_deadline: {answer: …}` that the `answer_schema` or the `event_schema` rejects.",
     why="Later steps rely on the schema. The run would fail days later, when the deadline passes.",
     example=_ASK
     + "    answer_schema: {type: boolean}\n    deadline_s: 72h\n    on_deadline: {answer: no answer}",
@@ -42,23 +42,28 @@ UNFIT_ANSWER = rule(
 def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     """Report an `on_deadline` that never applies, or whose answer the schema rejects."""
     step = visit.step
-    if not isinstance(step, doc.HitlStep):
-        return
+    match step:
+        case doc.HitlStep():
+            what, key, schema = "question", "answer_schema", step.answer_schema
+        case doc.EventStep():
+            what, key, schema = "event", "event_schema", step.event_schema
+        case _:
+            return
     if step.deadline_s is None and "on_deadline" in step.model_fields_set:
         yield NO_DEADLINE.at(
             unit.span(*visit.path, "on_deadline", key=True),
-            f"question {step.name!r} has `on_deadline` but no `deadline_s`",
+            f"{what} {step.name!r} has `on_deadline` but no `deadline_s`",
             hint="set how long it stays open, for instance `deadline_s: 72h`",
         )
-    if isinstance(step.on_deadline, doc.AnswerInstead) and step.answer_schema is not None:
+    if isinstance(step.on_deadline, doc.AnswerInstead) and schema is not None:
         answer = step.on_deadline.answer
-        misfit = None if _has_expressions(answer) else _misfit(step.answer_schema, answer)
+        misfit = None if _has_expressions(answer) else _misfit(schema, answer)
         if misfit:
             yield UNFIT_ANSWER.at(
                 unit.span(*visit.path, "on_deadline", "answer"),
                 misfit,
-                hint="write an answer that fits `answer_schema`",
-                related=((unit.span(*visit.path, "answer_schema", key=True), "the schema"),),
+                hint=f"write an answer that fits `{key}`",
+                related=((unit.span(*visit.path, key, key=True), "the schema"),),
             )
 
 

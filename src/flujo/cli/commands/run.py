@@ -60,9 +60,7 @@ def run(
         IfExists | None,
         typer.Option(help="What to do when a run with --run-id exists. [default: attach to it]"),
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end of each `sleep` here, however long it is.")
-    ] = False,
+    wait: options.Wait = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Put the run into a queue for a worker, print its id and exit.")
     ] = False,

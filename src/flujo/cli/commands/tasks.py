@@ -1,4 +1,4 @@
-"""`flujo tasks`: lists, shows, answers, retries and cancels the runs in the project's database."""
+"""`flujo tasks`: lists, shows, answers, retries and cancels runs, and sends events to them."""
 
 from enum import StrEnum
 from functools import partial
@@ -218,6 +218,45 @@ def resume(
         )
 
     bulk.each(ctx, chosen, act)
+
+
+@app.command()
+def send(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] EVENT",
+            help="The run, unless --key is given, and the name of the event.",
+            show_default=False,
+            autocompletion=completion.runs,
+        ),
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="Send it to the run that has waited longest for EVENT with this key."
+        ),
+    ] = None,
+    to_all: Annotated[
+        bool, typer.Option("--all", help="With --key: to every run that waits for it now.")
+    ] = False,
+    event_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Your id of the event; sent again, it does nothing."),
+    ] = None,
+    text: options.Text = None,
+    file: options.File = None,
+    fields: options.Fields = None,
+    by: options.By = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Send an event to a run that waits for it, now or later."""
+    from flujo.cli.sending import Address, send
+
+    address = Address.of(words, key, to_all=to_all)
+    given = options.given(text, file, fields)
+    send(Invocation.of(ctx), address, given, event_id=event_id, actor=options.actor(by), as_json=as_json)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from flujo.domain.pipeline import (
 from flujo.domain.steps.await_ import AwaitStep
 from flujo.domain.steps.cache import CacheStep, cached_step
 from flujo.domain.steps.conditional import ConditionalStep
+from flujo.domain.steps.event import EventStep
 from flujo.domain.steps.granular import GranularStep, History
 from flujo.domain.steps.hitl import HumanInTheLoopStep
 from flujo.domain.steps.import_ import ImportStep
@@ -52,6 +53,7 @@ __all__ = [
     "Durability",
     "DynamicParallelRouterStep",
     "Effect",
+    "EventStep",
     "ExecutionMode",
     "Expr",
     "GranularStep",
@@ -84,7 +86,8 @@ KINDS: Mapping[str, type[BaseStep]] = {
     kind.kind: kind
     for kind in (
         Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
-        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, AwaitStep, TreeSearchStep,
+        GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, EventStep, AwaitStep,
+        TreeSearchStep,
     )
 }  # fmt: skip
 """The class of every kind of step, by its name in YAML."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
+from flujo.domain.arguments import Takes
 from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Pipeline, body
 from flujo.domain.ports import Agent
-from flujo.domain.values import CallableRef
+from flujo.domain.values import CallableRef, Valued
 from flujo.exceptions import PipelineError
 
 S = TypeVar("S", bound=BaseStep)
@@ -41,6 +42,10 @@ def merge(given: Merge, where: str) -> str | CallableRef:
     if isinstance(given, str) and not values.looks_like_target(given):
         return str(given)
     return values.callable_ref(given, where, takes="a `MergeStrategy`, or a callable")
+
+
+OnDeadline = Takes[Literal["fail"] | Mapping[str, Valued], Literal["fail"] | Mapping[str, Any]]
+"""What happens at a deadline."""
 
 
 def instead(given: str | Mapping[str, Any], where: str) -> Any:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, In, Out, Question, Shape
-from flujo.domain.steps.arguments import instead
+from flujo.domain.steps.arguments import OnDeadline, instead
 from flujo.domain.values import Value, Valued
-
-OnDeadline = Takes[Literal["fail"] | Mapping[str, Valued], Literal["fail"] | Mapping[str, Any]]
 
 
 @node

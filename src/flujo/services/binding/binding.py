@@ -100,7 +100,7 @@ class PipelineBinding:
             self._require_no_repeats(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
-            for name in ("output_schema", "answer_schema"):
+            for name in ("output_schema", "answer_schema", "event_schema"):
                 if getattr(step, name, None) is not None:
                     self.schema(getattr(step, name))
             if (child := step.imported) is not None:

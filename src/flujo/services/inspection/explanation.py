@@ -143,7 +143,11 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
     for path, step in pipeline.walk():
         if (question := step.question) is not None:
             limit = _until(question.deadline_s)
-            yield f"at {path} for a human, {limit}; the answer is {shape(question.answer_schema)}"
+            answer = shape(question.answer_schema)
+            if question.event is None:
+                yield f"at {path} for a human, {limit}; the answer is {answer}"
+            else:
+                yield f"at {path}: {step.summary()}, {limit}; the payload is {answer}"
         elif step.only_waits:
             yield f"at {path}: {step.summary()}"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import PipelineResult
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.run import Intent, Pause, RunRecord
+    from flujo.domain.sent_events import Delivery, SentEvent
     from flujo.domain.store import StateStore
     from flujo.services.inspection.tasks import Moment
     from flujo.services.runs.runner import Flujo
@@ -69,6 +70,8 @@ class TaskDetail:
     """Calls without a recorded outcome; empty while the run is executed."""
     children: tuple[Task, ...] = ()
     """The background tasks that it has launched, the oldest first. The parent of a task is in `task`."""
+    events: tuple[SentEvent, ...] = ()
+    """Events that are kept for the run: those to it and those for its waits, the oldest first."""
 
     @property
     def warnings(self) -> list[str]:
@@ -233,6 +236,7 @@ class TaskClient:
             acts=tuple(await store.acts(record.run_id)),
             in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
             children=tuple(map(task_of, launched)),
+            events=tuple(await store.kept_events(record.run_id)),
         )
 
     async def resume_task(
@@ -292,6 +296,46 @@ class TaskClient:
         actions, who = await self._actions(), self._actor(by)
         return await actions.settle(PauseKind.DOUBT, run_id, answer, pause_id, actor=who, detach=detach)
 
+    async def send_event(
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        run_id: str | None = None,
+        key: str | None = None,
+        all: bool = False,  # noqa: A002 - the name that the command line has
+        event_id: str | None = None,
+        by: str | None = None,
+    ) -> Delivery:
+        """Send an event to a run, or to the run that has waited longest for its name and key.
+
+        A run that waits for it continues in any open runner of its pipeline or a worker. Otherwise the event
+        is kept for 7 days. A second event with the same id and content does nothing.
+
+        Args:
+            event: the name of the event.
+            payload: JSON data.
+            run_id: the run: an id, a unique prefix of one, or `@last`.
+            key: the key of the wait, instead of a run.
+            all: whether every run takes it that waits for this name and key now; it is not kept.
+            event_id: an id of the sender's, such as that of a webhook. Default: a new one.
+            by: who sends it, instead of the client's `by`.
+
+        Returns:
+            The id of the event, and which waits have taken it.
+
+        Raises:
+            SettingsError: neither a run nor a key is given, or both; or an argument has a wrong form.
+            RunNotFound: the run does not exist.
+            EventRefused: the run has ended, or no step of it waits for this event.
+            EventConflict: the id is taken by another event.
+            InputRejected: the payload does not fit what the run waits for.
+        """
+        actions, who = await self._actions(), self._actor(by)
+        return await actions.send(
+            event, payload, run_id=run_id, key=key, to_all=all, event_id=event_id, actor=who
+        )
+
     async def cancel_task(self, run_id: str, *, by: str | None = None) -> Task:
         """Cancel a run.
 
@@ -332,7 +376,8 @@ class TaskClient:
     ) -> PipelineResult[Any, Any]:
         """Wait until a run ends, asks a human, or needs one to resume it, and return its result.
 
-        Another process executes the run: this client only reads it.
+        A run that waits for a time or an event is waited for too. Another process executes the run: this
+        client only reads it.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
@@ -363,7 +408,7 @@ class TaskClient:
         """Return whether a process executes the run, or may resume it by itself."""
         if record.status is RunStatus.PAUSED:
             return not any(pause.is_open for pause in await store.pauses(record.run_id))
-        return record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING)
+        return record.status in (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.WAITING)
 
     async def _actions(self) -> TaskActions:
         from flujo.services.runs.task_actions import TaskActions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import RunKind
-from flujo.domain.run import RunCondition, RunCursor, RunOrder, RunQuery, RunStatus
+from flujo.domain.run import AT_A_PAUSE, RunCondition, RunCursor, RunOrder, RunQuery, RunStatus
 from flujo.domain.wording import repr_short, suggest
 from flujo.exceptions import SettingsError
 from flujo.governance.events import read_error
@@ -58,8 +58,10 @@ class Task:
     """Why a run failed, was cancelled or was parked."""
     questions: tuple[Pause, ...] = ()
     """The open questions of a paused run."""
+    waits: tuple[Pause, ...] = ()
+    """What a waiting run waits for: times and events."""
     answer: Pause | None = None
-    """Of an `answered` run: the question that was settled last, with its author and time."""
+    """Of an `answered` run, or a waiting one whose wait is over: the pause that was settled last."""
     kind: RunKind = RunKind.RUN
     """`task` for one that a background step has launched."""
     parent: str | None = None
@@ -107,7 +109,8 @@ def task_of(
     questions = tuple(pause for pause in pauses if pause.needs_answer)
     shown = _display_status(record, questions)
     settled = [pause for pause in pauses if pause.is_settled and not pause.void]
-    is_answered = shown is RunCondition.ANSWERED
+    is_waiting = record.status is RunStatus.WAITING
+    is_answered = shown is RunCondition.ANSWERED or (is_waiting and record.is_answered)
     return Task(
         run_id=record.run_id,
         pipeline=record.pipeline,
@@ -122,6 +125,7 @@ def task_of(
         display_status=shown,
         error=None if record.error is None else read_error(record.error),
         questions=questions if record.status is RunStatus.PAUSED else (),
+        waits=tuple(pause for pause in pauses if pause.is_open) if is_waiting else (),
         answer=max(settled, key=lambda each: each.answered_at or 0.0, default=None) if is_answered else None,
         kind=record.kind,
         parent=None if record.parent is None else record.parent.run_id,
@@ -146,9 +150,9 @@ def _has_living_owner(record: RunRecord) -> bool:
 
 
 async def listed_tasks(store: StateStore, query: RunQuery) -> list[Task]:
-    """Return the runs that match, with the questions of those that are paused."""
+    """Return the runs that match, with the questions of those that are paused, and what others wait for."""
     records = await store.runs(query)
-    paused = [record.run_id for record in records if record.status is RunStatus.PAUSED]
+    paused = [record.run_id for record in records if record.status in AT_A_PAUSE]
     pauses = dict(zip(paused, await asyncio.gather(*map(store.pauses, paused)), strict=True))
     return [task_of(record, pauses.get(record.run_id, ()), order=query.order) for record in records]
 

@@ -288,8 +288,8 @@ def _ask(node: TraceNode, pause: Pause) -> None:
     if pause.kind is PauseKind.APPROVAL:
         _approve(node, pause)
         return
-    is_question = pause.kind is PauseKind.QUESTION
-    node.kind = node.kind or ("hitl" if is_question else str(pause.kind))
+    is_question = pause.kind in (PauseKind.QUESTION, PauseKind.EVENT)  # whose answer is an entry
+    node.kind = node.kind or ("hitl" if pause.kind is PauseKind.QUESTION else str(pause.kind))
     node.input = node.input if node.input is not None else pause.message
     if pause.is_open:
         node.status = "paused" if pause.kind.asks_human else "waiting"

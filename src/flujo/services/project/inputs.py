@@ -70,6 +70,14 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
     return Input(value, "; ".join(notes))
 
 
+def json_or_text(text: str) -> Any:
+    """Return the value of a text that is JSON, and any other text itself."""
+    try:
+        return strict_json.loads(text)
+    except ValueError:
+        return text
+
+
 def read_fields(pairs: Sequence[str], schema: Any = None, *, option: str) -> dict[str, Any]:
     """Return `name=value` words as a mapping.
 

@@ -36,6 +36,7 @@ _WORDS: Mapping[PauseKind, tuple[str, str]] = {
     PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
     PauseKind.APPROVAL: ("an approval", "approvals"),
     PauseKind.SLEEP: ("a wait, which ends by itself", "waits"),
+    PauseKind.EVENT: ("a wait for an event", "waits"),
     PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
 }
 """For each kind of pause: its name and the plural."""
@@ -168,6 +169,8 @@ def _names(pauses: list[Pause]) -> str:
 def _of_another_kind(record: RunRecord, pause: Pause, wanted: PauseKind) -> WrongPauseKind:
     own, _ = _WORDS[pause.kind]
     ends = f"`{command('flujo', 'worker')}` continues the run when the wait is over"
+    if pause.event is not None:
+        ends = f"use `{command('flujo', 'tasks', 'send', record.run_id, pause.event)}`"
     return WrongPauseKind(
         f"`{paths.shown(pause.pause_id)}` of run {record.run_id} is {own}, not {_WORDS[wanted][0]}",
         hint=f"use {_settled_by(record, pause)}" if pause.kind.asks_human else ends,
@@ -195,6 +198,10 @@ def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
     if pause.kind is PauseKind.LIMIT:
         more = command("flujo", "tasks", "resume", target, "--field", "turns=TURNS")
         return more, "TURNS: a whole number; instead of it, `finish=true` or `fail=true`"
+    if pause.event is not None:
+        payload = example(canonical.decode(pause.answer_schema) if pause.answer_schema else None)
+        run = target.partition(":")[0]
+        return command("flujo", "tasks", "send", run, pause.event, *payload.options), payload.values
     answer = example(canonical.decode(pause.answer_schema) if pause.answer_schema else None)
     return command("flujo", "tasks", "resume", target, *answer.options), answer.values
 

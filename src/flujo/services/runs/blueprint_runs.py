@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -20,6 +21,7 @@ from flujo.services.runs.changes import changed_files, kept_note, lost_paths, wi
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
 from flujo.services.runs.queues import no_worker_note, place
+from flujo.services.runs.run_request import NEAR_S
 from flujo.services.runs.run_services import (
     RunServices,
     is_python,
@@ -117,6 +119,7 @@ async def resume(
     *,
     accept_changes: bool = False,
     retry_failed: bool = False,
+    stays: bool = False,
     actor: Actor,
     sink: Sink | None = None,
     stop: Stop | None = None,
@@ -125,7 +128,8 @@ async def resume(
     """Resume the run that `run` means: an id, a unique prefix of one, or `@last`.
 
     The run keeps the files that were pinned when it was accepted. When those on disk differ, `say` is called
-    with a note; `accept_changes` takes the ones on disk instead.
+    with a note; `accept_changes` takes the ones on disk instead. With `stays` this process waits for the end
+    of each wait of the run, however long it is.
 
     Raises:
         RunNotFound: no run, or several, are meant.
@@ -159,6 +163,7 @@ async def resume(
             record.run_id,
             retry_failed=retry_failed,
             accept_changes=accept_changes,
+            longest_wait_s=inf if stays else NEAR_S,
             actor=actor,
             sink=sink,
             stop=stop,

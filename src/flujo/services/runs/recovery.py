@@ -11,8 +11,10 @@ from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed, StateErro
 from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
 from flujo.services.runs.execution import Stop
+from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.life_limits import end_late
 from flujo.services.runs.notices import silent
+from flujo.services.runs.waits import Alarm
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -92,6 +94,8 @@ class Recovery:
         self._duties = duties
         self._notifier = notifier
         self._watch: asyncio.Task[None] | None = None
+        self._alarm = Alarm()
+        self._kept_events = KeptEvents()
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._suspect: RunId | None = None
         """The run that was last started by itself."""
@@ -116,7 +120,7 @@ class Recovery:
             self._watch = asyncio.create_task(self._watch_later(), name="flujo-recovery")
 
     async def watch(self) -> None:
-        """Look for due runs every few seconds, until cancelled or the runner is closed."""
+        """Look for due runs every few seconds, and when this process settles a pause, until cancelled."""
         while True:
             try:
                 await self.look()
@@ -124,7 +128,7 @@ class Recovery:
                 return
             except FlujoError as error:
                 log.warning("could not look for runs to resume: %s", error)
-            await asyncio.sleep(self._policy.every_s)
+            await self._alarm.rest(self._policy.every_s)
 
     async def look(self) -> int:
         """Fire expired deadlines, and start due runs and duties; return how many were started.
@@ -133,6 +137,8 @@ class Recovery:
             StateError: the database cannot be read.
         """
         store = await self._store()
+        self._alarm.listen(store)
+        await self._kept_events.look(store)
         executed = set(self._running)  # what is read of these runs is old once they have ended
         due = await self._due(store)
         if due.questions or due.overdue:
@@ -175,6 +181,7 @@ class Recovery:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])
+        self._alarm.stop()
         for task in self._running.values():
             task.cancel()
         for duty in self._duties:
@@ -212,7 +219,9 @@ class Recovery:
 
     async def _watch_later(self) -> None:
         # A runner that is used once and closed does not query the database.
-        await asyncio.sleep(self._policy.every_s)
+        with suppress(FlujoError):
+            self._alarm.listen(await self._store())
+        await self._alarm.rest(self._policy.every_s)
         await self.watch()
 
     async def _attended(self, run_id: RunId) -> None:

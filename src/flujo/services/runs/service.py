@@ -11,6 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.commands import command
 from flujo.domain.fast_dataclass import record
+from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
 from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write
@@ -22,6 +23,7 @@ from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked
 from flujo.services.runs.execution import Execution, Stop, settled, standing
 from flujo.services.runs.run_request import NEAR_S, pinned_by_name
+from flujo.services.runs.waits import expire, wait_ends
 from flujo.settings import guard_environment
 from flujo.state.rules import way_to
 
@@ -29,10 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from flujo.domain.context_references import StateProvider
-    from flujo.domain.journal import RunId
-    from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Clock, Sink
+    from flujo.domain.ports import Binding, Sink
     from flujo.domain.queues import Queued
     from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
     from flujo.services.project.files import ProjectFiles
@@ -55,12 +55,6 @@ NO_ANSWER: Any = object()
 
 _POLL_S = 0.25
 """How often an attached run is read."""
-
-_SOON_S = 0.001
-"""The pause before another look at a wait that should have ended."""
-
-_LOOK_S = 1.0
-"""How often a run that waits here is read, in case that another process cancels it."""
 
 _TRY_S = 5.0
 """How often it is claimed although its lease lasts: only a claim detects that the owner's process is dead."""
@@ -183,6 +177,7 @@ class RunService:
         kind: PauseKind = PauseKind.QUESTION,
         retry_failed: bool = False,
         accept_changes: bool = False,
+        longest_wait_s: float = NEAR_S,
         actor: Actor,
         sink: Sink | None = None,
         stop: Stop | None = None,
@@ -200,7 +195,12 @@ class RunService:
         """
         store = self.runtime.store
         execution = _execution(
-            self.runtime, sink, stop, retry_failed=retry_failed, accept_changes=accept_changes
+            self.runtime,
+            sink,
+            stop,
+            retry_failed=retry_failed,
+            accept_changes=accept_changes,
+            longest_wait_s=longest_wait_s,
         )
         with bind_blobs(self.providers, self.files):
             progress = given = None
@@ -214,7 +214,7 @@ class RunService:
                 given = checked(record, pauses, pause_id, answer, actor, kind=kind)
             await self._prepared(record.run_id, given)
             if record.deadline_at is not None:
-                await _expire(execution, record.run_id, given)
+                await expire(store, record.run_id, given)
             failed = (RunStatus.FAILED,) if retry_failed else ()
             act = retry_act(record, actor) if retry_failed else None
             claiming = store.claim(record.run_id, statuses=(*RESUMABLE, *failed), act=act, answer=given)
@@ -411,83 +411,7 @@ async def _executed(execution: Execution, record: RunRecord, start: Progress | N
 
 
 async def _wait_ends(execution: Execution, run: Result | RunRecord) -> bool:
-    """Return whether a run waits and its wait is over.
-
-    A wait that ends soon is waited for, and one for background tasks while this process executes one.
-    """
-    if run.status is not RunStatus.WAITING:
-        return False
-    store, clock = execution.runtime.store, execution.runtime.clock
-    began, waits = clock.monotonic(), await _waits_for_tasks(execution, run)
-    while (record := await store.run(run.run_id)).status is RunStatus.WAITING:
-        if (waits or record.deadline_at is None) and await _is_settled(execution, run.run_id, waits):
-            return True
-        if record.deadline_at is not None and await _expire(execution, run.run_id, None):
-            return True
-        # By the database's clock, and exact for a run that has just begun to wait.
-        passed = record.updated_at + clock.monotonic() - began
-        if record.ends_by is not None and record.ends_by <= passed:
-            return True  # its claim ends it
-        left = min(record.deadline_at or math.inf, record.ends_by or math.inf) - passed
-        executed = await _tasks_here(execution, run.run_id) if waits else []
-        # Without a database no other process ends a wait.
-        is_stuck = left == math.inf and not execution.runtime.is_durable
-        if not executed and (is_stuck or left > execution.longest_wait_s):
-            return False
-        await _rest(clock, left, executed)
-    return True
-
-
-async def _rest(clock: Clock, seconds: float, executed: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for a time or the end of a task, and return early to look at the run again."""
-    sleeping = asyncio.ensure_future(clock.sleep(min(max(seconds, _SOON_S), _LOOK_S)))
-    try:
-        await asyncio.wait([sleeping, *executed], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        sleeping.cancel()
-
-
-async def _waits_for_tasks(execution: Execution, run: Result | RunRecord) -> set[StepPath]:
-    """Return the open waits of a run for background tasks."""
-    pauses = run.pauses
-    if pauses is None:
-        pauses = tuple(await execution.runtime.store.pauses(run.run_id))
-    return {pause.pause_id for pause in pauses if pause.kind is PauseKind.CHILDREN and pause.is_open}
-
-
-async def _is_settled(execution: Execution, run_id: RunId, waits: set[StepPath]) -> bool:
-    """Return whether one of the waits is settled; without any, true."""
-    if not waits:
-        return True
-    pauses = await execution.runtime.store.pauses(run_id)
-    return any(pause.is_settled for pause in pauses if pause.pause_id in waits)
-
-
-async def _tasks_here(execution: Execution, run_id: RunId) -> list[asyncio.Task[None]]:
-    """Return the executions of a run's background tasks in this process; none in any process is adopted."""
-    tasks = execution.runtime.tasks
-    if tasks is None:
-        return []
-    if execution.longest_wait_s > 0 and not tasks.executing(run_id):
-        await tasks.adopt(run_id)
-    return tasks.executing(run_id)
-
-
-async def _expire(execution: Execution, run_id: RunId, given: GivenAnswer | None) -> bool:
-    """Act on deadlines that have passed, as recovery does, in case no process recovers runs.
-
-    The question of the given answer is left alone: that answer comes before its deadline fires.
-
-    Returns:
-        Whether one has passed.
-    """
-    store = execution.runtime.store
-    expired = False
-    for pause in await store.pauses(run_id):
-        is_answered = given is not None and given.pause_id == pause.pause_id
-        if pause.is_open and pause.deadline_at is not None and not is_answered:
-            expired |= (await store.expire(run_id, pause.pause_id)).is_expired
-    return expired
+    return await wait_ends(execution.runtime, RunId(run.run_id), run.status, execution.longest_wait_s)
 
 
 async def _claim(execution: Execution, run_id: RunId, statuses: Sequence[RunStatus]) -> RunRecord:

@@ -13,6 +13,7 @@ from flujo.services.runs import blueprint_runs
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_services import is_python, notifier_of
+from flujo.services.runs.sending import pinned_pipeline, send_event
 from flujo.services.workspace import blueprint_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from flujo.domain.acts import Actor
     from flujo.domain.models import PipelineResult
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Pause, PauseKind, RunRecord
+    from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
     from flujo.services.runs.notices import Notifier
     from flujo.services.runs.runner import Flujo
@@ -71,6 +74,37 @@ class TaskActions:
                 hint=f"pass `runners=[…]`, or use `{retry}` in the project of the run",
             )
         return await blueprint_runs.resume(self.workspace, record.run_id, retry_failed=True, actor=actor)
+
+    async def send(
+        self,
+        event: Any,
+        payload: Any,
+        *,
+        run_id: Any,
+        key: Any,
+        to_all: bool,
+        event_id: Any,
+        actor: Actor,
+    ) -> Delivery:
+        """Send an event to a run or a key; see `send_event`."""
+        return await send_event(
+            self.store,
+            event,
+            payload,
+            run_id=run_id,
+            key=key,
+            to_all=to_all,
+            event_id=event_id,
+            actor=actor,
+            pipeline_of=self.pipeline_of,
+        )
+
+    async def pipeline_of(self, record: RunRecord) -> Pipeline | None:
+        """Return the pipeline of a run; None where it is not known here."""
+        runner = self._runner_of(record)
+        if runner is not None:
+            return runner.pipeline
+        return None if self.workspace is None else await pinned_pipeline(self.workspace, self.store, record)
 
     async def cancel(self, run_id: Any, actor: Actor) -> tuple[RunRecord, Sequence[Pause]]:
         """Cancel a run; return it as it is then, with its questions."""

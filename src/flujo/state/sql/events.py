@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import RunId
     from flujo.domain.run import Pause
-    from flujo.domain.sent_events import NewEvent, SentEvent
+    from flujo.domain.sent_events import SentEvent
 
 MOST_WAITS = 100
 """How many waits are tried for an event to one of them, the longest waiting first."""
+ALL_WAITS = 1_000_000_000
 
 _LOCK = "SELECT pg_advisory_xact_lock(CAST(%s AS bigint))"
 
@@ -97,10 +98,9 @@ def sent(connection: sa.Connection, event_id: str) -> list[SentEvent]:
     return [events.event(row) for row in _rows(connection, _sent, given)]
 
 
-def waits(connection: sa.Connection, event: NewEvent) -> list[events.Wait]:
-    """Return the open waits for the name and key of an event, the longest waiting first."""
-    most = 1_000_000_000 if event.to_all else MOST_WAITS
-    given = {"name": event.name, "key": event.key, "most": most}
+def waits(connection: sa.Connection, name: str, key: str, most: int = MOST_WAITS) -> list[events.Wait]:
+    """Return the open waits for a name and a key, the longest waiting first."""
+    given = {"name": name, "key": key, "most": most}
     return [(row["run_id"], codec.pause(row)) for row in _rows(connection, _waits, given)]
 
 

@@ -595,6 +595,7 @@ class _Batch:
             output=None,
             error=None,
             updated_at=self.now,
+            is_answered=False,
             pauses=None if request.answer is None else tuple(self._asked(request.run_id)),
         )
         dead = there.owner if there.status is RunStatus.RUNNING else None

@@ -68,13 +68,14 @@ class BatchEvents:
             rows.lock(self._connection, locks)
         concerned = [event.run_id for event in self._sent if event.run_id is not None]
         for event in keyed:
-            waiting = events.fitting(rows.waits(self._connection, event), event)
+            waiting = events.fitting(self.waits(event), event)
             concerned += [run_id for run_id, _ in waiting]
         return [*self._opening, *concerned]
 
     def waits(self, event: NewEvent) -> list[events.Wait]:
         """Return the open waits for the name and key of an event; their runs are locked by now."""
-        return rows.waits(self._connection, event)
+        most = rows.ALL_WAITS if event.to_all else rows.MOST_WAITS
+        return rows.waits(self._connection, event.name, event.key or "", most)
 
     def known(self, event: NewEvent) -> Delivery | None:
         """Return what became of an event with this id and content; None when the id is free.

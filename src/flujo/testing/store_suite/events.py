@@ -107,6 +107,7 @@ class EventsSuite:
     ) -> None:
         for name in ("b", "a", "c"):
             await waiting(store, name)
+        assert [run_id for run_id, _ in await store.event_waits("paid", "k")] == ["b", "a", "c"]
         for number, name in enumerate(("b", "a", "c")):
             delivery = await store.send_event(keyed(f"e{number}"))
             assert [each.run_id for each in delivery.taken] == [name]

@@ -1,0 +1,37 @@
+"""Deletes the events that no run has taken for too long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from flujo.domain.sent_events import KEPT_S
+
+if TYPE_CHECKING:
+    from flujo.domain.store import StateStore
+
+_FIRST_S, _EVERY_S = 60.0, 3600.0
+"""A process that lives for a minute deletes them, then each hour."""
+_BATCH = 500
+
+
+class KeptEvents:
+    """The periodic duty of a process that recovers runs."""
+
+    def __init__(self) -> None:
+        self._next: float | None = None
+
+    async def look(self, store: StateStore) -> None:
+        """Delete old events when it is time.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._next is None:
+            self._next = now + _FIRST_S
+        if now < self._next:
+            return
+        self._next = now + _EVERY_S
+        while await store.delete_old_events(KEPT_S, limit=_BATCH) == _BATCH:
+            pass
