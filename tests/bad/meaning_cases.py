@@ -31,7 +31,7 @@ input_schema: {type: object, required: [text], properties: {text: {type: string}
 steps: [{name: echo, call: skills.crm:echo, with: {text: "{{ input.text }}"}}]
 """
 CHILD_THAT_WRITES = HEAD.replace("name: case", "name: child").replace('input: "{{ input.text }}", ', "")
-SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\ndef only_email(email): ...\n"
+SKILLS = "def echo(text): ...\ndef lookup(email, *, limit=5): ...\nasync def plain(data): ...\ndef pair(one, two): ...\ndef only_email(email): ...\nclass Ticket: ...\n"
 
 
 @dataclass(frozen=True)
@@ -243,6 +243,16 @@ NAMES = [
         "max_retries",
         line=6,
         entry=HEAD.replace("{max_tokens: 9}", "{max_tokens: 9, max_retries: true}"),
+    ),
+    Case(
+        "function-as-an-output-type",
+        "",
+        "FLJ448",
+        "give the agent the function as a tool",
+        "'skills.crm:plain'",
+        line=6,
+        entry=HEAD.partition(", output_schema")[0]
+        + ", output_type: 'skills.crm:plain'}\nsteps:\n  - {name: sort, agent: sorter, input: x}\n",
     ),
     Case(
         "tools-of-a-provider",

@@ -53,7 +53,7 @@ agents:
     retries: 2
     tool_timeout: 5s
     tools: [skills.crm:lookup]
-  plain: {model: local:tiny, instructions: "Write {{ this }}.", template: false, output_type: skills.crm:plain}
+  plain: {model: local:tiny, instructions: "Write {{ this }}.", template: false, output_type: skills.crm:Ticket}
 output: {label: "{{ steps.sort.output.label }}", fixed: [1, true, null, "x"]}
 steps:
   - name: sort
@@ -184,7 +184,7 @@ def test_a_text_without_template_is_literal() -> None:
     assert isinstance(one, Step)
     assert isinstance(one.agent, AgentSpec)
     assert one.agent.instructions == Text("Write {{ this }}.", literal=True)
-    assert one.agent.output_type == CallableRef("skills.crm:plain")
+    assert one.agent.output_type == CallableRef("skills.crm:Ticket")
 
 
 def test_a_loop_has_its_condition_its_limit_and_its_variables() -> None:

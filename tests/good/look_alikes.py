@@ -112,6 +112,7 @@ LOOK_ALIKES = {
     "FLJ297": "schedules-of-all-forms",
     "FLJ298": "schedules-of-all-forms",
     "FLJ299": "schedules-of-all-forms",
+    "FLJ448": "a class instead of the base's schema",
     "FLJ291": "tools-behind-a-human",
     "FLJ292": "a-cache-beside-an-effect",
     "FLJ293": "an-agent-asked-again-under-a-budget",

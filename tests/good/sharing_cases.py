@@ -26,7 +26,7 @@ SHARED: dict[str, dict[str, str]] = {
         **common("  reviewer: {model: a:b, instructions_file: ./review.md}\n"), "blueprints/agents/review.md": "Long.",
     },
     "a class instead of the base's schema": {
-        "": entry("  legal: {extends: reviewer, output_type: skills.crm:echo}\n", ask="legal"),
+        "": entry("  legal: {extends: reviewer, output_type: skills.crm:Ticket}\n", ask="legal"),
         **common("  reviewer: {model: a:b, output_schema: {type: string}}\n"),
     },
     "two files that include a third": {

@@ -85,7 +85,7 @@ def test_an_agent_inherits_the_keys_that_it_does_not_set() -> None:
     own = (
         "  same: {extends: base}\n"
         "  other_text: {extends: base, instructions: 'Be {{ run.id }}.'}\n"
-        "  other_shape: {extends: base, output_type: skills.crm:echo, tools: []}\n"
+        "  other_shape: {extends: base, output_type: skills.crm:Ticket, tools: []}\n"
         "  hotter: {extends: same, model: c:d, model_settings: {temperature: 1}}\n"
     )
     names = ("same", "other_text", "other_shape", "hotter")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from inline_snapshot import snapshot
 
-from flujo import CallableRef, Pipeline, Step
+from flujo import CallableRef, CallableTool, Pipeline, Step
 from flujo.domain.agents import AgentSpec
+from flujo.domain.steps import GranularStep
 from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.inspection.explanation import shape, story
 from flujo.services.project.project import find_project
+
+if TYPE_CHECKING:
+    from flujo.domain.tools import Tooled
 
 ROOT = Path(__file__).parents[3]
 
@@ -122,3 +127,22 @@ def test_a_call_that_can_be_in_doubt_is_explained_with_the_harmless_failures() -
         in text
     )
     assert "unknown whether a call" not in _story("ticket_triage")
+
+
+def test_the_doubts_of_tools_with_rules_of_their_own_are_explained() -> None:
+    tools: list[Tooled] = [
+        CallableTool("skills.bank:pay", enforce_idempotency=True, in_doubt="fail"),
+        CallableTool("skills.bank:refund", approve=True),
+        CallableTool("skills.bank:note", effect="idempotent", approve=True),
+        CallableTool("skills.bank:look"),
+    ]
+    clerk = AgentSpec("clerk", "a:b", tools=tools)
+    steps = (GranularStep("talk", clerk), GranularStep("sure", clerk, enforce_idempotency=True))
+    text = story(find_project(ROOT), "blueprints/pay.yaml", Pipeline(steps, name="pay"))
+    found = [line for line in text.splitlines() if line.endswith("after a crash and after a failure")]
+    assert found == [
+        "   - sure asks a human how its call ended, for each tool call: after a crash and after a failure",
+        "   - talk fails, for each call of `pay`: after a crash and after a failure",
+        "   - talk asks a human how its call ended, for each call of `refund`: after a crash and after a failure",
+        "   - sure fails, for each call of `pay`: after a crash and after a failure",
+    ]

@@ -9,7 +9,7 @@ from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.traversal import asked
 from flujo.blueprint.reading.syntax_rules import MISSING_KEY
-from flujo.blueprint.rules.callables import readable_tools
+from flujo.blueprint.rules.callables import readable_tools, signature_of
 from flujo.blueprint.schemas.shapes import shape, values
 from flujo.domain.agents import native_tools
 from flujo.domain.steps.tools import tool_name
@@ -288,6 +288,31 @@ def provider_tools(unit: Unit) -> Iterator[Diagnostic]:
                 unit.span("agents", name, "model_settings", *setting.split("."), key=True),
                 f"agent {name!r}: with `{setting}` the provider calls tools of its own, without a record",
                 hint="remove it, and give the agent a tool: a callable, or the tools of an MCP server",
+            )
+
+
+OUTPUT_FUNCTION = rule(
+    "FLJ448",
+    "output-function",
+    "A function as the output type of an agent",
+    finds="`output_type` of an agent that names a function of the project.",
+    why="The function would be called with the answer of a model within the request: no entry records the "
+    "call, and no human approves it. The run could not start.",
+    example="agents: {sorter: {model: a:b, output_type: skills.bank:pay}}\n"
+    "steps:\n  - {name: sort, agent: sorter}",
+    instead="agents: {sorter: {model: a:b, tools: [skills.bank:pay]}}\n"
+    "steps:\n  - {kind: granular, name: sort, agent: sorter}",
+)
+
+
+def output_function(unit: Unit) -> Iterator[Diagnostic]:
+    """Report an agent whose output type is a function."""
+    for name, agent in unit.blueprint.agents.items():
+        if agent.output_type is not None and signature_of(unit, agent.output_type) is not None:
+            yield OUTPUT_FUNCTION.at(
+                unit.span("agents", name, "output_type"),
+                f"agent {name!r}: `{agent.output_type}` is a function, and an output type is a class",
+                hint="give the agent the function as a tool, or call it in a step after the agent",
             )
 
 

@@ -52,6 +52,7 @@ AT_TOP = (
     tool_bindings.tool_without_connection,
     agents.client_retries,
     agents.provider_tools,
+    agents.output_function,
     composed_tools.unfit_input,
     composed_tools.unknown_helper,
     availability.unavailable_at_top,

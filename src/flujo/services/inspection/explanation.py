@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.agents import AgentSpec
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
-from flujo.domain.tools import called_tools
+from flujo.domain.tools import CalledTool, called_tools
 from flujo.domain.values import CallableRef, one_line
 from flujo.domain.wording import IS_NOT_CACHED, plural, span
 from flujo.engine.failed_calls import harmless_names
@@ -39,7 +39,7 @@ def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Di
         ["What it touches:", *_listed(_touches(path, pipeline, declared_effects(project)))],
         ["Where it waits:", *_listed(_waits(pipeline))],
         *_cached(pipeline, findings),
-        *_doubts(pipeline),
+        *_doubts(pipeline, declared_effects(project)),
         ["What bounds it:", *_listed(_bounds(pipeline))],
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -171,7 +171,7 @@ _IN_DOUBT = {
 }
 
 
-def _doubts(pipeline: Pipeline) -> Iterator[list[str]]:
+def _doubts(pipeline: Pipeline, effects: Effects) -> Iterator[list[str]]:
     """Yield a section about the calls that can be in doubt, if there are any."""
     steps: list[tuple[str, Any]] = [
         (path, step)
@@ -179,18 +179,36 @@ def _doubts(pipeline: Pipeline) -> Iterator[list[str]]:
         if getattr(step, "enforce_idempotency", False)
         and (step.kind == "granular" or getattr(step, "call", None) is not None)
     ]
-    if not steps:
+    of_tools = [line for path, step in pipeline.walk() for line in _doubts_of_tools(path, step, effects)]
+    if not steps and not of_tools:
         return
     lines = []
     for path, step in steps:
-        reconcile, effect = getattr(step, "reconcile", None), getattr(step, "effect", "unsafe")
-        does = _IN_DOUBT[step.in_doubt].format(reconcile.target if reconcile else "a human")
+        effect, does = getattr(step, "effect", "unsafe"), _in_doubt(step, step.in_doubt)
         when = "after a crash" if effect in REPEATABLE else "after a crash and after a failure"
         which = ", for each tool call" if step.kind == "granular" else ""
         lines.append(f"{path} {does}{which}: {when}")
-    yield ["What happens when it is unknown whether a call took effect:", *_listed(lines)]
-    if any(getattr(step, "effect", "unsafe") not in REPEATABLE for _, step in steps):
+    yield ["What happens when it is unknown whether a call took effect:", *_listed([*lines, *of_tools])]
+    if of_tools or any(getattr(step, "effect", "unsafe") not in REPEATABLE for _, step in steps):
         yield ["A failure is not a doubt when it is one of these:", *_listed(harmless_names())]
+
+
+def _doubts_of_tools(path: str, step: BaseStep, effects: Effects) -> Iterator[str]:
+    """Yield what happens to the recorded calls of tools for which the step's own line does not hold."""
+    if step.kind != "granular":
+        return
+    is_enforced, policy = getattr(step, "enforce_idempotency", False), getattr(step, "in_doubt", "pause")
+    for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
+        for tool in (each for each in agent.tools if isinstance(each, CalledTool)):
+            is_other = tool.in_doubt is not None if is_enforced else tool.is_recorded
+            if is_other and not effects(tool).startswith((*REPEATABLE, "transactional")):
+                does = _in_doubt(step, tool.in_doubt or policy)
+                yield f"{path} {does}, for each call of `{tool.name}`: after a crash and after a failure"
+
+
+def _in_doubt(step: BaseStep, policy: str) -> str:
+    reconcile = getattr(step, "reconcile", None)
+    return _IN_DOUBT[policy].format(reconcile.target if reconcile else "a human")
 
 
 def _cached(pipeline: Pipeline, findings: Iterable[Diagnostic]) -> Iterator[list[str]]:
