@@ -113,6 +113,10 @@ async def test_the_run_continues_and_takes_the_result_of_the_task(store: StateSt
     assert task.run_id == task_id(RUN, StepPath("report"), 1)
     assert (task.kind, task.status, task.pipeline) == (RunKind.TASK, RunStatus.COMPLETED, tree.name)
     assert [each.outcome for each in events] == [BackgroundLaunched(task.run_id)]
+    pinned = canonical.decode((await store.blobs([task.closure]))[task.closure])
+    assert pinned == {"task": (await store.run(RUN)).closure, "entry": "report"}, (
+        "no other version loads this"
+    )
     [launch] = await store.entries(RUN, paths=[StepPath("report")])
     assert canonical.decode(launch.output or b"") == {"task_id": task.run_id}
     launched = result.steps[1]

@@ -95,12 +95,12 @@ class Journal:
         start: Progress,
         *,
         is_durable: bool = True,
-        begin: Callable[[RunId], None] | None = None,
+        begin: Callable[[RunId, RunId], None] | None = None,
     ) -> None:
         self._store = store
         self._begin = begin
-        """Called with the id of each background task of this process once its launch is committed."""
-        self._children: list[Child] = []
+        """Called with each background task of this process, and this run, once the launch is committed."""
+        self._children: tuple[Child, ...] = ()
         self._is_durable = is_durable
         """Whether the store outlives the process: otherwise entries may wait for each other."""
         self._run_id = record.run_id
@@ -358,7 +358,7 @@ class Journal:
 
     def launch(self, child: Child) -> None:
         """Launch a background task with the next commit, which is that of the entry appended next."""
-        self._children.append(child)
+        self._children += (child,)
 
     async def task(self, task_id: RunId) -> RunRecord:
         """Return a background task of this run, whose launch is committed.
@@ -532,7 +532,7 @@ class Journal:
         if not committed.cancelled() and committed.exception() is None and self._begin is not None:
             for child in children:
                 if child.run.queued is None:
-                    self._begin(child.run.run_id)
+                    self._begin(child.run.run_id, self._run_id)
 
     def _next_write(self, move: Move | None) -> Write:
         """Return a write of everything that waits, which waits no longer."""
@@ -550,10 +550,10 @@ class Journal:
                 intents=tuple(self._announced),
                 holds=tuple(self._holds.values()),
                 blobs=self._blobs,
-                children=tuple(self._children),
+                children=self._children,
             )
             self._asked, self._voids, self._announced, self._holds, self._blobs = [], [], [], {}, {}
-            self._children = []
+            self._children = ()
         return write
 
     # Transactions of tools -------------------------------------------------------------------------------
@@ -625,7 +625,7 @@ class Journal:
             self._intents = {path: each for path, each in (self._intents or {}).items() if each is not mine}
             self._holds = {(each.path, each.number): each for each in write.holds} | self._holds
             self._blobs = {**write.blobs, **self._blobs}
-            self._children = [*write.children, *self._children]
+            self._children = write.children + self._children
         self.go_on(holder)
 
     async def _committed(self) -> None:

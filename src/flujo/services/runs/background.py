@@ -42,7 +42,7 @@ class _Executed:
     """A task in execution."""
 
     work: asyncio.Task[None]
-    parent: RunId | None
+    parent: RunId
 
 
 class BackgroundTasks:
@@ -70,7 +70,7 @@ class BackgroundTasks:
         """Forget the tasks of the parent process; called in a forked child."""
         self._executed: dict[RunId, _Executed] = {}
 
-    def begin(self, task_id: RunId, parent: RunId | None = None) -> None:
+    def begin(self, task_id: RunId, parent: RunId) -> None:
         """Execute a task that this process has launched, and whose lease it has; called inside the loop."""
         self._start(task_id, parent, self._launched(task_id))
 
@@ -130,7 +130,7 @@ class BackgroundTasks:
         loop = asyncio.get_running_loop()
         return [each for each in self._executed.values() if each.work.get_loop() is loop]
 
-    def _start(self, task_id: RunId, parent: RunId | None, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, task_id: RunId, parent: RunId, work: Coroutine[Any, Any, None]) -> None:
         executed = asyncio.create_task(work, name=f"flujo-task-{task_id}")
         self._executed[task_id] = _Executed(executed, parent)
         executed.add_done_callback(lambda _: self._executed.pop(task_id, None))
@@ -147,7 +147,10 @@ class BackgroundTasks:
             _log(task_id, error)
             return
         try:
-            await service.execute_launched(record, sink=self._sink)
+            result = await service.execute_launched(record, sink=self._sink)
+            if result.status is RunStatus.FAILED and result.error is not None:
+                reason = GATE.text(f"{result.error.message} [{result.error.code}]")
+                log.warning("background task %s has failed: %s", task_id, reason)
         except Exception as error:  # noqa: BLE001 - an error of one task must not end the others
             _log(task_id, error)
 

@@ -6,7 +6,6 @@ import asyncio
 import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain import canonical
@@ -154,7 +153,7 @@ class Runtime:
     notifier: Notifier = SILENT
     """Adds the messages about its runs to their moves."""
     launches: Launches | None = None
-    """What the background tasks of its runs have in common."""
+    """What the background tasks of its runs have in common; None when no step runs in the background."""
     tasks: Tasks | None = None
     """Executes the background tasks that its runs launch."""
     owner: Pipeline | None = None
@@ -208,9 +207,8 @@ class Execution:
         try:
             if start is None:  # under its first claim nothing can be recorded yet
                 start = Progress() if record.claims == 1 else await store.progress(record.run_id)
-            begin = None
-            if self.runtime.tasks is not None:
-                begin = partial(self.runtime.tasks.begin, parent=record.run_id)
+            tasks = self.runtime.tasks
+            begin = None if tasks is None else tasks.begin
             journal = Journal(store, record, start, is_durable=self.runtime.is_durable, begin=begin)
             steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)

@@ -27,7 +27,7 @@ from flujo.services.runs.run_request import pinned, pinned_by_name
 from flujo.services.runs.service import RunService, limits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.models import AppResources, PipelineContext
@@ -119,8 +119,10 @@ class RunServices:
         """
         closure, blobs = pinned(pipeline, blueprint)
         limited = limits_of(pipeline, limits, self.limits)
-        if tightest(limits, self.limits) is not None:
-            require_no_tasks(pipeline)
+        launching = next(launches_of(pipeline), None)
+        if launching is not None and tightest(limits, self.limits) is not None:
+            raise TaskUnderLimit(launching)
+        launches = Launches(pipeline=pipeline.name, closure=closure, blobs=blobs)
         bound = binding or self.workspace.bind(pipeline, context_model or self.context_model)
         require_transactions(pipeline, bound, self.store)
         for _, step, why in never_cached(pipeline, bound, self.resources):
@@ -140,7 +142,7 @@ class RunServices:
                 is_durable=self.is_durable,
                 transcripts=self.workspace.project.settings.journal.transcripts,
                 notifier=self._notifier(pipeline),
-                launches=Launches(pipeline=pipeline.name, closure=closure, blobs=blobs),
+                launches=None if launching is None else launches,
                 tasks=self.tasks,
             ),
             closure=closure,
@@ -283,15 +285,9 @@ def pinned_files(service: RunService) -> Mapping[str, bytes]:
     return Closure.load(service.blobs[closure], service.blobs).files
 
 
-def require_no_tasks(pipeline: Pipeline) -> None:
-    """Raise when a step of a pipeline with limits runs in the background.
-
-    Raises:
-        TaskUnderLimit: names the step.
-    """
-    for path, step in pipeline.walk():
-        if step.config.execution_mode == "background":
-            raise TaskUnderLimit(path)
+def launches_of(pipeline: Pipeline) -> Iterator[StepPath]:
+    """Yield the paths of the steps that run in the background."""
+    return (path for path, step in pipeline.walk() if step.config.execution_mode == "background")
 
 
 def require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:
