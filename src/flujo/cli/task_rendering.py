@@ -36,6 +36,7 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         if task.parent
         else "",
         "tasks": ", ".join(f"{formatting.short_id(each.run_id)} {each.status}" for each in detail.children),
+        "queue": task.queue,
         "user": task.user_id,
         "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
         "created": formatting.moment(task.created_at),

@@ -191,7 +191,17 @@ async def test_a_drain_waits_for_delayed_runs_only_if_asked(
     mine = Consumer(store)
     mine.go.set()
     assert await mine.consumer.drain(later=False) == 1
+    looks = 0
+    available = store.next_available
+
+    async def counted(*words: Any, **more: Any) -> float | None:
+        nonlocal looks
+        looks += 1
+        return await available(*words, **more)
+
+    store.next_available = counted  # type: ignore[method-assign]
     assert await mine.consumer.drain(later=True) == 1
+    assert looks < 200, "it rests between two looks"
 
 
 async def test_an_idle_consumer_is_called_when_a_run_comes(store: MemoryStateStore) -> None:

@@ -113,6 +113,7 @@ class QueueConsumer:
         """
         total = 0
         while True:
+            self._wake.clear()
             found = await self.look()
             total += found
             if not found and self._running:

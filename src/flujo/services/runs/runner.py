@@ -72,6 +72,8 @@ if TYPE_CHECKING:
 
 In = TypeVar("In", default=Any)
 
+LOOK_FOR_WORKERS_S = 30.0
+
 log = logger("flujo.runs")
 
 
@@ -161,6 +163,8 @@ class Flujo(Generic[In, Out, Ctx]):
     def _renew(self) -> None:
         """Forget the event loops of the parent process; called in a forked child."""
         self._guard = threading.Lock()
+        self._look_for_workers: dict[str, float] = {}
+        """For each queue, when to look next whether a worker of it is alive."""
         self._streams: set[Delivery[Out, Ctx]] = set()
         self._recoveries: dict[asyncio.AbstractEventLoop, Recovery] = {}
         self._scripts: set[asyncio.AbstractEventLoop] = set()
@@ -236,7 +240,8 @@ class Flujo(Generic[In, Out, Ctx]):
     ) -> RunId:
         """Record a run in a queue and return its id; a `flujo worker` of that queue executes it.
 
-        When no worker of the queue is alive, the log `flujo.runs` reports it; the run waits for one.
+        When no worker of the queue is alive, the log `flujo.runs` reports it, at most twice a minute; the run
+        waits for one.
 
         Args:
             initial_input: JSON data that fits the pipeline's `input_schema`.
@@ -264,8 +269,11 @@ class Flujo(Generic[In, Out, Ctx]):
         settings = self._home().project.settings
         placing = partial(place, settings, queue=queue, priority=priority, delay_s=delay_s)
         record = await service.submit(request, placing)
-        if note := await no_worker_note(service.runtime.store, queue):
-            log.warning("run %s waits: %s", record.run_id, note)
+        now = self._clock.monotonic()
+        if now >= self._look_for_workers.get(queue, now):  # not for each of a thousand runs
+            self._look_for_workers[queue] = now + LOOK_FOR_WORKERS_S
+            if note := await no_worker_note(service.runtime.store, queue):
+                log.warning("run %s waits: %s", record.run_id, note)
         return record.run_id
 
     def run_stream(

@@ -141,8 +141,8 @@ class RunService:
 
     async def execute(
         self, record: RunRecord, *, max_recoveries: int, sink: Sink | None = None, stop: Stop | None = None
-    ) -> None:
-        """Execute a run that was claimed from its queue until it ends, or comes to a pause.
+    ) -> RunStatus:
+        """Execute a run that was claimed from its queue until it ends or pauses, and return its status.
 
         Once the pause is settled the run is claimed from its queue again, so it holds no place meanwhile.
         """
@@ -154,8 +154,10 @@ class RunService:
                 if not isinstance(error, Fenced):
                     self.runtime.store.let_go(record.run_id)
                 raise
-            if not is_parked:
-                await execution.run(record)
+            if is_parked:
+                return RunStatus.PARKED
+            result, _ = await execution.run(record)
+            return result.status
 
     async def _accepted(self, execution: Execution, new: NewRun) -> RunRecord:
         store = self.runtime.store

@@ -226,9 +226,8 @@ class Worker:
         async def execute(stop: Stop) -> None:
             sink = combine_hooks([self._begun(record)])
             most = self._policy.max_recoveries
-            await service.execute(record, max_recoveries=most, sink=sink, stop=stop)
-            ended = await service.runtime.store.run(record.run_id)
-            self._on_event(WorkerEvents("ended", record.run_id, record.pipeline, str(ended.status)))
+            status = await service.execute(record, max_recoveries=most, sink=sink, stop=stop)
+            self._on_event(WorkerEvents("ended", record.run_id, record.pipeline, str(status)))
 
         return execute
 
