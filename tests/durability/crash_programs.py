@@ -32,6 +32,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, QueueLimits
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import AT_A_PAUSE, PauseKind
 from flujo.domain.sent_events import NewEvent
@@ -61,6 +62,7 @@ from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.usage import Usage
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
+from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 from flujo.state.writer.writer import Pace
@@ -68,10 +70,12 @@ from flujo.testing import ScriptedAgent
 from flujo.testing.crash_points import enumerate_crashes, in_a_fork, reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from flujo.domain.agents import Ask, Reply
     from flujo.domain.models import PipelineResult
+    from flujo.domain.run import RunRecord
+    from flujo.services.runs.execution import Stop
 
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
 
@@ -572,6 +576,11 @@ def awaiting(do: Effects) -> Pipeline:
     )
 
 
+def queueing(do: Effects) -> Pipeline:
+    """Is executed from a queue, and comes back to it after the answer of a human."""
+    return asking(do)
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -595,6 +604,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "background": launching,
     "event": awaiting,
     "granular_approved": approved,
+    "queue": queueing,
 }
 
 
@@ -626,6 +636,8 @@ class Crashing:
             async with Flujo[Any, Any, Any](
                 self._build(effects), store=store, hooks=[effects.acknowledge], range_length=2
             ) as runner:
+                if self._build is queueing:
+                    await _worked_off(runner, store, run_id)
                 result = await runner.run_result_async(1, run_id=run_id)
                 while result.status in AT_A_PAUSE:
                     await _send(store, run_id)
@@ -724,6 +736,30 @@ async def _send(store: SqlStateStore, run_id: RunId) -> None:
         if pause.is_open and pause.event == "told":
             for number in range(2):
                 await store.send_event(_event(f"{run_id} {number}", pause.event, run_id=run_id))
+
+
+async def _worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId) -> None:
+    """Submit the run, and execute it as a worker does until it has ended."""
+    await runner.submit(1, run_id=run_id)
+    service = await runner._open()
+
+    async def opened() -> SqlStateStore:
+        return store
+
+    async def prepare(record: RunRecord) -> Callable[[Stop], Awaitable[None]]:
+        async def execute(stop: Stop) -> None:
+            await service.execute(record, max_recoveries=1000, sink=runner._told(None), stop=stop)
+
+        return execute
+
+    order = ClaimOrder(queues=((DEFAULT_QUEUE, QueueLimits(concurrency=1)),), limit=1)
+    worker = QueueConsumer(opened, order, at_once=2, retries={}, prepare=prepare, tell=lambda *_: None)
+    await worker.drain(later=True)
+    while (await store.run(run_id)).status is RunStatus.PAUSED:
+        for pause in await store.pauses(run_id):
+            if pause.is_open:
+                await store.answer(run_id, pause.pause_id, canonical.encode("yes"))
+        await worker.drain(later=True)
 
 
 async def _answered(
