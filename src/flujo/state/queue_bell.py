@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from flujo.state.sql.database import Database
 
 
+_CLOSING_S = 2.0
+
+
 class QueueBell:
     """Calls the workers of this process; listens to other processes while a worker is called."""
 
@@ -60,7 +63,7 @@ class QueueBell:
         """End the listener; blocks for a moment. Idempotent."""
         self._closing.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_CLOSING_S)  # it may be waiting for a server that is away
 
     def _listen(self) -> None:
         from flujo.state.sql import postgres_listener
