@@ -150,9 +150,14 @@ def projects(stride: int) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield case.name, {path: text.encode() for path, text in case.all_files().items()}
 
 
-def looks(name: str, turn: int | None) -> Iterator[tuple[str, ...]]:
-    """Yield the commands that look at a case: those whose turn it is, or all."""
-    all_of_them = AT_GOOD_ONES if name in GOOD else LOOKS
+def looks(name: str, files: dict[str, bytes], turn: int | None) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that look at a case: those whose turn it is, or all.
+
+    Locking starts the MCP servers that a blueprint names, so a case with one is not locked.
+    """
+    starts = any(b"mcp:" in data for data in files.values())
+    known = AT_GOOD_ONES if name in GOOD else LOOKS
+    all_of_them = [commands for commands in known if not (starts and ("lock",) in commands)]
     for commands in all_of_them if turn is None else [all_of_them[turn % len(all_of_them)]]:
         yield from commands
 
@@ -163,7 +168,7 @@ def look(root: Path, name: str, files: dict[str, bytes], turn: int | None) -> No
         file = root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data + WITNESS.encode() if path.endswith(".py") else data)
-    for command in looks(name, turn):
+    for command in looks(name, files, turn):
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         watching[:] = [name, str(root.resolve()), *command]
         with contextlib.suppress(SystemExit), redirect_stdout(StringIO()), redirect_stderr(StringIO()):

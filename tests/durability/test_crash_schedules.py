@@ -8,7 +8,7 @@ import random
 import sys
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +41,15 @@ ORDERS = 25
 TIME = 1_800_000_000.0
 
 
+RUNS = (
+    [*product(["sqlite", "postgres"], SHAPES)]
+    if EVERY
+    else [("sqlite", "one_after_another"), ("postgres", "at_once")]
+)
+
+
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("store_uri", "shape"), RUNS, indirect=["store_uri"])
 def test_a_worker_killed_at_any_point_fires_each_time_once(
     shape: str, store_uri: str, tmp_path: Path
 ) -> None:

@@ -70,9 +70,9 @@ class ScheduleRecord:
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule that the definition describes."""
+        """The schedule that the definition describes; what only a newer version knows is left out."""
         said = canonical.decode(self.definition)
-        return Schedule(**{key: value for key, value in said.items() if key not in ("pipeline", "project")})
+        return Schedule(**{each.name: said[each.name] for each in fields(Schedule) if each.name in said})
 
     def is_late(self, now: float) -> bool:
         """Return whether a time has passed long ago, and no worker has fired it."""

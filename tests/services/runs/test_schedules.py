@@ -25,6 +25,7 @@ from flujo.services.runs.run_services import RunServices
 from flujo.services.runs.schedules import Scheduler
 from flujo.services.runs.worker import Worker, WorkerEvents
 from flujo.services.workspace import Workspace
+from flujo.state.sql.tables import schedules
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -319,6 +320,18 @@ async def test_a_broken_blueprint_does_not_stop_the_schedules_of_others(
     said = await _drained(workspace)
     assert said[0].startswith("schedule blueprints/broken.yaml is left out: ")
     assert await _runs(workspace) == {_id(due): "completed"}
+
+
+async def test_a_damaged_schedule_stops_no_recovery(folder: Path, workspace: Workspace) -> None:
+    await _drained(workspace)
+    await ScheduleClient(workspace).trigger("nightly", "2026-11-28T02:00")
+    store = await workspace.store()
+    await store.write_apart(lambda connection: connection.execute(schedules.update().values(digest="x")))  # type: ignore[attr-defined]  # of the store in SQL
+    async with aclosing(_Working(workspace)) as working:
+        said = await working.drain()
+        assert said[0].startswith("schedule no schedule is fired: schedule nightly is corrupt")
+        assert said[-1] == "ended nightly-20261128T020000Z"
+        assert await working.drain() == []
 
 
 async def test_a_run_goes_to_the_queue_of_its_schedule(folder: Path, workspace: Workspace) -> None:

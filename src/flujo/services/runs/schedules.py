@@ -10,7 +10,8 @@ from flujo.domain.journal import RunId
 from flujo.domain.queues import Queued
 from flujo.domain.schedule_records import ScheduleChange, ScheduleOutcome
 from flujo.domain.schedules import GRACE_S, due, run_id_of
-from flujo.exceptions import FlujoError, StateError
+from flujo.exceptions import FlujoError, RunnerClosed, StateError
+from flujo.governance.logs import logger
 from flujo.services.runs.schedule_definitions import defined_schedules
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from flujo.services.workspace import Workspace
 
     Tell = Callable[[str, str, str], None]
+
+
+log = logger("flujo.schedules")
 
 
 class Scheduler:
@@ -58,9 +62,20 @@ class Scheduler:
     async def look(self) -> int:
         """Fire what is due; return how many runs were started. The first look adds missing schedules.
 
-        Raises:
-            StateError: the database cannot be read or written.
+        An error is reported, once: it must not stop the recovery of runs. The next look tries again.
         """
+        try:
+            return await self._look()
+        except RunnerClosed:
+            raise
+        except FlujoError as error:
+            self._say(f"no schedule is fired: {error} [{error.code}]")
+        except Exception as error:  # code of the project, such as a function that makes a pipeline
+            log.debug("schedules", exc_info=error)
+            self._say(f"no schedule is fired: {type(error).__name__}: {error}")
+        return 0
+
+    async def _look(self) -> int:
         if self._defined is not None and not self._defined:
             return 0
         store = await self._workspace.store()
