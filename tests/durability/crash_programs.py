@@ -34,7 +34,7 @@ from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, QueueLimits
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import AT_A_PAUSE, PauseKind
+from flujo.domain.run import AT_A_PAUSE, PauseKind, RunStatus
 from flujo.domain.sent_events import NewEvent
 from flujo.domain.steps import (
     AwaitStep,

@@ -73,9 +73,10 @@ class SqlStateStore:
         retry_s: how long a database may be away before waiters get `StateBackendUnavailable`.
         answer_s: how long Postgres may be silent before its connection is given up, which is one such moment.
         indexed_metadata: keys of the metadata that get an index in a SQLite file; nested keys have dots.
+        now: the time of day in SQLite, in seconds since the epoch, for tests; leases do not go by it.
 
     Raises:
-        SettingsError: the URI is not that of SQLite or Postgres.
+        SettingsError: the URI is not that of SQLite or Postgres, or `now` is given for Postgres.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class SqlStateStore:
         retry_s: float = RETRY_S,
         answer_s: float = ANSWER_S,
         indexed_metadata: Sequence[str] = (),
+        now: Callable[[], float] | None = None,
     ) -> None:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
         connections = (min(max(2, pool_min), readers + 1), readers + 1)
@@ -102,6 +104,7 @@ class SqlStateStore:
             idle_s=max(1.0, lease_s / 3),
             answer_s=answer_s,
             indexed_metadata=indexed_metadata,
+            now=now,
         )
         self._most_lent = readers
         """How many tools of an event loop may write to Postgres at once, each on a connection of its own."""

@@ -1,4 +1,4 @@
-"""Public tools for tests: scripted agents, a store and a cache in memory, suites for others, crash points."""
+"""Public tools for tests: scripted agents, a clock, a store and a cache in memory, suites, crash points."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from flujo.state.memory_cache import MemoryCache
     from flujo.state.memory_store import MemoryStateStore
     from flujo.testing.cache_suite import CacheBackendSuite
+    from flujo.testing.clock import TestClock
     from flujo.testing.crash_points import enumerate_crashes, reach
     from flujo.testing.crash_testing import crash_test
     from flujo.testing.simulation import simulate
@@ -20,6 +21,7 @@ _HOMES = {
     "MemoryStateStore": "flujo.state.memory_store",
     "ScriptedAgent": "flujo.agents.scripted",
     "StateStoreSuite": "flujo.testing.store_suite",
+    "TestClock": "flujo.testing.clock",
     "ToolCall": "flujo.domain.conversations",
     "crash_test": "flujo.testing.crash_testing",
     "enumerate_crashes": "flujo.testing.crash_points",
@@ -33,6 +35,7 @@ __all__ = [
     "MemoryStateStore",
     "ScriptedAgent",
     "StateStoreSuite",
+    "TestClock",
     "ToolCall",
     "crash_test",
     "enumerate_crashes",

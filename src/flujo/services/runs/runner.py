@@ -569,7 +569,7 @@ class Flujo(Generic[In, Out, Ctx]):
                 cache = await workspace.answer_cache()
             providers = workspace.state_providers if providers is None else providers
         elif store is None:
-            store = await exits.enter_async_context(aclosing(MemoryStateStore()))
+            store = await exits.enter_async_context(aclosing(MemoryStateStore(now=self._clock.now)))
         resources = self._resources
         if resources is None and self._blueprint is not None and self._opens_state:
             resources = await workspace.resources()

@@ -20,12 +20,12 @@ from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailabl
 from flujo.governance.redactor import encoded_userinfo
 from flujo.state import owner_tokens
 from flujo.state.sql import errors, forks
-from flujo.state.sql.functions import LEASE_CLOCK, Array
+from flujo.state.sql.functions import LEASE_CLOCK, Array, julian_day
 from flujo.state.sql.retry import ANSWER_S
 from flujo.state.sql.tables import SCHEMA, prefix, translation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BUSY_S = 5.0
 """How long SQLite waits for another process's commit before it reports an error."""
@@ -143,6 +143,7 @@ class Database:
             frozen there holds the locks of its runs no longer than that.
         answer_s: how long Postgres may be silent before its connection is closed; None for no limit.
         indexed_metadata: keys of the metadata of runs that have an index in a SQLite file.
+        now: the time of day, in seconds since the epoch, instead of that of SQLite; for tests.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Database:
         idle_s: float = IDLE_S,
         answer_s: float | None = ANSWER_S,
         indexed_metadata: Sequence[str] = (),
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.url = parse(uri)
         self.is_postgres = is_postgres(uri)
@@ -164,10 +166,16 @@ class Database:
         self._path = str(self.url.database)
         self.shown = _shown(self.url)
         pool = {"pool_size": connections[0], "max_overflow": connections[1] - connections[0]}
+        if self.is_postgres and now is not None:
+            raise SettingsError(
+                "a server's clock decides on Postgres", hint="use SQLite or a store in memory"
+            )
         if self.is_postgres:
             self._make_engine = partial(_postgres_engine, self.url, schema, pool, idle_s, answer_s)
         else:
-            self._make_engine = partial(_sqlite_engine, self.url, pool, synchronous, self.indexed_metadata)
+            self._make_engine = partial(
+                _sqlite_engine, self.url, pool, synchronous, self.indexed_metadata, now
+            )
         self._answer_s = answer_s
         self._disposed = False
         self._begin()
@@ -419,7 +427,11 @@ so in a new database it would read whole tables for the first minutes, however l
 
 
 def _sqlite_engine(
-    url: sa.URL, pool: dict[str, int], synchronous: Synchronous, indexed_metadata: Sequence[str]
+    url: sa.URL,
+    pool: dict[str, int],
+    synchronous: Synchronous,
+    indexed_metadata: Sequence[str],
+    now: Callable[[], float] | None,
 ) -> sa.Engine:
     engine = sa.create_engine(
         url,
@@ -437,6 +449,8 @@ def _sqlite_engine(
     def configure(connection: sqlite3.Connection, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         connection.create_function(LEASE_CLOCK, 1, owner_tokens.lease_clock)
+        if now is not None:  # a function of the connection comes before SQLite's own of the same name
+            connection.create_function("julianday", 1, lambda _: julian_day(now()))
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         _use_wal(connection)

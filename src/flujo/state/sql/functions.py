@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,21 @@ LEASE_CLOCK = "flujo_lease_clock"
 """The name in SQLite of `owner_tokens.lease_clock`."""
 
 
+EPOCH_DAY, DAY_S = 2440587.5, 86400.0
+"""The Julian day of the epoch, and the seconds of a day: SQLite has its time in days."""
+
+
+def julian_day(at: float) -> float:
+    """Return the first Julian day that is not before a time, which is in seconds since the epoch.
+
+    Days of today have steps of 40 microseconds.
+    """
+    day = at / DAY_S + EPOCH_DAY
+    while (day - EPOCH_DAY) * DAY_S < at:
+        day = math.nextafter(day, math.inf)
+    return day
+
+
 class database_now(FunctionElement[float]):  # noqa: N801 - it reads as a function in a statement
     """Seconds since the epoch, by the database's clock, at the moment of the statement."""
 
@@ -34,7 +50,7 @@ class database_now(FunctionElement[float]):  # noqa: N801 - it reads as a functi
 @compiles(database_now, "sqlite")
 def _now_on_sqlite(*_: Any, **__: Any) -> str:
     # `unixepoch('subsec')` is null before SQLite 3.42.
-    return "((julianday('now') - 2440587.5) * 86400.0)"
+    return f"((julianday('now') - {EPOCH_DAY}) * {DAY_S})"
 
 
 @compiles(database_now, "postgresql")
