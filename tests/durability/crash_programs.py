@@ -581,6 +581,15 @@ def queueing(do: Effects) -> Pipeline:
     return asking(do)
 
 
+NOTIFY = '[notify.here]\ncallable = "nowhere:called"\nblueprints = []\n'
+
+
+def notifying(do: Effects) -> Pipeline:
+    """Messages about a pause and about the end, each in the commit of its move."""
+    ask = HumanInTheLoopStep(name="ask", message="go on?")
+    return _pipeline(do.step("a"), ask, do.step("z", len), notify=["here"])
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -605,6 +614,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "event": awaiting,
     "granular_approved": approved,
     "queue": queueing,
+    "notify": notifying,
 }
 
 
@@ -654,6 +664,7 @@ class Crashing:
                 "usage": record.usage.to_json(),
                 "denied": sorted(e.path for e in entries if b'"outcome":"denied"' in (e.detail or b"")),
                 "entries": sorted([e.path, str(e.kind), str(e.status)] for e in entries),
+                "messages": sorted(str(each.event) for each in await store.messages(run_id=run_id)),
                 "broken": seen_before,
                 "lone": store.writer.lone_commits,
             }
@@ -848,6 +859,9 @@ def main() -> None:
     parser.add_argument("--twice", action="store_true")
     parser.add_argument("--lone", action="store_true")
     given = parser.parse_args()
+    if SHAPES[given.shape] is notifying:
+        (given.folder / "flujo.toml").write_text(NOTIFY, "utf-8")
+        os.chdir(given.folder)
     with shop(given.folder) if SHAPES[given.shape] is serving else nullcontext() as url:
         crashing = Crashing(given.shape, given.uri, given.folder, lone=given.lone, shop=url)
         crashing.measure()

@@ -450,7 +450,7 @@ def _sqlite_engine(
         connection.isolation_level = None  # we say BEGIN ourselves
         connection.create_function(LEASE_CLOCK, 1, owner_tokens.lease_clock)
         if now is not None:  # a function of the connection comes before SQLite's own of the same name
-            connection.create_function("julianday", 1, lambda _: julian_day(now()))
+            connection.create_function("julianday", 1, partial(_julian_day_now, now))
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         _use_wal(connection)
@@ -462,6 +462,10 @@ def _sqlite_engine(
         driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine.execution_options(**{INDEXED_METADATA: indexed_metadata})
+
+
+def _julian_day_now(now: Callable[[], float], _: object) -> float:
+    return julian_day(now())
 
 
 def _create_file(path: Path) -> None:
