@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flujo import Flujo, Pipeline
 from flujo.domain.journal import RunId
-from flujo.domain.run import NewRun, RunStatus
+from flujo.domain.paths import StepPath
+from flujo.domain.queues import Parent
+from flujo.domain.run import Move, NewRun, RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, Step
 from flujo.exceptions import PipelineError, SettingsError
 from flujo.governance.sink import GATE
@@ -18,10 +21,10 @@ from flujo.services.project.system import SystemClock
 from flujo.services.runs.notices import Notifier
 from flujo.services.runs.run_request import pinned_by_name
 from flujo.settings import load
+from flujo.testing.store_suite import new_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from flujo.domain.store import StateStore
 
@@ -93,6 +96,17 @@ async def test_a_run_that_recovery_parks_is_reported(
         result = await runner.recover_async(RunId("run"), max_recoveries=-1)
     assert result.status is RunStatus.PARKED
     assert await sent(store) == [("all", "parked")]
+
+
+async def test_of_a_background_task_only_what_needs_a_person_is_reported(
+    store: StateStore, settings: Callable[[str], None]
+) -> None:
+    settings(ALL)
+    run = await store.accept(new_run(parent=Parent(run_id=RunId("above"), path=StepPath("a"), entry="a")), {})
+    notifier = Notifier.of(load(Path("flujo.toml")), "p", (), SystemClock())
+    told = {status: notifier.announced(run, Move(status=status)).notices for status in RunStatus}
+    assert [status for status, notices in told.items() if notices] == ["paused", "failed", "parked"]
+    assert json.loads(told[RunStatus.FAILED][0].payload)["data"]["parent_run_id"] == "above"
 
 
 async def test_a_secret_in_a_question_does_not_leave(

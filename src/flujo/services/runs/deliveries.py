@@ -16,7 +16,7 @@ from flujo.governance.sink import GATE
 from flujo.services.project.imports import importable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from flujo.domain.outbox import Message
     from flujo.domain.store import Outbox
@@ -71,9 +71,9 @@ class Deliveries:
         if not self._targets or room <= 0:
             return 0
         store = await self._store()
-        taken = await store.take_messages(list(self._targets), lease_s=LEASE_S, limit=room)
+        taken = await self._take(store, room)
         for message in taken:
-            task = asyncio.create_task(self._deliver(store, message), name=f"flujo-message-{message.id}")
+            task = asyncio.create_task(self._deliver_all(store, message), name="flujo-messages")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
         return len(taken)
@@ -92,6 +92,19 @@ class Deliveries:
             await self._webhooks.aclose()
             self._webhooks = None
 
+    def _take(self, store: Outbox, most: int) -> Awaitable[Sequence[Message]]:
+        return store.take_messages(list(self._targets), lease_s=LEASE_S, limit=most)
+
+    async def _deliver_all(self, store: Outbox, message: Message) -> None:
+        """Deliver a message, and then others one by one, until none is due."""
+        taken: Sequence[Message] = (message,)
+        try:
+            while taken:
+                await self._deliver(store, taken[0])
+                taken = await self._take(store, 1)
+        except StateError as error:
+            log.warning("could not look for messages: %s", error)
+
     async def _deliver(self, store: Outbox, message: Message) -> None:
         tried = await self._tried(message)
         if tried.error is not None:
@@ -99,10 +112,7 @@ class Deliveries:
                 "given up" if tried.state is MessageState.GIVEN_UP else f"next try in {tried.retry_s:.0f} s"
             )
             log.warning("message %s to %s: %s; %s", message.id, message.target, tried.error, rest)
-        try:
-            await store.settle_message(message, tried)
-        except StateError as error:
-            log.warning("message %s: its result could not be recorded: %s", message.id, error)
+        await store.settle_message(message, tried)
 
     async def _tried(self, message: Message) -> Tried:
         try:

@@ -48,5 +48,9 @@ async def end_late(store: StateStore, run_id: RunId, notifier: NotifierOf) -> No
     """
     record = await store.claim(run_id, statuses=UNENDED)
     move = Move(status=RunStatus.FAILED, error=canonical.encode(too_late(record).to_json()))
-    move = (await notifier(record)).announced(record, move)
-    await store.write(Write(run_id=run_id, fence=record.fence, move=move))
+    try:
+        move = (await notifier(record)).announced(record, move)
+        await store.write(Write(run_id=run_id, fence=record.fence, move=move))
+    except BaseException:
+        store.let_go(run_id)  # otherwise this process would keep a run that it does not execute
+        raise

@@ -61,9 +61,9 @@ class Notifier:
             move: the move.
             pauses: what the run waits for afterwards.
         """
-        if not self.targets or move.status not in _EVENTS:
+        event = _EVENTS.get(move.status)
+        if not self.targets or event is None or (record.parent is not None and event not in _OF_TASKS):
             return move
-        event = _EVENTS[move.status]
         names = self.targets.get(event, ())
         payload = self._payload(record, move, pauses) if names else b""
         return replace(move, notices=tuple(Notice(name, event, payload) for name in names))
@@ -76,6 +76,7 @@ class Notifier:
             "run_id": record.run_id,
             "pipeline": record.pipeline,
             "status": str(move.status),
+            "parent_run_id": None if record.parent is None else record.parent.run_id,
             "pauses": [
                 {"pause_id": each.pause_id, "kind": str(each.kind), "message": GATE.text(each.message)}
                 for each in pauses
@@ -90,6 +91,9 @@ NotifierOf = Callable[["RunRecord"], Awaitable[Notifier]]
 """Returns what sends messages about a run."""
 
 _EVENTS: Mapping[Any, NoticeEvent] = {str(event): event for event in NoticeEvent}
+
+_OF_TASKS = frozenset({NoticeEvent.PAUSED, NoticeEvent.FAILED, NoticeEvent.PARKED})
+"""The events of background tasks that are reported: their ends are steps of the run that launched them."""
 
 SILENT = Notifier()
 """Sends nothing."""
