@@ -23,6 +23,7 @@ from flujo.domain.steps import (
     CallableRef,
     ConditionalStep,
     DynamicParallelRouterStep,
+    EventStep,
     Expr,
     GranularStep,
     HumanInTheLoopStep,
@@ -129,6 +130,8 @@ HUMAN = ("human", "paid")
 """Steps that ask a human."""
 SLOW = ("hangs", "stubborn", "silent")
 """Steps that wait: attempts that never return or return late, and questions without an answer."""
+TOLD = ("told", "told")
+"""Steps that wait for an event from outside, with a key that several of them may share."""
 AROUND = ("spare", "search")
 """Steps with other active parts: a fallback, agents that evaluate candidates."""
 AGENTS = ("agent", "paying")
@@ -194,10 +197,8 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         case "search":
             effects[part.name] += 2 * depth(part)
             return n + 3 * depth(part)
-        case "human":
-            return n + 1
-        case "silent":
-            return n + 2
+        case "human" | "silent" | "told":
+            return n + {"human": 1, "silent": 2, "told": 4}[part.kind]
         case "if":
             return body(n % 2, n)
         case "loop" | "machine":
@@ -314,6 +315,10 @@ class _Builder:
                 schema = {"type": "integer"}
                 return HumanInTheLoopStep(
                     name=part.name, message=Text("{{ string(previous) }}"), answer_schema=schema
+                )
+            case "told":
+                return EventStep(
+                    part.name, event="told", key="string(previous)", event_schema={"type": "integer"}
                 )
             case "silent":
                 return HumanInTheLoopStep(

@@ -32,11 +32,13 @@ from durability.random_programs import (
 from durability.slow_store import Crashed, SlowStore
 from flujo.agents.settings import AgentSettings
 from flujo.domain import canonical
+from flujo.domain.acts import Actor, Via
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
+from flujo.domain.sent_events import NewEvent
 from flujo.exceptions import FlujoError, RunNotFound
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.recovery_policy import RecoveryPolicy
@@ -114,6 +116,8 @@ class Simulation:
         """Calls that the human did not find and requested again."""
         self.allowed: Counter[str] = Counter()
         """How many extra executions of a step are allowed, because it was interrupted before it was recorded."""
+        self.told = 0
+        """How many events were sent."""
         self.faults = 0
         self.late: list[str] = []
         """Attempts that outlived their time limit, or began after their process had lost the run."""
@@ -247,9 +251,23 @@ class Simulation:
             except RunNotFound:
                 continue
             for pause in asked:
-                if pause.is_open and pause.deadline_at is None:
+                if pause.is_open and pause.event_key is not None:
+                    await self._tell(store, pause.event_key)
+                elif pause.is_open and pause.deadline_at is None:
                     answer = canonical.encode(await self._reply(store, pause))
                     await store.answer(RUN, StepPath(pause.pause_id), answer)
+
+    async def _tell(self, store: MemoryStateStore, key: str) -> None:
+        """Send the event for a key: sometimes one too many, which a later wait takes; a repetition does nothing."""
+        for _ in range(self.chance.choice((1, 1, 2))):
+            self.told += 1
+            payload = canonical.encode(int(key) + 4)
+            sent = NewEvent(
+                event_id=f"e{self.told}", name="told", payload=payload, actor=Actor("ada", Via.API), key=key
+            )
+            first, again = await store.send_event(sent), await store.send_event(sent)
+            if again.taken != first.taken or not again.is_repeated:
+                self.late.append(f"event {sent.event_id} was taken twice")
 
     async def _reply(self, store: MemoryStateStore, pause: Pause) -> Any:
         """Return the next number, or the resolution of a call without a recorded end."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durability.random_programs import AGENTS, AROUND, HUMAN, known, random_program, tree
+from durability.random_programs import AGENTS, AROUND, HUMAN, TOLD, known, random_program, tree
 from durability.simulated import Simulation
 from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import Journal
@@ -62,6 +62,14 @@ def test_the_run_reaches_its_known_result_whatever_crashes_at_any_time(
 def test_agents_in_turns_reach_their_known_result_whatever_crashes_at_any_time(evidence: Evidence) -> None:
     for seed in range(FIRST, FIRST + SEEDS // 4):
         violations = _violations(seed, evidence, also=(*HUMAN, *AROUND, *2 * AGENTS))
+        assert not violations, violations
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G4")
+def test_runs_that_wait_for_events_reach_their_known_result_whatever_crashes(evidence: Evidence) -> None:
+    for seed in range(FIRST, FIRST + max(1, SEEDS // 8)):
+        violations = _violations(seed, evidence, also=(*HUMAN, *TOLD))
         assert not violations, violations
 
 

@@ -225,7 +225,7 @@ class EventStore(Protocol):
         ...
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` in this event loop when this process settles a pause of a run.
+        """Call `callback` in this event loop when this process settles a wait of a run with an event.
 
         A store without this is only slower: waiting tasks also poll the database.
 

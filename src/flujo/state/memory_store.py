@@ -376,9 +376,7 @@ class MemoryStateStore(MemoryQueues):
         """Record an answer; the first one wins."""
         self._check_open()
         given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor)
-        pause = self._answer(self._stored(run_id), given)
-        self.database.wakes.tell([run_id])
-        return pause
+        return self._answer(self._stored(run_id), given)
 
     async def send_event(self, event: NewEvent) -> Delivery:
         """Give an event to the wait that it is for, or keep it; see the port."""
@@ -426,7 +424,7 @@ class MemoryStateStore(MemoryQueues):
         return self.database.events.delete_old(self._now() - older_than_s, self.database.runs, limit)
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` when a pause is settled in this process; see the port."""
+        """Call `callback` when this process settles a wait with an event; see the port."""
         return self.database.wakes.on_settled(callback)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:

@@ -230,7 +230,6 @@ class SqlStateStore:
         """Record an answer; the first one wins."""
         request = Answer(run_id, GivenAnswer(pause_id=pause_id, value=answer, actor=actor))
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
-        self._wakes.tell([run_id])
         return pause
 
     async def send_event(self, event: NewEvent) -> Delivery:
@@ -254,7 +253,7 @@ class SqlStateStore:
         return await self.write_apart(events.delete_old, older_than_s, limit)
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` when a pause is settled in this process; see the port."""
+        """Call `callback` when this process settles a wait with an event; see the port."""
         return self._wakes.on_settled(callback)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:

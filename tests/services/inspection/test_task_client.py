@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo import Flujo, HumanInTheLoopStep, Pipeline, Step, TaskClient
+from flujo import EventStep, Flujo, HumanInTheLoopStep, Pipeline, Step, TaskClient
 from flujo.domain.run import RunStatus
-from flujo.exceptions import FlujoError, ResumeConflict, RunNotFound, SettingsError, WaitTimedOut
+from flujo.domain.values import Text
+from flujo.exceptions import (
+    EventConflict,
+    EventRefused,
+    FlujoError,
+    InputRejected,
+    ResumeConflict,
+    RunNotFound,
+    SettingsError,
+    WaitTimedOut,
+)
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
+from support import pipeline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from flujo.domain.ports import StateStore
 
 
 @pytest.fixture
@@ -175,3 +188,73 @@ async def test_every_wrong_argument_of_a_client_is_an_error_of_flujo(sql_store: 
     for act in wrong:
         with pytest.raises(FlujoError):
             await act()
+
+
+# Events ---------------------------------------------------------------------------------------------------
+
+
+def waits_for_event() -> Pipeline:
+    """Return a pipeline that waits for a number."""
+    return pipeline(EventStep("paid", key="input.order", event_schema={"type": "integer"}))
+
+
+async def test_an_event_reaches_the_run_and_is_checked_before(store: StateStore) -> None:
+    runner: Flujo[Any, Any, Any] = Flujo(waits_for_event(), store=store, recovery=False)
+    client = TaskClient(store, runners=[runner], by="ada")
+    result = await runner.run_result_async({"order": "A7"}, run_id="a7")
+    [task] = await client.list_tasks("waiting")
+    assert [wait.event for wait in task.waits] == ["paid"]
+    with pytest.raises(EventRefused) as unknown:
+        await client.send_event("payd", 1, run_id="a7")
+    assert "did you mean `paid`?" in (unknown.value.hint or "")
+    with pytest.raises(InputRejected):
+        await client.send_event("paid", "much", key="A7")
+    delivery = await client.send_event("paid", 12, key="A7", event_id="w1")
+    assert [each.run_id for each in delivery.taken] == [result.run_id]
+    with pytest.raises(EventConflict):
+        await client.send_event("paid", 13, key="A7", event_id="w1")
+    waiting = asyncio.create_task(client.wait("a7", timeout=30))
+    assert (await runner.resume_async("a7")).output == 12
+    assert (await waiting).output == 12
+    with pytest.raises(EventRefused, match="completed"):
+        await client.send_event("paid", 1, run_id="a7")
+    assert [(act.actor.by, act.object) for act in (await client.get_task("a7")).acts] == [("ada", "paid")]
+
+
+async def test_a_payload_that_a_later_step_cannot_take_is_refused_early(store: StateStore) -> None:
+    tree = pipeline(HumanInTheLoopStep("ask", message=Text("ok?")), *waits_for_event().steps)
+    runner: Flujo[Any, Any, Any] = Flujo(tree, store=store, recovery=False)
+    await runner.run_result_async({"order": "A7"}, run_id="a7")
+    client = TaskClient(store, runners=[runner])
+    with pytest.raises(InputRejected, match="`paid` of run a7 expects"):
+        await client.send_event("paid", "much", run_id="a7")
+    assert (await client.send_event("paid", 5, run_id="a7")).taken == ()
+    [kept] = (await client.get_task("a7")).events
+    assert (kept.name, kept.payload) == ("paid", b"5")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ({}, "neither a run nor a key"),
+        ({"run_id": "a", "key": "k"}, "a run and a key"),
+        ({"run_id": "a", "all": True}, "has no key"),
+        ({"key": ""}, "`key`"),
+        ({"key": 5}, "`key`"),
+        ({"key": "k", "event_id": "a b"}, "the id of an event"),
+        ({"key": "k", "event": "a b"}, "the name of an event"),
+        ({"key": "k", "event": 5}, "`event`"),
+    ],
+)
+async def test_an_event_with_wrong_arguments_is_an_error_of_flujo(
+    store: StateStore, words: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        await TaskClient(store).send_event(**{"event": "paid", **words})
+
+
+async def test_waiting_for_a_run_that_waits_ends_at_its_time_limit(store: StateStore) -> None:
+    runner: Flujo[Any, Any, Any] = Flujo(waits_for_event(), store=store, recovery=False)
+    await runner.run_result_async({"order": "A7"}, run_id="a7")
+    with pytest.raises(WaitTimedOut, match="still waiting"):
+        await TaskClient(store).wait("a7", timeout=0.1)

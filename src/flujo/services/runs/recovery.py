@@ -120,7 +120,7 @@ class Recovery:
             self._watch = asyncio.create_task(self._watch_later(), name="flujo-recovery")
 
     async def watch(self) -> None:
-        """Look for due runs every few seconds, and when this process settles a pause, until cancelled."""
+        """Look for due runs every few seconds, and when this process sends an event, until cancelled."""
         while True:
             try:
                 await self.look()

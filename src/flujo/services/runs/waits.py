@@ -101,7 +101,7 @@ async def expire(store: StateStore, run_id: RunId, given: GivenAnswer | None = N
 
 
 class Alarm:
-    """Wakes a task that looks at the database from time to time, when this process settles a pause."""
+    """Wakes a task that looks at the database from time to time, when this process sends an event."""
 
     def __init__(self) -> None:
         self._settled = asyncio.Event()
@@ -113,7 +113,7 @@ class Alarm:
             self._end = store.on_settled(lambda _: self._settled.set())
 
     async def rest(self, seconds: float) -> None:
-        """Sleep, or less when a pause is settled."""
+        """Sleep, or less when an event is sent."""
         try:
             async with asyncio.timeout(seconds):
                 await self._settled.wait()
