@@ -136,7 +136,7 @@ class Model:
 
 
 def _arguments(tool: str, run: str, place: str, why: str) -> dict[str, str]:
-    """Return the arguments of a call; an agent as a tool is told which conversation it has."""
+    """Return the arguments of a call; an agent as a tool gets the name of its conversation."""
     return {"prompt": f"{run} {place}"} if tool == "assistant" else {"place": f"{run}:{place}", "why": why}
 
 
