@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,14 +34,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
         """Import the command and return it."""
         cmd_name = ALIASES.get(cmd_name, cmd_name)
-        if cmd_name not in self.commands:
-            return None
-        module = importlib.import_module(f"flujo.cli.commands.{cmd_name}")
-        command = typer.main.get_command(module.app)
-        command.name = cmd_name
-        for each in getattr(command, "commands", {"": command}).values():
-            each.callback = results_apart(each.callback)
-        return command
+        return _imported(cmd_name) if cmd_name in self.commands else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
         """List the commands by section; imports none."""
@@ -69,6 +63,17 @@ class LazyGroup(TyperGroup):
             raise
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error becomes a message
             raise typer.Exit(_errors().report(error, ctx)) from None
+
+
+@cache
+def _imported(name: str) -> Any:
+    """Import and build a command; a process that calls several commands builds each once."""
+    module = importlib.import_module(f"flujo.cli.commands.{name}")
+    command = typer.main.get_command(module.app)
+    command.name = name
+    for each in getattr(command, "commands", {"": command}).values():
+        each.callback = results_apart(each.callback)
+    return command
 
 
 def _errors() -> Any:
