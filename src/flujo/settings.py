@@ -386,7 +386,9 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
                 variable=variable,
             )
     text = text_of(config_file) if config_file else ""
-    settings = _resolved(config_file, text, chosen_environment(chosen), tuple(variables.items()))
+    # Other variables change nothing: a test runner, for example, names the running test in one.
+    read = tuple((name, value) for name, value in variables.items() if name in ENVIRONMENT or name in text)
+    settings = _resolved(config_file, text, chosen_environment(chosen), read)
     servers = {f"mcp.{name}.url": server.url or "" for name, server in settings.mcp.items()}
     urls = {"state_uri": settings.state_uri, **settings.state_providers, **servers}
     for key, url in urls.items():
