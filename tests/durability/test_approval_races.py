@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import warm
 from durability.approving_program import pipeline, run_id
+from durability.racers import race
 from flujo import Flujo
 from flujo.domain import canonical
 from flujo.domain.run import RunStatus
@@ -23,8 +20,7 @@ if TYPE_CHECKING:
     from durability.conftest import Evidence
 
 PROGRAM = Path(__file__).with_name("approving_program.py")
-APPROVALS = int(os.environ.get("FLUJO_APPROVALS", "16"))
-RACERS = 8
+RACERS, APPROVALS = (8, int(os.environ["FLUJO_APPROVALS"])) if "FLUJO_APPROVALS" in os.environ else (4, 16)
 
 
 @pytest.mark.guarantee("G4")
@@ -39,7 +35,7 @@ async def test_each_approval_has_one_winner_and_its_effect_fires_once(
         for number in range(APPROVALS):
             paused = await runner.run_result_async(run_id(number), run_id=run_id(number))
             assert paused.status is RunStatus.PAUSED
-    found = race(store_uri, ledger)
+    found = race(PROGRAM, RACERS, store_uri, str(APPROVALS), str(ledger))
     evidence.add(faults=(RACERS - 1) * APPROVALS)
     won = {number: name for name, numbers in found.items() for number in numbers}
     assert sorted(number for numbers in found.values() for number in numbers) == list(range(APPROVALS))
@@ -55,24 +51,3 @@ async def test_each_approval_has_one_winner_and_its_effect_fires_once(
         )
         assert len(await store.acts(run_id(number))) == 1
     await store.aclose()
-
-
-def race(uri: str, ledger: Path) -> dict[str, list[int]]:
-    """Start all processes at once; return the runs that accepted the answer of each."""
-    racers = {
-        str(number): warm.Popen(
-            [sys.executable, str(PROGRAM), uri, str(number), str(APPROVALS), str(ledger)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for number in range(RACERS)
-    }
-    for racer in racers.values():
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers.values():
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    return {name: json.loads(racer.communicate(timeout=1200)[0]) for name, racer in racers.items()}

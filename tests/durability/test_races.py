@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import warm
+from durability.racers import race
 from durability.racing_program import QUESTION, pipeline, run_id
 from flujo.domain import canonical
 from flujo.domain.run import RunStatus
@@ -34,7 +31,7 @@ async def test_each_run_has_one_winner_among_processes_that_answer_and_resume_it
     store = await SqlStateStore.open(store_uri)
     for number in range(RUNS):
         assert (await start(pipeline(), store, run_id=run_id(number))).status is RunStatus.PAUSED
-    found = race(store_uri)
+    found = race(PROGRAM, RACERS, store_uri, str(RUNS))
     evidence.add(faults=(RACERS - 1) * RUNS)
     won = {number: name for name, what in found.items() for number in what["answered"]}
     assert sorted(n for what in found.values() for n in what["answered"]) == list(range(RUNS))
@@ -45,26 +42,3 @@ async def test_each_run_has_one_winner_among_processes_that_answer_and_resume_it
         assert (record.status, record.output) == (RunStatus.COMPLETED, said)
         assert (pause.pause_id, pause.answer) == (QUESTION, said)
     await store.aclose()
-
-
-def race(uri: str) -> dict[str, dict[str, list[int]]]:
-    """Start all processes at once; return the report of each."""
-    racers = {str(number): launch(uri, str(number)) for number in range(RACERS)}
-    for racer in racers.values():
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers.values():
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    return {name: json.loads(racer.communicate(timeout=1200)[0]) for name, racer in racers.items()}
-
-
-def launch(uri: str, name: str) -> warm.Popen:
-    """Start a process that waits for the others."""
-    return warm.Popen(
-        [sys.executable, str(PROGRAM), uri, name, str(RUNS)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )

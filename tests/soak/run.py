@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from flujo.domain.wording import plural
 from mutants.generated import targets
 from mutants.run import mutations
 
@@ -153,18 +154,25 @@ def _run(part: Part, command: Sequence[str], counts: Mapping[str, str], folder: 
             raise
         finally:
             part.minutes = round((time.monotonic() - began) / 60, 1)
-            part.tests = _tests(folder / f"{part.name}.xml")
+            part.tests = number_of_tests(folder / f"{part.name}.xml")
     part.result = "failed" if code else "passed"
 
 
-def _tests(report: Path) -> str:
+def number_of_tests(report: Path) -> str:
     """Return the numbers of tests in pytest's report; nothing when the part has none."""
     if not report.exists():
         return ""
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
-    numbers = [(int(suite.get(name, "0")), name) for name in ("tests", "failures", "errors", "skipped")]
-    return ", ".join(f"{number:,} {name}" for number, name in numbers if number)
+    nouns = {
+        "tests": ("test",),
+        "failures": ("failure",),
+        "errors": ("error",),
+        "skipped": ("skipped", "skipped"),
+    }
+    return ", ".join(
+        plural(number, *noun) for name, noun in nouns.items() if (number := int(suite.get(name, "0")))
+    )
 
 
 def _say(*lines: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docs.test_reliability import RELIABILITY
-from soak.run import ROOT, Record, counts, parts, run
+from soak.run import ROOT, Record, counts, number_of_tests, parts, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +64,13 @@ def test_a_scaled_run_kills_at_no_fewer_points_than_make_test(test: str) -> None
     assert strides
     least = min(int(number) for found in strides for number in found if number)
     assert int(counts(0.001)["FLUJO_CRASH_EVERY"]) <= least
+
+
+def test_one_failure_is_not_called_failures(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    assert number_of_tests(report) == ""
+    report.write_text('<s><testsuite tests="1200" failures="1" errors="0" skipped="2"/></s>')
+    assert number_of_tests(report) == "1,200 tests, 1 failure, 2 skipped"
 
 
 def test_every_count_is_read_by_a_test() -> None:
