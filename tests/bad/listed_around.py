@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -164,12 +163,16 @@ def filtered(number: int, name: str, pair: str, *words: str) -> Listed:
                   command=("tasks", "list", "--metadata", pair), exit_code=2, before=(RUN,))  # fmt: skip
 
 
+def large_input(root: Path) -> None:
+    (root / "big.json").write_bytes(b'"' + b"x" * 64 * 1024 * 1024 + b'"')
+
+
 HANDED = [
     answer(149, "resume-input-wrong-type", '"yes"', "number"),
     answer(150, "resume-input-nan", "NaN", "number"),
     filtered(151, "metadata-filter-injection", "a') = 1 OR 1=1 --=1", "a')"),
     filtered(152, "metadata-filter-nested", "a.b[0]=1", "a.b[0]"),
-    Listed(153, "context-10mb", {**entry(FREE), "big.json": json.dumps("x" * 64 * 1024 * 1024).encode()}, "FLJ600", None, ("64 MiB",),
-           command=("run", "blueprints/case.yaml", "--input-file", "big.json"), exit_code=2),
+    Listed(153, "context-10mb", entry(FREE), "FLJ600", None, ("64 MiB",),
+           command=("run", "blueprints/case.yaml", "--input-file", "big.json"), exit_code=2, make=large_input),
 ]  # fmt: skip
 AROUND = [*LITERALS, *SETTINGS, *LOCKS, *DATABASES, *HANDED]
