@@ -47,7 +47,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
 ) -> None:
     postgres = store_uri.startswith("postgres")
     # `linear` meets the most kinds of statements between two crash points, and some mutants show there alone.
-    sample = (67, 43) if shape == "linear" else (97, 67)
+    sample = (67, 43) if shape == "linear" else (131, 89)
     every = EVERY or sample[not postgres]
     first = 1 + list(SHAPES).index(shape) % every
     words = [shape, store_uri, str(tmp_path), *(["--twice"] if TWICE else [])]
@@ -60,7 +60,7 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_result(
 def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
     shape: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
-    every = EVERY or 19
+    every = EVERY or 31
     words = [shape, store_uri, str(tmp_path), "--lone", *(["--twice"] if TWICE else [])]
     _enumerated("crash_programs.py", words, every, 1 + len(shape) % every, evidence)
     assert outside.effects(), "the programs had effects"
@@ -71,7 +71,7 @@ def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
 def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(
     policy: str, mode: str, store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:
-    every = EVERY or 97
+    every = EVERY or 131
     first = 1 + 5 * (POLICIES.index(policy) + len(POLICIES) * MODES.index(mode)) % every
     _enumerated("crash_effects.py", [policy, mode, store_uri, str(tmp_path)], every, first, evidence)
     assert outside.effects(), "at least one payment was made"
