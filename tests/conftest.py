@@ -72,18 +72,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Keep the collected tests out of garbage collection, and collect less often than in a small process.
 
     The tests live to the end, and there are thousands. What their libraries load lives as long, and a full
     collection looks at all of it, which takes up to a second.
     """
+    _begin_elsewhere(session.config)
     gc.disable()
     result = yield
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     gc.enable()
     return result
+
+
+def _begin_elsewhere(config: pytest.Config) -> None:
+    """Let each worker of xdist read the files of tests from another one on.
+
+    The first one to read a file rewrites its asserts and keeps the result for the others. In a new clone, workers with
+    the same order would all rewrite each file at the same time.
+    """
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    if worker and config.args == config.getini("testpaths"):
+        files = sorted(map(str, Path(__file__).parent.rglob("test_*.py")))
+        first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        config.args = files[first:] + files[:first]
+
+
+@pytest.hookimpl(tryfirst=True, specname="pytest_collection_modifyitems")
+def sort_by_file(items: list[pytest.Item]) -> None:
+    """Give all workers the same order, whichever file they have read first."""
+    items.sort(key=lambda item: str(item.path))
 
 
 @pytest.hookimpl(trylast=True)
@@ -145,6 +165,12 @@ def no_skills_of_another_project() -> Iterator[None]:
     if "skills" in sys.modules:  # most tests have no project, and there are thousands of modules
         for name in [name for name in sys.modules if name.partition(".")[0] == "skills"]:
             del sys.modules[name]
+
+
+@pytest.fixture
+def own_objects() -> None:
+    """Let `gc` look at the objects of this test alone: to look at all of this process takes up to a second."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

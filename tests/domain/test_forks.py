@@ -7,6 +7,8 @@ import subprocess
 import sys
 import weakref
 
+import pytest
+
 from flujo.domain.forks import renew_in_children
 
 PROGRAM = """
@@ -39,6 +41,7 @@ def test_a_child_renews_and_its_parent_does_not() -> None:
     assert ended.stdout.split() == ["0", "1"]
 
 
+@pytest.mark.usefixtures("own_objects")
 def test_an_object_is_not_kept_alive() -> None:
     thing = Thing()
     renew_in_children(thing, Thing.renew)

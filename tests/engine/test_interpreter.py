@@ -592,6 +592,7 @@ async def test_a_live_run_sees_the_same_values_as_a_resumed_one(store: MemorySta
     assert (await start(tree, store)).output == "list"
 
 
+@pytest.mark.usefixtures("own_objects")
 async def test_each_body_is_planned_once_for_all_runs(store: MemoryStateStore) -> None:
     """A long-lived runner keeps one plan for each body, however many runs it has executed."""
 

@@ -366,18 +366,19 @@ async def test_the_items_of_an_iterator_come_from_the_journal_once_it_has_ended(
     assert (result.output, calls) == ([0, 10, 20, 30, 40], [1])
 
 
+@pytest.mark.usefixtures("own_objects")
 @pytest.mark.parametrize("keep", ["failed", "none"])
 async def test_a_map_that_keeps_nothing_needs_constant_memory(sqlite_uri: str, keep: Any) -> None:
     sizes: dict[int, int] = {}
 
     async def work(data: int) -> str:
-        if data in (500, 1500):
+        if data in (200, 800):
             gc.collect()
             sizes[data] = tracemalloc.get_traced_memory()[0]
         return "x" * 1000
 
     body = pipeline(call("work", CallableRef("x:work", work)))
-    over = CallableRef("x:over", lambda data: iter(range(1501)))
+    over = CallableRef("x:over", lambda data: iter(range(801)))
     tree = pipeline(MapStep("m", over=over, body=body, keep=keep, on_error="skip"))
     store = await SqlStateStore.open(sqlite_uri)
     tracemalloc.start()
@@ -387,7 +388,7 @@ async def test_a_map_that_keeps_nothing_needs_constant_memory(sqlite_uri: str, k
         tracemalloc.stop()
         await store.aclose()
     assert (result.output, len(result.steps)) == ([] if keep == "failed" else None, 1)
-    assert sizes[1500] - sizes[500] < 100_000, "a thousand items have outputs of a megabyte"
+    assert sizes[800] - sizes[200] < 100_000, "600 items have outputs of 600 kilobytes"
 
 
 async def test_a_secret_among_the_items_fails_the_map_and_nothing_else(

@@ -191,6 +191,7 @@ async def test_a_claim_waits_for_a_write_that_is_being_committed(store_uri: str)
 
 
 @pytest.mark.guarantee("G26")
+@pytest.mark.usefixtures("own_objects")
 def test_a_closed_store_leaves_no_timer_in_an_event_loop(store_uri: str) -> None:
     async def start() -> SqlStateStore:
         store = await SqlStateStore.open(store_uri)
@@ -210,6 +211,7 @@ def test_a_closed_store_leaves_no_timer_in_an_event_loop(store_uri: str) -> None
 
 
 @pytest.mark.guarantee("G26")
+@pytest.mark.usefixtures("own_objects")
 def test_a_store_keeps_nothing_of_the_event_loops_that_have_ended(store_uri: str) -> None:
     others, store = len(_heartbeats()), SqlStateStore(store_uri)
 

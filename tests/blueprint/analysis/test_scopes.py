@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Blueprint = Callable[[int], dict[str, Any]]
 
-SIZES = (200, 400, 800)
+SIZES = (100, 200, 400)
 
 
 def step(number: int, **keys: Any) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def machine(steps: int) -> dict[str, Any]:
     return {"steps": [{**long, "states": {**states, f"q{steps}": {}}}]}
 
 
+@pytest.mark.usefixtures("own_objects")
 @pytest.mark.parametrize("blueprint", [chain, context, machine])
 def test_twice_the_steps_need_twice_the_memory(blueprint: Blueprint) -> None:
     def bytes_of(steps: int) -> int:

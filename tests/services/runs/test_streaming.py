@@ -264,6 +264,7 @@ class TestReadersWhoStop:
         assert writer.taken == 8
         assert (await store.find("run")).status is RunStatus.COMPLETED
 
+    @pytest.mark.usefixtures("own_objects")
     async def test_a_stream_that_is_dropped_stops_its_run(self) -> None:
         store = MemoryStateStore()
         runner = Runner(slow(World(), asyncio.Event()), store=store)
