@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import io
@@ -29,6 +30,8 @@ from typing import Any
 
 MOST = 1 << 20
 """Bytes of a request."""
+LARGE, MADV_COLLAPSE = 2 << 20, 25
+"""Bytes of a large page, and the advice to make one of many small ones (Linux 6.1)."""
 WHEN_NEEDED = (
     "anyio._backends._asyncio",
     "cel_expr_python",
@@ -64,6 +67,21 @@ def preload() -> None:
         migrations.migrate(f"sqlite:///{folder}/state.db")
     gc.collect()
     gc.freeze()  # so that a child neither looks through these objects nor copies their pages
+    use_large_pages()
+
+
+def use_large_pages() -> None:
+    """Use pages of 2 MiB where Linux can: a fork then copies a table of 100 pages, and not of 50,000."""
+    if sys.platform != "linux":
+        return
+    advise = ctypes.CDLL(None).madvise
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, mode, _, _, _, *file = line.split()
+        if mode == "rw-p" and file in ([], ["[heap]"]):
+            first, end = (int(each, 16) for each in addresses.split("-"))
+            for page in range(-(-first // LARGE) * LARGE, end - LARGE + 1, LARGE):
+                # A kernel without this advice refuses it, and nothing changes.
+                advise(ctypes.c_void_p(page), ctypes.c_size_t(LARGE), MADV_COLLAPSE)
 
 
 class Program:

@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flujo.exceptions import SettingsError
@@ -191,11 +192,11 @@ def _single_threaded() -> None:
 
 def _end(program: Program, run: int, tell: int | None = None) -> NoReturn:
     """Run in a forked process, and end it without the parent's exit handlers."""
-    code, loaded = 1, set(sys.modules)
+    code, loaded = 1, len(sys.modules)  # to hold their names would copy the pages of all of them
     try:
         result = asyncio.run(program(run))
         if tell is not None:
-            modules = sorted(set(sys.modules) - loaded)
+            modules = sorted(islice(reversed(sys.modules), max(0, len(sys.modules) - loaded)))
             os.write(tell, json.dumps({"result": result, "modules": modules}).encode())
         code = 0
     except BaseException:  # noqa: BLE001 - a forked process must not return into its parent's code
