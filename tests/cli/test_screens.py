@@ -170,20 +170,14 @@ def call_with_arguments(call: Call, runs: list[str]) -> None:
     call("trust", HOSTILE)
     call("schedules", "show", HOSTILE)
     call("schedules", "trigger", "named", "--at", HOSTILE)
+    call("run", "fails", "--detach", "--queue", HOSTILE)
+    call("workers", "pause", HOSTILE)
 
 
 def call_listings(call: Call, project: Project) -> None:
     """Show the project and its database, also with a blueprint that cannot be read."""
-    for line in (
-        "tasks list",
-        "resume",
-        "doctor",
-        "worker --once",
-        "ls",
-        "lock show",
-        "lock verify",
-        "schedules list",
-    ):
+    seeing = ("tasks list", "resume", "doctor", "worker --once", "workers", "queues", "ls", "lock show")
+    for line in (*seeing, "lock verify", "schedules list"):
         call(*line.split())
         call(*line.split(), "--json")
     for form in ("tree", "mermaid", "dot"):
