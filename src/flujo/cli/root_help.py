@@ -25,7 +25,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Operate": {
         "models": "List or download local models.",
-        "worker": "Execute runs of queues, fire schedules, resume orphans.",
+        "worker": "Execute runs of queues, fire schedules, resume orphaned runs.",
         "workers": "List the living workers; pause or resume them.",
         "queues": "Show what waits in the queues.",
         "schedules": "List, apply, pause and trigger schedules.",

@@ -38,6 +38,8 @@ _OF_NAMES = frozenset({"FLJ210", "FLJ211"})
 # These also apply to a step of which only the name could be read.
 _OF_PARTS = _OF_NAMES | {"FLJ212", "FLJ213"}
 # These also apply to a step that could only be read in part.
+_OF_OTHERS = frozenset({"FLJ282"})
+# These apply only where every step could be read whole: they are about what another step is.
 
 
 def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
@@ -68,7 +70,10 @@ def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
 def placed_problems(unit: Unit, findings: Iterable[Finding]) -> Iterator[Diagnostic]:
     """Yield findings in the tree of a blueprint with the lines that they are about."""
     models = _models(unit)
+    is_whole = all(each.is_whole for each in models.values())
     for found in findings:
+        if found.code in _OF_OTHERS and not is_whole:
+            continue
         if not found.place:
             yield _diagnostic(found, unit.span(*found.keys, key=found.at_key))
         elif found.place in models:
@@ -93,6 +98,11 @@ class _Model:
     unit: Unit
     step: doc.BaseStep
     path: Path
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole step could be read."""
+        return self.step.name != UNNAMED and self.unit.knows(self.step, self.path)
 
     def fits(self, found: Finding) -> bool:
         """Return whether enough of the step could be read for a finding about it."""

@@ -61,7 +61,7 @@ def worker(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Execute runs of queues, fire schedules, and resume orphaned runs.
+    """Execute runs of queues, fire schedules, resume orphaned runs.
 
     It also handles expired deadlines. The first SIGTERM or Ctrl-C stops taking runs, and waits for those in
     execution; a second one releases them at once.

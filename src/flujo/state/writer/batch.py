@@ -404,7 +404,7 @@ class _Batch:
             return error
 
     def _from_outside(self, request: Answer | Expire | Cancel | Send) -> Outcome:
-        """Return the outcome of a request that any process may make, whoever owns the run."""
+        """Return the outcome of a request that any process may make, whether or not it owns the run."""
         match request:
             case Answer():
                 return self._answer(request.run_id, request.answer)
