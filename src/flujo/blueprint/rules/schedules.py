@@ -75,9 +75,10 @@ def unfit_schedules(unit: Unit) -> Iterator[Diagnostic]:
     )
     for one in found:
         above = ("schedule", one.index) if isinstance(blueprint.schedule, list) else ("schedule",)
-        is_there = one.key is not None and unit.document.node((*above, one.key)) is not None
-        path = (*above, one.key) if is_there else above
-        yield RULES[one.code].at(unit.span(*path, key=not is_there), one.message, hint=one.hint)
+        path = above if one.key is None else (*above, one.key)
+        is_there = path != above and unit.document.node(path) is not None
+        span = unit.span(*path) if is_there else unit.span(*above, key=True)
+        yield RULES[one.code].at(span, one.message, hint=one.hint)
 
 
 def violations(schema: Any, value: Any) -> Iterator[str]:
