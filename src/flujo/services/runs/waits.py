@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain.run import PauseKind, RunStatus
 
@@ -49,7 +49,7 @@ async def wait_ends(runtime: Runtime, run_id: RunId, status: RunStatus, longest_
             is_stuck = left == inf and not runtime.is_durable
             if not executed and (is_stuck or left > longest_s):
                 return False
-            await rest(clock, min(max(left, _SOON_S), _LOOK_S), settled, executed)
+            await rest(clock, left, settled, executed)
     finally:
         stop()
     return True
@@ -74,10 +74,15 @@ async def _tasks_here(runtime: Runtime, run_id: RunId, *, adopts: bool) -> list[
 async def rest(
     clock: Clock, seconds: float, woken: asyncio.Event, executed: Sequence[asyncio.Task[None]] = ()
 ) -> None:
-    """Sleep, or less when the event is set, which is cleared, or when one of the tasks ends."""
-    own = [asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(woken.wait())]
+    """Sleep by a clock, or less when the event is set, which is cleared, or when one of the tasks ends.
+
+    Returns after a second at the latest, so that the caller looks at its run again.
+    """
+    own: list[asyncio.Future[Any]] = [asyncio.ensure_future(woken.wait())]
+    if seconds < inf:
+        own.append(asyncio.ensure_future(clock.sleep(max(seconds, _SOON_S))))
     try:
-        await asyncio.wait([*own, *executed], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*own, *executed], timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in own:
             each.cancel()
