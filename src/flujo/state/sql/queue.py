@@ -110,7 +110,7 @@ def candidates(
     busy: Collection[str],
     taken: Sequence[tuple[float, str, str]],
     most: int,
-) -> sa.Select[Any]:
+) -> sa.Select[Any, Any, Any]:
     """Return what locks and reads the next runs of a queue: run id, rank and key."""
     conditions: list[Any] = [_is_queued, runs.c.queue == name, runs.c.available_at <= now, _is_free(dead)]
     conditions.append(_is_suspect if order.suspects else ~_is_suspect)
