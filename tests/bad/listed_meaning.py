@@ -31,7 +31,7 @@ LANGUAGE = [
     found(55, "merge-conflict-two-writers", known("parallel-conflict"), "FLJ235", 13, 45, "`context.label`", "field_mapping"),
     found(56, "map-over-non-list", known("map-over-text"), "FLJ206", 12, 11, "needs a list"),
     found(57, "router-unknown-branch", known("router-answers-something-else"), "FLJ238", 9, 13, "'tow'", "`one` and `two`"),
-    found(58, "hitl-inside-background", entry(HEAD + "  - {kind: hitl, name: ask, message: m, config: {execution_mode: background}}\n  - {kind: await, name: got, task: aks}\n"), "FLJ282", 10, 38, "did you mean `ask`?"),
+    found(58, "hitl-inside-background", entry(HEAD + "  - {kind: hitl, name: ask, message: m, config: {execution_mode: background}}\n  - {kind: await, name: got, task: asks}\n"), "FLJ282", 10, 36, "did you mean `ask`?"),
     warned(59, "tool-before-hitl-same-step", known("tool-that-asks-a-human"), "FLJ294", 5, 32, "asks a human", "kind: hitl"),
     warned(60, "idempotency-without-persistence", known("enforced-and-recorded-late"), "FLJ295", 9, 80, "recorded only when the run ends"),
     found(61, "persist-off-with-hitl", entry(HEAD + "  - {kind: hitl, name: ask, message: m, config: {durability: none}}\n"), "FLJ125", 9, 62, "`sync` or `exit`"),

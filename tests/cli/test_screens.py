@@ -176,7 +176,17 @@ def call_with_arguments(call: Call, runs: list[str]) -> None:
 
 def call_listings(call: Call, project: Project) -> None:
     """Show the project and its database, also with a blueprint that cannot be read."""
-    seeing = ("tasks list", "resume", "doctor", "worker --once", "workers", "queues", "ls", "lock show")
+    seeing = (
+        "tasks list",
+        "resume",
+        "doctor",
+        "worker --once",
+        "workers",
+        "queues",
+        "notifications list",
+        "ls",
+        "lock show",
+    )
     for line in (*seeing, "lock verify", "schedules list"):
         call(*line.split())
         call(*line.split(), "--json")

@@ -127,8 +127,8 @@ class Growing:
     def _await(self, depth: int, **common: Any) -> BaseStep:
         on_failure = self.draw(st.sampled_from(["fail", "skip", {"output": "{{ input }}"}]))
         if self.draw(st.booleans()):
-            return AwaitStep(task="{{ input.id }}", on_failure=on_failure, **common)
-        return AwaitStep(tasks=["{{ input.a }}", "{{ input.b }}"], on_failure=on_failure, **common)
+            return AwaitStep(task="{{ run.id }}", on_failure=on_failure, **common)
+        return AwaitStep(tasks=["{{ run.id }}", "{{ run.id }}"], on_failure=on_failure, **common)
 
     def pipeline(self, depth: int) -> Pipeline[Any, Any]:
         schema = self.draw(st.sampled_from([None, CONTEXT]))
@@ -225,7 +225,7 @@ class Growing:
     def _event(self, depth: int, **common: Any) -> BaseStep:
         return EventStep(
             event=self.draw(st.sampled_from([None, "order.paid", "a:b-c"])),
-            key=self.draw(st.sampled_from([None, "input.id", "skills.x:f"])),
+            key=self.draw(st.sampled_from([None, "run.id", "skills.x:f"])),
             event_schema=self.draw(st.sampled_from([None, {"type": "integer"}])),
             deadline_s=self.draw(st.none() | seconds),
             **common,

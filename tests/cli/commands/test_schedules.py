@@ -66,7 +66,7 @@ def test_a_schedule_is_applied_shown_paused_and_triggered(flujo: Flujo, project:
     assert triggered.stdout == "nightly-20261127T204500Z\n"
     again = json.loads(flujo("schedules", "trigger", "nightly", "--at", "2026-11-28T02:30", "--json").stdout)
     assert again == {"run_id": "nightly-20261127T204500Z", "existed": True}
-    assert "resumed 1 run" in flujo("worker", "--once").stderr
+    assert "executed 1 run" in flujo("worker", "--once").stderr
     assert project.notes() == ["ran"]
     [row] = json.loads(flujo("schedules", "list", "--json").stdout)
     assert (row["name"], row["state"], row["last_run"]) == ("nightly", "active", None)

@@ -16,6 +16,7 @@ from flujo import (
     Carry,
     ConditionalStep,
     DynamicParallelRouterStep,
+    EventStep,
     Flujo,
     HumanInTheLoopStep,
     ImportStep,
@@ -353,6 +354,11 @@ max_concurrency: 1
         answer=True,
     ),
     "sleep": Door("kind: sleep\nname: rest\nfor: 1ms\n", SleepStep("rest", for_s=0.001), 3),
+    "event": Door(
+        "kind: event\nname: paid\ndeadline_s: 1ms\non_deadline: {answer: 5}\n",
+        EventStep("paid", deadline_s=0.001, on_deadline={"answer": 5}),
+        5,
+    ),
     "await": Door("kind: await\nname: done\ntasks: '{{ [] }}'\n", AwaitStep("done", tasks="{{ [] }}"), []),
     "background": Door(
         "name: launch\ncall: doors:twice\nconfig: {execution_mode: background}\n",

@@ -142,8 +142,11 @@ def _state(project: Project) -> Iterator[Finding]:
         yield _failed("database", error)
         return
     yield _database(project, found)
-    if found.is_current:
-        yield from _runs(project)
+    if not found.is_current:
+        return
+    reports = list(_runs(project))
+    yield from reports
+    if not any(each.state == "fail" for each in reports):
         yield from _stuck(project)
         yield from _schedules(project)
 
