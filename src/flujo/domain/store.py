@@ -280,8 +280,8 @@ class BlobStore(Protocol):
         ...
 
 
-class JournalStore(JournalSource, BlobStore, Protocol):
-    """Reads and writes the journal of a run that this store has claimed."""
+class RunSource(JournalSource, BlobStore, Protocol):
+    """Reads everything that is recorded of a run: a state store, or a file with an exported run."""
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run.
@@ -290,6 +290,10 @@ class JournalStore(JournalSource, BlobStore, Protocol):
             RunNotFound: there is none.
         """
         ...
+
+
+class JournalStore(RunSource, Protocol):
+    """Reads and writes the journal of a run that this store has claimed."""
 
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.

@@ -1,0 +1,1 @@
+"""What is done with the record of a run afterwards: replay, fork, comparison, export."""
