@@ -49,6 +49,33 @@ def test_a_worker_reports_runs_that_wait_for_a_human(flujo: Flujo, project: Proj
     assert (summary["resumed"], summary["waiting"]) == (1, {"paused": 1, "interrupted": 1})
 
 
+LATER = """\
+version: "1"
+name: later
+steps:
+  - kind: event
+    name: paid
+output: done
+"""
+
+
+def test_a_worker_reports_runs_that_wait_for_no_human(flujo: Flujo, project: Project, database: str) -> None:
+    project.blueprint("later", LATER)
+    assert flujo("run", "later", "--run-id", "w1").exit_code == 5
+    result = flujo("worker", "--once", "--json")
+    expected = (
+        "executed 0 runs; waiting for a time, an event or a task: 1 run\n"
+        "next: flujo tasks list --status waiting\n"
+    )
+    assert (result.exit_code, result.stderr) == (0, expected)
+    assert json.loads(result.stdout)["waiting"] == {"waiting": 1}
+    flujo("run", "ask", "--run-id", "p1")
+    result = flujo("worker", "--once")
+    assert (
+        "still waiting for a human: 1 paused; waiting for a time, an event or a task: 1 run" in result.stderr
+    )
+
+
 async def accept_elsewhere(uri: str, *names: str) -> None:
     """Accept runs of a Python pipeline that no module of the project registers."""
     closure, blobs = pinned_by_name("elsewhere")

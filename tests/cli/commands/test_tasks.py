@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
+from flujo.cli.commands.tasks import Status
+from flujo.domain.run import RunCondition, RunStatus
+
 if TYPE_CHECKING:
     from cli.conftest import Flujo, Project
 
@@ -31,6 +34,10 @@ RUN           BLUEPRINT  STATUS  UPDATED              SPENT  METADATA     DETAIL
 <run>  ask        paused  <time>         customer=c1  approve: Send this? Hello, Ada!
 """)
     assert steady(result.stderr) == "next: flujo tasks show <run>\n"
+
+
+def test_a_list_can_be_narrowed_by_each_status_and_condition() -> None:
+    assert {str(each) for each in Status} == {*map(str, RunStatus), *map(str, RunCondition)}
 
 
 def test_an_empty_list_prints_a_message_to_stderr(flujo: Flujo) -> None:

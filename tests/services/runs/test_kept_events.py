@@ -19,10 +19,14 @@ async def test_only_events_older_than_a_week_are_deleted(monkeypatch: pytest.Mon
     await store.send_event(keyed("old"))
     now[0] += KEPT_S + 1
     await store.send_event(keyed("new"))
-    duty = kept_events.KeptEvents()
-    await duty.look(store)
+
+    async def opened() -> MemoryStateStore:
+        return store
+
+    duty = kept_events.KeptEvents(opened)
+    await duty.look()
     assert set(store.database.events.by_id) == {"old", "new"}  # the process has just begun
     monkeypatch.setattr(kept_events, "_FIRST_S", 0.0)
-    duty = kept_events.KeptEvents()
-    await duty.look(store)
+    duty = kept_events.KeptEvents(opened)
+    await duty.look()
     assert set(store.database.events.by_id) == {"new"}

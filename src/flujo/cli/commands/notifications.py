@@ -1,6 +1,5 @@
 """`flujo notifications`: lists the messages about runs, and sends them again."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,14 +26,6 @@ app = typer.Typer(
 )
 
 
-class State(StrEnum):
-    """The states of messages."""
-
-    PENDING = "pending"
-    DELIVERED = "delivered"
-    GIVEN_UP = "given_up"
-
-
 Run = Annotated[
     str | None,
     typer.Option(
@@ -53,7 +44,7 @@ def notifications() -> None:
 def list_messages(
     ctx: typer.Context,
     state: Annotated[
-        list[State] | None, typer.Option(help="Only messages with this state; repeatable.")
+        list[MessageState] | None, typer.Option(help="Only messages with this state; repeatable.")
     ] = None,
     target: Target = None,
     run: Run = None,
@@ -63,9 +54,8 @@ def list_messages(
     """List messages, the newest first."""
 
     async def found(workspace: "Workspace") -> "Sequence[Message]":
-        states = [MessageState(each.value) for each in state or ()]
         return await messages.listed(
-            await workspace.store(), states=states, target=target, run=run, limit=limit
+            await workspace.store(), states=state or (), target=target, run=run, limit=limit
         )
 
     terminal = Invocation.of(ctx).terminal

@@ -1,6 +1,7 @@
 """`flujo run`: runs a blueprint and writes its output to stdout."""
 
 import math
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +14,64 @@ from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from flujo.cli.progress import Progress
     from flujo.services.runs.execution import Stop
     from flujo.services.runs.run_request import Request
     from flujo.services.workspace import Blueprint, Workspace
 
+    _Load = Callable[[Workspace], tuple[Blueprint, Request]]
+    """Reads the blueprint and the run's input in an open workspace."""
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Put the run into a queue for a worker, print its id and exit.")
+]
+QueueName = Annotated[
+    str | None, typer.Option("--queue", metavar="NAME", help="With --detach: its queue.  [default: default]")
+]
+Priority = Annotated[
+    int | None,
+    typer.Option("--priority", metavar="N", help="With --detach: each is worth a minute of waiting."),
+]
+Delay = Annotated[
+    str | None,
+    typer.Option("--delay", metavar="TIME", help="With --detach: no worker takes it before: 10m, 2h."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a detached run is queued."""
+
+    queue: str
+    priority: int
+    delay_s: float
+
+    @classmethod
+    def of(
+        cls, queue: str | None, priority: int | None, delay: str | None, *, detach: bool
+    ) -> "_Place | None":
+        """Return what the options say; None for a run that is executed here.
+
+        Raises:
+            SettingsError: an option of a queue without `--detach`, or a delay that is not a duration.
+        """
+        from flujo.services.project.inputs import read_duration
+
+        if detach:
+            delay_s = 0.0 if delay is None else read_duration(delay, option="--delay")
+            return cls(queue or DEFAULT_QUEUE, priority or 0, delay_s)
+        for option, value in {"--queue": queue, "--priority": priority, "--delay": delay}.items():
+            if value is not None:
+                raise SettingsError(
+                    f"`{option}` is for runs in a queue, and this one is executed here",
+                    hint=f"add `--detach`, or leave `{option}` out",
+                )
+        return None
 
 
 class IfExists(StrEnum):
@@ -61,21 +112,10 @@ def run(
         typer.Option(help="What to do when a run with --run-id exists. [default: attach to it]"),
     ] = None,
     wait: options.Wait = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", help="Put the run into a queue for a worker, print its id and exit.")
-    ] = False,
-    queue: Annotated[
-        str | None,
-        typer.Option("--queue", metavar="NAME", help="With --detach: its queue.  [default: default]"),
-    ] = None,
-    priority: Annotated[
-        int | None,
-        typer.Option("--priority", metavar="N", help="With --detach: each is worth a minute of waiting."),
-    ] = None,
-    delay: Annotated[
-        str | None,
-        typer.Option("--delay", metavar="TIME", help="With --detach: no worker takes it before: 10m, 2h."),
-    ] = None,
+    detach: Detach = False,
+    queue: QueueName = None,
+    priority: Priority = None,
+    delay: Delay = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -84,16 +124,14 @@ def run(
     if blueprint is None:
         _list(invocation, as_json=as_json)
         return
-    from flujo.cli.run_command import conclude, drive
     from flujo.services.project import inputs
-    from flujo.services.runs import blueprint_runs
     from flujo.services.runs.run_request import NEAR_S, Request
 
     path = invocation.project.locate(blueprint, invocation.folder)
     given = options.given(text, file, fields)
     labels = inputs.read_metadata(metadata or ())
     models = inputs.read_overrides(overrides or ())
-    displays: list[Progress] = []
+    place = _Place.of(queue, priority, delay, detach=detach)
 
     def load(workspace: "Workspace") -> "tuple[Blueprint, Request]":
         loaded = workspace.load(path, overrides=models)
@@ -111,12 +149,18 @@ def run(
             longest_wait_s=math.inf if wait else NEAR_S,
         )
 
-    if detach:
-        delay_s = 0.0 if delay is None else inputs.read_duration(delay, option="--delay")
-        place = queue or DEFAULT_QUEUE, priority or 0, delay_s
+    if place is None:
+        _execute(invocation, load, as_json=as_json, paused_ok=paused_ok)
+    else:
         _submit(invocation, load, place, as_json=as_json)
-        return
-    _require_detach({"--queue": queue, "--priority": priority, "--delay": delay})
+
+
+def _execute(invocation: Invocation, load: "_Load", *, as_json: bool, paused_ok: bool) -> None:
+    """Execute a run here, and show its result."""
+    from flujo.cli.run_command import conclude, drive
+    from flujo.services.runs import blueprint_runs
+
+    displays: list[Progress] = []
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         loaded, request = load(workspace)
@@ -129,24 +173,18 @@ def run(
     conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
 
 
-def _submit(
-    invocation: Invocation,
-    load: "Callable[[Workspace], tuple[Blueprint, Request]]",
-    place: tuple[str, int, float],
-    *,
-    as_json: bool,
-) -> None:
+def _submit(invocation: Invocation, load: "_Load", place: _Place, *, as_json: bool) -> None:
     """Put a run into a queue, and print its id."""
     from flujo.cli.formatting import short_id
     from flujo.cli.run_command import in_workspace
     from flujo.services.runs import blueprint_runs
 
-    terminal, (queue, priority, delay_s) = invocation.terminal, place
+    terminal, queue = invocation.terminal, place.queue
 
     async def work(workspace: "Workspace") -> Any:
         loaded, request = load(workspace)
         return await blueprint_runs.submit(
-            workspace, loaded, request, queue=queue, priority=priority, delay_s=delay_s
+            workspace, loaded, request, queue=queue, priority=place.priority, delay_s=place.delay_s
         )
 
     record, note = in_workspace(invocation, work, creates=True)
@@ -157,15 +195,6 @@ def _submit(
     if note:
         terminal.say(note, "yellow")
     terminal.next(command("flujo", "tasks", "show", short_id(record.run_id)), "show how far it is")
-
-
-def _require_detach(given: "Mapping[str, Any]") -> None:
-    for option, value in given.items():
-        if value is not None:
-            raise SettingsError(
-                f"`{option}` is for runs in a queue, and this one is executed here",
-                hint=f"add `--detach`, or leave `{option}` out",
-            )
 
 
 def _mention_warnings(invocation: Invocation, loaded: "Blueprint") -> None:

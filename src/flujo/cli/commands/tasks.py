@@ -8,6 +8,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.cli.listing import COLUMNS, run_data
 from flujo.domain.commands import command
 from flujo.domain.paths import StepPath, shown
 from flujo.domain.queues import RunKind
@@ -104,8 +105,7 @@ def list_(
         str | None,
         typer.Option(
             metavar="NAMES",
-            help="Columns of the table: run, blueprint, status, user, created, updated, spent, metadata, "
-            "deadline, detail; with commas between them.",
+            help=f"Columns of the table: {', '.join(COLUMNS)}; with commas between them.",
         ),
     ] = None,
     limit: options.Limit = 100,
@@ -346,7 +346,6 @@ def cancel(
 ) -> None:
     """Cancel runs. The process that executes a run stops it; without one, this command does."""
     from flujo.cli import bulk
-    from flujo.cli.listing import run_data
     from flujo.cli.run_command import calls_data, in_workspace
     from flujo.cli.task_rendering import show_cancelled
     from flujo.services.inspection.task_client import TaskClient

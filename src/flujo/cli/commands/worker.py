@@ -14,6 +14,7 @@ from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.domain.queues import DEFAULT_QUEUE
+from flujo.domain.run import RunStatus
 from flujo.domain.wording import plural
 from flujo.governance.logs import logger
 
@@ -182,21 +183,24 @@ async def _finish(working: "Worker", terminal: "Terminal", grace_s: float, again
 
 def _show(terminal: "Terminal", drained: "Drained", *, as_json: bool) -> None:
     """Write what the worker has done, and which runs it has left."""
+    waiting = {str(status): count for status, count in drained.waiting.items()}
     if as_json:
         skipped = [
             {"run_id": each.run_id, "pipeline": each.pipeline, "detail": each.detail}
             for each in drained.skipped
         ]
-        waiting = {str(status): count for status, count in drained.waiting.items()}
         terminal.json(
             {"event": "summary", "resumed": drained.resumed, "skipped": skipped, "waiting": waiting}
         )
     facts = [f"executed {plural(drained.resumed, 'run')}"]
     if drained.skipped:
         facts.append(f"skipped {plural(len(drained.skipped), 'run')}")
-    if drained.waiting:
-        counts = ", ".join(f"{count:,} {status}" for status, count in drained.waiting.items())
+    alone = waiting.pop(str(RunStatus.WAITING), 0)
+    if waiting:
+        counts = ", ".join(f"{count:,} {status}" for status, count in waiting.items())
         facts.append(f"still waiting for a human: {counts}")
+    if alone:
+        facts.append(f"waiting for a time, an event or a task: {plural(alone, 'run')}")
     if len(facts) == 1:
         facts.append("no pending runs left")
     terminal.say("; ".join(facts))

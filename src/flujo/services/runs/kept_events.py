@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from flujo.domain.sent_events import KEPT_S
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from flujo.domain.store import StateStore
 
 _FIRST_S, _EVERY_S = 60.0, 3600.0
@@ -16,13 +18,18 @@ _BATCH = 500
 
 
 class KeptEvents:
-    """The periodic duty of a process that recovers runs."""
+    """The periodic duty of a process that recovers runs.
 
-    def __init__(self) -> None:
+    Args:
+        store: returns the store with the events.
+    """
+
+    def __init__(self, store: Callable[[], Awaitable[StateStore]]) -> None:
+        self._store = store
         self._next: float | None = None
 
-    async def look(self, store: StateStore) -> None:
-        """Delete old events when it is time.
+    async def look(self) -> int:
+        """Delete old events when it is time; return 0, because nothing goes on in the background.
 
         Raises:
             StateError: the database cannot be written.
@@ -31,7 +38,15 @@ class KeptEvents:
         if self._next is None:
             self._next = now + _FIRST_S
         if now < self._next:
-            return
+            return 0
         self._next = now + _EVERY_S
+        store = await self._store()
         while await store.delete_old_events(KEPT_S, limit=_BATCH) == _BATCH:
             pass
+        return 0
+
+    async def settled(self) -> None:
+        """Return at once."""
+
+    async def aclose(self) -> None:
+        """Do nothing. Idempotent."""

@@ -11,7 +11,6 @@ from flujo.exceptions import FlujoError, ResumeConflict, RunnerClosed, StateErro
 from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
 from flujo.services.runs.execution import Stop
-from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.life_limits import end_late
 from flujo.services.runs.notices import silent
 from flujo.services.runs.waits import Alarm
@@ -64,7 +63,7 @@ class Recovery:
         tell: called for deadlines (`deadline`) and failures (`failed`); writes to the log by default.
         adopts: whether it resumes runs; without, it only fires deadlines.
         others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
-        duties: what else is done at each look: messages are delivered, schedules are fired.
+        duties: what else is done at each look: messages are delivered, schedules fired, old events deleted.
         notifier: returns what sends messages about a run that is ended here without being executed.
     """
 
@@ -95,7 +94,6 @@ class Recovery:
         self._notifier = notifier
         self._watch: asyncio.Task[None] | None = None
         self._alarm = Alarm()
-        self._kept_events = KeptEvents()
         self._running: dict[RunId, asyncio.Task[None]] = {}
         self._suspect: RunId | None = None
         """The run that was last started by itself."""
@@ -138,7 +136,6 @@ class Recovery:
         """
         store = await self._store()
         self._alarm.listen(store)
-        await self._kept_events.look(store)
         executed = set(self._running)  # what is read of these runs is old once they have ended
         due = await self._due(store)
         if due.questions or due.overdue:

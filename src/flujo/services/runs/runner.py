@@ -37,6 +37,7 @@ from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.execution import result_of
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
+from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.queues import no_worker_note, place
 from flujo.services.runs.recovery import Recovery
@@ -677,7 +678,7 @@ class Flujo(Generic[In, Out, Ctx]):
             policy,
             take_over,
             pipeline=self.pipeline.name,
-            duties=[Deliveries(self._home(), store)] if self._sends_messages else (),
+            duties=[*([Deliveries(self._home(), store)] if self._sends_messages else []), KeptEvents(store)],
             notifier=notifier,
         )
         recovery.start()

@@ -20,6 +20,7 @@ from flujo.governance.logs import logger
 from flujo.services.project.imports import importable
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
+from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queues import claim_order, queue_table
 from flujo.services.runs.recovery import Duty, Recovery
@@ -44,7 +45,7 @@ SIGN_S = 5.0
 
 log = logger("flujo.queues")
 
-_WAIT_FOR_A_HUMAN = (RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.PARKED)
+_LEFT = (RunStatus.PAUSED, RunStatus.INTERRUPTED, RunStatus.PARKED, RunStatus.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Drained:
     skipped: tuple[WorkerEvents, ...]
     """The runs that could be resumed, but not by this worker; `detail` is the reason."""
     waiting: Mapping[RunStatus, int]
-    """How many runs wait for a human, by status."""
+    """How many runs cannot continue yet, by status: `waiting` ones need no human, the others do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,12 @@ class Worker:
             policy,
             self._take_over,
             tell=self._report,
-            duties=(scheduler, Deliveries(workspace, workspace.store), *duties),
+            duties=(
+                scheduler,
+                Deliveries(workspace, workspace.store),
+                KeptEvents(workspace.store),
+                *duties,
+            ),
             adopts=options.resumes_orphans and not options.is_paused,
             others=lambda: self._consumer.places,
             notifier=self._notifier_of,
@@ -167,11 +173,11 @@ class Worker:
             await self._tasks_settled()
         skipped = [event async for event in self._skipped(store)]
         kinds = tuple(RunKind)
-        asked = RunQuery(statuses=_WAIT_FOR_A_HUMAN, kinds=kinds)
+        asked = RunQuery(statuses=_LEFT, kinds=kinds)
         found = await store.count_runs(asked, RunGroup.STATUS)
         settled = RunQuery(statuses=(RunCondition.ANSWERED,), kinds=kinds)
         answered = await store.count_runs(settled, RunGroup.STATUS)
-        waiting = {status: found.get(status, 0) - answered.get(status, 0) for status in _WAIT_FOR_A_HUMAN}
+        waiting = {status: found.get(status, 0) - answered.get(status, 0) for status in _LEFT}
         return Drained(
             resumed=self._resumed,
             skipped=tuple(skipped),
