@@ -104,7 +104,7 @@ COVERED_BY = {
     "domain/pipeline.py": "services/checks/test_pipeline_checks.py",
     "domain/ports.py": "typing/test_typing.py",
     "domain/store.py": "conformance/test_stores.py",
-    "engine/deadlines.py": "services/runs/test_deadlines.py",
+    "engine/questions.py": "services/runs/test_deadlines.py",
     "services/runs/sending.py": "cli/test_sending.py",
     "services/runs/waits.py": "engine/steps/test_event.py",
     "domain/sent_events.py": "conformance/test_stores.py",

@@ -121,6 +121,8 @@ class Question:
     deadline_s: float | None
     event: str | None = None
     """The name of the event that answers it; None for a human."""
+    on_deadline: Any = "fail"
+    """What happens without an answer: `fail`, or `{answer: …}`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,19 +53,16 @@ class _Place:
 
     @classmethod
     def of(
-        cls, queue: str | None, priority: int | None, delay: str | None, *, detach: bool
+        cls, queue: str | None, priority: int | None, delay_s: float | None, *, detach: bool
     ) -> "_Place | None":
         """Return what the options say; None for a run that is executed here.
 
         Raises:
-            SettingsError: an option of a queue without `--detach`, or a delay that is not a duration.
+            SettingsError: an option of a queue without `--detach`.
         """
-        from flujo.services.project.inputs import read_duration
-
         if detach:
-            delay_s = 0.0 if delay is None else read_duration(delay, option="--delay")
-            return cls(queue or DEFAULT_QUEUE, priority or 0, delay_s)
-        for option, value in {"--queue": queue, "--priority": priority, "--delay": delay}.items():
+            return cls(queue or DEFAULT_QUEUE, priority or 0, delay_s or 0.0)
+        for option, value in {"--queue": queue, "--priority": priority, "--delay": delay_s}.items():
             if value is not None:
                 raise SettingsError(
                     f"`{option}` is for runs in a queue, and this one is executed here",
@@ -131,7 +128,8 @@ def run(
     given = options.given(text, file, fields)
     labels = inputs.read_metadata(metadata or ())
     models = inputs.read_overrides(overrides or ())
-    place = _Place.of(queue, priority, delay, detach=detach)
+    delay_s = None if delay is None else inputs.read_duration(delay, option="--delay")
+    place = _Place.of(queue, priority, delay_s, detach=detach)
 
     def load(workspace: "Workspace") -> "tuple[Blueprint, Request]":
         loaded = workspace.load(path, overrides=models)

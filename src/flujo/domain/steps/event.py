@@ -40,7 +40,7 @@ class EventStep(BaseStep[In, Out]):
     @property
     def question(self) -> Question:
         """The event, with its schema and the deadline."""
-        return Question(self.event_schema, self.deadline_s, self.event_name)
+        return Question(self.event_schema, self.deadline_s, self.event_name, self.on_deadline)
 
     @property
     def event_name(self) -> str:

@@ -37,4 +37,4 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
     @property
     def question(self) -> Question:
         """The schema and the deadline of the answer."""
-        return Question(self.answer_schema, self.deadline_s)
+        return Question(self.answer_schema, self.deadline_s, on_deadline=self.on_deadline)

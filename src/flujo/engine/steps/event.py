@@ -10,15 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.outcomes import Paused, StepOutcome
 from flujo.domain.run import Pause, PauseKind
 from flujo.domain.sent_events import MAX_KEY
+from flujo.engine import questions
 from flujo.engine.attempts import answering, settle
-from flujo.engine.deadlines import too_late
 from flujo.engine.decisions import value_of
 from flujo.exceptions import ExpressionFailed
 
 if TYPE_CHECKING:
+    from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Binding
     from flujo.domain.steps import EventStep
@@ -33,31 +33,29 @@ def work(step: EventStep, _binding: Binding, _run_body: RunBody) -> Work:
 
 async def _received(step: EventStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the payload when the event is there, otherwise the wait."""
-    wait = frame.run.journal.pause(path)
-    if wait is not None and wait.is_open:
-        return Paused((wait,))
-    if wait is not None and wait.is_expired:
-        return await too_late(
-            step,
-            frame,
-            wait,
-            on_deadline=step.on_deadline,
-            missed=f"got no event {step.event_name!r}",
-            ask=lambda: _wait(step, frame, path),
-        )
-    if wait is None or wait.answer is None:
-        return await _wait(step, frame, path)
+    return await questions.settled(
+        step,
+        frame,
+        path,
+        step.question,
+        ask=lambda: _wait(step, frame, path),
+        take=lambda wait: _taken(step, frame, wait),
+        missed=f"got no event {step.event_name!r}",
+    )
+
+
+async def _taken(step: EventStep, frame: Frame, wait: Pause) -> StepOutcome:
     attempt = answering(step, frame, wait)
-    attempt.output = canonical.decode(wait.answer)
+    attempt.output = canonical.decode(wait.answer or b"null")
     if step.event_schema is not None:  # another one than the wait's, when changes were accepted
         what = f"the payload of event {step.event_name!r}"
         attempt.output = frame.run.binding.schema(step.event_schema).check(attempt.output, what=what)
     return await settle(attempt)
 
 
-async def _wait(step: EventStep, frame: Frame, path: StepPath) -> Paused:
+async def _wait(step: EventStep, frame: Frame, path: StepPath) -> Pause:
     key = None if step.key is None else await _key(step, step.key, frame)
-    wait = Pause(
+    return Pause(
         pause_id=path,
         message=f"waits for the event {step.event_name}" + ("" if key is None else f" with the key {key}"),
         answer_schema=None if step.event_schema is None else canonical.encode(step.event_schema),
@@ -66,7 +64,6 @@ async def _wait(step: EventStep, frame: Frame, path: StepPath) -> Paused:
         event=step.event_name,
         event_key=key,
     )
-    return Paused((frame.run.journal.ask(wait),))
 
 
 async def _key(step: EventStep, rule: Logic, frame: Frame) -> str:

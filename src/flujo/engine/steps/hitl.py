@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
-from flujo.domain.outcomes import Paused, StepOutcome
 from flujo.domain.run import Pause
+from flujo.engine import questions
 from flujo.engine.attempts import settle_answer
-from flujo.engine.deadlines import too_late
 
 if TYPE_CHECKING:
+    from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Binding
     from flujo.domain.steps import HumanInTheLoopStep
@@ -25,32 +25,29 @@ def work(step: HumanInTheLoopStep, _binding: Binding, _run_body: RunBody) -> Wor
 
 async def _answered(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the answer when there is one, otherwise a pause that becomes visible with the next commit."""
-    asked = frame.run.journal.pause(path)
-    if asked is not None and asked.is_open:
-        return Paused((asked,))
-    if asked is not None and asked.is_expired:
-        return await too_late(
-            step,
-            frame,
-            asked,
-            on_deadline=step.on_deadline,
-            missed="was not answered",
-            ask=lambda: _ask(step, frame, path),
-        )
-    if asked is None or asked.answer is None:
-        return await _ask(step, frame, path)
+    return await questions.settled(
+        step,
+        frame,
+        path,
+        step.question,
+        ask=lambda: _ask(step, frame, path),
+        take=lambda asked: _taken(step, frame, asked),
+        missed="was not answered",
+    )
+
+
+async def _taken(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:
     if step.answer_schema is not None:
-        answer = canonical.decode(asked.answer)
+        answer = canonical.decode(asked.answer or b"null")
         frame.run.binding.schema(step.answer_schema).check(answer, what=f"answer to {step.name!r}")
     return await settle_answer(step, frame, asked)
 
 
-async def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Paused:
+async def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Pause:
     message = frame.render(step.message)
-    question = Pause(
+    return Pause(
         pause_id=path,
         message=message if isinstance(message, str) else canonical.encode(message).decode(),
         answer_schema=None if step.answer_schema is None else canonical.encode(step.answer_schema),
         deadline_s=step.deadline_s,
     )
-    return Paused((frame.run.journal.ask(question),))
