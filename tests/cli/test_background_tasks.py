@@ -90,6 +90,13 @@ def test_a_task_that_asks_is_answered_and_its_run_is_resumed(flujo: Flujo) -> No
     assert (resumed.exit_code, resumed.stdout.strip()) == (0, "yes")
 
 
+def test_a_wait_for_tasks_cannot_be_answered(flujo: Flujo) -> None:
+    flujo("run", "asking", "--run-id", "r")
+    refused = flujo("tasks", "resume", "r:result", "--input", "yes")
+    assert refused.exit_code == 8
+    assert "`result` of run r is a wait for background tasks, not a question [FLJ" in refused.stderr
+
+
 def test_a_cancelled_run_cancels_its_task(flujo: Flujo) -> None:
     flujo("run", "asking", "--run-id", "r")
     assert flujo("tasks", "cancel", "r").exit_code == 0

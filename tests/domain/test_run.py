@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flujo.domain.run import LEGAL_MOVES, RunStatus
+from flujo.domain.run import LEGAL_MOVES, PauseKind, RunStatus
 
 
 def test_every_state_lists_its_legal_moves() -> None:
@@ -25,3 +25,9 @@ def test_every_other_state_can_run_again_and_can_be_cancelled(status: RunStatus)
 
 def test_only_a_running_run_completes() -> None:
     assert [s for s in RunStatus if s.can_become(RunStatus.COMPLETED)] == [RunStatus.RUNNING]
+
+
+@pytest.mark.parametrize("kind", PauseKind)
+def test_messages_can_name_every_kind_of_pause(kind: PauseKind) -> None:
+    assert kind.name_of_one
+    assert kind.name_of_several

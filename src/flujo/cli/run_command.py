@@ -16,7 +16,6 @@ from flujo.cli.progress import Progress, progress
 from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.paths import StepPath, shown
-from flujo.domain.run import PauseKind
 from flujo.domain.wording import span
 from flujo.exceptions import AgentChanged
 from flujo.governance.logs import logger
@@ -231,7 +230,7 @@ def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, as_jso
     for pause in pauses:
         if pause not in asked:
             terminal.say(pause_line(pause), "cyan")
-            if pause.kind is PauseKind.CHILDREN:
+            if pause.awaits_tasks:
                 terminal.next(command("flujo", "tasks", "list", "--parent", run), "list its background tasks")
             continue
         terminal.say(pause_line(pause) if as_json else f"{pause_line(pause)}:", "yellow")

@@ -116,9 +116,29 @@ class PauseKind(StrEnum):
         """Whether a human has to answer."""
         return self not in WAITS
 
+    @property
+    def name_of_one(self) -> str:
+        """What a message calls a pause of this kind: `a question`."""
+        return _NAMES[self][0]
+
+    @property
+    def name_of_several(self) -> str:
+        """What a message calls several of them: `questions`."""
+        return _NAMES[self][1]
+
 
 WAITS = (PauseKind.SLEEP, PauseKind.EVENT, PauseKind.CHILDREN)
 """The kinds that ask no human."""
+
+_NAMES: Mapping[PauseKind, tuple[str, str]] = {
+    PauseKind.QUESTION: ("a question", "questions"),
+    PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
+    PauseKind.APPROVAL: ("an approval", "approvals"),
+    PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
+    PauseKind.SLEEP: ("a wait, which ends by itself", "waits"),
+    PauseKind.EVENT: ("a wait for an event", "waits"),
+    PauseKind.CHILDREN: ("a wait for background tasks", "waits"),
+}
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -286,9 +306,14 @@ class Pause:
     """The key with which any run's event may come; None when only events to this run count."""
 
     @property
+    def awaits_tasks(self) -> bool:
+        """Whether it ends with background tasks."""
+        return self.kind is PauseKind.CHILDREN
+
+    @property
     def tasks(self) -> frozenset[str]:
         """The ids of the background tasks that it waits for."""
-        if self.kind is not PauseKind.CHILDREN or self.answer_schema is None:
+        if not self.awaits_tasks or self.answer_schema is None:
             return frozenset()
         return frozenset(canonical.decode(self.answer_schema)["tasks"])
 

@@ -14,7 +14,6 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath, shown
-from flujo.domain.run import PauseKind
 from flujo.domain.sent_events import Delivery, SentEvent, Taken
 from flujo.exceptions import CorruptState, EventConflict, EventRefused, InputRejected
 from flujo.json_schema.validator import Validator
@@ -45,7 +44,7 @@ def _validator(event_schema: bytes) -> Validator:
 
 def waits_for(pause: Pause, event: NewEvent | SentEvent) -> bool:
     """Return whether an open pause waits for this event; `misfit` says whether the payload fits."""
-    if not pause.is_open or pause.kind is not PauseKind.EVENT or pause.event != event.name:
+    if not pause.is_open or pause.event != event.name:
         return False
     return event.run_id is not None or (event.key is not None and event.key == pause.event_key)
 

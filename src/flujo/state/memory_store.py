@@ -27,7 +27,6 @@ from flujo.domain.run import (
     Move,
     NewRun,
     Pause,
-    PauseKind,
     Progress,
     RunGroup,
     RunQuery,
@@ -597,7 +596,7 @@ class MemoryStateStore(MemoryQueues):
                 self._insert(child.run, child.blobs, claim=child.run.queued is None)
         if write.move is not None:
             self._move(stored, write.move)
-        if any(pause.kind is PauseKind.CHILDREN for pause in write.pauses):
+        if any(pause.awaits_tasks for pause in write.pauses):
             self._wake(stored)
 
     @staticmethod
@@ -732,7 +731,7 @@ class MemoryStateStore(MemoryQueues):
         tasks = self._tasks_of(stored.record.run_id)
         ended = {task.record.run_id for task in tasks if task.record.status in ENDS_OF_TASKS}
         for pause in list(stored.pauses.values()):
-            if pause.kind is PauseKind.CHILDREN and pause.is_open and pause.tasks <= ended:
+            if pause.awaits_tasks and pause.is_open and pause.tasks <= ended:
                 self._settle(stored, pause, None)
 
     def _tasks_of(self, run_id: RunId) -> list[StoredRun]:

@@ -288,12 +288,12 @@ def _ask(node: TraceNode, pause: Pause) -> None:
     if pause.kind is PauseKind.APPROVAL:
         _approve(node, pause)
         return
-    is_question = pause.kind in (PauseKind.QUESTION, PauseKind.EVENT)  # whose answer is an entry
+    answers_call = pause.kind in (PauseKind.DOUBT, PauseKind.LIMIT)  # whose answer has no entry of its own
     node.kind = node.kind or ("hitl" if pause.kind is PauseKind.QUESTION else str(pause.kind))
     node.input = node.input if node.input is not None else pause.message
     if pause.is_open:
         node.status = "paused" if pause.kind.asks_human else "waiting"
-    elif pause.answer is not None and not is_question:  # that of a doubt has no entry of its own
+    elif pause.answer is not None and answers_call:
         node.status, node.output = "completed", canonical.decode(pause.answer)
 
 

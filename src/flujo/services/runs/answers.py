@@ -31,17 +31,6 @@ NO_RESULT: Any = object()
 """Stands for an outcome without a result: None is a result."""
 
 
-_WORDS: Mapping[PauseKind, tuple[str, str]] = {
-    PauseKind.QUESTION: ("a question", "questions"),
-    PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
-    PauseKind.APPROVAL: ("an approval", "approvals"),
-    PauseKind.SLEEP: ("a wait, which ends by itself", "waits"),
-    PauseKind.EVENT: ("a wait for an event", "waits"),
-    PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
-}
-"""For each kind of pause: its name and the plural."""
-
-
 def resolution(outcome: str, result: Any = NO_RESULT) -> Mapping[str, Any]:
     """Return the answer that sets the outcome of a call in doubt; `record_answer` checks it."""
     return {"resolution": outcome} | ({} if result is NO_RESULT else {"result": result})
@@ -133,9 +122,8 @@ def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kin
     if not own:
         raise _of_another_kind(record, open_ones[0], kind)
     if len(own) > 1:
-        _, several = _WORDS[kind]
         raise AmbiguousPause(
-            f"run {record.run_id} has {len(own)} open {several}: {_names(own)}",
+            f"run {record.run_id} has {len(own)} open {kind.name_of_several}: {_names(own)}",
             hint=f"choose one: {_settled_by(record, own[0])}",
             pauses=tuple(pause.pause_id for pause in own),
         )
@@ -167,12 +155,12 @@ def _names(pauses: list[Pause]) -> str:
 
 
 def _of_another_kind(record: RunRecord, pause: Pause, wanted: PauseKind) -> WrongPauseKind:
-    own, _ = _WORDS[pause.kind]
     ends = f"`{command('flujo', 'worker')}` continues the run when the wait is over"
     if pause.event is not None:
         ends = f"use `{command('flujo', 'tasks', 'send', record.run_id, pause.event)}`"
     return WrongPauseKind(
-        f"`{paths.shown(pause.pause_id)}` of run {record.run_id} is {own}, not {_WORDS[wanted][0]}",
+        f"`{paths.shown(pause.pause_id)}` of run {record.run_id} is {pause.kind.name_of_one}, "
+        f"not {wanted.name_of_one}",
         hint=f"use {_settled_by(record, pause)}" if pause.kind.asks_human else ends,
         pause_id=pause.pause_id,
         kind=str(pause.kind),

@@ -6,7 +6,7 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.run import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ async def wait_ends(runtime: Runtime, run_id: RunId, status: RunStatus, longest_
 async def _awaits_tasks(store: StateStore, run_id: RunId) -> bool:
     """Return whether a run waits for background tasks."""
     pauses = await store.pauses(run_id)
-    return any(pause.kind is PauseKind.CHILDREN and pause.is_open for pause in pauses)
+    return any(pause.awaits_tasks and pause.is_open for pause in pauses)
 
 
 async def _tasks_here(runtime: Runtime, run_id: RunId, *, adopts: bool) -> list[asyncio.Task[None]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
-from flujo.domain.run import PauseKind, Write
+from flujo.domain.run import Write
 from flujo.domain.sent_events import Delivery, NewEvent, Taken
 from flujo.state import events
 from flujo.state.sql import events as rows
@@ -116,4 +116,4 @@ class BatchEvents:
 
 def waits_in(write: Write) -> list[Pause]:
     """Return the waits for events that a write opens."""
-    return [pause for pause in write.pauses if pause.kind is PauseKind.EVENT]
+    return [pause for pause in write.pauses if pause.event is not None]

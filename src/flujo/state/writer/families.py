@@ -52,7 +52,7 @@ class Family:
         """Return the runs whose waits may be settled by a request."""
         if not isinstance(request, Write):
             return set()
-        opened = any(pause.kind is PauseKind.CHILDREN for pause in request.pauses)
+        opened = any(pause.awaits_tasks for pause in request.pauses)
         parent = self.parents.get(request.run_id) if _ends_task(request) else None
         return {each for each in (request.run_id if opened else None, parent) if each is not None}
 
