@@ -6,10 +6,14 @@ import asyncio
 import gc
 import subprocess
 import sys
+import time
 import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, closing
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 import warm
 from flujo.domain.run import RunStatus
@@ -18,13 +22,15 @@ from flujo.exceptions import (
     ResumeConflict,
 )
 from flujo.state.leases import Heartbeat, Leases
-from flujo.state.sql.database import begin_write
+from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
 from flujo.state.writer.batch import Batches
 from flujo.testing.store_suite import RUN, entry, new_run, writes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flujo.domain.run import RunRecord
 
 
@@ -47,6 +53,55 @@ async def test_a_lease_begins_when_its_run_is_taken(store_uri: str) -> None:
     await store.accept(new_run(), {})
     assert store.may_begin(RUN)
     await store.aclose()
+
+
+@pytest.mark.guarantee("G16")
+@pytest.mark.parametrize("work", [Leases.renew, Leases.give_back])
+async def test_leases_lock_rows_in_the_order_of_batches(
+    postgres_uri: str, work: Callable[[Leases, sa.Connection, list[str]], None]
+) -> None:
+    names = ["run-b", "run-a"]  # stored in this order, in which a scan of the table finds them
+    async with aclosing(await SqlStateStore.open(postgres_uri)) as store:
+        [owner] = {(await store.accept(new_run(name), {})).owner for name in names}
+        assert owner is not None
+        database = Database(postgres_uri)
+        batches = Batches(database, Leases(owner))
+
+        def lease(connection: sa.Connection) -> None:
+            connection.execute(sa.text("SET LOCAL enable_indexscan = off"))
+            connection.execute(sa.text("SET LOCAL enable_bitmapscan = off"))
+            work(Leases(owner), connection, names)
+
+        def batch(connection: sa.Connection) -> None:
+            batches.statements.lock(connection, sorted(names))
+
+        with (
+            closing(database.connect()) as blocker,
+            closing(database.connect()) as first,
+            closing(database.connect()) as second,
+            ThreadPoolExecutor(2) as threads,
+        ):
+
+            def started(connection: sa.Connection, run: Callable[[sa.Connection], None]) -> Future[None]:
+                def transact() -> None:
+                    with begin_write(connection):
+                        run(connection)
+
+                pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+                connection.rollback()
+                ended = threads.submit(transact)
+                waits = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
+                end = time.monotonic() + 20
+                while not ended.done() and not blocker.scalar(waits, {"pid": pid}):
+                    assert time.monotonic() < end
+                return ended
+
+            with begin_write(blocker):
+                blocker.execute(sa.select(runs).where(runs.c.run_id == "run-a").with_for_update())
+                both = [started(first, batch), started(second, lease)]
+            for ended in both:
+                ended.result(20)  # a victim of a deadlock raises
+        database.dispose()
 
 
 @pytest.mark.guarantee("G5", "G16")

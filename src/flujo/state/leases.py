@@ -27,6 +27,8 @@ LOOK_S = 1.0
 """How often a process that executes runs polls for cancel requests; the index it reads is usually empty."""
 
 _mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindparam("ids", expanding=True)))
+_locked = sa.select(runs.c.run_id).where(_mine).order_by(runs.c.run_id).with_for_update(key_share=True)
+"""In the order in which batches lock rows, some of them of other owners: an UPDATE locks in any order."""
 _renew = (
     runs.update()
     .where(_mine)
@@ -44,6 +46,12 @@ _end_times = (
     .values(settled_at=database_now())
 )
 _release = runs.update().where(_mine).values(owner=None, lease_until=None)
+
+
+def _lock(connection: sa.Connection, owner: str, ids: list[str]) -> None:
+    """Lock the rows of runs before they are changed; SQLite has one lock for all rows."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_locked, {"me": owner, "ids": ids})
 
 
 def elapsed_s() -> float:
@@ -186,6 +194,7 @@ class Leases:
 
     def renew(self, connection: sa.Connection, ids: list[str]) -> None:
         """Renew leases in one statement; remove the runs that another owner has claimed."""
+        _lock(connection, self.owner, ids)
         renewed = connection.execute(_renew, {"me": self.owner, "ids": ids, "lease_s": self.lease_s})
         if renewed.rowcount != len(ids):
             for run_id in set(ids).difference(connection.scalars(_held, {"me": self.owner, "ids": ids})):
@@ -209,6 +218,7 @@ class Leases:
 
     def give_back(self, connection: sa.Connection, ids: list[str]) -> None:
         """Release leases, so that any process may claim the runs at once."""
+        _lock(connection, self.owner, ids)
         connection.execute(_end_times, {"me": self.owner, "ids": ids})
         connection.execute(_release, {"me": self.owner, "ids": ids})
 
