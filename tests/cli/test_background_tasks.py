@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,14 @@ steps:
   - {name: first, call: skills.work:note, with: {text: first}}
   - {kind: await, name: result, task: work}
 output: "{{ steps.result.output }}"
+"""
+
+LEAVING = """\
+version: "1"
+name: leaving
+steps:
+  - {name: work, call: skills.work:wait_for_file, config: {execution_mode: background}}
+  - {name: first, call: skills.work:note, with: {text: first}}
 """
 
 ASKING = """\
@@ -95,6 +104,27 @@ def test_a_wait_for_tasks_cannot_be_answered(flujo: Flujo) -> None:
     refused = flujo("tasks", "resume", "r:result", "--input", "yes")
     assert refused.exit_code == 8
     assert "`result` of run r is a wait for background tasks, not a question [FLJ" in refused.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_only_tasks_are_executed_names_them(
+    flujo: Flujo, project: Project, number: signal.Signals
+) -> None:
+    project.blueprint("leaving", LEAVING)
+    with project.start("run", "leaving", "--run-id", "r") as running:
+        while not (project.root / "waiting").exists() or project.notes() != ["first"]:
+            assert running.poll() is None
+        while json.loads(flujo("tasks", "show", "r", "--json").stdout)["status"] != "completed":
+            assert running.poll() is None
+        running.send_signal(number)
+        _, words = running.communicate(timeout=60)
+    assert running.returncode == 128 + number
+    assert "stopped waiting for background tasks; the run itself is completed" in words
+    assert "next: flujo tasks list --parent r   (list its tasks; `flujo worker` continues them)" in words
+    assert "flujo resume" not in words
+    (project.root / "go").touch()
+    assert flujo("worker", "--once").exit_code == 0
+    assert [task["status"] for task in tasks(flujo, "--parent", "r")] == ["completed"]
 
 
 def test_a_cancelled_run_cancels_its_task(flujo: Flujo) -> None:

@@ -11,7 +11,6 @@ from flujo.domain import paths
 from flujo.domain.events import Chunk, Event, RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath
-from flujo.domain.run import RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.governance.screen import visible_line
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from flujo.cli.terminal import Terminal
+    from flujo.domain.run import RunStatus
 
 COLLAPSE_BEYOND = 60
 """In a finished tree with more lines, completed composites collapse to one line each."""
@@ -47,8 +47,8 @@ class Progress(Protocol):
 
     run_id: str
     """Known once the run is accepted or claimed."""
-    is_waiting: bool
-    """Whether the run waits, and no step is executed."""
+    status: RunStatus | None
+    """How the run has ended or paused; None while its steps are executed."""
 
     async def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -92,7 +92,8 @@ class PlainLines:
     """One line per event, the verb first, to read and search in a log."""
 
     def __init__(self, terminal: Terminal) -> None:
-        self.run_id, self.is_waiting = "", False
+        self.run_id = ""
+        self.status: RunStatus | None = None
         self._terminal = terminal
         self._tenth = -1
 
@@ -101,7 +102,7 @@ class PlainLines:
         match event:
             case RunStarted():
                 goes_on = event.resumed or event.run_id == self.run_id  # after a wait in this process
-                self.run_id, self.is_waiting = event.run_id, False
+                self.run_id, self.status = event.run_id, None
                 self._say("resume" if goes_on else "run", f"{event.pipeline}  {event.run_id}")
             case StepStarted():
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
@@ -112,7 +113,7 @@ class PlainLines:
                 reason = formatting.brief(event.error.message)
                 self._step("retry", event.path, f"in {formatting.seconds(event.delay_s)}: {reason}")
             case RunEnded():
-                self.is_waiting = event.status is RunStatus.WAITING
+                self.status = event.status
             case Chunk():
                 pass
 
@@ -184,7 +185,8 @@ class LiveTree:
         from rich.console import Console
         from rich.live import Live
 
-        self.run_id, self.is_waiting = "", False
+        self.run_id = ""
+        self.status: RunStatus | None = None
         self._clock = clock
         self._root = Node("")
         self._nodes: dict[StepPath, Node] = {ROOT: self._root}
@@ -205,7 +207,7 @@ class LiveTree:
         """Update the tree."""
         match event:
             case RunStarted():
-                self.run_id, self.is_waiting = event.run_id, False
+                self.run_id, self.status = event.run_id, None
                 verb = "resumed" if event.resumed else "run"
                 self._root.name = f"{event.pipeline}  {verb} {formatting.short_id(event.run_id)}"
             case StepStarted():
@@ -223,7 +225,7 @@ class LiveTree:
                 node = self._node(event.path)
                 node.note = (node.note + event.text)[-400:]
             case RunEnded():
-                self.is_waiting = event.status is RunStatus.WAITING
+                self.status = event.status
 
     def download(self, done: int, total: int) -> None:
         """Show the download below the tree until it is complete."""

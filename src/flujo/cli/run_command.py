@@ -16,6 +16,7 @@ from flujo.cli.progress import Progress, progress
 from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.paths import StepPath, shown
+from flujo.domain.run import RunStatus
 from flujo.domain.wording import span
 from flujo.exceptions import AgentChanged
 from flujo.governance.logs import logger
@@ -102,9 +103,13 @@ def _stopped(terminal: Terminal, number: signal.Signals, progress: Progress) -> 
     interrupted, run_id = number is signal.SIGINT, progress.run_id
     if not run_id:
         terminal.say("interrupted before the run started; nothing was saved", "yellow")
-    elif progress.is_waiting:
+    elif progress.status is RunStatus.WAITING:
         terminal.say("stopped waiting; the run itself still waits", "yellow")
         terminal.next(command("flujo", "worker"), "it continues the run when the wait is over")
+    elif progress.status not in (None, RunStatus.INTERRUPTED, RunStatus.RUNNING):
+        terminal.say(f"stopped waiting for background tasks; the run itself is {progress.status}", "yellow")
+        tasks = command("flujo", "tasks", "list", "--parent", formatting.short_id(run_id))
+        terminal.next(tasks, "list its tasks; `flujo worker` continues them")
     else:
         word = "interrupted" if interrupted else "stopped"
         terminal.say(f"{word}; completed steps are kept", "yellow")
