@@ -1,14 +1,18 @@
 """Jobs in a queue of DBOS. Usage: bench.py URI JOBS WORKERS CONCURRENCY; prints one line of JSON."""
 
 import json
-import multiprocessing
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from dbos import DBOS, DBOSClient
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from workers import SPAWN, arguments, started
 
 
 def configured(uri: str, concurrency: int) -> None:
@@ -23,7 +27,7 @@ def configured(uri: str, concurrency: int) -> None:
     DBOS.register_queue("bench", worker_concurrency=concurrency, polling_interval_sec=0.1)
 
 
-def work(uri: str, concurrency: int, barrier: Any, ended: Any) -> None:
+def work(uri: str, concurrency: int, ended: Any, barrier: Any) -> None:
     """Be a worker process."""
     barrier.wait(60)
     configured(uri, concurrency)
@@ -46,20 +50,15 @@ def done(uri: str) -> int:
 
 def main() -> None:
     """Measure from the first completion, because a worker takes jobs as soon as it is launched."""
-    uri, jobs, workers, concurrency = sys.argv[1], *map(int, sys.argv[2:5])
-    context = multiprocessing.get_context("spawn")
-    preparing = context.Process(target=prepare, args=(uri,))
+    uri, jobs, workers, concurrency = arguments()
+    preparing = SPAWN.Process(target=prepare, args=(uri,))
     preparing.start()
     preparing.join()
     client = DBOSClient(system_database_url=uri)
     for number in range(jobs):
         client.enqueue({"queue_name": "bench", "workflow_name": "job"}, number)
-    barrier, ended = context.Barrier(workers + 1), context.Event()
-    given = uri, concurrency, barrier, ended
-    processes = [context.Process(target=work, args=given) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    barrier.wait(60)
+    ended = SPAWN.Event()
+    processes = started(work, workers, uri, concurrency, ended)
     while not (first := done(uri)):
         time.sleep(0.005)
     began = time.perf_counter()

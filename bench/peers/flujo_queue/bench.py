@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import statistics
 import sys
 import time
@@ -25,6 +24,10 @@ from flujo.services.workspace import Workspace
 from flujo.settings import load
 from flujo.state.sql import migrations
 from flujo.state.store import SqlStateStore
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from workers import arguments, drained_s
 
 ORDER = ClaimOrder(queues=(("default", NO_LIMITS),), limit=1)
 STARTED: dict[int, float] = {}
@@ -134,20 +137,11 @@ def _transactions(uri: str) -> int:
 
 def main() -> None:
     """Measure."""
-    uri, jobs, workers, concurrency = sys.argv[1], *map(int, sys.argv[2:5])
+    uri, jobs, workers, concurrency = arguments()
     load()
     migrations.migrate(uri)
     asyncio.run(filled(uri, jobs))
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(workers + 1)
-    processes = [context.Process(target=work, args=(uri, concurrency, barrier)) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    barrier.wait(60)
-    began = time.perf_counter()
-    for process in processes:
-        process.join()
-    spent = time.perf_counter() - began
+    spent = drained_s(work, workers, uri, concurrency)
     with psycopg.connect(uri) as connection:
         query = "SELECT count(*) FROM flujo.runs WHERE status = %s AND claims = 1"
         [done] = connection.execute(query, [str(RunStatus.COMPLETED)]).fetchone() or [0]

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-import multiprocessing
 import sys
-import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import procrastinate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from workers import arguments, drained_s
 
 
 def app(uri: str) -> procrastinate.App:
@@ -43,18 +46,9 @@ def work(uri: str, concurrency: int, barrier: Any) -> None:
 
 def main() -> None:
     """Measure."""
-    uri, jobs, workers, concurrency = sys.argv[1], *map(int, sys.argv[2:5])
+    uri, jobs, workers, concurrency = arguments()
     asyncio.run(filled(uri, jobs))
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(workers + 1)
-    processes = [context.Process(target=work, args=(uri, concurrency, barrier)) for _ in range(workers)]
-    for process in processes:
-        process.start()
-    barrier.wait(60)
-    began = time.perf_counter()
-    for process in processes:
-        process.join()
-    spent = time.perf_counter() - began
+    spent = drained_s(work, workers, uri, concurrency)
     versions = f"procrastinate {version('procrastinate')}"
     print(json.dumps({"jobs_per_s": jobs / spent, "versions": versions}))
 
