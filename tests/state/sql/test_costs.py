@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -19,8 +20,10 @@ from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
 from flujo.exceptions import CorruptState
 from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql import migrations
+from flujo.state.sql.database import LOG_PAGES
 from flujo.state.sql.functions import driver_text
 from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import entry, new_run, writes
 from support import StoppingStore, call, pipeline
 
 if TYPE_CHECKING:
@@ -90,6 +93,21 @@ async def test_a_file_grows_by_little_more_than_the_stored_bytes(sqlite_uri: str
         return int(connection.exec_driver_sql(pages).scalar_one())
 
     assert await store.read(ask) / STEPS <= 1_500
+    await store.aclose()
+
+
+def length_of_log(uri: str) -> int:
+    return Path(f"{uri.removeprefix('sqlite:///')}-wal").stat().st_size
+
+
+async def test_later_commits_overwrite_the_log_of_a_file(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    run, lengths = await store.accept(new_run(), {}), []
+    for first in range(1, LOG_PAGES, 10):  # each of these steps changes four pages and more
+        steps = (entry(seq, output=b'"%b"' % (b"x" * 15_000)) for seq in range(first, first + 10))
+        await store.write(writes(run, *steps))
+        lengths.append(length_of_log(sqlite_uri))
+    assert max(lengths) < 1.5 * LOG_PAGES * 4096, "of four times as many pages"
     await store.aclose()
 
 

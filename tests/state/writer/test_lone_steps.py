@@ -361,6 +361,7 @@ def is_fast_after(pace: Pace, seconds: float, times: int = 1) -> bool:
 def test_the_pace_after_a_slow_commit_is_fast_again_after_about_twenty_fast_ones() -> None:
     pace = Pace()
     assert not is_fast_after(pace, 0.0, times=0), "nothing is known yet"
+    assert is_fast_after(pace, FAST_S / 2), "the first one was fast"
     assert is_fast_after(pace, FAST_S / 5, times=30)
     assert is_fast_after(pace, 4 * FAST_S), "one tick of a busy machine"
     assert not is_fast_after(pace, 100 * FAST_S)
