@@ -320,7 +320,7 @@ class StepFailed(EngineError):
     """Code called by a step raised an exception, which is kept as the cause."""
 
     code = "FLJ401"
-    hint = "`flujo --debug` shows the traceback; for transient errors set `config.max_retries`"
+    hint = "`flujo --debug trace RUN STEP` shows the traceback; for transient errors set `config.max_retries`"
 
 
 class JournalConflict(EngineError):

@@ -27,6 +27,7 @@ COVERED_BY = {
     "engine/agent_request.py": "engine/steps/test_granular.py",
     "engine/judgement.py": "engine/steps/test_granular.py",
     "services/inspection/task_traces.py": "engine/test_background.py",
+    "services/inspection/trace_tree.py": "services/inspection/test_trace.py",
     "services/runs/background.py": "engine/test_background.py",
     "state/sql/queries.py": "conformance/test_stores.py",
     "domain/outbox.py": "services/runs/test_notices.py",

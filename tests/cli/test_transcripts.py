@@ -68,6 +68,11 @@ def test_the_messages_of_each_attempt_are_shown_without_secrets(
     assert lines[failed + 1 : failed + 6] == ["attempt 2", *first]
     assert lines[-1] == "model It is set."
 
+    step = [" ".join(line.split()) for line in flujo("trace", "talk", "help").stdout.splitlines()]
+    assert "gpt-4o-mini" in step[1]
+    assert {"system Help Ada.", "prompt Ada"} < set(step)
+    assert [line[:12] for line in step if line.startswith("attempt")] == ["attempt 1 fa", "attempt 2 co"]
+
     text = flujo("trace", "talk", "--json").stdout
     assert key not in text
     (step,) = json.loads(text)["children"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flujo.services.inspection.task_client import TaskClient
-    from flujo.services.inspection.trace import TraceNode
+    from flujo.services.inspection.trace_tree import TraceNode
     from flujo.services.workspace import Workspace
 
 Offer = tuple[str, str]

@@ -60,10 +60,12 @@ _TRACEBACK = "run the command again with --debug for the traceback"
 _BUG = f"this is a bug in Flujo; {_TRACEBACK}"
 
 
-def say_error(terminal: Terminal, message: str, *, code: str = "", hint: str = "") -> None:
-    """Write `error: message [CODE]` and its hint to stderr."""
+def say_error(terminal: Terminal, message: str, *, code: str = "", hint: str = "", at: str = "") -> None:
+    """Write `error: message [CODE]`, the place in the user's code and the hint to stderr."""
     mark = f" {terminal.styled(f'[{code}]', 'dim', to=terminal.err)}" if code else ""
     terminal.say(f"{terminal.styled('error:', 'bold', 'red', to=terminal.err)} {message}{mark}")
+    if at:
+        terminal.say(f"  {terminal.styled('at:', 'cyan', to=terminal.err)} {at}")
     if hint:
         terminal.say(f"  {terminal.styled('hint:', 'cyan', to=terminal.err)} {hint}")
 

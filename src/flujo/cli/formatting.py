@@ -12,6 +12,7 @@ from flujo.governance.screen import visible_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flujo.domain.journal import CodeFrame
     from flujo.domain.run import Pause
     from flujo.domain.usage import Usage
 
@@ -124,3 +125,10 @@ def decoded(data: bytes | None) -> Any:
 def megabytes(done: int, total: int) -> str:
     """Return `12 of 93 MB`."""
     return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+
+
+def code_place(frame: CodeFrame | None) -> str:
+    """Return a place in the code of the user, with its line; empty for none."""
+    if frame is None:
+        return ""
+    return f"{frame}: {frame.source}" if frame.source else str(frame)

@@ -213,7 +213,9 @@ def _report_failure(invocation: Invocation, result: PipelineResult[Any, Any]) ->
     if result.error is None:
         say_error(terminal, f"run {formatting.short_id(result.run_id)} failed")
         return
-    say_error(terminal, _located(result.error), code=result.error.code, hint=result.error.hint or "")
+    error = result.error
+    at = formatting.code_place(error.frame)
+    say_error(terminal, _located(error), code=error.code, hint=error.hint or "", at=at)
 
 
 def _located(error: ErrorInfo) -> str:

@@ -47,6 +47,7 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         "context": formatting.brief(detail.context, 400) if detail.context else "",
         "state": " ".join(f"{shown(path)}:{state}" for path, state in detail.states.items()),
         "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
+        "at": formatting.code_place(detail.error.frame) if detail.error else "",
         "output": formatting.brief(detail.output, 400) if detail.output is not None else "",
     }
     for name, value in facts.items():

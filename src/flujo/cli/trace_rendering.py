@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
+    from flujo.domain.journal import ErrorInfo
     from flujo.domain.run import Intent
-    from flujo.services.inspection.trace import FailedAttempt, LaunchedTask, TraceNode
+    from flujo.services.inspection.trace_tree import AttemptMade, LaunchedTask, TraceNode
 
 _MARKS = {
     "completed": ("✓", ("green",)),
@@ -28,30 +28,27 @@ _MARKS = {
     "waiting": ("◷", ("cyan",)),
 }
 _OTHER = ("•", ("cyan",))
-_LABEL = 8
+LABEL = 8
+"""The width of the label of a fact."""
 _SHOW_OUTPUT = ("granular", "tool")
 """Kinds whose output is not that of one of their substeps."""
 _WIDTH = 120
 """The width of a trace in a pipe, if values are shortened."""
 
 
-def show_trace(
-    terminal: Terminal, root: TraceNode, shown: TraceNode, *, title: str, full: bool = False
-) -> None:
+def show_trace(terminal: Terminal, root: TraceNode, *, title: str, full: bool = False) -> None:
     """Write the tree to stdout.
 
     Args:
         terminal: the output.
         root: the run's node.
-        shown: that node, or the only step to show.
         title: the text of the first line.
         full: show values in full instead of one line each.
     """
     spent = formatting.usage(root.total(), root.unconfirmed)
     head = "  ".join(filter(None, [title, root.status, formatting.seconds(root.seconds), spent]))
     terminal.data(terminal.styled(head, "bold", to=terminal.out))
-    tree = root if shown is root else replace(root, children=[shown])
-    for line in _below(terminal, tree, "", full=full):
+    for line in lines_below(terminal, root, "", full=full):
         terminal.data(line)
 
 
@@ -87,13 +84,15 @@ def _call_data(call: Intent | None) -> dict[str, Any] | None:
     return {"key": call.key, "state": str(call.state), "sends": call.sends, "sent_at": call.sent_at}
 
 
-def _failure_data(failed: FailedAttempt) -> dict[str, Any]:
-    """Return a failed attempt as JSON data."""
+def _attempt_data(made: AttemptMade) -> dict[str, Any]:
+    """Return an attempt as JSON data."""
     return {
-        "attempt": failed.number,
-        "error": failed.error.to_json(),
-        "seconds": round(failed.seconds, 3),
-        "usage": formatting.usage_data(failed.usage),
+        "attempt": made.number,
+        "status": made.status,
+        "error": made.error.to_json() if made.error else None,
+        "began_at": made.began,
+        "seconds": round(made.seconds, 3),
+        "usage": formatting.usage_data(made.usage),
     }
 
 
@@ -127,7 +126,10 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "unconfirmed": formatting.usage_data(node.unconfirmed),
         "seconds": round(node.seconds, 3),
         "work_seconds": round(node.work_s, 3),
-        "failed_attempts": [_failure_data(each) for each in node.failures],
+        "attempts_made": [_attempt_data(each) for each in node.made],
+        "failed_attempts": [_attempt_data(each) for each in node.failures],
+        "began_at": node.began,
+        "changed": node.changed,
         "model": node.model,
         "task": _task_data(node.task),
         "detail": dict(node.detail),
@@ -136,25 +138,27 @@ def node_data(node: TraceNode) -> dict[str, Any]:
     }
 
 
-def _below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> Iterator[str]:
+def lines_below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> Iterator[str]:
+    """Yield the lines of everything inside a node."""
     for child in node.children:
         last = child is node.children[-1]
-        yield indent + ("└─ " if last else "├─ ") + _line(terminal, child)
+        yield indent + ("└─ " if last else "├─ ") + node_line(terminal, child)
         if child.items is not None:
             continue
         inner = indent + ("   " if last else "│  ")
         stem = inner + ("│  " if child.children else "   ")
         for name, text in _facts(child, limit=None if full else _room(terminal, stem)):
-            label = terminal.styled(f"{name:<{_LABEL}}", "dim", to=terminal.out)
+            label = terminal.styled(f"{name:<{LABEL}}", "dim", to=terminal.out)
             first, *rest = text.removesuffix("\n").split("\n")
             yield f"{stem}{label}{first}"
-            yield from (f"{stem}{'':<{_LABEL}}{line}" for line in rest)
-        yield from _below(terminal, child, inner, full=full)
+            yield from (f"{stem}{'':<{LABEL}}{line}" for line in rest)
+        yield from lines_below(terminal, child, inner, full=full)
         if child.task is not None and child.task.trace is not None:
-            yield from _below(terminal, child.task.trace, inner, full=full)
+            yield from lines_below(terminal, child.task.trace, inner, full=full)
 
 
-def _line(terminal: Terminal, node: TraceNode) -> str:
+def node_line(terminal: Terminal, node: TraceNode) -> str:
+    """Return the line of a node: its name, kind, state, attempts, times, usage and model."""
     mark, style = _MARKS.get(str(node.status), _OTHER)
     usage = (node.usage, node.unconfirmed) if node.items is None else (node.total(), NOTHING)
     parts = [
@@ -212,10 +216,10 @@ def _approval(said: Any) -> str:
 def _room(terminal: Terminal, stem: str) -> int:
     """Return the room for a shortened value after `stem` and its label."""
     width = terminal.width or _WIDTH
-    return max(20, width - len(stem) - _LABEL)
+    return max(20, width - len(stem) - LABEL)
 
 
-def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
+def way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the decisions of a step: a branch, the next state, the number of items, its agent and thread."""
     if node.chosen is not None:
         yield "agent", node.chosen
@@ -225,42 +229,45 @@ def _way(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "state", node.state
     if node.kind == "state_machine":
         if node.detail.get("to"):
-            yield "next", _value(node.detail["to"], limit)
+            yield "next", value_text(node.detail["to"], limit)
     elif node.decision is not None and node.kind != "loop":
-        yield "items" if node.kind == "map" else "took", _value(node.decision, limit)
+        yield "items" if node.kind == "map" else "took", value_text(node.decision, limit)
 
 
 def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines below a step: input, decision, output, repairs, fallback and error."""
     if node.kind == "turn":
-        yield from _said(node, limit=limit)
+        yield from said(node, limit=limit)
     elif node.input is not None and node.kind != "summary" and node.task is None:
-        yield "input", _value(node.input, limit)
-    yield from _sent(node)
-    yield from _way(node, limit=limit)
+        yield "input", value_text(node.input, limit)
+    yield from sent(node)
+    yield from way(node, limit=limit)
     if (
         node.output is not None
         and node.kind != "turn"
         and node.task is None
         and (not node.children or node.kind in ("granular", "tool"))
     ):
-        yield "output", _value(node.output, limit)
+        yield "output", value_text(node.output, limit)
+    if node.frame is not None:
+        yield "at", formatting.code_place(node.frame)
     if node.task is not None:
         yield "task", f"{formatting.short_id(node.task.run_id)} {node.task.status}"
     yield from _failures(node)
     for repair in node.detail.get("repairs", ()):
-        yield "repair", _value(repair, limit)
-    yield from _reasons(node)
+        yield "repair", value_text(repair, limit)
+    yield from reasons(node)
 
 
 def _failures(node: TraceNode) -> Iterator[tuple[str, str]]:
     """Yield the failed attempts of a step, apart from the last one if that is the reason of its state."""
     has_reason = node.error is not None or node.fell_back is not None
     for failed in node.failures[: -1 if has_reason else None]:
-        yield "failed", "  ".join(filter(None, _of_failure(failed)))
+        if failed.error is not None:
+            yield "failed", "  ".join(filter(None, _of_failure(failed, failed.error)))
 
 
-def _reasons(node: TraceNode) -> Iterator[tuple[str, str]]:
+def reasons(node: TraceNode) -> Iterator[tuple[str, str]]:
     """Yield why a step was not cached, why its fallback ran, and with what it failed."""
     if node.not_cached is not None:
         yield "reason", f"not cached: {node.not_cached}"
@@ -268,18 +275,21 @@ def _reasons(node: TraceNode) -> Iterator[tuple[str, str]]:
         yield "reason", f"fell back: {node.fell_back.message} [{node.fell_back.code}]"
     if node.error is not None:
         yield "error", f"{node.error.message} [{node.error.code}]"
+        if node.error.frame is not None:
+            yield "at", formatting.code_place(node.error.frame)
         if node.error.hint:
             yield "hint", node.error.hint
 
 
-def _of_failure(failed: FailedAttempt) -> Iterator[str]:
-    """Yield which attempt failed, how, and what it cost."""
-    yield f"attempt {failed.number}: {failed.error.message} [{failed.error.code}]"
+def _of_failure(failed: AttemptMade, error: ErrorInfo) -> Iterator[str]:
+    """Yield which attempt failed, how, what it cost, and where in the code of the user."""
+    yield f"attempt {failed.number}: {error.message} [{error.code}]"
     yield formatting.seconds(failed.seconds)
     yield formatting.usage(failed.usage, NOTHING)
+    yield f"at {error.frame}" if error.frame else ""
 
 
-def _sent(node: TraceNode) -> Iterator[tuple[str, str]]:
+def sent(node: TraceNode) -> Iterator[tuple[str, str]]:
     """Yield what a step sends beside its input: files, and the key of an announced call."""
     for file in node.files:
         yield "file", str(file)
@@ -287,7 +297,7 @@ def _sent(node: TraceNode) -> Iterator[tuple[str, str]]:
         yield "key", node.call.key
 
 
-def _said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
+def said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines below a turn: why it was needed, and the text of the response."""
     if left_out := node.detail.get("left_out"):
         yield "history", f"without the oldest {plural(left_out, 'turn')}"
@@ -295,7 +305,7 @@ def _said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "reason", f"the answer before was rejected: {node.detail['again']}"
     for label, text in _lines_of(node.output or {"parts": []}):
         if label in ("model", "thinks"):
-            yield "says" if label == "model" else label, _value(text, limit)
+            yield "says" if label == "model" else label, value_text(text, limit)
 
 
 # Messages ------------------------------------------------------------------------------------------------
@@ -311,7 +321,7 @@ def show_messages(terminal: Terminal, node: TraceNode) -> None:
         _show_attempts(terminal, node)
         if not node.transcripts:  # of a script, or not kept
             for label, value in (("user", node.input), ("model", node.output)):
-                _write(terminal, label, _value(value, None))
+                _write(terminal, label, value_text(value, None))
         return
     for part in node.children:
         if part.kind == "turn":
@@ -348,9 +358,9 @@ def _show_all(terminal: Terminal, messages: Iterable[Any]) -> None:
 
 def _write(terminal: Terminal, label: str, text: str) -> None:
     first, *rest = GATE.text(text).split("\n")
-    terminal.data(f"{terminal.styled(f'{label:<{_LABEL}}', 'dim', to=terminal.out)}{first}")
+    terminal.data(f"{terminal.styled(f'{label:<{LABEL}}', 'dim', to=terminal.out)}{first}")
     for line in rest:
-        terminal.data(f"{'':<{_LABEL}}{line}")
+        terminal.data(f"{'':<{LABEL}}{line}")
 
 
 def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
@@ -358,9 +368,9 @@ def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
     for part in message["parts"]:
         match part:
             case {"part_kind": "tool-call", "tool_name": name}:
-                yield "calls", f"{name} {_value(part.get('args') or {}, _WIDTH * 10)}"
+                yield "calls", f"{name} {value_text(part.get('args') or {}, _WIDTH * 10)}"
             case {"part_kind": "tool-return", "tool_name": name}:
-                yield "result", f"{name}: {_value(part.get('content'), _WIDTH * 10)}"
+                yield "result", f"{name}: {value_text(part.get('content'), _WIDTH * 10)}"
             case {"part_kind": str(kind), "content": str(content)} if content:
                 yield _OF_PARTS.get(kind, kind), content
             case {"part_kind": str(kind), "content": [*items]}:
@@ -373,7 +383,7 @@ def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
                 pass
 
 
-def _value(value: Any, limit: int | None) -> str:
+def value_text(value: Any, limit: int | None) -> str:
     """Return a value as one line of at most `limit` characters, or in full."""
     if limit is not None:
         return formatting.brief(value, limit)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, NewType
+from typing import TYPE_CHECKING, Any, Literal, NewType
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.paths import StepPath
 from flujo.domain.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RunId = NewType("RunId", str)
 
@@ -110,6 +113,31 @@ new_entry = constructor(Entry)
 
 
 @dataclass(frozen=True, slots=True)
+class CodeFrame:
+    """A place in the code of the user."""
+
+    file: str
+    """The file, relative to the project, with `/`."""
+    line: int
+    function: str
+    """The qualified name of the function."""
+    source: str = ""
+    """The text of the line; empty if it cannot be read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CodeFrame:
+        """Return the place that `to_json` wrote."""
+        return cls(data["file"], data["line"], data["function"], data["source"])
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An error as plain data in the journal; its class is not rebuilt."""
 
@@ -119,12 +147,26 @@ class ErrorInfo:
     type: str = ""
     path: str = ""
     retryable: bool = False
+    frame: CodeFrame | None = None
+    """Where the code of the user raised it, or called what raised it; None if no such code was involved."""
+    traceback: str | None = None
+    """The digest of the blob with the traceback; set together with `frame`."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return plain JSON data; without `frame` and `traceback` if there are none."""
+        data = {name: getattr(self, name) for name in self.__slots__}
+        if self.frame is None:
+            del data["frame"], data["traceback"]
+        else:
+            data["frame"] = self.frame.to_json()
+        return data
+
+    def as_value(self) -> dict[str, Any]:
+        """Return plain JSON data for expressions: without the place in code, which moves with every edit."""
+        return {name: value for name, value in self.to_json().items() if name not in ("frame", "traceback")}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ErrorInfo:
-        """Return the error that `to_json` wrote."""
-        return cls(**data)
+    def from_json(cls, data: Mapping[str, Any]) -> ErrorInfo:
+        """Return the error that `to_json` of this version or an earlier one wrote."""
+        frame = data.get("frame")
+        return cls(**{**data, "frame": None if frame is None else CodeFrame.from_json(frame)})

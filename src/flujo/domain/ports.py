@@ -11,7 +11,7 @@ from flujo.domain.store import StateStore as StateStore
 if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Reply
     from flujo.domain.events import Event
-    from flujo.domain.journal import RunId
+    from flujo.domain.journal import CodeFrame, RunId
     from flujo.domain.models import PipelineContext
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.values import CallableRef, Expr, Text
@@ -21,6 +21,11 @@ Chain = tuple[str, ...]
 
 Lookup = Callable[[Chain], Any]
 """Returns the value of a chain; raises KeyError when there is none."""
+
+Locate = Callable[[BaseException], "tuple[CodeFrame, str] | None"]
+"""Returns where the code of the user raised an error, and the traceback; None if it was not involved.
+
+It is called with errors of foreign code, and raises nothing itself."""
 
 Sink = Callable[["Event"], Awaitable[None]]
 """Receives the events of a run; a slow listener slows the run."""

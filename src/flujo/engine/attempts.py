@@ -22,7 +22,7 @@ from flujo.engine.attempt_costs import note_unfinished, used
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.frame import standing_still
-from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
+from flujo.engine.journal import STOPS_THE_WALK, encoded, foreign_text
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
 from flujo.engine.transcripts import encoded_detail, transcript_of
@@ -104,11 +104,12 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
         _note_cut_off(attempt, signal)
         raise
     except TimeoutError as error:
-        failure = error_info(timed_out(call.step) if limit and limit.expired() else error, path)
+        late = limit is not None and limit.expired()
+        failure = frame.run.journal.error_info(timed_out(call.step, error) if late else error, path)
         cause: Exception = error
         attempt.note(abandoned(error.__cause__))
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
-        failure, cause = error_info(error, path), error
+        failure, cause = frame.run.journal.error_info(error, path), error
     if call.is_enforced:
         outcome = await _settled(await idempotent_calls.broken_off(attempt, cause, failure))
         if outcome is not None:
@@ -233,8 +234,10 @@ def _note_cut_off(attempt: Attempt, signal: BaseException) -> None:
         note_unfinished(attempt, signal)
         return
     error = cut_off(attempt.step, frame, attempt.path)
+    error.__cause__ = signal
     attempt.note(budget_hit(error) | abandoned(signal))
-    frame.run.journal.append_deferred(_failed(attempt, error_info(error, attempt.path), signal))
+    journal = frame.run.journal
+    journal.append_deferred(_failed(attempt, journal.error_info(error, attempt.path), signal))
 
 
 def _settle_call(attempt: Attempt, state: IntentState, result: bytes | None = None) -> None:

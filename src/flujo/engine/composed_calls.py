@@ -19,7 +19,7 @@ from flujo.domain.journal import EntryKind, new_entry
 from flujo.domain.outcomes import Failure, Success
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.usage import Usage
-from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info
+from flujo.engine.journal import STOPS_THE_WALK, encoded
 from flujo.exceptions import (
     AgentChanged,
     AnswerUnbounded,
@@ -137,7 +137,7 @@ async def _outcome(step: BaseStep, frame: Frame, path: StepPath, run_inside: Run
     except STOPS_THE_WALK:
         raise
     except FlujoError as error:
-        return Failure(error_info(error, path), error)
+        return Failure(frame.run.journal.error_info(error, path), error)
 
 
 async def _record(

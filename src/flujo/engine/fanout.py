@@ -74,7 +74,7 @@ class BranchResult:
 
     def collected(self) -> dict[str, Any]:
         """Return the result of the branch as data."""
-        error = self.outcome.error.to_json() if isinstance(self.outcome, Failure) else None
+        error = self.outcome.error.as_value() if isinstance(self.outcome, Failure) else None
         return {"ok": self.ok, "output": self.output, "error": error}
 
 

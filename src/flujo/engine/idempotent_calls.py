@@ -208,7 +208,7 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo
     except FlujoError:
         raise
     except Exception as error:  # noqa: BLE001 - foreign code; without an entry, a resumed run calls it again
-        return Failure(_unknown(step, intent, error_info(error, intent.path)), error)
+        return Failure(_unknown(step, intent, frame.run.journal.error_info(error, intent.path)), error)
     if not isinstance(found, dict) or not isinstance(found.get("done"), bool):
         raise OutputRejected(
             f"`{step.reconcile.target}` did not return whether the call of step {step.name!r} was made",
@@ -266,4 +266,5 @@ def _unknown(step: Step, intent: Intent, reason: ErrorInfo | None) -> ErrorInfo:
     message = f"step {step.name!r} called `{intent.tool}`, and it is unknown whether that took effect"
     if reason is not None:
         message += f": {reason.message}"
-    return error_info(CallInDoubt(message, key=intent.key), intent.path)
+    failure = error_info(CallInDoubt(message, key=intent.key), intent.path)
+    return failure if reason is None else replace(failure, frame=reason.frame, traceback=reason.traceback)

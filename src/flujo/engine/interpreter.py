@@ -190,7 +190,7 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     except STOPS_THE_WALK:
         raise
     except FlujoError as error:
-        outcome = Failure(error_info(error, path), error)
+        outcome = Failure(run.journal.error_info(error, path), error)
     except PipelineAbortSignal as signal:
         outcome = Aborted(foreign_text(signal.reason))
     except PausedException as signal:
@@ -202,7 +202,7 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     except (SystemExit, KeyboardInterrupt) as error:  # of foreign code that is called without `call_code`
         if is_ctrl_c(error):
             raise
-        outcome = Failure(error_info(error, path), error)
+        outcome = Failure(run.journal.error_info(error, path), error)
     seconds, usage = run.clock.monotonic() - started, run.journal.take_usage(path)
     shown = _launch_of(outcome) if each.is_background else outcome
     ended = new_step_ended(path, kind, shown, seconds=seconds, usage=usage, recorded=known)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, merge
 from flujo.domain.acts import Verb
 from flujo.domain.executor import CodeExit
-from flujo.domain.journal import Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
+from flujo.domain.journal import CodeFrame, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.journal import RunId
+    from flujo.domain.ports import Locate
     from flujo.domain.run import Child
     from flujo.domain.store import JournalStore
     from flujo.domain.transactions import Transaction
@@ -73,6 +74,7 @@ class Journal:
         "_intents",
         "_is_durable",
         "_known",
+        "_locate",
         "_made_here",
         "_open",
         "_pauses",
@@ -96,8 +98,11 @@ class Journal:
         *,
         is_durable: bool = True,
         begin: Callable[[RunId, RunId], None] | None = None,
+        locate: Locate | None = None,
     ) -> None:
         self._store = store
+        self._locate = locate
+        """Finds the code of the user in an error; None records no places in code."""
         self._begin = begin
         """Called with each background task of this process, and this run, once the launch is committed."""
         self._children: tuple[Child, ...] = ()
@@ -393,6 +398,18 @@ class Journal:
         digest = canonical.digest(data)
         self._blobs[digest] = data
         return digest
+
+    def error_info(self, error: BaseException, path: StepPath) -> ErrorInfo:
+        """Return an error for the journal, with secrets masked; the next commit writes its traceback."""
+        info = error_info(error, path)
+        found = None if self._locate is None else self._locate(error)
+        if found is None:
+            return info
+        frame, text = found
+        masked = CodeFrame(
+            foreign_text(frame.file), frame.line, foreign_text(frame.function), foreign_text(frame.source)
+        )
+        return replace(info, frame=masked, traceback=self.keep(safe_text(text).encode()))
 
     def ask(self, pause: Pause) -> Pause:
         """Open a question and return it with secrets masked; it becomes visible with the next commit."""

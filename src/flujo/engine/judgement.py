@@ -10,7 +10,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempt_costs import note_unfinished, spent
-from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.processors import OutputGate
 from flujo.engine.step_meter import StepMeter
 from flujo.exceptions import OutputRejected
@@ -63,7 +63,7 @@ async def judged(step: TurnStep, frame: Frame, path: StepPath, value: Any) -> An
         raise
     except Exception as error:
         attempt.usage += spent(error)
-        failure = canonical.encode(error_info(error, path).to_json())
+        failure = canonical.encode(journal.error_info(error, path).to_json())
         await _record(attempt, status=EntryStatus.FAILED, error=failure)
         raise
     await _record(attempt, output=canonical.encode(None))

@@ -36,18 +36,20 @@ async def within_timeout(
     except STOPS_THE_WALK:
         raise
     except FlujoError as error:
-        return Failure(error_info(error, path), error)
+        return Failure(frame.run.journal.error_info(error, path), error)
     except TimeoutError as error:
-        return Failure(error_info(timed_out(step), path), error)
+        return Failure(frame.run.journal.error_info(timed_out(step, error), path), error)
 
 
-def timed_out(step: BaseStep) -> StepTimeout:
+def timed_out(step: BaseStep, cause: TimeoutError) -> StepTimeout:
     """Return the error of an attempt that took longer than its step's `timeout_s`."""
     limit = step.config.timeout_s
-    return StepTimeout(
+    error = StepTimeout(
         f"step {step.name!r} took longer than its `timeout_s` of {limit:g} s",
         hint="raise `config.timeout_s`, or allow retries with `config.max_retries`",
     )
+    error.__cause__ = cause  # leads to where the code was interrupted
+    return error
 
 
 def cut_off(step: BaseStep, frame: Frame, path: StepPath) -> EngineError:

@@ -306,6 +306,7 @@ class _Delivery:
         except Exception as error:
             if self._is_doubtful(tool, error):
                 raise
+            self._note_place(error)
             return self._told("error", _words(timeout_s, error), _ONE)
         if transaction is not None and self._attempt is not None:
             await self._attempt.frame.run.journal.halt(self._attempt)
@@ -327,6 +328,14 @@ class _Delivery:
         if attempt.transaction is not None:
             return False  # what the call has written is rolled back
         return attempt.repeats_doubt or verdict(error) is Verdict.IN_DOUBT
+
+    def _note_place(self, error: Exception) -> None:
+        """Keep where the code of the tool raised an error, and the traceback: the model gets the text."""
+        if self._attempt is None:
+            return
+        failure = self._attempt.frame.run.journal.error_info(error, self._attempt.path)
+        if failure.frame is not None:
+            self.detail |= {"frame": failure.frame.to_json(), "traceback": failure.traceback}
 
     def _told(self, way: ToolOutcome, text: str, used: Usage) -> Reply:
         """Return a text for the model; the writes of the call to context and database are dropped."""

@@ -35,4 +35,6 @@ def read_error(data: bytes) -> ErrorInfo:
 
 def redacted_error(error: ErrorInfo) -> ErrorInfo:
     """Return the error of an entry or event, with secrets masked in its message and hint."""
-    return replace(error, message=GATE.text(error.message), hint=error.hint and GATE.text(error.hint))
+    frame = error.frame and replace(error.frame, source=GATE.text(error.frame.source))
+    hint = error.hint and GATE.text(error.hint)
+    return replace(error, message=GATE.text(error.message), hint=hint, frame=frame)

@@ -10,11 +10,11 @@ import pytest
 from engine.talking import RUN, Panel, calls, talk
 from flujo.domain.pipeline import Pipeline, StepConfig
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.steps import LoopStep
+from flujo.domain.steps import LoopStep, State, StateMachineStep, Transition
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.exceptions import SettingsError
-from flujo.services.inspection.trace import TraceNode, trace
+from flujo.services.inspection.trace import trace
 from flujo.testing import ScriptedAgent
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, answer, call, pipeline, resume, start
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
     from flujo.domain.run import Intent, Pause, Progress
     from flujo.domain.store import JournalSource, StateStore
+    from flujo.services.inspection.trace_tree import TraceNode
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ async def test_each_failed_attempt_is_kept_and_waits_are_not_work(store: StateSt
     await start(pipeline(MapStep(name="m", over=Expr("input"), body=inner)), store, [5])
     root = await trace(store, await store.find("run"))
     node = root.at("m[0]/flaky")
-    assert [(each.number, each.error.message) for each in node.failures] == [
+    assert [(each.number, each.error and each.error.message) for each in node.failures] == [
         (1, "KeyError: 'tota0'"),
         (2, "KeyError: 'tota1'"),
     ]
@@ -306,3 +307,27 @@ async def test_each_failed_attempt_is_kept_and_waits_are_not_work(store: StateSt
     for each in (root.at("m"), node):
         assert each.seconds >= 0.2 + each.work_s
         assert each.work_s >= sum(failed.seconds for failed in node.failures)
+
+
+async def test_the_states_of_a_machine_are_in_the_order_of_time(store: StateStore) -> None:
+    world = World()
+    one = pipeline(call("a", world.add("a", lambda n: n + 1)))
+    two = pipeline(call("b", world.add("b")))
+    ways = (Transition("two", Expr("steps.a.output >= 2")), Transition("one"))
+    states = {"one": State(one, ways), "two": State(two, (Transition("end"),)), "end": State(pipeline())}
+    machine = StateMachineStep(name="m", initial="one", states=states, final=("end",))
+    await start(pipeline(machine), store, 0)
+    root = await trace(store, await store.find("run"))
+    assert [each.name for each in root.at("m").children] == [":one[0]", ":one[1]", ":two[0]", ":end[0]"]
+    assert [each.output for each in root.at("m").children] == [1, 2, 2, 2]
+
+
+async def test_a_wait_for_a_human_does_not_count_as_work(store: StateStore) -> None:
+    tree = pipeline(HumanInTheLoopStep(name="ask", message="well?"))
+    await start(tree, store)
+    await answer(store, "ask", "yes")
+    await resume(tree, store)
+    asked = (await trace(store, await store.find("run"))).at("ask")
+    assert asked.output == "yes"
+    assert asked.seconds > 0
+    assert asked.work_s == 0

@@ -39,14 +39,20 @@ def trace(
     from flujo.cli import formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
+    from flujo.cli.step_rendering import show_step
     from flujo.cli.trace_rendering import acts_data, node_data, show_messages, show_trace
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
-    said = messages or as_json
-    tasks = full or as_json
     detail = in_workspace(
-        invocation, lambda ws: TaskClient(ws).get_task(run, transcripts=said, children=tasks)
+        invocation,
+        lambda ws: TaskClient(ws).get_task(
+            run,
+            transcripts=messages or as_json or step is not None,
+            tracebacks=invocation.debug,
+            children=full or as_json,
+            step=None if messages else step,
+        ),
     )
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
@@ -54,6 +60,7 @@ def trace(
             "lock_digest": detail.lock_digest,
             "warnings": detail.warnings,
             "acts": acts_data(detail.acts),
+            **({"tracebacks": dict(detail.tracebacks)} if invocation.debug else {}),
         }
         invocation.terminal.json({"run_id": detail.task.run_id, **facts, **node_data(shown)})
         return
@@ -62,7 +69,17 @@ def trace(
         return
     lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
     title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
-    show_trace(invocation.terminal, detail.trace, shown, title=title, full=full)
+    if step is None:
+        show_trace(invocation.terminal, detail.trace, title=title, full=full)
+    else:
+        show_step(
+            invocation.terminal,
+            detail.trace,
+            shown,
+            title=title,
+            full=full,
+            tracebacks=detail.tracebacks,
+        )
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.display_status)

@@ -49,7 +49,7 @@ from flujo.engine.composite_attempts import finish
 from flujo.engine.conversation_history import ConversationHistory, Turn
 from flujo.engine.fallback import or_its_fallback
 from flujo.engine.fanout import Branch, fan_out, stopped_by
-from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.judgement import judged
 from flujo.engine.scopes import run_apart
 from flujo.engine.tool_calls import ToolGate, leaf_of
@@ -83,7 +83,7 @@ async def _converse(step: GranularStep, run_body: RunBody, frame: Frame, path: S
     except STOPS_THE_WALK:
         raise
     except FlujoError as error:  # a failure of the step, which its fallback may take over
-        return Failure(error_info(error, path), error)
+        return Failure(frame.run.journal.error_info(error, path), error)
     if not isinstance(outcome, Success):
         return outcome
     return await finish(step, frame, path, outcome, before, joins=step.joins)
@@ -321,7 +321,7 @@ class _Conversation:
             except STOPS_THE_WALK:
                 raise
             except FlujoError as error:
-                return Failure(error_info(error, path), error)
+                return Failure(inner.run.journal.error_info(error, path), error)
             return Success(got.content) if isinstance(got, ToolResult) else got
 
         outcome = await self._told(path, ToolCallStep.kind, made())

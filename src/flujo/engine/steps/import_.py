@@ -32,7 +32,7 @@ def instead(step: ImportStep, frame: Frame, failure: Failure) -> StepOutcome:
     """Apply `on_failure` to an import that failed after its last attempt and leaves no call in doubt."""
     if step.on_failure == "fail" or failure.error.code == CallInDoubt.code:
         return failure
-    return Success(_substitute(step, frame), facts={"failed": failure.error.to_json()})
+    return Success(_substitute(step, frame), facts={"failed": failure.error.as_value()})
 
 
 def _substitute(step: ImportStep, frame: Frame) -> Any:

@@ -15,7 +15,7 @@ from flujo.engine.attempt import Attempt
 from flujo.engine.attempt_costs import note_unfinished, spent
 from flujo.engine.branches import run_branches
 from flujo.engine.decisions import decision
-from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.limits import budget_hit, remember
 from flujo.engine.step_meter import StepMeter
 from flujo.engine.transcripts import encoded_detail, transcript_of
@@ -101,7 +101,7 @@ async def _attempt(
         note_unfinished(asking, signal)
         raise
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
-        failure = canonical.encode(error_info(error, path).to_json())
+        failure = canonical.encode(frame.run.journal.error_info(error, path).to_json())
         used = spent(error) if reply is None else reply.usage
         entry = replace(entry, status=EntryStatus.FAILED, output=None, error=failure, usage=used)
         cause = error

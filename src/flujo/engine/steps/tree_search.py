@@ -11,7 +11,6 @@ from flujo.domain.paths import StepPath, child, indexed
 from flujo.domain.steps import CallableRef, Expr
 from flujo.engine.decisions import decide_flag
 from flujo.engine.fanout import Branch, fan_out, stopped_by
-from flujo.engine.journal import error_info
 from flujo.exceptions import ExpressionFailed, OutputRejected
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ async def run(step: TreeSearchStep, frame: Frame, path: StepPath, run_body: RunB
     try:
         return await _descend(step, frame, path, search)
     except OutputRejected as error:
-        return Failure(error_info(error, StepPath(error.path or "")), error)
+        return Failure(frame.run.journal.error_info(error, StepPath(error.path or "")), error)
 
 
 async def _descend(step: TreeSearchStep, frame: Frame, path: StepPath, search: _Search) -> StepOutcome:

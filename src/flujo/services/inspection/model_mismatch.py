@@ -10,7 +10,7 @@ from flujo.domain.wording import listed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.services.inspection.trace import TraceNode
+    from flujo.services.inspection.trace_tree import TraceNode
 
 _MOST = 3
 """How many steps a warning names; the rest is counted."""

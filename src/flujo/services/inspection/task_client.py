@@ -6,7 +6,7 @@ Read-only commands import this module, so code that executes runs is imported wh
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -22,8 +22,8 @@ from flujo.services.given import capable, choice, seconds, text, text_or_none
 from flujo.services.inspection.model_mismatch import drifts
 from flujo.services.inspection.task_traces import add_tasks
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
-from flujo.services.inspection.trace import TraceNode, trace
-from flujo.services.inspection.transcripts import load_transcripts
+from flujo.services.inspection.trace import trace
+from flujo.services.inspection.transcripts import load_tracebacks, load_transcripts
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from flujo.domain.sent_events import Delivery, SentEvent
     from flujo.domain.store import StateStore
     from flujo.services.inspection.tasks import Moment
+    from flujo.services.inspection.trace_tree import TraceNode
     from flujo.services.runs.runner import Flujo
     from flujo.services.runs.task_actions import TaskActions
 
@@ -72,6 +73,8 @@ class TaskDetail:
     """The background tasks that it has launched, the oldest first. The parent of a task is in `task`."""
     events: tuple[SentEvent, ...] = ()
     """Events that are kept for the run: those to it and those for its waits, the oldest first."""
+    tracebacks: Mapping[str, str] = field(default_factory=dict)
+    """The tracebacks of failed attempts by their digests (`ErrorInfo.traceback`), if they were read."""
 
     @property
     def warnings(self) -> list[str]:
@@ -206,24 +209,37 @@ class TaskClient:
         """Return the workers that are alive, with the runs that they execute."""
         return await (await self._store()).workers()
 
-    async def get_task(self, run_id: str, *, transcripts: bool = False, children: bool = False) -> TaskDetail:
+    async def get_task(
+        self,
+        run_id: str,
+        *,
+        transcripts: bool = False,
+        tracebacks: bool = False,
+        children: bool = False,
+        step: str | None = None,
+    ) -> TaskDetail:
         """Return a run with its history.
 
         Args:
             run_id: the id, a unique prefix, or `@last`.
             transcripts: whether to read the transcripts of attempts.
+            tracebacks: whether to read the tracebacks of failed attempts.
             children: whether the trace includes those of the background tasks of the run.
+            step: the path of a step; transcripts and tracebacks of other steps are not read.
 
         Raises:
             RunNotFound: the run does not exist.
+            SettingsError: the run has no such step.
         """
-        store = await self._store()
+        only, store = text_or_none(step, "step"), await self._store()
         record = await store.find(text(run_id, "run_id"))
         progress = await store.progress(record.run_id)
         tree = await trace(store, record)
         launched = await add_tasks(store, record.run_id, tree, whole=children)
+        part = tree if only is None else tree.at(only)
         if transcripts:
-            await load_transcripts(store, tree)
+            await load_transcripts(store, part)
+        read = await load_tracebacks(store, part) if tracebacks else {}
         return TaskDetail(
             task=task_of(record, progress.pauses, usage=progress.usage),
             input=canonical.decode(record.input),
@@ -237,6 +253,7 @@ class TaskClient:
             in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
             children=tuple(map(task_of, launched)),
             events=tuple(await store.kept_events(record.run_id)),
+            tracebacks=read,
         )
 
     async def resume_task(

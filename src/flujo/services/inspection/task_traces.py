@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.domain.run import RunOrder, RunQuery
-from flujo.services.inspection.trace import LaunchedTask, trace
+from flujo.services.inspection.trace import trace
+from flujo.services.inspection.trace_tree import LaunchedTask
 from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
-    from flujo.services.inspection.trace import TraceNode
+    from flujo.services.inspection.trace_tree import TraceNode
 
 
 async def add_tasks(store: StateStore, run_id: RunId, tree: TraceNode, *, whole: bool) -> Sequence[RunRecord]:

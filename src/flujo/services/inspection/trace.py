@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.agents.messages import calls_in, of_thread
+from flujo.agents.messages import calls_in
 from flujo.domain import canonical, paths
 from flujo.domain.files import File
 from flujo.domain.journal import (
@@ -21,206 +20,22 @@ from flujo.domain.journal import (
 )
 from flujo.domain.paths import ROOT, StepPath, branch, parent
 from flujo.domain.run import PauseKind, RunStatus
-from flujo.domain.usage import NOTHING, Usage
-from flujo.domain.wording import did_you_mean
 from flujo.engine.agent_choice import CHOICE
 from flujo.engine.threads import recorded
-from flujo.exceptions import SettingsError
 from flujo.governance.events import read_error
 from flujo.services.inspection.state_machine_status import current_states
+from flujo.services.inspection.trace_tree import OF_TURNS, AttemptMade, TraceNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
-    from flujo.domain.conversations import Message
-    from flujo.domain.run import Intent, Pause, RunRecord
+    from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import JournalSource
-    from flujo.domain.threads import Exchange
-
 
 _CONVERSATION = "granular"
 """The kind of a step whose decision is its agent."""
-_OF_TURNS = ("turn", "summary", "tool")
-"""The kinds of the entries of a conversation, which are the names of the groups around them as well."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedAttempt:
-    """An attempt of a step that failed."""
-
-    number: int
-    error: ErrorInfo
-    seconds: float
-    usage: Usage = NOTHING
-
-
-@dataclass(slots=True)
-class LaunchedTask:
-    """A background task that a step has launched."""
-
-    run_id: str
-    status: RunStatus
-    trace: TraceNode | None = None
-    """Its trace, if it was read."""
-
-
-@dataclass(slots=True)
-class TraceNode:
-    """A step of a run, with its result and its substeps."""
-
-    path: StepPath
-    kind: str = ""
-    status: str = "running"
-    attempts: int = 0
-    failures: list[FailedAttempt] = field(default_factory=list)
-    """Its failed attempts, in order."""
-    decision: Any = None
-    """The decision: a branch's name, or whether a loop ended."""
-    state: str | None = None
-    """The current or last state of a state machine."""
-    input: Any = None
-    output: Any = None
-    error: ErrorInfo | None = None
-    usage: Usage = NOTHING
-    unconfirmed: Usage = NOTHING
-    """An upper bound for requests that may have been made without a recorded result."""
-    work_s: float = 0.0
-    """How long its attempts took; of a composite, the sum of those inside it."""
-    began: float | None = None
-    """When the first attempt in it began, by the clock of its process."""
-    ended: float | None = None
-    """When the last attempt in it ended."""
-    model: str | None = None
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    files: Sequence[File] = ()
-    """The files that the step sends to its model."""
-    not_cached: str | None = None
-    """Why a cached step was executed without a look into the cache."""
-    agent: Mapping[str, Any] | None = None
-    """The agent of a conversation: its model, instructions, tools and schemas."""
-    call: Intent | None = None
-    """The newest sending of its call, if calls are announced; its key is what the other system knows."""
-    transcripts: list[dict[str, Any]] = field(default_factory=list)
-    """The transcript of each attempt that has one: `attempt`, `status`, `error`, and `digest` or the text."""
-    fell_back: ErrorInfo | None = None
-    """The error of the step's last attempt before its fallback ran."""
-    answered: list[tuple[str, str]] = field(default_factory=list)
-    """For each agent request: the requested model and the id of the model that answered."""
-    chosen: str | None = None
-    """The agent that was chosen from a list."""
-    heard: Sequence[Message] = ()
-    """The messages of the step's thread, as its agent saw them; set by `conversation`."""
-    exchanges: Mapping[StepPath, Exchange] = field(default_factory=dict)
-    """The exchanges of all threads of the run, by the path of their step; of the run's node."""
-    task: LaunchedTask | None = None
-    """The background task that the step has launched."""
-    children: list[TraceNode] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """How long it took from its beginning to its end, waits between attempts included."""
-        return 0.0 if self.began is None or self.ended is None else max(0.0, self.ended - self.began)
-
-    def note_time(self, began: float, ended: float) -> None:
-        """Count an attempt."""
-        self.began = began if self.began is None else min(self.began, began)
-        self.ended = ended if self.ended is None else max(self.ended, ended)
-        self.work_s += max(0.0, ended - began)
-
-    @property
-    def thread(self) -> Mapping[str, Any] | None:
-        """The thread of the step: its `name`, and the last exchange that the step saw (`after`)."""
-        return (self.agent or self.detail).get("thread")
-
-    @property
-    def name(self) -> str:
-        """The last part of the path; `turn 0`, `summary 0` and `tool 0` in a conversation."""
-        if self.kind in _OF_TURNS:
-            return f"{self.kind} {paths.last_count(self.path)}"
-        return paths.name(self.path)
-
-    def at(self, path: str) -> TraceNode:
-        """Return the node of the step at `path`; counts may be written `loop[2]/x` or `loop.2/x`.
-
-        Raises:
-            SettingsError: the run has no such step; the hint names the closest.
-        """
-        nodes = {node.path: node for node in self.walk()}
-        if (found := paths.find(path, nodes)) is not None:
-            return nodes[found]
-        raise SettingsError(
-            f"this run has no step {path!r}",
-            hint=did_you_mean(paths.from_command_line(path), map(paths.shown, nodes), cutoff=0.5)
-            or "`flujo trace RUN` lists all steps",
-        )
-
-    @property
-    def items(self) -> tuple[int, int] | None:
-        """The first and last item of a range of a map; None for any other node."""
-        return paths.bounds(self.path)
-
-    def walk(self) -> Iterator[TraceNode]:
-        """Yield this node and everything inside it, outer ones first."""
-        yield self
-        for inner in self.children:
-            yield from inner.walk()
-
-    def conversation(self, shown: TraceNode) -> TraceNode:
-        """Return the conversation that `shown` is or is a turn of, up to and including that turn.
-
-        A step that asks an agent once is a conversation too, if its transcript is kept.
-
-        Raises:
-            SettingsError: it contains no conversation, or several; the hint names them.
-        """
-        whole = [node for node in self.walk() if node.is_conversation]
-        around = [node for node in whole if node.agent and paths.is_inside(shown.path, node.path)]
-        inside = _outermost([node for node in whole if paths.is_within(node.path, shown.path)])
-        if around and shown not in inside:
-            parts = around[-1].children
-            last = next(n for n, part in enumerate(parts) if paths.is_within(shown.path, part.path))
-            return replace(around[-1], children=parts[: last + 1], heard=self._heard(around[-1]))
-        if len(inside) == 1:
-            inside[0].heard = self._heard(inside[0])
-            return inside[0]
-        names = ", ".join(paths.shown(node.path) for node in inside or whole)
-        raise SettingsError(
-            "name one conversation" if names else "this run has no conversation with a model",
-            hint=f"`flujo trace RUN PATH --messages`, where PATH is one of {names}"
-            if names
-            else "a step with an agent has one, unless flujo.toml has `[journal] transcripts = 'off'`",
-        )
-
-    @property
-    def is_conversation(self) -> bool:
-        """Whether this is a step with messages to and from a model."""
-        has_messages = self.thread is not None or bool(self.transcripts)
-        return self.agent is not None or (has_messages and self.kind not in _OF_TURNS)
-
-    def _heard(self, reader: TraceNode) -> Sequence[Message]:
-        """Return the messages of a step's thread, found backwards from the last one that it saw."""
-        nodes = {node.path: node for node in self.walk()}
-        first = next((turn for turn in reader.children if turn.kind == "turn"), reader)
-        me = first.detail.get("agent") or reader.name
-        found: list[Exchange] = []
-        thread = reader.thread
-        while thread is not None and (path := thread["after"]) is not None:
-            each = self.exchanges[path]
-            found.append(replace(each, is_own=each.author == me))
-            thread = nodes[path].thread
-        return of_thread(found[::-1])
-
-    def total(self) -> Usage:
-        """Return the usage of this node and everything inside it."""
-        total = self.usage
-        for inner in self.children:
-            total += inner.total()
-        return total
-
-
-def _outermost(nodes: Sequence[TraceNode]) -> list[TraceNode]:
-    """Return the nodes that are inside no other one: a router, not the agents in its branches."""
-    return [node for node in nodes if not any(paths.is_inside(node.path, other.path) for other in nodes)]
+_AWAIT = "await"
+"""The kind of a step that waits for background tasks; its entry is not an answer."""
 
 
 async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
@@ -248,8 +63,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     for hold in ledger.holds:
         _node(nodes, hold.path).unconfirmed += hold.usage
     root.unconfirmed = ledger.unconfirmed
-    for node in nodes.values():
-        node.children.sort(key=_count)
+    _sort(nodes)
     for node in [each for each in nodes.values() if each.agent is not None]:
         _fold(node)
         node.children.sort(key=_turn)
@@ -314,6 +128,17 @@ def _count(node: TraceNode) -> int:
     return -1 if count is None else count
 
 
+def _sort(nodes: Mapping[StepPath, TraceNode]) -> None:
+    """Put items, iterations and turns in order, and the visits of the states of a machine by their time."""
+    began = {path: number for number, path in enumerate(nodes)}  # the entries are in the order of time
+    for node in nodes.values():
+        if node.kind == "state_machine":
+            visits = [visit for state in node.children for visit in state.children or [state]]
+            node.children = sorted(visits, key=lambda each: began[each.path])
+        else:
+            node.children.sort(key=_count)
+
+
 def _turn(node: TraceNode) -> tuple[float, bool]:
     """Return the turn before which something happened in a conversation; a turn comes after that."""
     if node.kind == "turn":
@@ -361,6 +186,7 @@ def _add_unfinished(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) ->
     node.kind, node.status = node.kind or detail["kind"], canonical.decode(entry.output or b"null")
     node.usage += entry.usage
     node.note_time(entry.started_at, entry.ended_at)
+    _add_attempt(node, entry, node.status, detail.get("attempt"))
     _add_transcript(node, entry, detail)
 
 
@@ -375,10 +201,10 @@ def _record(node: TraceNode, entry: Entry) -> None:
     node.status = entry.status
     node.attempts = max(node.attempts, entry.attempt)
     node.usage += entry.usage
-    node.note_time(entry.started_at, entry.ended_at)
-    if entry.status is EntryStatus.FAILED and entry.error is not None:
-        seconds = max(0.0, entry.ended_at - entry.started_at)
-        node.failures.append(FailedAttempt(entry.attempt, read_error(entry.error), seconds, entry.usage))
+    is_wait = entry.kind is EntryKind.ANSWER or entry.fingerprint == _AWAIT
+    node.note_time(entry.started_at, entry.ended_at, is_work=not is_wait)
+    if entry.status is not EntryStatus.SKIPPED:
+        _add_attempt(node, entry, str(entry.status))
     node.detail = detail
     node.model = detail.get("model", node.model)
     _add_transcript(node, entry, detail)
@@ -386,10 +212,19 @@ def _record(node: TraceNode, entry: Entry) -> None:
         node.input = canonical.decode(entry.input)
     if entry.output is not None:
         node.output = canonical.decode(entry.output)
+    if entry.patch is not None:
+        node.changed = canonical.decode(entry.patch)
     completed = entry.status is EntryStatus.COMPLETED
     if detail.get("fell_back"):
         node.fell_back = node.error
     node.error = None if completed or not entry.error else read_error(entry.error)
+
+
+def _add_attempt(node: TraceNode, entry: Entry, status: str, number: int | None = None) -> None:
+    seconds = max(0.0, entry.ended_at - entry.started_at)
+    error = None if entry.error is None else read_error(entry.error)
+    number = entry.attempt if number is None else number
+    node.made.append(AttemptMade(number, status, entry.started_at, seconds, entry.usage, error))
 
 
 def _add_transcript(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
@@ -408,17 +243,19 @@ def _decide(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
         node.kind, node.agent = node.kind or kind, decided or {}
         return
     node.usage += entry.usage
+    if entry.status is EntryStatus.FAILED:
+        _add_attempt(node, entry, str(entry.status))
     _add_transcript(node, entry, detail)
     if kind == "tool" and entry.attempt == 0:  # a call that runs steps
         node.kind, node.detail, node.input = kind, detail, canonical.decode(entry.input or b"null")
     # That of a turn is the verdict of validators: the next turn has the reason of a rejection.
-    elif kind not in _OF_TURNS and entry.attempt <= 1:
+    elif kind not in OF_TURNS and entry.attempt <= 1:
         node.decision = decided
 
 
 def _fold(node: TraceNode) -> None:
     """Put the turns of a conversation directly below its step, and the tool calls below their turns."""
-    for kind in _OF_TURNS:
+    for kind in OF_TURNS:
         for group in [each for each in node.children if paths.name(each.path) == kind and not each.kind]:
             at = node.children.index(group)
             node.children[at : at + 1] = group.children

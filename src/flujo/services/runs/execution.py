@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Clock, ContextType, Random, Sink
+    from flujo.domain.ports import Binding, Clock, ContextType, Locate, Random, Sink
     from flujo.domain.run import Launches
     from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.answer_cache import AnswerCache
@@ -150,6 +150,8 @@ class Runtime:
     """Whether the store outlives the process."""
     transcripts: Transcripts = "full"
     """The transcripts of attempts that are kept."""
+    locate: Locate | None = None
+    """Finds the code of the user in errors; None records no places in code."""
     notifier: Notifier = SILENT
     """Adds the messages about its runs to their moves."""
     launches: Launches | None = None
@@ -209,7 +211,14 @@ class Execution:
                 start = Progress() if record.claims == 1 else await store.progress(record.run_id)
             tasks = self.runtime.tasks
             begin = None if tasks is None else tasks.begin
-            journal = Journal(store, record, start, is_durable=self.runtime.is_durable, begin=begin)
+            journal = Journal(
+                store,
+                record,
+                start,
+                is_durable=self.runtime.is_durable,
+                begin=begin,
+                locate=self.runtime.locate,
+            )
             steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:

@@ -19,6 +19,7 @@ from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
 from flujo.services.checks.transactions import require_transactions
+from flujo.services.project.user_code import UserCode
 from flujo.services.runs.background import BackgroundTasks
 from flujo.services.runs.execution import Runtime, unchanged
 from flujo.services.runs.notices import SILENT, Notifier
@@ -141,6 +142,7 @@ class RunServices:
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,
                 transcripts=self.workspace.project.settings.journal.transcripts,
+                locate=UserCode(self.workspace.project.root),
                 notifier=self._notifier(pipeline),
                 launches=None if launching is None else launches,
                 tasks=self.tasks,
