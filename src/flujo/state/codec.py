@@ -214,7 +214,7 @@ def spent(row: Row) -> Usage:
 # Runs ----------------------------------------------------------------------------------------------------
 
 
-def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
+def run_row(run: NewRun | RunRecord, aside: Rows) -> dict[str, Any]:
     """Return the row of an accepted run; the store adds the owner."""
     row = {
         "run_id": run.run_id,
@@ -230,6 +230,19 @@ def run_row(run: NewRun, aside: Rows) -> dict[str, Any]:
     }
     row["seals"] = _seals({**dict.fromkeys(SEALED), **row})
     return row
+
+
+def recorded_row(record: RunRecord, aside: Rows) -> dict[str, Any]:
+    """Return the row of a run that another database has recorded, and that no process owns."""
+    names = ("fence", "claims", "entries", "created_at", "updated_at", "ends_by")
+    row = {
+        **run_row(record, aside),
+        **{name: getattr(record, name) for name in names},
+        **{name: _spill(getattr(record, name), aside) for name in ("context_now", "output", "error")},
+        "usage": _usage_bytes(record.usage),
+        "status": str(record.status),
+    }
+    return {**row, "seals": _seals(row)}
 
 
 def _origin_columns(parent: Parent | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
 from flujo.domain.queues import RunKind
+from flujo.domain.recorded_run import RecordedRun
 from flujo.domain.run import (
     AT_A_PAUSE,
     ENDS_OF_TASKS,
@@ -38,14 +39,14 @@ from flujo.domain.run import (
 from flujo.domain.schedule_records import Changed, ScheduleOutcome, Schedules
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
-from flujo.state import events, owner_tokens, rules, schedule_rules
+from flujo.state import codec, events, owner_tokens, rules, schedule_rules
 from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
 from flujo.state.wakes import Wakes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.outbox import Message, MessageState, Tried
@@ -360,7 +361,7 @@ class MemoryStateStore(MemoryQueues):
                 for entry in entries
                 if entry.kind is EntryKind.WORK or entry.usage
             )
-            + tuple(span for _, span in sorted(stored.times.items()) if span.ended_at < inf),
+            + _ended_times(stored),
             tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open),
         )
 
@@ -477,8 +478,7 @@ class MemoryStateStore(MemoryQueues):
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced."""
         stored = self.database.runs.get(run_id)
-        calls = stored.intents.values() if stored else ()
-        return sorted(calls, key=lambda call: (call.sent_at or 0.0, call.key))
+        return _by_sending(stored.intents.values() if stored else ())
 
     async def acts(self, run_id: RunId) -> list[Act]:
         """Return who changed a run, in order."""
@@ -518,6 +518,25 @@ class MemoryStateStore(MemoryQueues):
         """Make messages due at once; see the port."""
         self._check_open()
         return self.database.outbox.redeliver(ids, self._now())
+
+    async def import_runs(self, runs: Sequence[RecordedRun], *, actor: Actor, origin: str) -> list[RunId]:
+        """Take over runs of another database; see the port."""
+        self._check_open()
+        taken = []
+        for run in runs:
+            for digest, data in run.blobs.items():
+                codec.blob_row(digest, data)  # raises for damaged bytes
+            there = self.database.runs.get(run.run_id)
+            if there is None:
+                taken.append(run)
+            elif refusal := rules.import_refusal(_recorded(there), run.pulled()):
+                raise refusal
+        for run in taken:
+            stored = _arrived(run.pulled(), next(self.database.ordinals))
+            self.database.blobs.update(run.blobs)
+            self.database.runs[run.run_id] = stored
+            self._act(stored, rules.pull_act(run.run_id, run.record.status, actor, origin))
+        return sorted(run.run_id for run in taken)
 
     async def schedules(self) -> Schedules:
         """Return every schedule, and the time."""
@@ -775,6 +794,43 @@ class MemoryStateStore(MemoryQueues):
     def _check_open(self) -> None:
         if self._closed:
             raise StateBackendUnavailable("the store is closed")
+
+
+def _recorded(stored: StoredRun) -> RecordedRun:
+    """Return a run as it is here, without the contents that it names."""
+    return RecordedRun(
+        record=stored.record,
+        entries=[stored.by_seq[seq] for seq in sorted(stored.by_seq)],
+        pauses=[*stored.pauses.values()],
+        intents=_by_sending(stored.intents.values()),
+        acts=stored.acts,
+        holds=[stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open],
+        times=_ended_times(stored),
+    )
+
+
+def _arrived(run: RecordedRun, ordinal: int) -> StoredRun:
+    """Return a run of another database, which no store owns here."""
+    numbers: Counter[StepPath] = Counter()
+    stored = StoredRun(run.record, ordinal, acts=[*run.acts])
+    for entry in run.entries:
+        key = entry.path, entry.kind, entry.attempt
+        stored.journal[key] = stored.by_seq[entry.seq] = entry
+    stored.pauses = {pause.pause_id: pause for pause in run.pauses}
+    stored.intents = {call.key: call for call in run.intents}
+    stored.holds = {(hold.path, hold.number): hold for hold in run.holds}
+    for time_ in run.times:
+        numbers[time_.path] += 1
+        stored.times[time_.path, numbers[time_.path]] = time_
+    return stored
+
+
+def _by_sending(calls: Iterable[Intent]) -> list[Intent]:
+    return sorted(calls, key=lambda call: (call.sent_at or 0.0, call.key))
+
+
+def _ended_times(stored: StoredRun) -> tuple[Spending, ...]:
+    return tuple(span for _, span in sorted(stored.times.items()) if span.ended_at < inf)
 
 
 def _group(record: RunRecord, by: RunGroup) -> str | None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import Queued
+    from flujo.domain.recorded_run import RecordedRun
 
 MAX_LIMIT = 10_000
 
@@ -69,6 +70,23 @@ def accept_twice(there: RunRecord, new: NewRun) -> StateError:
         hint=way_to(there),
         record=there,
         status=there.status,
+        run_id=new.run_id,
+    )
+
+
+def pull_act(run_id: RunId, was: RunStatus, actor: Actor, origin: str) -> Act:
+    """Return the act of taking a run over from another database, where it had the status `was`."""
+    return Act(verb=Verb.PULL, actor=actor, run_id=run_id, object=origin, before=canonical.encode(str(was)))
+
+
+def import_refusal(there: RecordedRun, new: RecordedRun) -> RunConflict | None:
+    """Return why a run cannot be taken over whose id is taken; None if it is the same run."""
+    differs = there.difference(new)
+    if not differs:
+        return None
+    return RunConflict(
+        f"run {new.run_id} is here already, with {differs}",
+        hint="pull it into another database: `[settings] state_uri`, or `state_uri` in an `[env.NAME]`",
         run_id=new.run_id,
     )
 

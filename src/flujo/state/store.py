@@ -16,7 +16,7 @@ from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.queue_bell import QueueBell
-from flujo.state.sql import events, listing, migrations, outbox, queries, queue, retention, workers
+from flujo.state.sql import arrivals, events, listing, migrations, outbox, queries, queue, retention, workers
 from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
+    from flujo.domain.recorded_run import RecordedRun
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.schedule_records import Changed, ScheduleChange, Schedules
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
@@ -375,6 +376,10 @@ class SqlStateStore:
     async def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Return content-addressed blobs."""
         return await self.read(queries.contents, digests)
+
+    async def import_runs(self, runs: Sequence[RecordedRun], *, actor: Actor, origin: str) -> list[RunId]:
+        """Take over runs of another database; see the port."""
+        return await self.write_apart(arrivals.take_over, runs, actor, origin)
 
     async def schedules(self) -> Schedules:
         """Return every schedule, and the database's time."""

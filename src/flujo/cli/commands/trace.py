@@ -15,7 +15,11 @@ def trace(
     ctx: typer.Context,
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
+        typer.Argument(
+            metavar="RUN",
+            help="A run id, its prefix, @last, or a file of `flujo export`.",
+            autocompletion=completion.runs,
+        ),
     ] = "@last",
     step: Annotated[
         str | None,
@@ -36,24 +40,25 @@ def trace(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what happened in a run, step by step."""
-    from flujo.cli import formatting
+    from flujo.cli import event_loop, formatting
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
     from flujo.cli.step_rendering import show_step
     from flujo.cli.trace_rendering import acts_data, node_data, show_messages, show_trace
+    from flujo.services.inspection.file_traces import get_exported, is_file
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
-    detail = in_workspace(
-        invocation,
-        lambda ws: TaskClient(ws).get_task(
-            run,
-            transcripts=messages or as_json or step is not None,
-            tracebacks=invocation.debug,
-            children=full or as_json,
-            step=None if messages else step,
-        ),
-    )
+    wanted = {
+        "transcripts": messages or as_json or step is not None,
+        "tracebacks": invocation.debug,
+        "children": full or as_json,
+        "step": None if messages else step,
+    }
+    if is_file(run):
+        detail = event_loop.run(get_exported(run, **wanted))
+    else:
+        detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run, **wanted))
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
         facts = {
@@ -83,6 +88,6 @@ def trace(
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.display_status)
-    if status not in ("completed", "cancelled", "running"):
+    if status not in ("completed", "cancelled", "running") and not is_file(run):
         code = detail.error.code if detail.error else ""
         invocation.terminal.next(next_for(detail.task.run_id, status, code))

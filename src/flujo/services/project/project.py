@@ -207,8 +207,8 @@ def find_project(start: Path, environment: str = "") -> Project:
     return Project(root or start, settings, config, chosen_environment(environment))
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Replace a file's text atomically; an existing file keeps its mode.
+def replace_file(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Replace a file's content atomically; an existing file keeps its mode, a new one gets `mode`.
 
     Raises:
         SettingsError: it cannot be written.
@@ -217,8 +217,8 @@ def replace_file(path: Path, text: str) -> None:
     try:
         with NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             beside = Path(file.name)
-            file.write(text.encode())
-        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+            file.write(content.encode() if isinstance(content, str) else content)
+        beside.chmod(path.stat().st_mode & 0o777 if path.exists() else mode)
         beside.replace(path)
     except OSError as error:
         if beside is not None:

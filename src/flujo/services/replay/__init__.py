@@ -1,1 +1,1 @@
-"""What is done with the record of a run afterwards: replay, fork, comparison, export."""
+"""Uses the record of a run: replays, forks, exports and pulls it, and makes a test of it."""
