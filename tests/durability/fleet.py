@@ -20,8 +20,11 @@ import warm
 from durability.program_worker import pipeline_of, program_of
 from durability.random_programs import in_doubt, known, looked_up, parts
 from flujo.domain import canonical
+from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
-from flujo.domain.run import NewRun, RunStatus
+from flujo.domain.queues import RunKind
+from flujo.domain.run import NewRun, RunQuery, RunStatus
+from flujo.domain.sent_events import NewEvent
 from flujo.services.runs.run_request import pinned
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from durability.world import World
-    from flujo.domain.run import Pause
+    from flujo.domain.run import Pause, RunRecord
     from flujo.state.store import SqlStateStore
 
 LEASE_S = 1.0
@@ -181,18 +184,35 @@ class Programs:
 
     async def answer(self) -> None:
         """Answer open questions as a human who checks the world first."""
-        for run_id in self._programs:
-            for pause in await self._store.pauses(run_id):
-                if pause.is_open:
-                    reply = canonical.encode(await self._reply(run_id, pause))
-                    await self._store.answer(run_id, pause.pause_id, reply)
-                    self.answers += 1
+        for main in self._programs:
+            for run_id in [main, *(task.run_id for task in await self._tasks(main))]:
+                for pause in await self._store.pauses(run_id):
+                    if pause.is_open and pause.event_key is not None:
+                        await self._tell(pause.event_key)
+                    elif pause.needs_answer:
+                        reply = canonical.encode(await self._reply(main, run_id, pause))
+                        await self._store.answer(run_id, pause.pause_id, reply)
+                        self.answers += 1
 
-    async def _reply(self, run_id: RunId, pause: Pause) -> Any:
+    async def _tasks(self, run_id: RunId) -> list[RunRecord]:
+        """Return the background tasks of a run, and those that these have launched."""
+        query = RunQuery(parent=run_id, kinds=(RunKind.TASK,), limit=1000)
+        own = await self._store.runs(query)
+        return [*own, *[inner for task in own for inner in await self._tasks(task.run_id)]]
+
+    async def _tell(self, key: str) -> None:
+        """Send the event for a key; any run that waits for it may take it."""
+        self.answers += 1
+        payload = canonical.encode(int(key) + 4)
+        actor = Actor("ada", Via.API)
+        sent = NewEvent(event_id=f"e{self.answers}", name="told", payload=payload, actor=actor, key=key)
+        await self._store.send_event(sent)
+
+    async def _reply(self, main: RunId, run_id: RunId, pause: Pause) -> Any:
         intent = in_doubt(pause, await self._store.intents(run_id))
         if intent is None:
             return int(pause.message) + 1
-        seed, program = self._programs[run_id]
+        seed, program = self._programs[main]
         path = intent.path.rpartition("/")[2]
         happened = f"{seed}:{path}:{intent.key}" in self._world.effects()
         if not happened:
@@ -215,10 +235,13 @@ class Programs:
             name, _, key = effect.partition(":")
             happened[name] += 1
             keys[key] += 1
-        at_once = in_flight(program)
+        at_once, tasks = in_flight(program), await self._tasks(run_id)
+        launched = Counter(((task.parent and task.parent.path) or "").rpartition("/")[2] for task in tasks)
+        happened += launched
+        fences = sum(each.fence - 1 for each in (record, *tasks))
         for name in happened.keys() | wanted.effects.keys():
             least = wanted.effects[name]
-            most = least + (record.fence - 1) * at_once[name]
+            most = least if name in launched else least + fences * at_once[name]
             if not least <= happened[name] <= most:
                 wrong.append(f"{what}: {name} happened {happened[name]} times, allowed: {least} to {most}")
         wrong += [
@@ -226,17 +249,25 @@ class Programs:
             for key, n in keys.items()
             if key and n > 1 and key not in self.repeated
         ]
-        return wrong + await self._unrecorded(run_id, what, wanted.effects, {key for key in keys if key})
+        wrong += [
+            f"{what}: the task {task.run_id} is {task.status}: {task.error!r}"
+            for task in tasks
+            if task.status is not RunStatus.COMPLETED
+        ]
+        family = [run_id, *(task.run_id for task in tasks)]
+        return wrong + await self._unrecorded(family, what, wanted.effects, {key for key in keys if key})
 
-    async def _unrecorded(self, run_id: RunId, what: str, wanted: Counter[str], keys: set[str]) -> list[str]:
-        """Return the steps missing from the journal or recorded twice."""
-        entries = await self._store.entries(run_id)
+    async def _unrecorded(
+        self, family: Sequence[RunId], what: str, wanted: Counter[str], keys: set[str]
+    ) -> list[str]:
+        """Return the steps missing from the journals or recorded twice."""
+        entries = [entry for run_id in family for entry in await self._store.entries(run_id)]
         done = Counter(
             entry.path.rpartition("/")[2]
             for entry in entries
             if entry.kind is EntryKind.WORK and entry.status is EntryStatus.COMPLETED
         )
-        announced = {intent.key for intent in await self._store.intents(run_id)}
+        announced = {intent.key for run_id in family for intent in await self._store.intents(run_id)}
         wrong = [
             f"{what}: {name} is recorded {done[name]} times, and not {times}"
             for name, times in wanted.items()

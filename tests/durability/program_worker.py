@@ -16,20 +16,32 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import flujo
-from durability.random_programs import lost_reply, misbehaviour, parts, random_program, tree, unsent
+from durability.random_programs import (
+    ASLEEP,
+    BEHIND,
+    HUMAN,
+    TOLD,
+    lost_reply,
+    misbehaviour,
+    parts,
+    random_program,
+    tree,
+    unsent,
+)
 from durability.world import World
 
 if TYPE_CHECKING:
     from durability.random_programs import Part
     from flujo.domain.pipeline import Pipeline
 
+SLEEP_S = 0.3
 MOST_S = 0.02
 """The maximum duration of a step, long enough to interrupt it."""
 
 
 def program_of(seed: int) -> tuple[Part, ...]:
     """Return the program of a seed, the same in every process."""
-    return random_program(Random(seed))
+    return random_program(Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND))
 
 
 def pipeline_of(seed: int, folder: Path) -> Pipeline:
@@ -49,7 +61,11 @@ def pipeline_of(seed: int, folder: Path) -> Pipeline:
         await asyncio.sleep(chance.uniform(0, MOST_S))
 
     return tree(
-        program, act, name=f"program-{seed}", first=lambda what: _first(folder / f"first-{seed}-{what}")
+        program,
+        act,
+        name=f"program-{seed}",
+        first=lambda what: _first(folder / f"first-{seed}-{what}"),
+        sleep_s=SLEEP_S,
     )
 
 

@@ -19,6 +19,7 @@ from flujo.domain.conversations import ToolCall
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import (
+    AwaitStep,
     BaseStep,
     CallableRef,
     ConditionalStep,
@@ -32,6 +33,7 @@ from flujo.domain.steps import (
     MapStep,
     ParallelStep,
     Save,
+    SleepStep,
     State,
     StateMachineStep,
     Step,
@@ -61,6 +63,8 @@ TIMEOUT_S = 7.0
 """The time limit of an attempt of a `hangs`."""
 DEADLINE_S = 60.0
 """The deadline of the question of a `silent`."""
+SLEEP_S = 45.0
+"""How long a `sleeps` waits, unless `tree` is told otherwise."""
 WORKED = "done"
 """What an agent gets for a call that has succeeded."""
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
@@ -105,7 +109,7 @@ class Known:
 
     output: int
     effects: Counter[str]
-    """How often each step runs."""
+    """How often each step runs, and how often each background task is launched."""
 
 
 def parts(program: Sequence[Part]) -> Iterator[Part]:
@@ -132,6 +136,10 @@ SLOW = ("hangs", "stubborn", "silent")
 """Steps that wait: attempts that never return or return late, and questions without an answer."""
 TOLD = ("told", "told")
 """Steps that wait for an event from outside, with a key that several of them may share."""
+ASLEEP = ("sleeps",)
+"""Steps that wait for a time."""
+BEHIND = ("behind",)
+"""Composites that are executed as a background task, whose result is awaited after it."""
 AROUND = ("spare", "search")
 """Steps with other active parts: a fallback, agents that evaluate candidates."""
 AGENTS = ("agent", "paying")
@@ -151,7 +159,8 @@ class _Generator:
     def __init__(self, chance: Random, also: Sequence[str]) -> None:
         self._chance = chance
         self._names = 0
-        self._leaves = [*LEAVES, *also]
+        self._leaves = [*LEAVES, *(kind for kind in also if kind not in BEHIND)]
+        self._composites = [*COMPOSITES, *(kind for kind in also if kind in BEHIND)]
 
     def body(self, depth: int) -> tuple[Part, ...]:
         return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
@@ -160,7 +169,7 @@ class _Generator:
         self._names += 1
         name = f"s{self._names}"
         nested = depth < MAX_DEPTH - 1 and self._names < MAX_STEPS - 6 and self._chance.random() < 0.45
-        kind = self._chance.choice(COMPOSITES if nested else self._leaves)
+        kind = self._chance.choice(self._composites if nested else self._leaves)
         if not nested:
             return Part(kind, name, self._chance.randint(1, 9))
         count = {"if": 2, "parallel": 2, "router": 3, "machine": 2}.get(kind, 1)
@@ -197,8 +206,11 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         case "search":
             effects[part.name] += 2 * depth(part)
             return n + 3 * depth(part)
-        case "human" | "silent" | "told":
-            return n + {"human": 1, "silent": 2, "told": 4}[part.kind]
+        case "human" | "silent" | "told" | "sleeps":
+            return n + {"human": 1, "silent": 2, "told": 4, "sleeps": 0}[part.kind]
+        case "behind":
+            effects[task_of(part)] += 1
+            return body(0, n)
         case "if":
             return body(n % 2, n)
         case "loop" | "machine":
@@ -207,6 +219,11 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
             return n if part.kind == "loop" else body(1, n)
         case _:
             return sum(body(index, value) for index, value in _arms(part, n))
+
+
+def task_of(part: Part) -> str:
+    """Return the name of the step that launches the task of a `behind`."""
+    return f"task_{part.name}"
 
 
 def depth(part: Part) -> int:
@@ -260,7 +277,12 @@ def looked_up(intent: Intent, named: Mapping[str, Part], *, happened: bool) -> d
 
 
 def tree(
-    program: Sequence[Part], act: Act, *, name: str = "random", first: Callable[[str], bool] | None = None
+    program: Sequence[Part],
+    act: Act,
+    *,
+    name: str = "random",
+    first: Callable[[str], bool] | None = None,
+    sleep_s: float = SLEEP_S,
 ) -> Pipeline:
     """Return the program as a pipeline.
 
@@ -270,8 +292,9 @@ def tree(
         name: the name of the pipeline.
         first: returns whether something happens for the first time in any process; by default, all calls
             are in this process.
+        sleep_s: how long each `sleeps` waits.
     """
-    builder = _Builder(act, first or _first_of_all())
+    builder = _Builder(act, first or _first_of_all(), sleep_s)
     return Pipeline(
         builder.body(program).steps,
         name=name,
@@ -292,9 +315,10 @@ def _first_of_all() -> Callable[[str], bool]:
 
 
 class _Builder:
-    def __init__(self, act: Act, first: Callable[[str], bool]) -> None:
+    def __init__(self, act: Act, first: Callable[[str], bool], sleep_s: float) -> None:
         self._act = act
         self._first = first
+        self._sleep_s = sleep_s
 
     def body(self, parts: Sequence[Part]) -> Pipeline:
         return Pipeline(tuple(self._step(part) for part in parts))
@@ -320,6 +344,8 @@ class _Builder:
                 return EventStep(
                     part.name, event="told", key="string(previous)", event_schema={"type": "integer"}
                 )
+            case "sleeps":
+                return SleepStep(part.name, for_s=self._sleep_s)
             case "silent":
                 return HumanInTheLoopStep(
                     name=part.name,
@@ -461,6 +487,8 @@ class _Builder:
                 )
             case "router":
                 return self._router(part, bodies)
+            case "behind":
+                return self._behind(part, bodies[0])
             case _:
                 return self._import(part, bodies[0])
 
@@ -478,6 +506,21 @@ class _Builder:
             context="inherit" if part.kind == "inherit" else "own",
             config=StepConfig(max_retries=int(part.kind == "again"), retry=RetryPolicy(initial_s=0.1)),
         )
+
+    def _behind(self, part: Part, body: Pipeline) -> ImportStep:
+        inner = Pipeline(
+            body.steps, name=f"task_of_{part.name}", context_schema=CONTEXT, output="{{ previous }}"
+        )
+        launch = ImportStep(
+            name=task_of(part),
+            blueprint=f"{task_of(part)}.yaml",
+            pipeline=inner,
+            context="own",
+            config=StepConfig(execution_mode="background"),
+        )
+        result = AwaitStep(f"await_{part.name}", task=task_of(part))
+        both = Pipeline((launch, result), name=f"both_{part.name}", output="{{ previous }}")
+        return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=both, context="own")
 
     def _breaks(self, part: Part) -> Step:
         """Return a step that fails its enclosing steps once; their completed parts are kept."""

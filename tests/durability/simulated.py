@@ -17,6 +17,7 @@ from durability.random_programs import (
     DEADLINE_S,
     HUMAN,
     INSIDE,
+    SLEEP_S,
     SLOW,
     TIMEOUT_S,
     in_doubt,
@@ -37,9 +38,9 @@ from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import StepPath
-from flujo.domain.run import RunStatus
+from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.sent_events import NewEvent
-from flujo.exceptions import FlujoError, RunNotFound
+from flujo.exceptions import FlujoError
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs.runner import Flujo
@@ -109,6 +110,13 @@ class Simulation:
         self.program = random_program(self.chance, also=also)
         self.database = MemoryDatabase()
         self._parts = {part.name: part for part in parts(self.program)}
+        self._behind = {
+            inner.name
+            for part in self._parts.values()
+            if part.kind == "behind"
+            for inner in parts(part.bodies[0])
+        }
+        """The parts that background tasks execute."""
         self.effects: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
         """How often each non-idempotent call was made, by its key."""
@@ -246,16 +254,13 @@ class Simulation:
         store = MemoryStateStore(self.database, now=self.loop.time)
         while True:
             await asyncio.sleep(self.chance.uniform(1, 90))
-            try:
-                asked = await store.pauses(RUN)
-            except RunNotFound:
-                continue
-            for pause in asked:
-                if pause.is_open and pause.event_key is not None:
-                    await self._tell(store, pause.event_key)
-                elif pause.is_open and pause.deadline_at is None:
-                    answer = canonical.encode(await self._reply(store, pause))
-                    await store.answer(RUN, StepPath(pause.pause_id), answer)
+            for run_id in list(self.database.runs):  # the run, and the background tasks that it has launched
+                for pause in await store.pauses(run_id):
+                    if pause.is_open and pause.event_key is not None:
+                        await self._tell(store, pause.event_key)
+                    elif pause.needs_answer and pause.deadline_at is None:
+                        answer = canonical.encode(await self._reply(store, run_id, pause))
+                        await store.answer(run_id, StepPath(pause.pause_id), answer)
 
     async def _tell(self, store: MemoryStateStore, key: str) -> None:
         """Send the event for a key: sometimes one too many, which a later wait takes; a repetition does nothing."""
@@ -269,9 +274,9 @@ class Simulation:
             if again.taken != first.taken or not again.is_repeated:
                 self.late.append(f"event {sent.event_id} was taken twice")
 
-    async def _reply(self, store: MemoryStateStore, pause: Pause) -> Any:
+    async def _reply(self, store: MemoryStateStore, run_id: RunId, pause: Pause) -> Any:
         """Return the next number, or the resolution of a call without a recorded end."""
-        intent = in_doubt(pause, await store.intents(RUN))
+        intent = in_doubt(pause, await store.intents(run_id))
         if intent is None:
             return int(pause.message) + 1
         if not self.calls[intent.key]:
@@ -283,7 +288,7 @@ class Simulation:
     async def _act(self, name: str, data: int, key: str) -> None:
         worker = _worker.get()
         assert worker is not None
-        if self._is_lost_by(worker):
+        if self._is_lost_by(worker, name):
             self.late.append(f"{name} began in a process that had lost the run, or its lease")
         if self._parts[name].kind == "hangs":
             await self._hang(f"{name}:{data}")
@@ -311,10 +316,15 @@ class Simulation:
                 raise lost_reply(self.calls.total())
         worker.doing[name] += 1
 
-    def _is_lost_by(self, worker: Worker) -> bool:
-        stored = self.database.runs[RUN]
-        lapsed = stored.lease_until is not None and stored.lease_until <= self.loop.time()
-        return lapsed or stored.record.owner != worker.store.owner
+    def _is_lost_by(self, worker: Worker, name: str) -> bool:
+        """Return whether a worker has none of the runs that may execute this part: the run, or its tasks."""
+        is_task = name in self._behind
+        return not any(
+            stored.record.owner == worker.store.owner
+            and (stored.lease_until is None or stored.lease_until > self.loop.time())
+            for stored in self.database.runs.values()
+            if is_task is (stored.record.parent is not None)
+        )
 
     async def _pass(self, worker: Worker) -> None:
         """Take some time, and wait while the process is frozen."""
@@ -379,6 +389,11 @@ class Simulation:
             wrong.append(f"the output is {output}, but must be {wanted.output}")
         for worker in self._workers:
             self._cut_off(worker)
+        for stored in self.database.runs.values():
+            if (task := stored.record).parent is not None:
+                self.effects[task.parent.path.rpartition("/")[2]] += 1
+                if task.status is not RunStatus.COMPLETED:
+                    wrong.append(f"the task {task.parent.path} is {task.status}: {task.error!r}")
         for name in {*self.effects, *wanted.effects}:
             most = wanted.effects[name] + self.allowed[name]
             if not wanted.effects[name] <= self.effects[name] <= most:
@@ -396,14 +411,19 @@ class Simulation:
 
     async def _untimely(self) -> list[str]:
         """Return the questions whose deadline was changed, or applied too early."""
-        pauses = await MemoryStateStore(self.database, now=self.loop.time).pauses(RUN)
+        store = MemoryStateStore(self.database, now=self.loop.time)
+        pauses = [pause for run_id in self.database.runs for pause in await store.pauses(run_id)]
+        lasts_s = {PauseKind.SLEEP: SLEEP_S}
         return [
             f"{pause.pause_id}: asked at {pause.asked_at}, until {pause.deadline_at}, settled at {pause.answered_at}"
             for pause in pauses
             if pause.deadline_at is not None
             and pause.asked_at is not None
             and pause.answered_at is not None
-            and (pause.deadline_at != pause.asked_at + DEADLINE_S or pause.answered_at < pause.deadline_at)
+            and (
+                pause.deadline_at != pause.asked_at + lasts_s.get(pause.kind, DEADLINE_S)
+                or pause.answered_at < pause.deadline_at
+            )
         ]
 
     def _task(

@@ -12,8 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durability.random_programs import AGENTS, AROUND, HUMAN, TOLD, known, random_program, tree
+from durability.random_programs import (
+    AGENTS,
+    AROUND,
+    ASLEEP,
+    BEHIND,
+    HUMAN,
+    SLEEP_S,
+    TOLD,
+    known,
+    random_program,
+    tree,
+)
 from durability.simulated import Simulation
+from flujo.domain.queues import TASK_ID
+from flujo.domain.run import Due, PauseKind
 from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import Journal
 from flujo.services.runs.runner import Flujo
@@ -73,6 +86,18 @@ def test_runs_that_wait_for_events_reach_their_known_result_whatever_crashes(evi
         assert not violations, violations
 
 
+BESIDE = (*HUMAN, *TOLD, *ASLEEP, *3 * BEHIND)
+"""What runs do beside their own steps: background tasks, which ask, wait and launch tasks too."""
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G4", "G11")
+def test_runs_with_background_tasks_reach_their_known_result_whatever_crashes(evidence: Evidence) -> None:
+    for seed in range(FIRST, FIRST + max(1, SEEDS // 4)):
+        violations = _violations(seed, evidence, also=BESIDE)
+        assert not violations, violations
+
+
 @pytest.mark.guarantee("G1", "G2")
 def test_a_seed_that_once_failed_stays_in_the_suite(evidence: Evidence) -> None:
     for line in KEPT.read_text("utf-8").splitlines():
@@ -81,7 +106,7 @@ def test_a_seed_that_once_failed_stays_in_the_suite(evidence: Evidence) -> None:
             assert _violations(int(seed), evidence) == []
 
 
-def _is_caught(first: int = 0, most: int = 2000) -> bool:
+def _is_caught(first: int = 0, most: int = 2000, **more: Any) -> bool:
     """Return whether a bug shows in one of so many seeds; the search ends with the first.
 
     A rare bug starts at the seed that shows it today.
@@ -89,7 +114,7 @@ def _is_caught(first: int = 0, most: int = 2000) -> bool:
 
     def fails(seed: int) -> bool:
         try:
-            return bool(Simulation(seed).run())
+            return bool(Simulation(seed, **more).run())
         except Exception:  # noqa: BLE001 - a bug may show as any error
             return True
 
@@ -132,6 +157,38 @@ def test_a_lost_reply_that_counts_as_harmless_is_caught(
 ) -> None:
     monkeypatch.setattr("flujo.engine.failed_calls.verdict", lambda _: says)
     assert _is_caught()
+
+
+def test_a_wait_that_no_task_ends_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("durability.simulated.PATIENCE_S", 2 * 3600.0)
+    monkeypatch.setattr(MemoryStateStore, "_wake", lambda *_: None)
+    assert _is_caught(first=4, also=BESIDE)
+
+
+def test_a_task_that_is_left_to_its_dead_process_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    due = MemoryStateStore.due
+
+    async def without_tasks(self: MemoryStateStore, **options: Any) -> Due:
+        found = await due(self, **options)
+        return replace(found, runs=tuple(each for each in found.runs if not each.startswith(TASK_ID)))
+
+    monkeypatch.setattr("durability.simulated.PATIENCE_S", 2 * 3600.0)
+    monkeypatch.setattr(MemoryStateStore, "due", without_tasks)
+    assert _is_caught(first=4, also=BESIDE)
+
+
+def test_a_sleep_that_begins_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    expire = MemoryStateStore.expire
+
+    async def later(self: MemoryStateStore, run_id: Any, pause_id: Any) -> Any:
+        stored = self.database.runs[run_id]
+        pause = stored.pauses[pause_id]
+        if pause.kind is PauseKind.SLEEP and pause.deadline_at == (pause.asked_at or 0) + SLEEP_S:
+            stored.pauses[pause_id] = replace(pause, deadline_at=pause.deadline_at + SLEEP_S)
+        return await expire(self, run_id, pause_id)
+
+    monkeypatch.setattr(MemoryStateStore, "expire", later)
+    assert _is_caught(also=BESIDE)
 
 
 def test_the_same_seed_gives_the_same_simulation() -> None:
