@@ -2,6 +2,7 @@
 
 FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
+│   ├── TelemetryUnavailable         flujo.toml names a collector, and the extra `otel` is not installed
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
@@ -148,6 +149,13 @@ class SettingsError(FlujoError):
     key: str | None = None
     path: str | None = None
     variable: str | None = None
+
+
+class TelemetryUnavailable(SettingsError):
+    """flujo.toml names a collector for telemetry, and the packages that send to it are not installed."""
+
+    code = "FLJ570"
+    hint = "`pip install 'flujo[otel]'`, or set `enabled = false` in [telemetry]"
 
 
 class InputRejected(SettingsError):

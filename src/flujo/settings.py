@@ -44,6 +44,7 @@ from flujo.settings_tables import (
     ScheduleTables,
     Section,
     State,
+    TelemetryTable,
 )
 from flujo.toml_file import Key, TomlFile, leaves, text_of
 
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     journal: Journal = Journal()
     state: State = State()
     retention: Retention = Retention()
+    telemetry: TelemetryTable = TelemetryTable()
     blueprints: Blueprints = Blueprints()
     project: ProjectTable = ProjectTable()
     state_providers: Mapping[str, str] = Field(default_factory=dict)
@@ -228,6 +230,19 @@ class Settings(BaseSettings):
         named = variables(self.notify[name].url or "")
         GATE.know([filled["secret"], *(known[each] for each in named)], of=f"a variable of [notify.{name}]")
         return filled["url"], filled["secret"]
+
+    def telemetry_headers(self) -> dict[str, str]:
+        """Return the headers for the collector, with their variables filled in; the gate knows the values.
+
+        Raises:
+            SettingsError: they need a variable that is not set; with the line.
+        """
+        if not self.telemetry.headers:
+            return {}
+        filled: dict[str, str] = self._file.filled_at(("telemetry", "headers"), environment())
+        for name, value in self.telemetry.headers.items():
+            _guard_text(value, f"header `{name}` of [telemetry]", name, environment())
+        return filled
 
     @property
     def named_providers(self) -> dict[str, NamedProvider]:

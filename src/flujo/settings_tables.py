@@ -333,6 +333,33 @@ class NotifyTable(Section):
         return self
 
 
+class TelemetryTable(Section):
+    """`[telemetry]`: traces and metrics for OpenTelemetry. The variables `OTEL_…` come before these settings.
+
+    `${NAME}` in `headers` is filled in when the first run begins, so other commands need no secrets.
+    """
+
+    enabled: bool = True
+    """Whether anything is sent, also where the variables name a collector."""
+    endpoint: str | None = None
+    """The address of a collector that speaks OTLP over HTTP, without `/v1/traces`: `http://localhost:4318`."""
+    headers: Mapping[str, str] = Field(default_factory=dict)
+    """HTTP headers of each request to it."""
+    service_name: str = Field(default="flujo", min_length=1)
+    """The name of this program in the tracing tool."""
+    content: bool = False
+    """Whether prompts, answers, inputs, outputs and messages of errors are sent. Secrets are masked."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is not None and not is_address(url):
+            raise ValueError(
+                "`endpoint` is not an address: write `http://…` or `https://…`, without a password"
+            )
+        return url
+
+
 _PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OF_THE_CLIENT = ("connection", "content-length", "content-type", "host", "transfer-encoding")

@@ -25,6 +25,7 @@ from flujo.agents import messages as written
 from flujo.agents.answer_tool import as_text, name_beside
 from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
+from flujo.agents.request_reports import RequestReport
 from flujo.domain import canonical
 from flujo.domain.conversations import FinalAnswer, Response, ToolCalls
 from flujo.exceptions import OutputRejected
@@ -225,20 +226,24 @@ class ChatSession(written.MessageWriter):
             "model_request_parameters": parameters,
             "instrument": False,
         }
+        report = RequestReport(model.system, model.model_name, lambda: model.spent)
         try:
-            if on_text is None:
-                return await direct.model_request(model, sent, **request)
-            async with direct.model_request_stream(model, sent, **request) as stream:
-                async for event in stream:
-                    match event:
-                        case (
-                            PartStartEvent(part=TextPart(content=text))
-                            | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
-                        ) if text:
-                            await on_text(text)
-                        case _:
-                            pass  # reasoning, tool calls
-                return stream.get()
+            with report:
+                if on_text is None:
+                    report.response = await direct.model_request(model, sent, **request)
+                    return report.response
+                async with direct.model_request_stream(model, sent, **request) as stream:
+                    async for event in stream:
+                        match event:
+                            case (
+                                PartStartEvent(part=TextPart(content=text))
+                                | PartDeltaEvent(delta=TextPartDelta(content_delta=text))
+                            ) if text:
+                                await on_text(text)
+                            case _:
+                                pass  # reasoning, tool calls
+                    report.response = stream.get()
+                return report.response
         except (AgentRunError, UserError) as error:
             failure = translated(
                 error,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flujo.domain.store import CacheBackend as CacheBackend  # the documented place of both
@@ -10,10 +10,14 @@ from flujo.domain.store import StateStore as StateStore
 
 if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Reply
+    from flujo.domain.current_step import CurrentStep
     from flujo.domain.events import Event
-    from flujo.domain.journal import CodeFrame, RunId
+    from flujo.domain.journal import CodeFrame, Entry, ErrorInfo, RunId
+    from flujo.domain.model_requests import ModelRequest
     from flujo.domain.models import PipelineContext
     from flujo.domain.pipeline import Pipeline
+    from flujo.domain.run import RunStatus
+    from flujo.domain.usage import Usage
     from flujo.domain.values import CallableRef, Expr, Text
 
 Chain = tuple[str, ...]
@@ -29,6 +33,30 @@ It is called with errors of foreign code, and raises nothing itself."""
 
 Sink = Callable[["Event"], Awaitable[None]]
 """Receives the events of a run; a slow listener slows the run."""
+
+
+class Observer(Protocol):
+    """Observes one execution of a run for telemetry. Its methods never wait and never raise."""
+
+    def learned(self, entries: Sequence[Entry]) -> None:
+        """Note entries of earlier executions, which the walk has read."""
+        ...
+
+    def recorded(self, entry: Entry) -> None:
+        """Note a new entry."""
+        ...
+
+    def requested(self, step: CurrentStep, number: int, request: ModelRequest) -> None:
+        """Note a request to a model; `number` counts the requests of an attempt from 1."""
+        ...
+
+    def enter(self, step: CurrentStep) -> Callable[[], None]:
+        """Make the step known to code that is called in this context, and return what undoes it."""
+        ...
+
+    def ended(self, status: RunStatus, error: ErrorInfo | None, usage: Usage) -> None:
+        """Note the end of the execution."""
+        ...
 
 
 class Clock(Protocol):

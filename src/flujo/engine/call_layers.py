@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, OneOf, answered_by, new_ask
+from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.events import Chunk
 from flujo.domain.journal import TRANSCRIPT
 from flujo.domain.ports import CheckedAgent
@@ -17,7 +18,7 @@ from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls, processors, threads
 from flujo.engine.attachments import attached
 from flujo.engine.attempt import Leaf
-from flujo.engine.foreign_code import call_code
+from flujo.engine.foreign_code import Observed, call_code
 from flujo.engine.step_meter import StepMeter
 
 if TYPE_CHECKING:
@@ -156,7 +157,13 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
         if prepared is not None:
             await prepared
     frame.require_going(clocks)
-    reply = await call_code(call.agent.ask(_question(call, attempt)), frame, attempt.path, clocks)
+    CURRENT_STEP.set(step := CurrentStep(frame.run.id, attempt.path, attempt.number))
+    asked = call_code(call.agent.ask(_question(call, attempt)), frame, attempt.path, clocks)
+    if frame.run.observer is None:
+        reply = await asked
+    else:
+        with Observed(frame.run.observer, step):
+            reply = await asked
     if reply.usage is not NOTHING:
         attempt.usage += reply.usage
     if clocks and any(clock.expired() for clock in clocks):

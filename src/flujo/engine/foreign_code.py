@@ -10,12 +10,18 @@ from contextlib import suppress
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from flujo.domain.current_step import ON_REQUEST
 from flujo.domain.executor import GRACE_S, UNCLOSED, CodeExit
 from flujo.exceptions import JournalConflict, StateError
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+    from types import TracebackType
+
+    from flujo.domain.current_step import CurrentStep
+    from flujo.domain.model_requests import ModelRequest
+    from flujo.domain.ports import Observer
 
 T = TypeVar("T")
 
@@ -268,3 +274,29 @@ def _close(work: Coroutine[Any, Any, Any]) -> None:
     with suppress(BaseException):  # foreign code, which may ignore `close`
         work.close()
     UNCLOSED.extend(each for each in awaiting if inspect.getcoroutinestate(each) != inspect.CORO_CLOSED)
+
+
+class Observed:
+    """Lets an observer see the code of an attempt while the block lasts: its requests, and its own spans."""
+
+    __slots__ = ("_leave", "_observer", "_on_request", "_requests", "_step")
+
+    def __init__(self, observer: Observer, step: CurrentStep) -> None:
+        self._observer = observer
+        self._step = step
+        self._requests = 0
+
+    def __enter__(self) -> None:
+        self._on_request = ON_REQUEST.set(self._requested)
+        self._leave = self._observer.enter(self._step)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not GeneratorExit:  # a coroutine that is never finished is closed in another context
+            ON_REQUEST.reset(self._on_request)
+            self._leave()
+
+    def _requested(self, request: ModelRequest) -> None:
+        self._requests += 1
+        self._observer.requested(self._step, self._requests, request)

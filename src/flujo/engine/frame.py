@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chain, Clock, Random, Sink
+    from flujo.domain.ports import Binding, Chain, Clock, Observer, Random, Sink
     from flujo.domain.run import Launches
     from flujo.domain.steps import BaseStep, Value
     from flujo.domain.threads import Exchange
@@ -105,6 +105,8 @@ class Run:
     cache: AnswerCache | None = None
     """The cache of answers; None executes cached steps every time."""
     sink: Sink | None = None
+    observer: Observer | None = None
+    """Telemetry of this execution; None for none."""
     retry_failed: bool = False
     """Whether steps that failed before this execution get all their attempts again."""
     accept_changes: bool = False

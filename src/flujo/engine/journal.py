@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.journal import RunId
-    from flujo.domain.ports import Locate
+    from flujo.domain.ports import Locate, Observer
     from flujo.domain.run import Child
     from flujo.domain.store import JournalStore
     from flujo.domain.transactions import Transaction
@@ -76,6 +76,7 @@ class Journal:
         "_known",
         "_locate",
         "_made_here",
+        "_observer",
         "_open",
         "_pauses",
         "_restored_at",
@@ -99,10 +100,12 @@ class Journal:
         is_durable: bool = True,
         begin: Callable[[RunId, RunId], None] | None = None,
         locate: Locate | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._locate = locate
         """Finds the code of the user in an error; None records no places in code."""
+        self._observer = observer
         self._begin = begin
         """Called with each background task of this process, and this run, once the launch is committed."""
         self._children: tuple[Child, ...] = ()
@@ -152,9 +155,12 @@ class Journal:
 
     async def load_level(self, path: StepPath) -> None:
         """Load the entries directly below `path`, when this run has been executed before."""
-        for entry in await self.level(path):
+        entries = await self.level(path)
+        for entry in entries:
             self._learn(entry)
             self._below.setdefault(path, set()).add(entry.path)
+        if self._observer is not None and entries:
+            self._observer.learned(entries)
 
     async def load_at(self, paths: Sequence[StepPath]) -> None:
         """Load the entries at some paths, when this run has been executed before."""
@@ -329,6 +335,8 @@ class Journal:
         if entry.usage is not NOTHING:
             self._count(entry, of or entry.path)
         self._waiting.append(entry)
+        if self._observer is not None:
+            self._observer.recorded(entry)
         return entry
 
     def _count(self, entry: Entry, step: StepPath) -> None:
@@ -629,6 +637,8 @@ class Journal:
         error = asyncio.CancelledError() if committing.cancelled() else committing.exception()
         if error is None:
             self._count(entry, entry.path)
+            if self._observer is not None:
+                self._observer.recorded(entry)
             self._begin_tasks(write.children, committing)
         elif isinstance(error, StateError):
             self.broken = self.broken or error

@@ -27,6 +27,7 @@ from flujo.services.project.files import ProjectFiles
 from flujo.services.project.imports import importable
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom
+from flujo.services.telemetry import telemetry_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from flujo.engine.answer_cache import AnswerCache
     from flujo.services.project.project import Project
     from flujo.settings import Settings
+    from flujo.telemetry.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,16 @@ class Workspace:
                 made = await exits.enter_async_context(_managed(self.project.root, target))
                 self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
             return self._resources
+
+    @cached_property
+    def telemetry(self) -> Telemetry | None:
+        """What sends traces and metrics of its runs; None when nothing is sent.
+
+        Raises:
+            TelemetryUnavailable: flujo.toml names a collector, and the extra `otel` is not installed.
+            SettingsError: a header needs a variable that is not set.
+        """
+        return telemetry_of(self.project.settings)
 
     @cached_property
     def mcp(self) -> McpServers:

@@ -9,13 +9,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain import canonical
+from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.events import RunEnded, RunStarted, StepEnded
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
-from flujo.domain.paths import shown
+from flujo.domain.paths import ROOT, shown
 from flujo.domain.run import AT_A_PAUSE, UNRESOLVED, Intent, Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Clock, ContextType, Locate, Random, Sink
+    from flujo.domain.ports import Binding, Clock, ContextType, Locate, Observer, Random, Sink
     from flujo.domain.run import Launches
     from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.answer_cache import AnswerCache
     from flujo.services.runs.notices import Notifier
+    from flujo.telemetry.telemetry import Telemetry
 
 
 T = TypeVar("T")
@@ -160,6 +162,7 @@ class Runtime:
     """Executes the background tasks that its runs launch."""
     owner: Pipeline | None = None
     """Of a background task, the pipeline whose context it has a copy of."""
+    telemetry: Telemetry | None = None
 
     @property
     def context(self) -> ContextType:
@@ -201,8 +204,10 @@ class Execution:
         journal: Journal | None = None
         store = self.runtime.store
         left = left_s(record)
+        telemetry = self.runtime.telemetry
+        observer = None if telemetry is None else telemetry.observe(record, self.runtime.clock)
         if record.wish is not None or left <= 0:
-            return await self._end_early(record, None, is_late=record.wish is None)
+            return await self._end_early(record, None, observer, is_late=record.wish is None)
         walk = _Walk(self.wish)
         walk.expire_in(left)
         store.on_wish(record.run_id, walk.cancel)
@@ -218,8 +223,9 @@ class Execution:
                 is_durable=self.runtime.is_durable,
                 begin=begin,
                 locate=self.runtime.locate,
+                observer=observer,
             )
-            steps = self._walk(record, journal, walk, resumed=start.last_seq > 0)
+            steps = self._walk(record, journal, walk, observer, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:
             walk.end()
@@ -227,7 +233,7 @@ class Execution:
                 await self._stop(record, journal, self.stop.reason.value)
                 raise
             if self.wish.is_requested:
-                return await self._end_early(record, journal, walk.ended, is_late=walk.is_late)
+                return await self._end_early(record, journal, observer, walk.ended, is_late=walk.is_late)
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise StepFailed(
                 f"the task of run {record.run_id} was cancelled, and its caller was not",
@@ -261,6 +267,7 @@ class Execution:
         self,
         record: RunRecord,
         journal: Journal | None,
+        observer: Observer | None,
         ended: Sequence[StepEnded] = (),
         *,
         is_late: bool,
@@ -277,11 +284,13 @@ class Execution:
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
             await settled(journal.end(move) if journal else store.write(alone))
-        except StateError as error:
-            self._let_go(record.run_id, error)
+        except StateError as unwritten:
+            self._let_go(record.run_id, unwritten)
             raise
+        used = journal.usage if journal else record.usage
+        if observer is not None:
+            observer.ended(status, error, used)
         if self.sink is not None:
-            used = journal.usage if journal else record.usage
             await self.sink(RunEnded(record.run_id, status, used))
         result = await standing(self.runtime, await store.run(record.run_id))
         calls = map(in_doubt, result.in_doubt)
@@ -289,9 +298,16 @@ class Execution:
         return result.model_copy(update=facts), False
 
     async def _walk(
-        self, record: RunRecord, journal: Journal, walk: _Walk, *, resumed: bool
+        self,
+        record: RunRecord,
+        journal: Journal,
+        walk: _Walk,
+        observer: Observer | None,
+        *,
+        resumed: bool,
     ) -> tuple[PipelineResult[Any, Any], bool]:
         runtime = self.runtime
+        CURRENT_STEP.set(CurrentStep(record.run_id, ROOT))  # in the task of this walk
         run = Run(
             record.run_id,
             record.created_at,
@@ -303,6 +319,7 @@ class Execution:
             resources=runtime.resources,
             cache=runtime.cache,
             sink=self.sink,
+            observer=observer,
             retry_failed=self.retry_failed,
             accept_changes=self.accept_changes,
             wish=self.wish,
@@ -320,6 +337,8 @@ class Execution:
         move = runtime.notifier.announced(record, move, outcome.pauses if isinstance(outcome, Paused) else ())
         walk.end()
         answered = await journal.end(move)
+        if observer is not None:
+            observer.ended(move.status, _error(outcome), journal.usage)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.held
         result = self._result(record, journal, run.ended, outcome, move, held)

@@ -146,6 +146,7 @@ class RunServices:
                 notifier=self._notifier(pipeline),
                 launches=None if launching is None else launches,
                 tasks=self.tasks,
+                telemetry=self.workspace.telemetry,
             ),
             closure=closure,
             blobs=blobs,

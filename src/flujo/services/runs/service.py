@@ -272,9 +272,13 @@ class RunService:
             run_id=run_id,
             recoveries=lost,
         )
-        reason = canonical.encode(error_info(error, ROOT).to_json())
+        why = error_info(error, ROOT)
+        reason = canonical.encode(why.to_json())
         move = self.runtime.notifier.announced(record, Move(status=RunStatus.PARKED, error=reason))
         await self.runtime.store.write(Write(run_id=run_id, fence=record.fence, move=move))
+        if self.runtime.telemetry is not None:
+            observer = self.runtime.telemetry.observe(record, self.runtime.clock)
+            observer.ended(RunStatus.PARKED, why, record.usage)
         log.warning("%s; it is parked", error)
         return True
 
