@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from inline_snapshot import snapshot
 
-from flujo.cli.progress import LiveTree, PlainLines
+from flujo.cli.progress import LiveTree, PlainLines, outcome_state
 from flujo.cli.terminal import Terminal
-from flujo.domain.events import Chunk, RunStarted, StepEnded, StepRetried, StepStarted
+from flujo.domain.events import Chunk, ItemsKept, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.journal import ErrorInfo, RunId
-from flujo.domain.outcomes import Aborted, Failure, Paused, Success
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
 from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause
 from flujo.domain.usage import Usage
@@ -198,3 +198,18 @@ async def test_a_pipe_names_the_tool_that_starts() -> None:
         for event in CONVERSATION[:5]:
             await shown(event)
     assert err.getvalue().splitlines()[-1] == snapshot("start   ask/turn[0]/tool[0]  search")
+
+
+async def test_a_resumed_run_says_what_is_kept() -> None:
+    plain, screen = io.StringIO(), Screen()
+    for shown in (PlainLines(Terminal(err=plain)), LiveTree(Terminal(err=screen), time.monotonic)):
+        with shown:
+            await shown(ItemsKept(path("each"), 1500))
+            await shown(StepEnded(path("report"), "step", BackgroundLaunched("b-1"), recorded=True))
+    assert plain.getvalue() == snapshot("""\
+kept    each  1,500 items
+kept    report
+""")
+    assert "1,500 items kept" in screen.getvalue()
+    assert "recorded" in screen.getvalue()
+    assert outcome_state(BackgroundLaunched("b-1")) == "launch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,3 +96,12 @@ def test_without_transcripts_the_command_names_the_setting(
     refused = flujo("trace", "talk", "help", "--messages")
     assert refused.exit_code == 2
     assert "[journal] transcripts = 'off'" in refused.stderr
+
+
+def test_a_pause_says_what_was_spent(project: Project, flujo: Flujo, provider: Provider) -> None:
+    (project.root / "skills/leak.py").write_text(LEAK, "utf-8")
+    project.blueprint("talk", f"{TALK}  - {{kind: hitl, name: ask, message: well?}}\n")
+    provider.will_answer("Hello.")
+    paused = flujo("run", "talk", "--input", "Ada")
+    assert paused.exit_code == 5
+    assert re.search(r"^paused  [\d,]+ tokens", paused.stderr, re.M)

@@ -12,6 +12,8 @@ from pydantic import Field
 from flujo.domain.events import RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.journal import EntryKind, RunId
 from flujo.domain.models import PipelineContext
+from flujo.domain.outcomes import Success
+from flujo.domain.paths import StepPath
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import CallableRef, Carry, TreeSearchStep
@@ -631,3 +633,19 @@ async def test_a_run_without_persistence_resumes_after_all_its_steps(world: Worl
         resumed = await runner.resume_async("run", "yes")
     assert (resumed.status, resumed.output) == (RunStatus.COMPLETED, "yes")
     assert len(world.calls) == len(steps)
+
+
+async def test_a_skipped_step_has_no_output_anywhere(store: MemoryStateStore) -> None:
+    events: list[Any] = []
+
+    async def sink(event: Any) -> None:
+        events.append(event)
+
+    tree = pipeline(call("a", World().add("a")), call("b", World().add("b"), when=Expr("false")))
+    result = await start(tree, store, 7, sink=sink)
+    assert result.output == 7, "the output of the step before is passed on"
+    assert [(each.status, each.output) for each in result.steps] == [("completed", 7), ("skipped", None)]
+    [skipped] = [each for each in events if isinstance(each, StepEnded) and each.path == "b"]
+    assert skipped.outcome == Success(None, skipped=True)
+    *_, entry = await store.entries(RunId("run"), paths=[StepPath("b")])
+    assert entry.output is None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain import canonical
+from flujo.domain.events import ItemsKept
 from flujo.domain.journal import EntryKind, RunId
 from flujo.domain.paths import StepPath, bounds, parent
 from flujo.domain.run import RunStatus
@@ -412,3 +413,20 @@ def test_another_word_than_those_that_a_map_takes_is_refused(name: str) -> None:
     more: Any = {name: "outputz"}
     with pytest.raises(PipelineError, match=rf"`{name}` .*is 'outputz'; expected one of"):
         MapStep("m", over="[1]", body=pipeline(), **more)
+
+
+async def test_a_resumed_map_says_how_many_items_are_kept(store: StateStore) -> None:
+    tree = pipeline(mapping(World()), Ask("ask", message="go on?"))
+    events: list[ItemsKept] = []
+
+    async def hear(event: Any) -> None:
+        if isinstance(event, ItemsKept):
+            events.append(event)
+
+    assert await broken_off(tree, store, list(range(8)), 4, range_length=3)
+    done = {each.path for each in await store.entries(RUN) if each.path.endswith("/work")}
+    await resume(tree, store, range_length=3, sink=hear)
+    assert events, "some items were recorded"
+    assert {each.path for each in events} == {"m"}
+    assert events[-1].count == len(done)
+    assert [each.count for each in events] == sorted(each.count for each in events)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from flujo.cli import formatting
 from flujo.domain import paths
-from flujo.domain.events import Chunk, Event, RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
+from flujo.domain.events import (
+    Chunk,
+    Event,
+    ItemsKept,
+    RunEnded,
+    RunStarted,
+    StepEnded,
+    StepRetried,
+    StepStarted,
+)
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
@@ -80,7 +89,7 @@ def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
         case Paused():
             return "waiting"
         case BackgroundLaunched():
-            return "launch"
+            return "kept" if recorded else "launch"
         case Aborted():
             return "stopped"
 
@@ -112,6 +121,8 @@ class PlainLines:
             case StepRetried():
                 reason = formatting.brief(event.error.message)
                 self._step("retry", event.path, f"in {formatting.seconds(event.delay_s)}: {reason}")
+            case ItemsKept():
+                self._step("kept", event.path, plural(event.count, "item"))
             case RunEnded():
                 self.status = event.status
             case Chunk():
@@ -221,6 +232,8 @@ class LiveTree:
                 self._node(
                     event.path
                 ).note = f"retry in {formatting.seconds(event.delay_s)}: {event.error.message}"
+            case ItemsKept():
+                self._node(event.path).note = f"{plural(event.count, 'item')} kept"
             case Chunk():
                 node = self._node(event.path)
                 node.note = (node.note + event.text)[-400:]

@@ -191,6 +191,8 @@ def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json
             terminal.say("  ".join(filter(None, ["completed", spent])), "green")
             terminal.next(command("flujo", "trace", run), "show what happened")
         case "paused" | "waiting":
+            if spent:
+                terminal.say(f"{result.status}  {spent}", "yellow")
             show_pauses(terminal, run, result.pauses, as_json=as_json)
         case "failed":
             _report_failure(invocation, result)

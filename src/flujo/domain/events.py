@@ -66,6 +66,14 @@ class StepRetried:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemsKept:
+    """A resumed map has found recorded items, which are not executed again; `count` is how many so far."""
+
+    path: StepPath
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of text from a model, as it arrives. Provisional: it is not recorded."""
 
@@ -84,4 +92,4 @@ class RunEnded:
     """The usage of the run so far, in all its executions."""
 
 
-Event = RunStarted | StepStarted | StepEnded | StepRetried | Chunk | RunEnded
+Event = RunStarted | StepStarted | StepEnded | StepRetried | ItemsKept | Chunk | RunEnded

@@ -315,4 +315,4 @@ async def _conditional(each: BaseStep, when: Logic, work: Work, frame: Frame, pa
                 ended_at=now,
             )
         )
-    return Success(frame.previous, skipped=True)
+    return Success(None, skipped=True)

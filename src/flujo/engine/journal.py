@@ -50,7 +50,8 @@ MAX_FLYING = 4
 _NO_PATHS: frozenset[StepPath] = frozenset()
 """One for all runs: each `frozenset()` is an object of 216 bytes."""
 
-_RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
+RESULTS = (EntryKind.WORK, EntryKind.ANSWER, EntryKind.DONE)
+"""The kinds of entries that complete a step."""
 
 
 class Journal:
@@ -212,7 +213,7 @@ class Journal:
         Raises:
             JournalConflict: the record belongs to another kind of step.
         """
-        for kind in _RESULTS:
+        for kind in RESULTS:
             recorded = self.attempts(path, kind)
             if recorded and recorded[-1].status is EntryStatus.COMPLETED:
                 return self._same(recorded[-1], fingerprint)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
-from flujo.domain.journal import Entry, EntryKind
+from flujo.domain.events import ItemsKept
+from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.outcomes import Failure
 from flujo.domain.paths import bounds, child, indexed, ranged, ranges_of
 from flujo.engine.fanout import is_without_price, leaves_doubt
+from flujo.engine.journal import RESULTS
 from flujo.exceptions import JournalConflict
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ class Ranges:
         """The newest entry of each range, by its first item."""
         self._kept: dict[int, Kept] = {}
         self._open: dict[int, _Open] = {}
+        self._found = 0
+        """How many recorded items were found."""
 
     # Before the items ---------------------------------------------------------------------------------------
 
@@ -134,11 +138,22 @@ class Ranges:
         # Canonical JSON sorts them as texts.
         patches = sorted(detail.get("patches", {}).items(), key=lambda pair: int(pair[0]))
         self._kept[first] = Kept(detail["failed"], output, dict(patches))
+        self._found += self.length
 
     async def enter(self, first: int, count: int) -> None:
         """Read the entries of the items of a range, `count` at most, before they are executed."""
-        items = range(first, first + count)
-        await self._frame.run.journal.load_at([path for item in items for path in self._ends_of(item)])
+        items, run = range(first, first + count), self._frame.run
+        await run.journal.load_at([path for item in items for path in self._ends_of(item)])
+        if run.sink is not None:
+            before, self._found = self._found, self._found + sum(map(self._is_recorded, items))
+            if self._found > before or (self._found and not self._open):
+                await self._frame.tell(ItemsKept(self._path, self._found))
+
+    def _is_recorded(self, index: int) -> bool:
+        """Return whether a loaded entry completes an item."""
+        journal, ends = self._frame.run.journal, self._ends_of(index)
+        entries = [each for path in ends for kind in RESULTS for each in journal.attempts(path, kind)]
+        return any(entry.status is EntryStatus.COMPLETED for entry in entries)
 
     # The items ----------------------------------------------------------------------------------------------
 

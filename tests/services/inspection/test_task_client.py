@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from flujo import EventStep, Flujo, HumanInTheLoopStep, Pipeline, Step, TaskClient
 from flujo.domain.run import RunStatus
+from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import Text
 from flujo.exceptions import (
     EventConflict,
@@ -22,13 +24,15 @@ from flujo.exceptions import (
     WaitTimedOut,
 )
 from flujo.state.store import SqlStateStore
+from flujo.testing import ScriptedAgent
 from flujo.testing.store_suite import new_run
-from support import pipeline
+from support import pipeline, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from flujo.domain.ports import StateStore
+    from flujo.domain.run import RunQuery, RunRecord
 
 
 @pytest.fixture
@@ -258,3 +262,26 @@ async def test_waiting_for_a_run_that_waits_ends_at_its_time_limit(store: StateS
     await runner.run_result_async({"order": "A7"}, run_id="a7")
     with pytest.raises(WaitTimedOut, match="still waiting"):
         await TaskClient(store).wait("a7", timeout=0.1)
+
+
+class Orphans:
+    """A store whose runs have lost their process."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+
+    async def runs(self, query: RunQuery) -> list[RunRecord]:
+        found = await self._store.runs(query)
+        return [replace(each, status=RunStatus.RUNNING, owner=None, usage=NOTHING) for each in found]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_the_list_has_the_usage_of_a_run_whose_process_was_killed(store: StateStore) -> None:
+    used = Usage(input_tokens=30, output_tokens=12, requests=1)
+    agent = ScriptedAgent(["hello"], usage=used)
+    await start(pipeline(Step("talk", agent=agent), HumanInTheLoopStep("ask", message="?")), store)
+    client: Any = Orphans(store)
+    [task] = await TaskClient(client).list_tasks()
+    assert (task.display_status, task.usage) == ("orphaned", used)

@@ -150,11 +150,24 @@ def _has_living_owner(record: RunRecord) -> bool:
 
 
 async def listed_tasks(store: StateStore, query: RunQuery) -> list[Task]:
-    """Return the runs that match, with the questions of those that are paused, and what others wait for."""
+    """Return the runs that match, with the questions of those that are paused, and what others wait for.
+
+    The usage of an orphaned run is that of its journal: its record has that of its last change of status.
+    """
     records = await store.runs(query)
     paused = [record.run_id for record in records if record.status in AT_A_PAUSE]
     pauses = dict(zip(paused, await asyncio.gather(*map(store.pauses, paused)), strict=True))
-    return [task_of(record, pauses.get(record.run_id, ()), order=query.order) for record in records]
+    orphaned = [each.run_id for each in records if _display_status(each, ()) is RunCondition.ORPHANED]
+    progress = dict(zip(orphaned, await asyncio.gather(*map(store.progress, orphaned)), strict=True))
+    return [
+        task_of(
+            record,
+            pauses.get(record.run_id, ()),
+            usage=progress[record.run_id].usage if record.run_id in progress else None,
+            order=query.order,
+        )
+        for record in records
+    ]
 
 
 def task_query(
