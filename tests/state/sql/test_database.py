@@ -213,13 +213,13 @@ def test_a_fork_waits_for_uses_and_holds_new_ones_back() -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def work() -> None:
-        with use.begun():
+        with use:
             begun.set()
             may_end.wait(10)
             order.append("first use")
 
     def later() -> None:
-        with use.begun():
+        with use:
             order.append("second use")
 
     first = threading.Thread(target=work)

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from flujo.exceptions import Fenced, StateBackendUnavailable
 from flujo.state.sql import migrations
 from flujo.state.sql.database import BUSY_S
 from flujo.state.store import SqlStateStore
-from flujo.state.writer.writer import FAST_S, Pace
+from flujo.state.writer.writer import AT_ONCE, FAST_S, Pace
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
 if TYPE_CHECKING:
@@ -126,6 +126,57 @@ async def test_steps_of_one_turn_are_committed_together_by_the_thread(sql: SqlSt
     assert sql.writer.commits - before <= 2
 
 
+async def test_some_steps_after_a_lone_one_are_committed_as_they_are_submitted(
+    sql: SqlStateStore, store_uri: str
+) -> None:
+    run = await accepted(sql)
+    committing = Committing(sql)
+    await sql.write(writes(run, entry(1)))
+    for seq in range(2, AT_ONCE + 2):
+        assert asyncio.ensure_future(sql.write(writes(run, entry(seq)))).done()
+        assert stored(store_uri) == list(range(1, seq + 1))
+    later = asyncio.ensure_future(sql.write(writes(run, entry(AT_ONCE + 2))))
+    assert not later.done(), "the loop gets a turn"
+    await later
+    assert all(committing.here)
+
+
+@pytest.mark.guarantee("G16")
+async def test_a_loop_takes_turns_between_lone_steps(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    run = await accepted(store)
+    committing = Committing(store)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    for seq in range(1, 41):
+        await store.write(writes(run, entry(seq)))
+    assert turns >= 40 / (AT_ONCE + 1)
+    assert all(committing.here)
+    counting.cancel()
+    await store.aclose()
+
+
+async def test_steps_that_come_together_are_committed_together_again_from_then_on(sqlite_uri: str) -> None:
+    store = SqlStateStore(sqlite_uri)
+    runs = [await accepted(store, str(number)) for number in range(2 * AT_ONCE + 3)]
+    committing = Committing(store)
+    await store.write(writes(runs[0], entry(1)))
+    for seq in (2, 3):
+        before = store.writer.commits
+        await asyncio.gather(*(store.write(writes(run, entry(seq - (run is not runs[0])))) for run in runs))
+        alone = AT_ONCE if seq == 2 else 0
+        assert store.writer.commits - before <= alone + 2
+    assert not any(committing.here[AT_ONCE + 1 :])
+    await store.aclose()
+
+
 async def test_other_requests_are_left_to_the_thread(sqlite_uri: str) -> None:
     store = SqlStateStore(sqlite_uri)
     run = await accepted(store)
@@ -153,12 +204,14 @@ async def test_a_step_of_a_lost_run_is_refused_in_the_loop_too(sql: SqlStateStor
 
 @pytest.mark.parametrize("error", [RuntimeError("odd"), StateBackendUnavailable("away")])
 @pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at_once", [0, AT_ONCE])
 @pytest.mark.guarantee("G9")
 async def test_an_attempt_that_fails_in_the_loop_is_repeated_by_the_thread(
-    sql: SqlStateStore, store_uri: str, error: Exception, when: str
+    sql: SqlStateStore, store_uri: str, error: Exception, when: str, at_once: int
 ) -> None:
     run = await accepted(sql)
     committing = Committing(sql)
+    sql.writer._at_once = at_once
     failures = iter([error])
 
     def fail() -> None:
@@ -471,13 +524,21 @@ class Turns:
 
     def _submit(self, run: RunRecord) -> None:
         submitted = self.submitted[run.run_id]
-        submitted.append(self._writer.submit(writes(run, entry(len(submitted) + 1)), self))
+        with self._inside():
+            self._writer.submit(writes(run, entry(len(submitted) + 1)), self)
+        submitted.append(self._writer._newest[self])  # also when a handler of a signal has raised
 
     def _end_turn(self) -> None:
         end, job = self._ends.pop(0)
+        with self._inside():
+            end(job)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Do something in the loop."""
         self._in_loop = True
         with suppress(KeyboardInterrupt):
-            end(job)
+            yield
         self._in_loop = False
 
     def thread_turn(self) -> None:

@@ -93,29 +93,34 @@ def _unusable(message: str) -> SettingsError:
 
 
 class Use:
-    """Counts the threads that work with connections, and lets a fork wait until none does."""
+    """Counts the threads that work with connections, and lets a fork wait until none does.
+
+    Such work is done inside `with use:`; while the process forks, new work waits.
+    """
+
+    # Not a generator: each commit enters it.
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._depths: dict[int, int] = {}
         """How often each thread has begun."""
         self._forks = 0
 
-    @contextmanager
-    def begun(self) -> Iterator[None]:
-        """Work with connections; while the process forks, a new use waits."""
+    def __enter__(self) -> None:
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             while self._forks and me not in self._depths:
                 self._changed.wait()
             self._depths[me] = self._depths.get(me, 0) + 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._depths[me] -= 1
-                if not self._depths[me]:
-                    del self._depths[me]
+
+    def __exit__(self, *_: object) -> None:
+        me = threading.get_ident()
+        with self._lock:
+            self._depths[me] -= 1
+            if not self._depths[me]:
+                del self._depths[me]
+                if self._forks:  # else nothing waits
                     self._changed.notify_all()
 
     @property
@@ -136,6 +141,20 @@ class Use:
         with self._changed:
             self._forks -= 1
             self._changed.notify_all()
+
+
+class _Translating(AbstractContextManager[None]):
+    """Raises another error in place of those that it translates."""
+
+    # Not a generator: each commit enters it.
+
+    def __init__(self, translation: Callable[[BaseException], StateError | None]) -> None:
+        self._translation = translation
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        translated = None if error is None else self._translation(error)
+        if translated is not None:
+            raise translated from error
 
 
 class Database:
@@ -187,6 +206,7 @@ class Database:
         self._disposed = False
         self._begin()
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
+        self._errors = _Translating(self._translation)
         forks.databases.add(self)
         renew_in_children(self, type(self)._renew)
 
@@ -256,7 +276,7 @@ class Database:
     @contextmanager
     def _lent(self) -> Iterator[sa.Connection]:
         try:
-            with self.use.begun(), self.errors(), self.engine.connect() as connection:
+            with self.use, self.errors(), self.engine.connect() as connection:
                 yield connection
         finally:
             if self._disposed:  # while it was lent, so `dispose` could not close it
@@ -269,24 +289,24 @@ class Database:
         together: AbstractContextManager[object] = driver.pipelined() if self.is_postgres else nullcontext()
         return together
 
-    @contextmanager
-    def errors(self) -> Iterator[None]:
+    def errors(self) -> AbstractContextManager[None]:
         """Translate the driver's errors into Flujo's."""
-        try:
-            yield
-        except exc.DBAPIError as error:
-            raise self._translated(error.orig, lost=error.connection_invalidated) from error
-        except self._driver_error as error:
-            raise self._translated(error, lost=False) from error
-        except UnicodeDecodeError as error:
-            if self.is_postgres:
-                raise
+        return self._errors
+
+    def _translation(self, error: BaseException) -> StateError | None:
+        """Return Flujo's error for one of the driver; None when it is none."""
+        if isinstance(error, exc.DBAPIError):
+            return self._translated(error.orig, lost=error.connection_invalidated)
+        if isinstance(error, self._driver_error):
+            return self._translated(error, lost=False)
+        if isinstance(error, UnicodeDecodeError) and not self.is_postgres:
             # The driver reads SQLite's own message about a damaged schema, which quotes the schema.
-            raise errors.damaged(self.shown, "its schema is not UTF-8") from error
-        except exc.TimeoutError as error:
-            raise StateBackendUnavailable(
+            return errors.damaged(self.shown, "its schema is not UTF-8")
+        if isinstance(error, exc.TimeoutError):
+            return StateBackendUnavailable(
                 f"no connection to {self.shown} became free in time", hint="raise `postgres_pool_max`"
-            ) from error
+            )
+        return None
 
     def _translated(self, error: BaseException | None, *, lost: bool) -> StateError:
         reason = self._without_password(str(error).strip().partition("\n")[0])

@@ -46,6 +46,9 @@ MAX_BACKLOG = 4 * MAX_BATCH
 FAST_S = 0.001
 """An event loop commits while a commit takes less than this on average: as long as it may stand still."""
 
+AT_ONCE = 3
+"""How many lone steps an event loop commits between two turns, beside the one at the end of a turn."""
+
 _CLOSING_RETRY_S = 2.0
 
 
@@ -160,6 +163,8 @@ class Writer:
         """Held by the thread or the event loop that uses the connection and the batch."""
         self._batch: list[Job] = []
         """The requests that are being committed."""
+        self._at_once = 0
+        """How many of the next steps are committed as they are submitted, while each of them is alone."""
         self._connection: sa.Connection | None = None
         self._file: tuple[int, int] | None = None
         self._generation: object = None
@@ -202,10 +207,14 @@ class Writer:
         self._newest[loop] = job.future
         if self._ended.is_set():  # since the check above, so the thread may not have seen the request
             self._refuse_waiting()
-        elif self._is_lone(job):
-            loop.call_soon(self._end_turn, job)  # behind all that may still be submitted in this turn
-        else:
+        elif not self._is_lone(job):
+            self._at_once = 0
             self._ring()
+        elif self._at_once:
+            self._at_once -= 1
+            self._commit_here(job)
+        else:
+            loop.call_soon(self._end_turn, job)  # behind all that may still be submitted in this turn
         return job.future
 
     def _is_lone(self, job: Job) -> bool:
@@ -233,16 +242,26 @@ class Writer:
     def _end_turn(self, job: Job) -> None:
         """Commit the only request of this turn of an event loop, or wake the thread for what there is.
 
-        The lock is never waited for, because it may be held by another loop. The thread looks at the waiting
-        requests each second while runs are executed, so it does not depend on the end of a turn.
+        The thread looks at the waiting requests each second while runs are executed, so it does not depend on
+        the end of a turn.
         """
-        if self._is_lone(job) and self._at_work.acquire(blocking=False):
+        if self._commit_here(job):
+            self._at_once = AT_ONCE
+
+    def _commit_here(self, job: Job) -> bool:
+        """Commit a lone step in its event loop, and return whether it is settled; if not, wake the thread.
+
+        The lock is never waited for, because it may be held by another loop.
+        """
+        is_settled = False
+        if self._at_work.acquire(blocking=False):
             try:
                 if self._is_lone(job) and not self._batch:
                     self._gather()
                     outcomes = self._attempt([job.request], careful=False, patient=False).outcomes
                     self.lone_commits += 1
                     self._settle(outcomes, _deliver)
+                    is_settled = True
             except Exception:  # noqa: BLE001, S110 - the thread tries again, and reports what it meets
                 pass
             finally:  # also when a signal's handler has raised
@@ -250,6 +269,7 @@ class Writer:
                 self._ring()
         else:
             self._ring()
+        return is_settled
 
     def _ring(self) -> None:
         """Wake the thread if there is something to do."""
@@ -391,7 +411,7 @@ class Writer:
     def _lent(self, lend: Lend) -> Outcome:
         """Let a tool write in a transaction of this thread; its connection is not lent twice."""
         try:
-            with self._database.use.begun(), self._database.errors():
+            with self._database.use, self._database.errors():
                 try:
                     connection = self._connected()
                     transaction = begin_write(connection)
@@ -454,7 +474,7 @@ class Writer:
     def _attempt(self, requests: Sequence[Request], *, careful: bool, patient: bool = True) -> Applied:
         """Commit a batch, in the thread or in an event loop, whichever holds the lock."""
         self._since = elapsed_s()
-        with self._database.use.begun(), self._database.errors():
+        with self._database.use, self._database.errors():
             began = 0.0
             try:
                 connection = self._connected(patient=patient)
@@ -553,7 +573,7 @@ class Writer:
     def _look_for_wishes(self) -> None:
         self._leases.begin_look()
         try:
-            with self._database.use.begun(), self._database.errors():
+            with self._database.use, self._database.errors():
                 found = self._batches.statements.wishes(self._connected(), self._leases.owner)
         except StateError:
             self._roll_back()
@@ -566,7 +586,7 @@ class Writer:
             return False
         try:
             with (
-                self._database.use.begun(),
+                self._database.use,
                 self._database.errors(),
                 begin_write(self._connected()),
             ):
