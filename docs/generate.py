@@ -73,6 +73,8 @@ def settings() -> str:
         '(`agents."*".model = "local:smollm2"`). Select it with `--env NAME` or `FLUJO_ENV`.\n',
         "\n`FLUJO_TRUSTED_PROJECTS` names projects of other users that are trusted, like `flujo trust` does: paths with `:` "
         "between them, or `*` for every project.\n",
+        "\n`FLUJO_LOG` sets the levels of the log: `info` for Flujo's loggers, `NAME=LEVEL` for others, with commas between "
+        "them. See [log lines](../how-to/see-a-run-in-your-tracing-tool.md#log-lines).\n",
         "| key in `flujo.toml` | variable | default | meaning |",
         "|---|---|---|---|",
     ]

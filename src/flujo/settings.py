@@ -66,6 +66,9 @@ ENV_VARIABLE = "FLUJO_ENV"
 TRUST_VARIABLE = "FLUJO_TRUSTED_PROJECTS"
 """Names projects of other users that are trusted: paths with `:` between them, or `*`."""
 
+LOG_VARIABLE = "FLUJO_LOG"
+"""Sets the levels of the log of a command: `info`, or `info,flujo.engine=debug`."""
+
 PROMISED = (
     "FLUJO_GOVERNANCE_PII_SCRUB",
     "FLUJO_GOVERNANCE_PII_STRONG",
@@ -494,7 +497,7 @@ def default_cache_dir() -> Path:
 
 def misspelt_variables() -> dict[str, str]:
     """Return unknown `FLUJO_` variables that resemble a known one, each with the known name."""
-    known = [*ENVIRONMENT, ENV_VARIABLE, TRUST_VARIABLE, *PROMISED]
+    known = [*ENVIRONMENT, ENV_VARIABLE, TRUST_VARIABLE, LOG_VARIABLE, *PROMISED]
     unknown = (name for name in environment() if name.startswith("FLUJO_") and name not in known)
     meant = ((name, nearest(name, known, cutoff=0.8)) for name in unknown)
     return {name: near for name, near in meant if near}

@@ -37,6 +37,7 @@ Options:
   --env NAME            Use [env.NAME] of flujo.toml.
   --debug               Show tracebacks.
   --no-color            Disable colour (also: NO_COLOR).
+  --log-format FORMAT   Write log lines: json or text (levels: FLUJO_LOG).
   --version             Print the version.
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or

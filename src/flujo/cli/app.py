@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -112,6 +112,12 @@ def root(
     ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Disable colour (also: NO_COLOR).")] = False,
+    log_format: Annotated[
+        Literal["text", "json"] | None,
+        typer.Option(
+            "--log-format", metavar="FORMAT", help="Write log lines: json or text (levels: FLUJO_LOG)."
+        ),
+    ] = None,
     version: Annotated[  # noqa: ARG001 - its callback prints
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -123,4 +129,8 @@ def root(
     from flujo.cli import invocation, terminal  # redaction would take a quarter of `--help`
 
     no_color = no_color or bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a terminal convention
-    ctx.obj = invocation.Invocation(terminal.Terminal(color=not no_color), folder, environment, debug)
+    shown = terminal.Terminal(color=not no_color, logs_messages=log_format == "json")
+    levels = os.environ.get("FLUJO_LOG", "")  # noqa: TID251 - the settings would take longer than `flujo ls`
+    if log_format or levels:
+        invocation.log_lines.configure(log_format or "text", levels, shown.err)
+    ctx.obj = invocation.Invocation(shown, folder, environment, debug)

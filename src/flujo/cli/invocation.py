@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flujo.cli.terminal import Terminal
+from flujo.governance import log_lines as log_lines  # the root command writes the log of its invocation
 
 if TYPE_CHECKING:
     import typer

@@ -74,7 +74,8 @@ class Progress(Protocol):
 
 def progress(terminal: Terminal, *, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Return the progress display for this terminal."""
-    return LiveTree(terminal, clock) if terminal.err.isatty() else PlainLines(terminal)
+    is_live = terminal.err.isatty() and not terminal.logs_messages
+    return LiveTree(terminal, clock) if is_live else PlainLines(terminal)
 
 
 def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
@@ -139,6 +140,8 @@ class PlainLines:
         self._say(verb, paths.shown(path), *facts)
 
     def _say(self, verb: str, *rest: str) -> None:
+        if self._terminal.logs_messages:
+            return  # the log has a line for each event
         self._terminal.say(visible_line(f"{verb:<8}{'  '.join(word for word in rest if word)}"))
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -10,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from flujo.governance.logs import logger
 from flujo.governance.screen import visible, visible_json, visible_line
 from flujo.governance.sink import GATE
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flujo.domain.commands import ShellCommand
+
+log = logger("flujo.cli")
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 
@@ -30,6 +34,8 @@ class Terminal:
     """The output streams of a command. `color` allows colour; a pipe never gets any."""
 
     color: bool = True
+    logs_messages: bool = False
+    """Whether messages are lines of the log, because all of stderr is JSON."""
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
 
@@ -58,7 +64,10 @@ class Terminal:
             self.out.write("\x1b[H\x1b[2J")
 
     def say(self, text: str, *styles: str) -> None:
-        """Write a message to stderr, with a newline."""
+        """Write a message to stderr, with a newline; or log it."""
+        if self.logs_messages:
+            log.log(_level(text, styles), _MARKED.sub("", text))
+            return
         self._write(f"{self.styled(GATE.text(text), *styles, to=self.err)}\n", self.err)
 
     def next(self, command: ShellCommand, why: str = "") -> None:
@@ -100,6 +109,13 @@ class Terminal:
         parts = _MARKED.split(text)  # texts and, between them, the codes of our styles
         stream.write("".join(f"\x1b[{part}m" if at % 2 else visible(part) for at, part in enumerate(parts)))
         stream.flush()  # keeps the order of lines on stdout and stderr
+
+
+def _level(text: str, styles: Sequence[str]) -> int:
+    """Return the level at which a message is logged."""
+    if "red" in styles or _MARKED.sub("", text).startswith("error:"):
+        return logging.ERROR
+    return logging.WARNING if "yellow" in styles else logging.INFO
 
 
 def as_json(value: Any, *, indent: bool = False) -> str:

@@ -28,6 +28,7 @@ from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
+from flujo.services.runs.run_log import observer_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -205,7 +206,8 @@ class Execution:
         store = self.runtime.store
         left = left_s(record)
         telemetry = self.runtime.telemetry
-        observer = None if telemetry is None else telemetry.observe(record, self.runtime.clock)
+        traced = None if telemetry is None else telemetry.observe(record, self.runtime.clock)
+        observer = observer_of(record, traced)
         if record.wish is not None or left <= 0:
             return await self._end_early(record, None, observer, is_late=record.wish is None)
         walk = _Walk(self.wish)

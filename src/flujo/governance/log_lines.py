@@ -1,0 +1,128 @@
+"""Log lines as JSON or as text. Each names its run, its step, its attempt and its trace."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from flujo.domain.current_step import CURRENT_STEP, CurrentStep
+from flujo.domain.paths import shown
+from flujo.domain.trace_ids import shown_trace_id
+from flujo.exceptions import SettingsError
+from flujo.governance.logs import logger
+from flujo.governance.screen import visible, visible_json, visible_line
+from flujo.governance.sink import GATE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+LogFormat = Literal["text", "json"]
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+OWN = "flujo"
+"""The logger above all of Flujo's."""
+
+_EVERYTHING = "root"
+_NAME = re.compile(r"[\w.-]+")
+
+
+def about(step: CurrentStep) -> dict[str, Any]:
+    """Return the `extra` of a log record about a step that is not the current one."""
+    return {"flujo_step": step}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, with secrets masked.
+
+    The keys are `time`, `level`, `logger`, `message`; inside a run `run_id` and `trace_id`, inside a step
+    `step` and `attempt`; and `error` with a traceback.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {**_head(record), "message": _message(record), **_place(record)}
+        if traceback := _traceback(record):
+            line["error"] = traceback
+        return visible_json(json.dumps(line, ensure_ascii=False))
+
+
+class TextLines(logging.Formatter):
+    """`TIME LEVEL LOGGER [RUN STEP #ATTEMPT] MESSAGE`, with secrets masked; a traceback follows below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        head, place = _head(record), _place(record)
+        words = [head["time"], head["level"].upper(), head["logger"]]
+        if place:
+            attempt = f"#{place['attempt']}" if place.get("attempt", 1) > 1 else ""
+            where = " ".join(filter(None, [place["run_id"], place.get("step", ""), attempt]))
+            words.append(f"[{visible_line(where)}]")
+        traceback = _traceback(record)
+        return " ".join([*words, _message(record)]) + (f"\n{visible(traceback)}" if traceback else "")
+
+
+def configure(style: LogFormat, levels: str, stream: TextIO) -> None:
+    """Write the log lines of this process to a stream.
+
+    Args:
+        style: the format.
+        levels: `LEVEL` for Flujo's loggers, `NAME=LEVEL` for others, with commas between them.
+        stream: for instance stderr.
+
+    Raises:
+        SettingsError: a level is unknown; nothing has changed.
+    """
+    chosen = {_EVERYTHING: "warning", OWN: "info", **_read(levels)}
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines() if style == "json" else TextLines())
+    logger(_EVERYTHING).handlers = [handler]
+    for name, level in chosen.items():
+        logger(name).setLevel(level.upper())
+
+
+def _read(levels: str) -> Mapping[str, str]:
+    read: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in levels.split(","))):
+        name, equals, level = part.rpartition("=")
+        level = level.strip().lower()
+        name = name.strip() if equals else OWN
+        if level not in LEVELS or not _NAME.fullmatch(name):
+            raise SettingsError(
+                f"FLUJO_LOG has {GATE.text(part)!r}, which is not `LEVEL` or `LOGGER=LEVEL`",
+                hint=f"the levels are {', '.join(LEVELS)}; for instance FLUJO_LOG=info,flujo.engine=debug",
+                variable="FLUJO_LOG",
+            )
+        read[name] = level
+    return read
+
+
+def _head(record: logging.LogRecord) -> dict[str, str]:
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return {
+        "time": at.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+    }
+
+
+def _message(record: logging.LogRecord) -> str:
+    return visible_line(GATE.text(record.getMessage()))
+
+
+def _place(record: logging.LogRecord) -> dict[str, Any]:
+    step: CurrentStep | None = getattr(record, "flujo_step", None) or CURRENT_STEP.get()
+    if step is None:
+        return {}
+    place: dict[str, Any] = {"run_id": step.run_id, "trace_id": shown_trace_id(step.run_id)}
+    return place | {"step": shown(step.path), "attempt": step.attempt} if step.path else place
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    formatter = logging.Formatter()
+    text = record.exc_text or (formatter.formatException(record.exc_info) if record.exc_info else "")
+    return GATE.text("\n".join(filter(None, [text, record.stack_info])))
