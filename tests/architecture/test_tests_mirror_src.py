@@ -27,6 +27,7 @@ COVERED_BY = {
     "engine/agent_identity.py": "engine/steps/test_granular.py",
     "engine/agent_request.py": "engine/steps/test_granular.py",
     "engine/judgement.py": "engine/steps/test_granular.py",
+    "services/inspection/otlp.py": "cli/test_trace_otlp.py",
     "services/inspection/task_traces.py": "engine/test_background.py",
     "services/inspection/trace_tree.py": "services/inspection/test_trace.py",
     "services/runs/background.py": "engine/test_background.py",

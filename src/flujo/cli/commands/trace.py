@@ -1,11 +1,17 @@
 """`flujo trace RUN`: shows what happened in a run, step by step."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flujo.cli import completion, options
+from flujo.cli import completion, formatting, options
 from flujo.cli.invocation import Invocation
+from flujo.exceptions import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from flujo.services.workspace import Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -37,6 +43,10 @@ def trace(
         bool,
         typer.Option("--messages", help="Show the messages to and from the model of an agent."),
     ] = False,
+    style: Annotated[
+        Literal["tree", "otlp"],
+        typer.Option("--format", metavar="FORMAT", help="tree, or otlp: the spans of the run as JSON."),
+    ] = "tree",
     as_json: options.AsJson = False,
 ) -> None:
     """Show what happened in a run, step by step."""
@@ -49,6 +59,9 @@ def trace(
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
+    if style == "otlp":
+        invocation.terminal.json(in_workspace(invocation, _exporting(run, step)))
+        return
     wanted = {
         "transcripts": messages or as_json or step is not None,
         "tracebacks": invocation.debug,
@@ -91,3 +104,16 @@ def trace(
     if status not in ("completed", "cancelled", "running") and not is_file(run):
         code = detail.error.code if detail.error else ""
         invocation.terminal.next(next_for(detail.task.run_id, status, code))
+
+
+def _exporting(run: str, step: str | None) -> "Callable[[Workspace], Awaitable[Any]]":
+    """Return what exports the spans of a run.
+
+    Raises:
+        SettingsError: a step is named.
+    """
+    from flujo.services.inspection.otlp import otlp_of
+
+    if step is not None:
+        raise SettingsError("`--format otlp` exports a whole run", hint="leave out STEP")
+    return lambda ws: otlp_of(ws, run)
