@@ -49,6 +49,7 @@ class Fleet:
     uri: str
     seeds: Sequence[int]
     chance: Random
+    lease_s: float = LEASE_S
     faults: Counter[str] = field(default_factory=Counter)
     _workers: list[warm.Popen] = field(default_factory=list)
     _frozen: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         (self.folder / "flujo.toml").write_text(
-            f'state_uri = "{self.uri}"\n[settings]\nlease_s = {LEASE_S}\nrecovery_s = 0.2\nmax_recoveries = 1000\n'
+            f'state_uri = "{self.uri}"\n[settings]\nlease_s = {self.lease_s}\nrecovery_s = 0.2\nmax_recoveries = 1000\n'
             '[blueprints]\nallow_callables = ["random.*"]\n'
         )
         return self
@@ -112,7 +113,7 @@ class Fleet:
             worker.wait()
             return
         worker.send_signal(signal.SIGSTOP)
-        frozen_s = self.chance.uniform(0.2, 2 * LEASE_S)
+        frozen_s = self.chance.uniform(0.2, 2 * self.lease_s)
         self._frozen[worker.pid] = asyncio.get_running_loop().call_later(frozen_s, self._wake, worker.pid)
 
     def _launched(self) -> warm.Popen:

@@ -64,7 +64,7 @@ TIMEOUT_S = 7.0
 DEADLINE_S = 60.0
 """The deadline of the question of a `silent`."""
 SLEEP_S = 45.0
-"""How long a `sleeps` waits, unless `tree` is told otherwise."""
+"""How long a `sleeps` waits, unless `tree` gets another time."""
 WORKED = "done"
 """What an agent gets for a call that has succeeded."""
 CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}

@@ -1,148 +1,48 @@
-"""Workers of one queue, killed, frozen and cut off: every run once, and the limits of the queue hold."""
+"""Workers killed, frozen and cut off: every run once, no run is stuck, and the limits of a queue hold."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
-from collections import defaultdict
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import warm
-from durability.fleet import Fleet
+from durability.queue_fleet import MAIL, QueueFleet
+from flujo.domain import canonical
+from flujo.domain.acts import Actor, Via
+from flujo.domain.queues import RunKind
 from flujo.domain.run import RunGroup, RunQuery
+from flujo.domain.sent_events import NewEvent
+from flujo.exceptions import StateError
 from flujo.services.project.project import find_project
 from flujo.services.runs import blueprint_runs
 from flujo.services.runs.run_request import Request
 from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from durability.conftest import Evidence
+    from flujo.domain.store import StateStore
 
 RUNS = int(os.environ.get("FLUJO_QUEUE_RUNS", "40"))
-CONCURRENCY = 3
-CUSTOMERS = 5
-LEASE_S = 3.0
-
-BLUEPRINT = """\
-version: "1"
-name: mail
-steps:
-  - {name: work, call: "skills.outside:work", with: {customer: "{{ input.customer }}", number: "{{ input.number }}"}}
-"""
-SKILL = """
-import asyncio
-import os
-import time
+IS_WHOLE = RUNS >= 2000
+CUSTOMERS = 50 if IS_WHOLE else 5
 
 
-def note(*words):
-    line = " ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n"
-    file = os.open("ledger", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(file, line.encode())
-    os.close(file)
-
-
-async def work(customer: str, number: int) -> int:
-    note("begin", number, customer)
-    await asyncio.sleep(0.1)
-    note("end", number, customer)
-    return number
-"""
-
-
-@dataclass
-class QueueFleet(Fleet):
-    """Workers of the queue `mail`; notes when each was struck first."""
-
-    struck: dict[int, float] = field(default_factory=dict)
-
-    def __enter__(self) -> QueueFleet:
-        for folder in ("blueprints", "skills"):
-            (self.folder / folder).mkdir()
-        (self.folder / "blueprints/mail.yaml").write_text(BLUEPRINT)
-        (self.folder / "skills/outside.py").write_text(SKILL)
-        (self.folder / "flujo.toml").write_text(
-            f'state_uri = "{self.uri}"\n[settings]\nlease_s = {LEASE_S}\nrecovery_s = 0.2\nmax_recoveries = 1000\n'
-            '[blueprints]\nallow_callables = ["skills.*"]\n'
-            f'[queues.mail]\nconcurrency = {CONCURRENCY}\nper_key = "input.customer"\n'
-        )
-        return self
-
-    def _strike(self, worker: warm.Popen, how: str) -> None:
-        self.struck.setdefault(worker.pid, time.monotonic())
-        super()._strike(worker, how)
-
-    def _launched(self) -> warm.Popen:
-        command = [sys.executable, "-m", "flujo", "worker", "--queue", "mail", "--concurrency", "4"]
-        with (self.folder / f"worker-{time.monotonic_ns()}.log").open("wb") as log:
-            return warm.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One execution of a run's step, as the ledger outside tells."""
-
-    number: str
-    customer: str
-    pid: int
-    begun: float
-    ended: float | None
-
-
-def ledger(folder: Path) -> list[Work]:
-    """Return the executions of the steps."""
-    open_ones: dict[tuple[str, int], tuple[str, float]] = {}
-    found = []
-    for line in (folder / "ledger").read_text().splitlines():
-        event, number, customer, pid, at = line.split()
-        if event == "begin":
-            open_ones[number, int(pid)] = customer, float(at)
-        else:
-            _, begun = open_ones.pop((number, int(pid)))
-            found.append(Work(number, customer, int(pid), begun, float(at)))
-    return found + [Work(n, customer, pid, at, None) for (n, pid), (customer, at) in open_ones.items()]
-
-
-def judged(works: list[Work], struck: dict[int, float]) -> list[str]:
-    """Return what the ledger shows against the promises.
-
-    A worker that was killed or frozen counts until then: after that its run may be taken over.
-    """
-    violations = []
-    by_number: defaultdict[str, list[Work]] = defaultdict(list)
-    for work in works:
-        by_number[work.number].append(work)
-    violations += [f"run {n} was never executed" for n in map(str, range(RUNS)) if n not in by_number]
-    for number, several in by_number.items():
-        unharmed = [work for work in several if work.begun < struck.get(work.pid, float("inf"))]
-        whole = [work for work in unharmed if work.ended is not None and work.pid not in struck]
-        if len(whole) > 1:
-            violations.append(
-                f"run {number} was executed {len(whole)} times by workers that nothing happened to"
-            )
-    edges = []
-    for work in works:
-        last = min(struck.get(work.pid, float("inf")), work.ended or float("inf"))
-        if last > work.begun:
-            edges += [(work.begun, 1, work.customer), (last, -1, work.customer)]
-    held: defaultdict[str, int] = defaultdict(int)
-    for at, change, customer in sorted(edges):
-        held[customer] += change
-        if sum(held.values()) > CONCURRENCY:
-            violations.append(f"{sum(held.values())} runs were executed at once, at {at}")
-        if held[customer] > 1:
-            violations.append(f"{held[customer]} runs of customer {customer} were executed at once, at {at}")
-    return violations
+async def submit(workspace: Workspace, runs: int) -> None:
+    """Put runs into the queue `mail`, each of one of the customers."""
+    blueprint = workspace.load("blueprints/mail.yaml")
+    for number in range(runs):
+        given = {"customer": f"c{number % CUSTOMERS}", "name": f"mail-{number}"}
+        request = Request(given, run_id=f"mail-{number}")
+        await blueprint_runs.submit(workspace, blueprint, request, queue="mail", priority=0, delay_s=0.0)
 
 
 @pytest.mark.guarantee("G4")
@@ -153,14 +53,7 @@ async def test_killed_and_frozen_workers_of_a_queue(
         pytest.skip("in `make soak`; the races of claims are tested on SQLite as well")
     with QueueFleet(tmp_path, store_uri, (), Random(RUNS)) as fleet:
         async with aclosing(Workspace(find_project(tmp_path))) as workspace:
-            blueprint = workspace.load("blueprints/mail.yaml")
-            for number in range(RUNS):
-                request = Request(
-                    {"customer": f"c{number % CUSTOMERS}", "number": number}, run_id=f"r{number}"
-                )
-                await blueprint_runs.submit(
-                    workspace, blueprint, request, queue="mail", priority=0, delay_s=0.0
-                )
+            await submit(workspace, RUNS)
             store = await workspace.store()
             fleet.start(3)
             end = time.monotonic() + 60 + RUNS
@@ -170,6 +63,136 @@ async def test_killed_and_frozen_workers_of_a_queue(
                 fleet.trouble()
                 fleet.start(3)
             fleet.wake()
-        violations = judged(ledger(tmp_path), fleet.struck)
+        names = [f"mail-{number}" for number in range(RUNS)]
+        violations = fleet.violations(names)
         evidence.add(faults=fleet.faults.total(), seeds=RUNS, violations=violations)
         assert violations == []
+
+
+# Everything together --------------------------------------------------------------------------------------
+
+ORDER = """\
+version: "1"
+name: order
+steps:
+  - {name: first, call: "skills.outside:work", with: {key: "-", name: "{{ input }}-first"}}
+  - {name: beside, call: "skills.outside:work", with: {key: "-", name: "{{ input }}-beside"},
+     config: {execution_mode: background}}
+  - {kind: sleep, name: rest, for: 1s}
+  - {kind: event, name: paid, key: input, event_schema: {type: integer}}
+  - {kind: await, name: result, task: beside}
+  - {name: last, call: "skills.outside:work", with: {key: "-", name: "{{ input }}-last"}}
+output: {paid: "{{ steps.paid.output }}", result: "{{ steps.result.output }}"}
+"""
+STEPS = ("first", "beside", "last")
+ORDERS = max(10, RUNS // 4)
+WORKERS = 8 if IS_WHOLE else 4
+TROUBLE_S, EVERY_S = (60.0, 2.0) if IS_WHOLE else (4.0, 1.0)
+PATIENCE_S = 60.0
+KINDS = tuple(RunKind)
+
+
+@dataclass
+class Shop:
+    """Orders, each with a sleep, an event and a background step, and who pays them."""
+
+    store: StateStore
+    chance: Random
+
+    def __post_init__(self) -> None:
+        self._unpaid = [f"order-{number}" for number in range(ORDERS)]
+        self.chance.shuffle(self._unpaid)
+
+    async def pay(self, most: int) -> None:
+        """Send the events of some orders: before or while they wait, and sometimes twice."""
+        for name in self._unpaid[:most]:
+            number = int(name.rpartition("-")[2])
+            sent = NewEvent(
+                event_id=f"paid-{name}",
+                name="paid",
+                payload=canonical.encode(number),
+                actor=Actor("shop", Via.API),
+                key=name,
+            )
+            await self.store.send_event(sent)
+            if self.chance.random() < 0.2:
+                await self.store.send_event(sent)
+            self._unpaid.remove(name)
+
+    async def ended(self) -> dict[str | None, int]:
+        """Return how many runs and background tasks there are, by status."""
+        return dict(await self.store.count_runs(RunQuery(kinds=KINDS), RunGroup.STATUS))
+
+    async def wrong(self) -> list[str]:
+        """Return the orders with another result than theirs."""
+        found = await self.store.runs(RunQuery(pipeline="order", limit=1000))
+        outputs = {str(record.run_id): canonical.decode(record.output or b"null") for record in found}
+        return [
+            f"order-{number} has {outputs[f'order-{number}']}, not {wanted}"
+            for number in range(ORDERS)
+            if outputs[f"order-{number}"] != (wanted := {"paid": number, "result": f"order-{number}-beside"})
+        ]
+
+
+@pytest.mark.guarantee("G1", "G2", "G4", "G5")
+@pytest.mark.timeout(3600)
+async def test_queues_waits_and_background_steps_together(
+    postgres_uri: str, tmp_path: Path, evidence: Evidence
+) -> None:
+    kinds = (("--concurrency", "8"), ("--queue", "mail", "--concurrency", "4"))
+    fleet = QueueFleet(
+        tmp_path,
+        postgres_uri,
+        (),
+        Random(RUNS),
+        concurrency=8,
+        words=kinds,
+        blueprints={"mail": MAIL, "order": ORDER},
+    )
+    with fleet:
+        async with aclosing(Workspace(find_project(tmp_path))) as workspace:
+            await submit(workspace, RUNS)
+            blueprint = workspace.load("blueprints/order.yaml")
+            for number in range(ORDERS):
+                name = f"order-{number}"
+                request = Request(name, run_id=name)
+                await blueprint_runs.submit(
+                    workspace, blueprint, request, queue="default", priority=0, delay_s=0.0
+                )
+            shop = Shop(await workspace.store(), Random(RUNS))
+            await _until_all_ended(fleet, shop)
+            wrong = await shop.wrong()
+        wrong += fleet.violations(_names())
+    evidence.add(faults=fleet.faults.total(), seeds=RUNS + ORDERS, violations=wrong)
+    assert wrong == []
+
+
+def _names() -> Iterator[str]:
+    yield from (f"mail-{number}" for number in range(RUNS))
+    yield from (f"order-{number}-{step}" for number in range(ORDERS) for step in STEPS)
+
+
+async def _until_all_ended(fleet: QueueFleet, shop: Shop) -> None:
+    """Pay the orders and strike workers for a while; return when all runs have completed."""
+    before: Any = None
+    began = moved_at = struck_at = time.monotonic()
+    fleet.start(WORKERS)
+    while before != {"completed": RUNS + 2 * ORDERS}:
+        await asyncio.sleep(0.25)
+        now = time.monotonic()
+        if now - began > TROUBLE_S:
+            fleet.wake()
+        elif now - struck_at > EVERY_S:
+            faults = fleet.faults.total()
+            while fleet.faults.total() == faults:
+                fleet.trouble()
+            struck_at = now
+        fleet.start(WORKERS)
+        try:
+            await shop.pay(max(1, ORDERS // 100))
+            found = await shop.ended()
+        except StateError:  # its connection was cut off as well
+            continue
+        if found != before:
+            before, moved_at = found, now
+        assert now - moved_at < PATIENCE_S, f"no run progresses: {before}\n{fleet.diagnostics()}"
