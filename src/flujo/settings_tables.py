@@ -406,9 +406,9 @@ class ProviderTable(Section):
     max_concurrency: int | None = Field(default=None, ge=1, strict=True)
     """How many requests a process sends at the same time; others wait in order."""
     rpm: int | None = Field(default=None, ge=1, strict=True)
-    """How many requests a process sends in any 60 seconds."""
+    """How many requests all processes of a database send in any 60 seconds."""
     tpm: int | None = Field(default=None, ge=1, strict=True)
-    """How many tokens the requests of a process may use in any 60 seconds."""
+    """How many tokens the requests of all processes of a database may use in any 60 seconds."""
 
     def api(self, name: str) -> str:
         """Return the API that the provider `name` speaks, by pydantic-ai's name."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import warm
 from agents.provider_server import Fault, Provider, Response, provider_server
 from flujo.agents import request_limits
 from flujo.agents.chat import ChatAgent, build_agent
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from flujo.domain.store import StateStore
     from flujo.domain.usage import Usage
 
 WINDOW_S = 0.6
@@ -304,3 +308,65 @@ async def test_a_retry_after_a_rate_limit_waits_for_the_provider_and_counts_as_a
     assert (result.output, result.usage.requests) == ("Foxes.", 3)
     assert arrivals[1] - arrivals[0] >= 0.15
     assert arrivals[2] - arrivals[0] >= WINDOW_S - 0.1
+
+
+KENNEL = """
+[providers.kennel]
+kind = "openai"
+base_url = "{url}/v1"
+rpm = 3
+"""
+ASKING = """\
+version: "1"
+name: asking
+agents:
+  fox: {model: "kennel:fox-1"}
+steps:
+  - kind: map
+    name: each
+    over: "[1, 2, 3, 4]"
+    as: number
+    steps:
+      - {name: ask, agent: fox, input: "{{ string(number) }}"}
+"""
+
+
+def test_processes_share_the_limit_of_the_provider_in_their_database(
+    traffic: Traffic, tmp_path: Path, store_uri: str
+) -> None:
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints/asking.yaml").write_text(ASKING)
+    settings = f'state_uri = "{store_uri}"\n' + KENNEL.replace("{url}", traffic.server.url)
+    (tmp_path / "flujo.toml").write_text(settings)
+    command = [sys.executable, "-m", "flujo", "run", "asking"]
+    warm.run([sys.executable, "-m", "flujo", "migrate"], cwd=tmp_path, check=True, capture_output=True)
+    both = [
+        warm.Popen(command, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)
+    ]
+    try:
+        end = time.monotonic() + 60
+        while len(traffic.arrivals) < 3:
+            assert all(each.poll() is None for each in both), [each.communicate() for each in both]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(2)  # in which each of them alone would send more
+        assert len(traffic.arrivals) == 3
+    finally:
+        for each in both:
+            each.kill()
+            each.communicate()
+
+
+async def test_a_request_of_a_run_waits_for_those_of_other_processes(
+    traffic: Traffic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: StateStore
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table(traffic, tmp_path, "rpm = 1")
+    async with Flujo[Any, Any, Any](pipeline(asks("a")), store=store, recovery=False) as runner:
+        began = time.monotonic()
+        assert (await runner.run_result_async(PROMPT)).success
+        for (_, address), limits in request_limits._LIMITS.items():
+            if address is not None and address.startswith(traffic.server.url):
+                limits.forget()  # as if another process had sent the first one
+        assert (await runner.run_result_async(PROMPT)).success
+    assert traffic.arrivals[1] - began >= WINDOW_S

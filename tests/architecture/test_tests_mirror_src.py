@@ -112,6 +112,8 @@ COVERED_BY = {
     "domain/ports.py": "typing/test_typing.py",
     "domain/store.py": "conformance/test_stores.py",
     "engine/questions.py": "services/runs/test_deadlines.py",
+    "state/requests.py": "conformance/test_stores.py",
+    "state/sql/requests.py": "conformance/test_stores.py",
     "services/runs/sending.py": "cli/test_sending.py",
     "services/runs/waits.py": "engine/steps/test_event.py",
     "domain/sent_events.py": "conformance/test_stores.py",

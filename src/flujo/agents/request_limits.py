@@ -1,4 +1,7 @@
-"""The limits of a provider in this process: requests wait in order until the limits allow them.
+"""The limits of a provider: requests wait in order until the limits allow them.
+
+A request that this process allows is counted in the database of its run as well, for the limits that all
+processes share: `rpm` and `tpm`.
 
 Requests come from the event loops of any number of threads. A lock per provider guards the counts, and is not
 held across an await; a waiting request is woken in its own loop.
@@ -7,6 +10,7 @@ held across an await; a waiting request is woken in its own loop.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import os
 import time
@@ -17,16 +21,21 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from flujo.domain.agents import TIMEOUT_OF_ATTEMPT
+from flujo.domain.providers import SHARED_REQUESTS
+from flujo.exceptions import StateError
+from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from flujo.domain.providers import Allowed
+    from flujo.domain.providers import Allowed, RequestStore
     from flujo.domain.usage import Usage
+
+log = logger("flujo.agents")
 
 WINDOW_S = 60.0
 _RECHECK_S = 1.0
-"""How often a request looks whether the loop of the request before it has stopped."""
+"""How often a request looks whether the loop of the request before it has stopped, and asks the database."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,11 +53,15 @@ class RequestLimits:
 
     Args:
         allowed: the limits.
+        name: that of the provider in a database.
         now: returns monotonic seconds.
     """
 
-    def __init__(self, allowed: Allowed, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, allowed: Allowed, *, name: str = "", now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.allowed = allowed
+        self._name = name
         self._now = now
         self.forget()
 
@@ -68,13 +81,52 @@ class RequestLimits:
         """Wait until a request of at most `tokens` may be sent, and count it as running inside."""
         pid, request = os.getpid(), _Request(tokens, asyncio.get_running_loop())
         await self._wait(request)
+        slot = Slot(self, request)
         try:
-            yield Slot(self, request)
+            async with self._counted_with_others(slot, request):
+                yield slot
         finally:
             if os.getpid() == pid:
                 with self._lock:
                     self._running -= 1
                     self._wake_next()
+
+    @asynccontextmanager
+    async def _counted_with_others(self, slot: Slot, request: _Request) -> AsyncGenerator[None, None]:
+        """Count a request in the database of the run, once the requests of all processes allow it."""
+        store, allowed, pid = SHARED_REQUESTS.get(), self.allowed, os.getpid()
+        if store is None or (allowed.rpm is None and allowed.tpm is None):
+            yield
+            return
+        try:
+            with TIMEOUT_OF_ATTEMPT.get()():
+                ticket = await self._admitted(store, slot.tokens)
+        except BaseException:
+            if os.getpid() == pid:
+                self.cancel(request)
+            raise
+        try:
+            yield
+        finally:
+            try:
+                await store.settle_request(self._name, ticket, slot.tokens if slot.is_sent else None)
+            except StateError as error:  # it counts at its worst case for a minute
+                log.debug("a request to %s was not settled: %s", self._name, error)
+
+    async def _admitted(self, store: RequestStore, tokens: int) -> int:
+        while True:
+            wait_s = _RECHECK_S
+            try:
+                admission = await store.admit_request(self._name, tokens, self.allowed, span_s=WINDOW_S)
+            except StateError as error:
+                if not error.retryable:
+                    raise
+                log.debug("a request to %s waits for the database: %s", self._name, error)
+            else:
+                if admission.ticket is not None:
+                    return admission.ticket
+                wait_s = min(admission.wait_s, _RECHECK_S)
+            await asyncio.sleep(wait_s)
 
     async def _wait(self, request: _Request) -> None:
         with self._lock:
@@ -169,12 +221,18 @@ class Slot:
     def __init__(self, limits: RequestLimits, request: _Request) -> None:
         self._limits = limits
         self._request = request
+        self.tokens = request.tokens
+        """Those of the worst case, until the request is settled."""
+        self.is_sent = True
+        """Whether the request counts."""
 
     def settle(self, used: Usage) -> None:
         """Count the tokens that the request used; a usage without a request is that of an unsent one."""
         if used.requests:
-            self._limits.correct(self._request, used.input_tokens + used.output_tokens)
+            self.tokens = used.input_tokens + used.output_tokens
+            self._limits.correct(self._request, self.tokens)
         else:
+            self.is_sent = False
             self._limits.cancel(self._request)
 
 
@@ -190,8 +248,9 @@ def limits_of(name: str, address: str | None, allowed: Allowed) -> RequestLimits
     """
     if not allowed.is_limited:
         return None
+    where = hashlib.sha256((address or "").encode()).hexdigest()[:16]
     with _NEW:
-        limits = _LIMITS.setdefault((name, address), RequestLimits(allowed))
+        limits = _LIMITS.setdefault((name, address), RequestLimits(allowed, name=f"{name}@{where}"))
     limits.allowed = allowed
     return limits
 

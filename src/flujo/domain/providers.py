@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from flujo.domain.commands import command
@@ -28,14 +29,52 @@ class Allowed:
     max_concurrency: int | None = None
     """Requests at the same time."""
     rpm: int | None = None
-    """Requests in any 60 seconds."""
+    """Requests in any 60 seconds, of all processes of a database."""
     tpm: int | None = None
-    """Tokens in and out in any 60 seconds."""
+    """Tokens in and out in any 60 seconds, of all processes of a database."""
 
     @property
     def is_limited(self) -> bool:
         """Whether there is any limit."""
         return (self.max_concurrency, self.rpm, self.tpm) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a request may be sent now."""
+
+    ticket: int | None
+    """Identifies the counted request; None when it has to wait."""
+    wait_s: float = 0.0
+    """After how many seconds to ask again."""
+
+
+class RequestStore(Protocol):
+    """Counts the requests of all processes of a database, for the limits that they share."""
+
+    async def admit_request(
+        self, provider: str, tokens: int, allowed: Allowed, *, span_s: float = 60.0
+    ) -> Admission:
+        """Count a request as sent if `rpm` and `tpm` allow it in the last `span_s` seconds.
+
+        A request that is larger than `tpm` is admitted when no other one counts.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        ...
+
+    async def settle_request(self, provider: str, ticket: int, tokens: int | None) -> None:
+        """Replace the tokens of a counted request by those that it used; None: it was not sent.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        ...
+
+
+SHARED_REQUESTS: ContextVar[RequestStore | None] = ContextVar("flujo_shared_requests", default=None)
+"""The store of the run that is executed; None without one that other processes share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from flujo.domain.providers import RequestStore
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
@@ -479,6 +481,7 @@ class StateStore(
     EventStore,
     ScheduleStore,
     RunImporter,
+    RequestStore,
     Protocol,
 ):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""

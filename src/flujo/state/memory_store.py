@@ -43,6 +43,7 @@ from flujo.state import codec, events, owner_tokens, rules, schedule_rules
 from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
+from flujo.state.requests import MemoryRequests
 from flujo.state.wakes import Wakes
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.acts import Actor
     from flujo.domain.outbox import Message, MessageState, Tried
+    from flujo.domain.providers import Admission, Allowed
     from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
 
@@ -92,6 +94,7 @@ class MemoryDatabase:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     events: MemoryEvents = field(default_factory=MemoryEvents)
     wakes: Wakes = field(default_factory=Wakes)
+    requests: MemoryRequests = field(default_factory=MemoryRequests)
     schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     schedule_acts: list[Act] = field(default_factory=list)
 
@@ -537,6 +540,18 @@ class MemoryStateStore(MemoryQueues):
             self.database.runs[run.run_id] = stored
             self._act(stored, rules.pull_act(run.run_id, run.record.status, actor, origin))
         return sorted(run.run_id for run in taken)
+
+    async def admit_request(
+        self, provider: str, tokens: int, allowed: Allowed, *, span_s: float = 60.0
+    ) -> Admission:
+        """Count a request to a provider if its limits allow it; see the port."""
+        self._check_open()
+        return self.database.requests.admit(provider, tokens, allowed, span_s, self._now())
+
+    async def settle_request(self, provider: str, ticket: int, tokens: int | None) -> None:
+        """Replace the tokens of a counted request; see the port."""
+        self._check_open()
+        self.database.requests.settle(provider, ticket, tokens)
 
     async def schedules(self) -> Schedules:
         """Return every schedule, and the time."""

@@ -16,7 +16,18 @@ from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.queue_bell import QueueBell
-from flujo.state.sql import arrivals, events, listing, migrations, outbox, queries, queue, retention, workers
+from flujo.state.sql import (
+    arrivals,
+    events,
+    listing,
+    migrations,
+    outbox,
+    queries,
+    queue,
+    requests,
+    retention,
+    workers,
+)
 from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
     from flujo.domain.ledger import Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
+    from flujo.domain.providers import Admission, Allowed
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.recorded_run import RecordedRun
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
@@ -406,6 +418,16 @@ class SqlStateStore:
     def cache(self) -> SqlCache:
         """Return a cache in the same database."""
         return SqlCache(self.database, self._readers)
+
+    async def admit_request(
+        self, provider: str, tokens: int, allowed: Allowed, *, span_s: float = 60.0
+    ) -> Admission:
+        """Count a request to a provider if its limits allow it; see the port."""
+        return await self.write_apart(requests.admit, provider, tokens, allowed, span_s)
+
+    async def settle_request(self, provider: str, ticket: int, tokens: int | None) -> None:
+        """Replace the tokens of a counted request; see the port."""
+        await self.write_apart(requests.settle, provider, ticket, tokens)
 
     async def take_turn(self, duty: str, every_s: float) -> bool:
         """Return whether this store does a duty of all processes now; see the port."""

@@ -200,13 +200,9 @@ def _stuck(project: Project) -> Iterator[Finding]:
         yield _failed("runs", error)
         return
     for each in found:
-        named = f"run {each.run_id} of {each.pipeline}"
-        if each.has_no_wait:
-            show = command("flujo", "tasks", "show", each.run_id)
-            yield Finding("runs", "warn", f"{named} waits for nothing", show)
-        else:
-            words = f"{named} is {each.status}, and no process has taken it for {each.idle_s / 3600:,.0f} h"
-            yield Finding("runs", "warn", words, "`flujo worker --once` takes it, or says why it cannot")
+        show = command("flujo", "tasks", "show", each.run_id)
+        hint = show if each.has_no_wait else "`flujo worker --once` takes it, or says why it cannot"
+        yield Finding("runs", "warn", each.described, hint)
 
 
 def _schedules(project: Project) -> Iterator[Finding]:

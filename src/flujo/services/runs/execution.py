@@ -17,6 +17,7 @@ from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
 from flujo.domain.paths import ROOT, shown
+from flujo.domain.providers import SHARED_REQUESTS
 from flujo.domain.run import AT_A_PAUSE, UNRESOLVED, Intent, Move, Progress, RunRecord, RunStatus, Write
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
@@ -310,6 +311,7 @@ class Execution:
     ) -> tuple[PipelineResult[Any, Any], bool]:
         runtime = self.runtime
         CURRENT_STEP.set(CurrentStep(record.run_id, ROOT))  # in the task of this walk
+        SHARED_REQUESTS.set(runtime.store if runtime.is_durable else None)  # in the run's own task
         run = Run(
             record.run_id,
             record.created_at,

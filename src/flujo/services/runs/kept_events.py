@@ -29,7 +29,7 @@ class KeptEvents:
         self._next: float | None = None
 
     async def look(self) -> int:
-        """Delete old events when it is time; return 0, because nothing goes on in the background.
+        """Delete old events when it is time; return 0: it starts no work in the background.
 
         Raises:
             StateError: the database cannot be written.

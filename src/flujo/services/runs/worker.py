@@ -26,6 +26,7 @@ from flujo.services.runs.queues import claim_order, queue_table
 from flujo.services.runs.recovery import Duty, Recovery
 from flujo.services.runs.run_services import RunServices, notifier_of
 from flujo.services.runs.schedules import Scheduler
+from flujo.services.runs.stuck_runs import StuckRuns
 from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Worker:
                 scheduler,
                 Deliveries(workspace, workspace.store),
                 KeptEvents(workspace.store),
+                StuckRuns(workspace),
                 *duties,
             ),
             adopts=options.resumes_orphans and not options.is_paused,

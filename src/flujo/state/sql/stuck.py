@@ -1,4 +1,4 @@
-"""Finds runs that wait without a reason, for `flujo doctor`."""
+"""Finds runs that wait without a reason, for `flujo doctor` and the log of workers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class Stuck:
     """How long ago it last changed."""
     has_no_wait: bool
     """Whether it waits for nothing at all; otherwise no process has taken it."""
+
+    @property
+    def described(self) -> str:
+        """What is wrong with the run."""
+        named = f"run {self.run_id} of {self.pipeline}"
+        if self.has_no_wait:
+            return f"{named} waits for nothing"
+        return f"{named} is {self.status}, and no process has taken it for {self.idle_s / 3600:,.0f} h"
 
 
 _open_pause = sa.exists().where(

@@ -32,6 +32,7 @@ from flujo.testing.store_suite.ownership import OwnershipSuite
 from flujo.testing.store_suite.queries import QueriesSuite
 from flujo.testing.store_suite.questions import QuestionsSuite
 from flujo.testing.store_suite.queues import QueuesSuite
+from flujo.testing.store_suite.requests import RequestsSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
 from flujo.testing.store_suite.schedules import SchedulesSuite
@@ -67,6 +68,7 @@ class StateStoreSuite(
     FamiliesSuite,
     SchedulesSuite,
     ImportsSuite,
+    RequestsSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
