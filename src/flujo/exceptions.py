@@ -634,15 +634,9 @@ class UsageLimitExceeded(BudgetError):
 
 
 class TaskUnderLimit(BudgetError):
-    """A step runs in the background, and the run has a limit, which does not count its task's usage yet."""
+    """A step runs in the background under a limit of the run, without a `budget` that the limit covers."""
 
     code = "FLJ283"
-
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"step `{path}` runs in the background, and no limit of a run counts the usage of its tasks",
-            hint="remove `execution_mode: background`, or the limit: `budget:`, `usage_limits`, `[budgets]`",
-        )
 
 
 class PriceUnknown(BudgetError):

@@ -344,8 +344,32 @@ LATER = [
         "background-under-a-budget",
         step("agent: sorter, config: {execution_mode: background}") + "budget: {total_cost_usd_limit: 1.5}\n",
         "FLJ283",
-        "under a `budget`",
+        "and has no `budget` of its own",
         "execution_mode",
+    ),
+    Case(
+        "background-with-a-larger-budget",
+        step(
+            "agent: sorter, config: {execution_mode: background, budget: {total_cost_usd_limit: 2}}",
+        )
+        + "budget: {total_cost_usd_limit: 1.5}\n",
+        "FLJ283",
+        "its own `budget` allows more of `total_cost_usd_limit`",
+        "budget",
+    ),
+    Case(
+        "queue-of-a-step-that-is-not-in-the-background",
+        step("agent: sorter, config: {queue: default}"),
+        "FLJ288",
+        "does not run in the background",
+        "queue",
+    ),
+    Case(
+        "queue-that-there-is-not",
+        step("agent: sorter, config: {execution_mode: background, queue: defualt}"),
+        "FLJ289",
+        "there is no [queues.defualt] in flujo.toml",
+        "defualt",
     ),
     Case(
         "background-read-as-its-result",

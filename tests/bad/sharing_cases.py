@@ -137,7 +137,7 @@ DEFAULTS = [
          entry(more="defaults: {agent: {instructions: x}}\n")),
     case("default-in-a-file-of-agents", "FLJ120", "`defaults` is not a key of a file of agents", "defaults", 2, file=COMMON,
          files=common("  reviewer: {model: a:b}\n", top="defaults: {agent: {model: c:d}}\n")),
-    case("default-background", "FLJ283", "under a `budget`", "execution_mode", 6,
+    case("default-background", "FLJ283", "and has no `budget`", "execution_mode", 6,
          entry(more="budget: {requests_limit: 3}\ndefaults: {config: {execution_mode: background}}\n")),
     case("default-retries-of-an-effect", "FLJ267", "", "max_retries", 5,
          entry(more="defaults: {config: {max_retries: 2}}\n").replace(

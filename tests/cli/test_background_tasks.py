@@ -139,7 +139,7 @@ def test_a_limit_of_the_project_refuses_a_step_in_the_background(flujo: Flujo, p
         settings.write("\n[budgets]\ntotal_tokens_limit = 5\n")
     refused = flujo("run", "launch")
     assert refused.exit_code != 0
-    assert "step `work` runs in the background, and no limit of a run counts" in refused.stderr
+    assert "step 'work' runs in the background under a limit on `total_tokens_limit`" in refused.stderr
     assert "FLJ283" in refused.stderr
 
 
@@ -148,3 +148,60 @@ def test_an_unknown_parent_is_an_error(flujo: Flujo) -> None:
     result = flujo("tasks", "list", "--parent", "nobody")
     assert result.exit_code == 8
     assert "there is no run 'nobody'" in result.stderr
+
+
+QUEUED = """\
+version: "1"
+name: queued
+steps:
+  - name: work
+    call: skills.work:note
+    with: {text: "{{ input }}"}
+    config: {execution_mode: background, queue: slow, priority: 3}
+  - {name: first, call: skills.work:note, with: {text: first}}
+  - {kind: await, name: result, task: work}
+output: "{{ steps.result.output }}"
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def _queue(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, project: Project) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", str(request.getfixturevalue(f"{request.param}_uri")))
+    with (project.root / "flujo.toml").open("a") as settings:
+        settings.write('\n[queues.slow]\nper_key = "input.text"\n')
+    project.blueprint("queued", QUEUED)
+
+
+@pytest.mark.usefixtures("_queue")
+def test_a_task_in_a_queue_is_executed_by_a_worker_of_that_queue(flujo: Flujo, project: Project) -> None:
+    run = flujo("run", "queued", "--input", "second", "--run-id", "r")
+    assert run.exit_code == 5, run.stderr
+    assert project.notes() == ["first"]
+    [task] = tasks(flujo, "--parent", "r")
+    assert (task["status"], task["queue"]) == ("accepted", "slow")
+    assert "executed 0 runs" in flujo("worker", "--once").stderr
+    assert flujo("resume", "r").exit_code == 5
+    worked = flujo("worker", "--once", "--queue", "slow")
+    assert (worked.exit_code, project.notes()) == (0, ["first", "second"]), worked.stderr
+    resumed = flujo("resume", "r")
+    assert (resumed.exit_code, resumed.stdout.strip()) == (0, "second")
+    assert "in the background by workers of the queue slow" in flujo("explain", "queued").stdout
+
+
+@pytest.mark.usefixtures("_queue")
+def test_a_launch_into_a_queue_without_a_worker_is_reported(
+    flujo: Flujo, caplog: pytest.LogCaptureFixture
+) -> None:
+    flujo("run", "queued", "--input", "second", "--run-id", "r")
+    assert "waits: no worker of queue `slow` is alive; `flujo worker --queue slow` starts one" in caplog.text
+
+
+def test_a_queue_that_there_is_not_is_refused_before_the_run_is_accepted(
+    flujo: Flujo, project: Project
+) -> None:
+    project.blueprint("queued", QUEUED)
+    refused = flujo("run", "queued", "--input", "x", "--run-id", "r")
+    assert refused.exit_code != 0
+    assert "FLJ289" in refused.stderr
+    assert "write a table [queues.slow]" in refused.stderr
+    assert flujo("tasks", "list", "--json").stdout.strip() == "[]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -409,8 +409,50 @@ CASES = {
         "FLJ283",
         "[{name: a, call: 's:f', config: {execution_mode: background}}]",
         Pipeline(called("a", config=BACKGROUND), budget=UsageLimits(requests_limit=3)),
-        "step 'a' runs in the background under a `budget`, which cannot count a task's usage yet",
+        "step 'a' runs in the background under a limit on `requests_limit`, and has no `budget` of its own",
         top="budget: {requests_limit: 3}\n",
+    ),
+    "a task with a budget that is not covered": Case(
+        "FLJ283",
+        "[{name: a, call: 's:f', config: {execution_mode: background, "
+        "budget: {requests_limit: 4, tool_calls_limit: 1}}}]",
+        Pipeline(
+            called(
+                "a",
+                config=StepConfig(
+                    execution_mode="background", budget=UsageLimits(requests_limit=4, tool_calls_limit=1)
+                ),
+            ),
+            budget=UsageLimits(requests_limit=3),
+        ),
+        "step 'a' runs in the background under a limit, and its own `budget` allows more of `requests_limit`",
+        top="budget: {requests_limit: 3}\n",
+    ),
+    "a queue of a step that launches no task": Case(
+        "FLJ288",
+        "[{name: a, call: 's:f', config: {queue: default}}]",
+        Pipeline(called("a", config=StepConfig(queue="default"))),
+        "step 'a' has `queue`, and does not run in the background",
+    ),
+    "a budget of a step that launches no task": Case(
+        "FLJ288",
+        "[{name: a, call: 's:f', config: {budget: {requests_limit: 1}}}]",
+        Pipeline(called("a", config=StepConfig(budget=UsageLimits(requests_limit=1)))),
+        "step 'a' has `budget`, and does not run in the background",
+    ),
+    "a priority without a queue": Case(
+        "FLJ288",
+        "[{name: a, call: 's:f', config: {execution_mode: background, priority: 3}}]",
+        Pipeline(called("a", config=StepConfig(execution_mode="background", priority=3))),
+        "step 'a' has a priority and no queue",
+    ),
+    "a priority out of range": Case(
+        "FLJ288",
+        "[{name: a, call: 's:f', config: {execution_mode: background, queue: default, priority: 2000000}}]",
+        Pipeline(
+            called("a", config=StepConfig(execution_mode="background", queue="default", priority=2_000_000))
+        ),
+        "step 'a' has the priority 2000000",
     ),
     "a human with a timeout": Case(
         "FLJ213",
@@ -734,6 +776,25 @@ def test_an_agent_as_a_tool_records_its_calls_like_the_step_around_it() -> None:
     (found,) = checks.findings(Pipeline(GranularStep("a", boss)))
     assert (found.code, "tool `charge` of agent 'writer'" in found.message) == ("FLJ432", True)
     assert list(checks.findings(Pipeline(GranularStep("a", boss, enforce_idempotency=True)))) == []
+
+
+def test_a_budget_of_a_task_covers_the_limits_around_it_and_those_inside_it() -> None:
+    limits = UsageLimits(requests_limit=3, wall_time_s_limit=60)
+    inner = StepConfig(execution_mode="background", budget=UsageLimits(requests_limit=1))
+    outer = StepConfig(execution_mode="background", budget=UsageLimits(requests_limit=2))
+    fits = ImportStep("a", Pipeline(called("b", config=inner)), config=outer)
+    assert list(checks.findings(Pipeline(fits, budget=limits))) == []
+    larger = ImportStep("a", Pipeline(called("b", config=outer)), config=inner)
+    (found,) = checks.findings(Pipeline(larger, budget=limits))
+    assert (found.code, "allows more of `requests_limit`" in found.message) == ("FLJ283", True)
+
+
+def test_a_task_may_not_send_requests_of_unknown_price_under_a_limit_that_refuses_them() -> None:
+    allows = UsageLimits(total_cost_usd_limit=1, unknown_price="allow")
+    step = called("a", config=StepConfig(execution_mode="background", budget=allows))
+    (found,) = checks.findings(Pipeline(step, budget=UsageLimits(total_cost_usd_limit=2)))
+    assert "allows more of `unknown_price`" in found.message
+    assert list(checks.findings(Pipeline(step, budget=replace(allows, total_cost_usd_limit=2)))) == []
 
 
 def test_every_check_has_a_case_and_a_page() -> None:

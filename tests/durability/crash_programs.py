@@ -29,12 +29,13 @@ from flujo.domain.approvals import Approval, arguments_in
 from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
+from flujo.domain.ledger import HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, QueueLimits
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.run import AT_A_PAUSE, PauseKind, RunStatus
+from flujo.domain.run import AT_A_PAUSE, PauseKind, RunQuery, RunStatus
 from flujo.domain.sent_events import NewEvent
 from flujo.domain.steps import (
     AwaitStep,
@@ -60,7 +61,7 @@ from flujo.domain.steps import (
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
-from flujo.domain.usage import Usage
+from flujo.domain.usage import Usage, UsageLimits
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.runner import Flujo
@@ -114,6 +115,18 @@ class Effects:
             return result
 
         return CallableRef(f"effects:{name}", call)
+
+    def asking(self, name: str, work: Callable[[Any], int] = lambda n: n + 1) -> Step:
+        """Return a step that makes one request, which causes `name=result`."""
+        call = self.call(name, work).live
+        assert call is not None
+        one = Usage(requests=1)
+
+        async def answer(ask: Ask) -> Any:
+            return await call(ask.data)
+
+        agent: Any = ScriptedAgent(answer, usage=one, worst=one)
+        return Step(name, CallableRef(f"effects:{name}", agent))
 
     def has_happened(self, place: str) -> bool:
         """Return whether the world knows an effect."""
@@ -551,7 +564,7 @@ def launching(do: Effects) -> Pipeline:
     return _pipeline(
         do.step("a"),
         ImportStep("report", import_, config=background),
-        do.step("b"),
+        do.step("b", lambda _: 3),
         MapStep(name="m", over=Expr("[1, 2]"), body=_body(do.step("item", config=background))),
         do.step("c", lambda _: 7),
         AwaitStep("one", task="report"),
@@ -564,8 +577,8 @@ def launching(do: Effects) -> Pipeline:
 def awaiting(do: Effects) -> Pipeline:
     """Waits for events: one that comes first, several of one name, one that never comes."""
     branches = {
-        "one": _body(EventStep("told", event_schema={"type": "string"}), do.step("p1")),
-        "two": _body(do.step("p2"), EventStep("told"), do.step("p3")),
+        "one": _body(EventStep("told", event_schema={"type": "string"}), do.step("p1", len)),
+        "two": _body(do.step("p2", len), EventStep("told"), do.step("p3", len)),
     }
     return _pipeline(
         do.step("a"),
@@ -580,6 +593,24 @@ def queueing(do: Effects) -> Pipeline:
     """Is executed from a queue, and comes back to it after the answer of a human."""
     return asking(do)
 
+
+def lending(do: Effects) -> Pipeline:
+    """Launches a task into a queue, with a budget that is held of its own until the task has ended."""
+    task = StepConfig(execution_mode="background", queue=DEFAULT_QUEUE, budget=UsageLimits(requests_limit=4))
+    import_ = Pipeline((do.asking("t1"), do.step("t2"), do.asking("t3")), name="child")
+    return _pipeline(
+        do.step("a"),
+        ImportStep("report", import_, config=task),
+        do.asking("b", lambda _: 3),
+        AwaitStep("one", task="report"),
+        do.step("z"),
+        budget=UsageLimits(requests_limit=_LIMIT),
+        output={"one": "{{ steps.one.output }}"},
+    )
+
+
+_LIMIT = 8
+"""How many requests the shape `lending` may make: enough for those that a kill leaves without a result."""
 
 NOTIFY = '[notify.here]\ncallable = "nowhere:called"\nblueprints = []\n'
 
@@ -614,6 +645,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "event": awaiting,
     "granular_approved": approved,
     "queue": queueing,
+    "background_lent": lending,
     "notify": notifying,
 }
 
@@ -653,10 +685,14 @@ class Crashing:
                     await _send(store, run_id)
                     await _resolve_doubts(effects, store, run_id)
                     await _decide(store, run_id)
+                    if self._build is lending:
+                        await _tasks_worked_off(runner, store)
                     result = await _answered(runner, store, run_id)
             entries = await store.entries(run_id)
             record = await store.run(run_id)
             seen_before = seen_before or await _written_apart(store, run)
+            if self._build is lending:
+                seen_before = seen_before or await _overspent(store, run_id)
             return {
                 "status": str(result.status),
                 "output": result.output,
@@ -706,7 +742,7 @@ class Crashing:
         """Use a run without a crash as the reference for the others."""
         self._whole = in_a_fork(self.run, 0)
         assert bool(self._whole.pop("lone")) or not self._lone, "the event loop has committed no step"
-        del self._whole["broken"]
+        assert (self._whole["status"], self._whole.pop("broken")) == ("completed", ""), self._whole
 
 
 class _AlwaysFast(Pace):
@@ -749,6 +785,39 @@ async def _send(store: SqlStateStore, run_id: RunId) -> None:
                 await store.send_event(_event(f"{run_id} {number}", pause.event, run_id=run_id))
 
 
+async def _overspent(store: SqlStateStore, run_id: RunId) -> str:
+    """Return what is wrong with the budget of a run whose only task has ended."""
+    ledger = await store.ledger(run_id)
+    (task,) = ledger.tasks
+    (child,) = await store.runs(RunQuery(parent=run_id))
+    used = (await store.ledger(child.run_id)).most
+    if (task.state, task.usage) != (HoldState.SPENT, used):
+        return f"the task is {child.status} and has used {used}, and its run counts {task}"
+    return "" if ledger.most.requests <= _LIMIT else f"{ledger.most} is more than {_LIMIT} requests"
+
+
+async def _tasks_worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore) -> None:
+    """Execute the tasks of the queue as a worker does."""
+    await runner._open()
+    services = runner._services
+    assert services is not None
+
+    async def opened() -> SqlStateStore:
+        return store
+
+    async def prepare(record: RunRecord) -> Callable[[Stop], Awaitable[None]]:
+        service = await services.of_run(record)
+
+        async def execute(stop: Stop) -> None:
+            await service.execute(record, max_recoveries=1000, sink=runner._told(None), stop=stop)
+
+        return execute
+
+    order = ClaimOrder(queues=((DEFAULT_QUEUE, QueueLimits()),), limit=1)
+    worker = QueueConsumer(opened, order, at_once=1, retries={}, prepare=prepare, tell=lambda *_: None)
+    await worker.drain(later=True)
+
+
 async def _worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId) -> None:
     """Submit the run, and execute it as a worker does until it has ended."""
     await runner.submit(1, run_id=run_id)
@@ -776,10 +845,13 @@ async def _worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id
 async def _answered(
     runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId
 ) -> PipelineResult[Any, Any]:
-    """Resume a run that waits for a human; the answer may already be recorded."""
+    """Resume a run that waits for a human; the answer may already be recorded.
+
+    What waits for no human may be resumed by the runner itself meanwhile, so that is attached to.
+    """
     asked = await store.pauses(run_id)
     if not any(pause.needs_answer for pause in asked):
-        return await runner.resume_async(run_id)
+        return await runner.run_result_async(1, run_id=run_id)
     limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
     said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}
     return await runner.resume_async(run_id, said)

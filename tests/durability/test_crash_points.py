@@ -30,7 +30,7 @@ SAMPLE = [
     *product(["sqlite"], ["pause"], MODES[1:]),
 ]
 ON_POSTGRES = dict.fromkeys(
-    SHAPES if EVERY else [*list(SHAPES)[::2], "granular_mcp", "granular_transactional"]
+    SHAPES if EVERY else [*list(SHAPES)[::2], "background_lent", "granular_mcp", "granular_transactional"]
 )
 RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], ON_POSTGRES)]
 """The database and the shape of the run; a shape meets the same crash points on both."""
@@ -85,7 +85,7 @@ def _enumerated(script: str, words: list[str], every: int, first: int, evidence:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     evidence.add(faults=report["kills"], violations=report["violations"])
-    assert report["violations"] == []
+    assert report["violations"] == [], "\n".join(report["violations"])
     assert report["kills"] >= report["points"] // every, (
         "every point was killed once, and each kill was observed"
     )

@@ -336,7 +336,9 @@ async def test_an_id_of_no_task_of_the_run_fails_the_await(store: StateStore) ->
 
 async def test_a_step_in_the_background_is_refused_under_a_limit(store: StateStore) -> None:
     async with runner(launching(World()), store, usage_limits=UsageLimits(total_tokens_limit=5)) as alone:
-        with pytest.raises(TaskUnderLimit, match="step `report` runs in the background"):
+        with pytest.raises(
+            TaskUnderLimit, match="step 'report' runs in the background under a limit on `total_tokens_limit`"
+        ):
             await alone.run_result_async(1)
 
 

@@ -71,6 +71,10 @@ GOOD = {
     "  - {kind: await, name: both, tasks: [b, ask], on_failure: skip}\n"
     "  - {kind: await, name: all, tasks: '{{ steps.each.output }}', on_failure: {output: '{{ input.text }}'}}\n"
     "  - {name: c, agent: sorter, input: '{{ steps.b.output.task_id }}'}\n",
+    "tasks-in-a-queue-under-a-budget": HEAD
+    + "  - {name: b, agent: sorter, config: {execution_mode: background, queue: default, priority: -2, budget: {total_cost_usd_limit: 0.5}}}\n"
+    "  - {kind: await, name: first, task: b}\n"
+    "budget: {total_cost_usd_limit: 1, wall_time_s_limit: 1h}\n",
     "attempts-of-a-composite": HEAD
     + each("    config: {timeout_s: 5m, max_retries: 2, retry: {backoff: fixed, on: [StepTimeout]}}\n"),
     "hitl": HEAD

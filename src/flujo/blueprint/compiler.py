@@ -73,6 +73,7 @@ def compile_blueprint(
     resources: str | None = None,
     servers: Servers | None = None,
     targets: Collection[str] | None = None,
+    queues: Collection[str] | None = None,
     secret_problem: Callable[[str], str | None] = lambda _name: None,
     also: Also | None = None,
 ) -> Compiled:
@@ -92,6 +93,7 @@ def compile_blueprint(
         resources: the class or function of the project's resources, `module:name`.
         servers: the MCP servers of flujo.toml with their locked tools; None when they are not known.
         targets: the targets of messages in flujo.toml; None when they are not known.
+        queues: the queues of flujo.toml besides `default`; None when they are not known.
         secret_problem: returns why a variable of the environment cannot be used as a secret.
         also: returns further findings in the tree of each file, imports left out.
 
@@ -107,6 +109,7 @@ def compile_blueprint(
             loaded.unkeyed_resources = unkeyed
             loaded.servers = servers
             loaded.targets = targets
+            loaded.queues = queues
             loaded.secret_problem = secret_problem
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)

@@ -36,7 +36,7 @@ def _body(
         last = step is body.steps[-1]
         kind = "" if step.kind == "step" else f" [{step.kind}]"
         when = f", when {step.when}" if step.when is not None else ""
-        summary = f"{step.summary()}{_how(step)}{when}"
+        summary = f"{step.summary()}{step.config.launch}{when}"
         yield f"{indent}{'└─ ' if last else '├─ '}{step.name}{kind}", summary
         inner = indent + ("   " if last else "│  ")
         branches = list(_branches(step, unfold=unfold))
@@ -48,11 +48,6 @@ def _body(
                 continue
             yield f"{inner}{'└─ ' if end else '├─ '}{label}:", detail
             yield from _body(branch, inner + ("   " if end else "│  "), unfold=unfold, notes=notes)
-
-
-def _how(step: BaseStep) -> str:
-    """Return that a step runs in the background, in words that follow its summary."""
-    return ", in the background" if step.config.execution_mode == "background" else ""
 
 
 def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipeline]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +17,7 @@ from flujo.domain.conversations import ConversingAgent, text_tokens
 from flujo.domain.merge import CHOOSING, MergeStrategy
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.queues import MAX_PRIORITY
 from flujo.domain.state_graph import Graph
 from flujo.domain.steps import (
     AwaitStep,
@@ -40,6 +41,7 @@ from flujo.domain.tools import (
     requirement,
 )
 from flujo.domain.transactions import CONNECTION
+from flujo.domain.usage import UsageLimits, tightest, uncovered
 from flujo.domain.values import CallableRef
 from flujo.domain.wording import did_you_mean, listed, suggest
 from flujo.exceptions import PipelineError
@@ -142,7 +144,7 @@ def findings(
         requires or _required_live,
         knows or _known_live,
     )
-    yield from walk.body(steps, _Scope(is_limited=pipeline.budget is not None))
+    yield from walk.body(steps, _Scope(limits=pipeline.budget))
 
 
 # Names ---------------------------------------------------------------------------------------------------
@@ -179,8 +181,8 @@ class _Scope:
     items: frozenset[str] = frozenset()
     states: MutableMapping[str, _Site] = field(default_factory=dict)
     """The steps of all states of a machine: their names must differ from those of nested steps."""
-    is_limited: bool = False
-    """Whether a pipeline around the body has a budget."""
+    limits: UsageLimits | None = None
+    """What the budgets around the body allow: those of pipelines, or of the step in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,21 +226,23 @@ class _Walk:
                 yield from _never_in_doubt(site, self.written(site.place, site.step))
             here.setdefault(site.step.name, site)
             taken = ChainMap(here, scope.steps, scope.states)
-            yield from self._inside(site, _Scope(taken, scope.items, is_limited=scope.is_limited))
+            is_task = site.step.config.execution_mode == "background"
+            limits = site.step.config.budget if is_task else scope.limits
+            yield from self._inside(site, _Scope(taken, scope.items, limits=limits))
 
     def _inside(self, site: _Site, scope: _Scope) -> Iterator[Finding]:
         bodies = {name: (pipeline, list(site.below(name, pipeline))) for name, pipeline in site.inside()}
         items = scope.items.union(site.step.local_names().get("as", ()))
-        scope = _Scope(scope.steps, items, is_limited=scope.is_limited)
+        scope = _Scope(scope.steps, items, limits=scope.limits)
         if site.step.imported is not None:
             if not self.into_imports:
                 return
             yield from _context_fields(site.step.imported.pipeline, site.place, self.reserved)
-            is_limited = scope.is_limited or site.step.imported.pipeline.budget is not None
-            scope = _Scope(is_limited=is_limited)  # a child sees no names of its parent
+            limits = tightest(scope.limits, site.step.imported.pipeline.budget)
+            scope = _Scope(limits=limits)  # a child sees no names of its parent
         elif isinstance(site.step, StateMachineStep):
             states = {each.step.name: each for _, steps in reversed(bodies.values()) for each in steps[::-1]}
-            scope = _Scope(scope.steps, scope.items, states, is_limited=scope.is_limited)
+            scope = _Scope(scope.steps, scope.items, states, limits=scope.limits)
         for _, steps in bodies.values():
             if isinstance(site.step, GranularStep) and isinstance(steps[0].step, GranularStep):
                 # An agent as a tool: it has the settings of `site`.
@@ -346,9 +350,10 @@ def _available(site: _Site) -> Iterator[Finding]:
 
 
 def _in_background(site: _Site, scope: _Scope, *, is_stand_in: bool) -> Iterator[Finding]:
-    """Check that a step can be executed as a task, and that no limit covers it."""
+    """Check that a step can be executed as a task, and that limits around it hold for the task."""
     step, where = site.step, f"step {site.path!r}"
     if step.config.execution_mode != "background":
+        yield from _only_in_background(site)
         return
     keys: Field = ("config", "execution_mode")
     if is_stand_in:
@@ -363,10 +368,39 @@ def _in_background(site: _Site, scope: _Scope, *, is_stand_in: bool) -> Iterator
             message = f"{where} runs in the background, and the thread {inner.step.joins!r} is of its run"
             hint = "remove `thread`: a task cannot read the messages of the run that launched it"
             yield Finding("FLJ280", inner.place, message, hint, ("thread",), at_key=True)
-    if scope.is_limited:
-        message = f"{where} runs in the background under a `budget`, which cannot count a task's usage yet"
-        hint = "remove `execution_mode: background`, or the budget"
+    if step.config.priority and step.config.queue is None:
+        message = f"{where} has a priority and no queue"
+        hint = "a priority orders the tasks of a queue: add `queue`"
+        yield Finding("FLJ288", site.place, message, hint, ("config", "priority"), at_key=True)
+    elif abs(step.config.priority) > MAX_PRIORITY:
+        message = f"{where} has the priority {step.config.priority}"
+        hint = f"use a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
+        yield Finding("FLJ288", site.place, message, hint, ("config", "priority"))
+    if missing := uncovered(scope.limits, step.config.budget):
+        message, hint = task_under_limit(step, site.path, missing)
+        keys = ("config", "budget") if step.config.budget is not None else keys
         yield Finding("FLJ283", site.place, message, hint, keys, at_key=True)
+
+
+def task_under_limit(step: BaseStep, path: StepPath, missing: Sequence[str]) -> tuple[str, str]:
+    """Return why a step cannot run in the background under limits, and what to do; see `usage.uncovered`."""
+    names = listed(missing, "and")
+    where = f"step {path!r} runs in the background under a limit"
+    if step.config.budget is None:
+        message = f"{where} on {names}, and has no `budget` of its own"
+    else:
+        message = f"{where}, and its own `budget` allows more of {names}"
+    hint = "what its `budget` in `config` allows is held for the task until it has ended: limit "
+    return message, hint + f"{names} there, to no more than around it"
+
+
+def _only_in_background(site: _Site) -> Iterator[Finding]:
+    """Report settings of tasks on a step that launches none."""
+    for key in ("queue", "priority", "budget"):
+        if getattr(site.step.config, key) != getattr(StepConfig(), key):
+            message = f"step {site.path!r} has `{key}`, and does not run in the background"
+            hint = "add `execution_mode: background`, or remove it"
+            yield Finding("FLJ288", site.place, message, hint, ("config", key), at_key=True)
 
 
 def _awaited(site: _Site, step: AwaitStep, earlier: Mapping[str, _Site]) -> Iterator[Finding]:

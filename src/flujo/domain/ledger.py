@@ -21,6 +21,14 @@ class HoldState(StrEnum):
     """The request may have been made and its usage stays unknown, so the largest possible usage counts."""
     TIMED = "timed"
     """No request, but a body under a limit on time: its time counts until the claim of this number ends."""
+    LENT = "lent"
+    """No request, but what a background task may use: held from its launch until its last commit."""
+    SPENT = "spent"
+    """What a background task has used; its last commit writes this in place of what was lent."""
+
+
+OF_TASKS = (HoldState.LENT, HoldState.SPENT)
+"""The states of holds for background tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +47,8 @@ class Hold:
 
     @property
     def is_open(self) -> bool:
-        """Whether it counts toward the budget."""
-        return self.state is not HoldState.SETTLED
+        """Whether it is of a request, and counts toward the budget."""
+        return self.state in (HoldState.HELD, HoldState.UNCONFIRMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +69,15 @@ class Ledger:
     """The usage of every attempt, in journal order, and the times of bodies."""
     holds: tuple[Hold, ...] = ()
     """The open holds of requests."""
+    tasks: tuple[Hold, ...] = ()
+    """What background tasks may use, or have used when they have ended; at the paths of their launches."""
 
     def below(self, path: StepPath) -> Ledger:
         """Return the part of the ledger for the step at `path` and the steps inside it."""
         return Ledger(
             tuple(each for each in self.spendings if is_within(each.path, path)),
             tuple(each for each in self.holds if is_within(each.path, path)),
+            tuple(each for each in self.tasks if is_within(each.path, path)),
         )
 
     @property
@@ -78,6 +89,12 @@ class Ledger:
     def unconfirmed(self) -> Usage:
         """The sum over all holds: the largest possible usage in addition."""
         return sum((hold.usage for hold in self.holds), NOTHING)
+
+    @property
+    def most(self) -> Usage:
+        """What the run and its background tasks have used at most, requests of unknown outcome included."""
+        of_tasks = sum((hold.usage for hold in self.tasks), NOTHING)
+        return self.usage + self.unconfirmed + of_tasks
 
     @property
     def worked_s(self) -> float:

@@ -47,6 +47,21 @@ class StepConfig:
     retry: RetryPolicy | None = None
     execution_mode: ExecutionMode = "sync"
     durability: Durability | None = None
+    queue: str | None = None
+    """Of a step in the background: the queue whose workers execute it, instead of the process of the run."""
+    priority: int = 0
+    """Its priority in the queue."""
+    budget: UsageLimits | None = None
+    """Of a step in the background: what its task may use, which is held of the limits of its run."""
+
+    @property
+    def launch(self) -> str:
+        """How a step is launched, in words that follow its summary; empty for one that the run waits for."""
+        if self.execution_mode == "sync":
+            return ""
+        return ", in the background" + (
+            "" if self.queue is None else f" by workers of the queue {self.queue}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,9 @@ class Queued:
         return available_at - _PRIORITY_S * self.priority
 
 
+MAX_PRIORITY = 1_000_000
+"""The highest priority; its negative is the lowest."""
+
 DEFAULT_QUEUE = "default"
 """The queue of a run whose caller names none."""
 

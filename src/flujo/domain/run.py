@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -13,7 +13,7 @@ from flujo.domain.acts import Act, Actor
 from flujo.domain.approvals import digest_in
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
-from flujo.domain.ledger import Hold
+from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outbox import Notice
 from flujo.domain.paths import ROOT, StepPath, without_counts
 from flujo.domain.queues import Parent, Queued, RunKind, task_id
@@ -172,6 +172,8 @@ class Child:
     """With its `parent`. Without a queue, the store that launches it owns it from the start."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     """The blobs that it needs: its closure."""
+    hold: Hold | None = None
+    """What is held for it of the budget of the run that launches it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +190,30 @@ class Launches:
     user_id: str | None = None
     inside: StepPath = ROOT
     """The path in the tree that the run's own paths are below: that of the body around a task's step."""
+    place: Callable[[str, int, bytes], Queued] | None = None
+    """Returns the place of a task, from the name of its queue, its priority and its input, which is canonical
+    JSON; None where no worker reads the store, so that this process executes every task."""
 
-    def child(self, run_id: RunId, path: StepPath, *, given: bytes, context: bytes) -> Child:
-        """Return the task that the step at `path` of a run launches."""
+    def child(
+        self,
+        run_id: RunId,
+        path: StepPath,
+        *,
+        given: bytes,
+        context: bytes,
+        queued: Queued | None = None,
+        lent: Usage | None = None,
+    ) -> Child:
+        """Return the task that the step at `path` of a run launches.
+
+        Args:
+            run_id: the run.
+            path: the step.
+            given: what the step reads, canonical JSON.
+            context: a copy of the context, canonical JSON.
+            queued: its place in a queue; None for a task that this process executes.
+            lent: what is held for it of the budget of the run.
+        """
         place = without_counts(path)
         entry = StepPath(f"{self.inside}/{place}") if self.inside else place
         closure, manifest = pinned_entry(self.closure, entry)
@@ -205,8 +228,10 @@ class Launches:
                 user_id=self.user_id,
                 lock_digest=self.lock_digest,
                 parent=Parent(run_id=run_id, path=path, entry=entry),
+                queued=queued,
             ),
             blobs={**self.blobs, closure: manifest},
+            hold=None if lent is None else Hold(path=path, number=1, state=HoldState.LENT, usage=lent),
         )
 
 

@@ -131,6 +131,16 @@ class UsageLimits:
         """Whether requests of unknown price are refused."""
         return self.total_cost_usd_limit is not None and self.unknown_price == "refuse"
 
+    @property
+    def most(self) -> Usage:
+        """The largest usage that the limits allow; what has no limit counts as nothing."""
+        return Usage(
+            output_tokens=self.total_tokens_limit or 0,
+            requests=self.requests_limit or 0,
+            tool_calls=self.tool_calls_limit or 0,
+            cost_micro_usd=int(Decimal(str(self.total_cost_usd_limit or 0)) * MICRO_USD),
+        )
+
     def given(self) -> Iterator[tuple[str, float]]:
         """Yield the limits that are set, by name."""
         for field in fields(self):
@@ -182,6 +192,23 @@ def format_amount(limit: str, value: float | Decimal) -> str:
         digits = f"{Decimal(str(value)):.6f}"
         return f"${digits[:-4]}{digits[-4:].rstrip('0')}"
     return f"{value:,.0f} {_UNITS[limit]}{'' if value == 1 else 's'}"
+
+
+def uncovered(limits: UsageLimits | None, part: UsageLimits | None) -> tuple[str, ...]:
+    """Return the limits on amounts for which a part has none of its own, or a larger one.
+
+    `unknown_price` is among them when the part allows what the limits refuse. A limit on time is not.
+    """
+    if limits is None:
+        return ()
+    given = dict(part.given()) if part is not None else {}
+    missing = [
+        name
+        for name, most in limits.given()
+        if name in _AMOUNTS and (name not in given or given[name] > most)
+    ]
+    allows = part is not None and limits.refuses_unpriced and not part.refuses_unpriced
+    return (*missing, "unknown_price") if allows and not missing else tuple(missing)
 
 
 def tightest(*several: UsageLimits | None) -> UsageLimits | None:

@@ -6,7 +6,7 @@ the run continues meanwhile, and a copy of the context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,12 @@ from flujo.domain.values import Expr, Text
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempts import settle
 from flujo.engine.journal import encoded
-from flujo.exceptions import StepFailed
+from flujo.exceptions import FlujoError, StepFailed
 
 if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.queues import Queued
+    from flujo.domain.usage import Usage
     from flujo.engine.frame import Frame
 
 _OF_RUN = ("context", "run", "output")
@@ -36,10 +38,43 @@ async def launched(step: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     await frame.tell(StepStarted(path, step.kind))
     given = encoded(scope_of(step, frame), f"what step {step.name!r} reads")
     context = encoded(frame.scope.tree, "context")
-    child = run.launches.child(run.id, path, given=given, context=context)
+    queued = _place(step, frame, run.launches.place)
+    lent = await _lent(step, frame, path)
+    child = run.launches.child(run.id, path, given=given, context=context, queued=queued, lent=lent)
     attempt = Attempt(step, frame, path, started_at=run.clock.now(), child=child)
     attempt.output = {"task_id": child.run.run_id}
-    return await settle(attempt)
+    try:
+        return await settle(attempt)
+    except FlujoError:
+        if frame.budget is not None and not attempt.is_settled:
+            frame.budget.take_back(path)
+        raise
+
+
+def _place(step: BaseStep, frame: Frame, place: Callable[[str, int, bytes], Queued] | None) -> Queued | None:
+    """Return the task's place in the queue of the step; None when this process executes it."""
+    config = step.config
+    if config.queue is None or place is None:
+        return None
+    arguments, given = getattr(step, "arguments", None), getattr(step, "input", None)
+    value = frame.previous if given is None else frame.render(given)
+    if arguments is not None:
+        value = {name: frame.render(each) for name, each in arguments.items()}
+    return place(config.queue, config.priority, encoded(value, f"the input of step {step.name!r}"))
+
+
+async def _lent(step: BaseStep, frame: Frame, path: StepPath) -> Usage | None:
+    """Hold the budget of the task in that of the run; return it, or None when the run has no limits.
+
+    Raises:
+        UsageLimitExceeded: a limit has no room for it; nothing is held.
+    """
+    if frame.budget is None or step.config.budget is None:
+        return None
+    lent = step.config.budget.most
+    await frame.budget.count_ended_tasks(lent)
+    frame.budget.lend(path, lent)
+    return lent
 
 
 def scope_of(step: BaseStep, frame: Frame) -> dict[str, Any]:
@@ -101,8 +136,9 @@ def pipeline_of(pipeline: Pipeline, entry: str) -> tuple[Pipeline, Pipeline] | N
     """
     for path, step, owner in _walk(pipeline, ROOT, pipeline):
         if path == entry:
-            config = replace(step.config, execution_mode="sync")
-            return Pipeline((replace(step, config=config, when=None, save={}),), name=pipeline.name), owner
+            of_task = replace(step.config, execution_mode="sync", queue=None, priority=0, budget=None)
+            one = replace(step, config=of_task, when=None, save={})
+            return Pipeline((one,), name=pipeline.name, budget=step.config.budget), owner
     return None
 
 

@@ -12,7 +12,7 @@ from flujo.exceptions import UsageLimitExceeded
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from flujo.domain.journal import ErrorInfo
 
@@ -32,6 +32,7 @@ class Budget:
         ledger: the usage of this part in earlier executions of the run.
         path: the part: the step at this path and the steps inside it.
         around: the enclosing budget.
+        read: returns the ledger of the run as it is now; it tells which background tasks have ended.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Budget:
         ledger: Ledger | None = None,
         path: StepPath = ROOT,
         around: Budget | None = None,
+        read: Callable[[], Awaitable[Ledger]] | None = None,
     ) -> None:
         self.limits = limits
         self.path = path
@@ -56,6 +58,9 @@ class Budget:
         self._where: dict[StepPath, Usage] = {}
         self._parts: dict[StepPath, Budget] = {}
         self._numbers: dict[StepPath, int] = {}
+        self._lent: dict[StepPath, Usage] = {}
+        """What is held for background tasks that have not ended, by the paths of their launches."""
+        self._read = read
         self._breach: UsageLimitExceeded | None = None
         self._worked_s, self._began = self._ledger.worked_s, now()
         for spending in self._ledger.spendings:
@@ -63,11 +68,19 @@ class Budget:
         for hold in self._ledger.holds:
             self.held += hold.usage
             self._numbers[hold.path] = max(hold.number, self._numbers.get(hold.path, 0))
+        for task in self._ledger.tasks:
+            self._lend(task.path, task.usage)
+        self._settle(self._ledger)
 
     @property
     def breach(self) -> UsageLimitExceeded | None:
         """The limit that was hit, here or in an enclosing budget; no step under it continues."""
         return next((budget._breach for budget in self._chain() if budget._breach), None)
+
+    @property
+    def unconfirmed(self) -> Usage:
+        """The reservations without those for background tasks."""
+        return self.held.beyond(sum(self._lent.values(), NOTHING))
 
     @property
     def counts(self) -> bool:
@@ -109,12 +122,36 @@ class Budget:
         Raises:
             UsageLimitExceeded: a limit has no room; nothing is reserved.
         """
-        for budget in self._chain():
-            passed = budget.limits.passed_by(budget.spent + budget.held, worst)
-            if passed is not None:
-                raise budget._exceeded(passed, worst, path)
+        if (full := self._full_for(worst)) is not None:
+            budget, passed = full
+            raise budget._exceeded(passed, worst, path)
         for budget in self._chain():
             budget.held += worst
+
+    def lend(self, path: StepPath, most: Usage) -> None:
+        """Reserve room for what the background task of a launch may use, until the task has ended.
+
+        Raises:
+            UsageLimitExceeded: a limit has no room; nothing is reserved.
+        """
+        self.reserve(path, most)
+        self.release(most)
+        for budget in self._chain():
+            budget._lend(path, most)
+
+    def take_back(self, path: StepPath) -> None:
+        """Release the room of a launch that did not happen."""
+        for budget in self._chain():
+            budget.held = budget.held.beyond(budget._lent.pop(path, NOTHING))
+
+    async def count_ended_tasks(self, worst: Usage) -> None:
+        """When a request has no room, count what the tasks that have ended meanwhile have really used."""
+        outermost = list(self._chain())[-1]
+        if not outermost._lent or outermost._read is None or self._full_for(worst) is None:
+            return
+        now = await outermost._read()
+        for budget in outermost._with_parts():
+            budget._settle(now)
 
     def release(self, held: Usage) -> None:
         """Release a reservation."""
@@ -169,6 +206,31 @@ class Budget:
         while budget is not None:
             yield budget
             budget = budget._around
+
+    def _with_parts(self) -> Iterator[Budget]:
+        yield self
+        for part in self._parts.values():
+            yield from part._with_parts()
+
+    def _full_for(self, worst: Usage) -> tuple[Budget, str] | None:
+        """Return the first budget without room for a usage, and the name of its limit."""
+        for budget in self._chain():
+            passed = budget.limits.passed_by(budget.spent + budget.held, worst)
+            if passed is not None:
+                return budget, passed
+        return None
+
+    def _lend(self, path: StepPath, most: Usage) -> None:
+        self._lent[path] = most
+        self.held += most
+
+    def _settle(self, now: Ledger) -> None:
+        """Count the usage of ended tasks instead of what was lent to them."""
+        for task in now.tasks:
+            if task.state is HoldState.SPENT and task.path in self._lent:
+                self.held = self.held.beyond(self._lent.pop(task.path))
+                self._note(step_of(task.path), task.usage)
+        self._ledger = replace(self._ledger, tasks=now.below(self.path).tasks)
 
     def _note(self, path: StepPath, used: Usage) -> None:
         self.spent += used

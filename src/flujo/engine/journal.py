@@ -99,7 +99,7 @@ class Journal:
         start: Progress,
         *,
         is_durable: bool = True,
-        begin: Callable[[RunId, RunId], None] | None = None,
+        begin: Callable[[RunId, RunId, str | None], None] | None = None,
         locate: Locate | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -373,6 +373,8 @@ class Journal:
     def launch(self, child: Child) -> None:
         """Launch a background task with the next commit, which is that of the entry appended next."""
         self._children += (child,)
+        if child.hold is not None:
+            self.hold(child.hold)
 
     async def task(self, task_id: RunId) -> RunRecord:
         """Return a background task of this run, whose launch is committed.
@@ -551,14 +553,14 @@ class Journal:
         return flying
 
     def _begin_tasks(self, children: Sequence[Child], committed: asyncio.Future[Any]) -> None:
-        """Begin to execute the tasks of a committed write here, unless a worker of their queue does.
+        """Begin to execute the tasks of a committed write here, or report those of a queue.
 
         Called for each write, also when the waiter of the launch is cancelled: this process has their leases.
         """
         if not committed.cancelled() and committed.exception() is None and self._begin is not None:
             for child in children:
-                if child.run.queued is None:
-                    self._begin(child.run.run_id, self._run_id)
+                queued = child.run.queued
+                self._begin(child.run.run_id, self._run_id, None if queued is None else queued.queue)
 
     def _next_write(self, move: Move | None) -> Write:
         """Return a write of everything that waits, which waits no longer."""

@@ -57,6 +57,7 @@ class StepMeter:
             UsageLimitExceeded: a limit has no room.
             Fenced: another process executes this run now.
         """
+        await self.budget.count_ended_tasks(worst)
         self.budget.reserve(self.path, worst)
         self._open += worst
         reserved = Reserved(self, worst)
@@ -70,6 +71,7 @@ class StepMeter:
     async def call_tools(self, count: int) -> None:
         """Count tool calls; the count is durable when tool calls are limited."""
         called = Usage(tool_calls=count)
+        await self.budget.count_ended_tasks(called)
         self.budget.reserve(self.path, called)
         self.budget.release(called)
         self._use(called)

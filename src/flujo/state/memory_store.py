@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import Entry, EntryKind, RunId
-from flujo.domain.ledger import Hold, HoldState, Ledger, Spending
+from flujo.domain.ledger import OF_TASKS, Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
 from flujo.domain.queues import RunKind
 from flujo.domain.recorded_run import RecordedRun
@@ -354,6 +354,9 @@ class MemoryStateStore(MemoryQueues):
 
     async def ledger(self, run_id: RunId) -> Ledger:
         """Return what each attempt used and when, and what is held back of the run's budget."""
+        return self._ledger(run_id)
+
+    def _ledger(self, run_id: RunId) -> Ledger:
         stored = self.database.runs.get(run_id)
         if stored is None:
             return Ledger()
@@ -366,6 +369,7 @@ class MemoryStateStore(MemoryQueues):
             )
             + _ended_times(stored),
             tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open),
+            tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].state in OF_TASKS),
         )
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
@@ -651,7 +655,7 @@ class MemoryStateStore(MemoryQueues):
             key = hold.path, hold.number
             if hold.state is HoldState.TIMED:
                 stored.times.setdefault(key, Spending(hold.path, NOTHING, self._now(), inf))
-            else:
+            elif key not in stored.holds or stored.holds[key].state is not HoldState.SPENT:
                 stored.holds[key] = hold
 
     def _open(self, stored: StoredRun, pause: Pause) -> None:
@@ -758,7 +762,16 @@ class MemoryStateStore(MemoryQueues):
         if status in ENDS_OF_TASKS and record.parent is not None:
             parent = self.database.runs.get(record.parent.run_id)
             if parent is not None:
+                if status.is_settled:
+                    self._settle_budget(record, parent, record.parent.path)
                 self._wake(parent)
+
+    def _settle_budget(self, task: RunRecord, parent: StoredRun, launch: StepPath) -> None:
+        """Replace what was lent to a task by what it has used."""
+        hold = parent.holds.get((launch, 1))
+        if hold is not None and hold.state is HoldState.LENT:
+            used = self._ledger(task.run_id).most
+            parent.holds[launch, 1] = replace(hold, state=HoldState.SPENT, usage=used)
 
     def _wake(self, stored: StoredRun) -> None:
         """Settle the waits of a run whose background tasks have all ended."""

@@ -32,7 +32,7 @@ DESCRIPTIONS = {
     "timezone": "The time zone of the cron line, a name of the IANA database.",
     "catch_up": "Which of the times that passed while no worker ran are fired.",
     "overlap": "What happens at a time when an earlier run of the schedule has not ended.",
-    "queue": "The queue in which runs wait for a worker.",
+    "queue": "The queue in which the run or task waits for a worker.",
     "priority": "A run is preferred to those of one priority less that waited up to a minute longer.",
     "metadata": "Metadata of the runs, to find them by.",
     "steps": "The steps, in order.",

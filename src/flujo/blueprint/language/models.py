@@ -118,6 +118,17 @@ class Retry(Strict):
     on: list[str] = []
 
 
+class Budget(Strict):
+    """`budget:`: limits of what a run may use."""
+
+    total_cost_usd_limit: Maybe[Annotated[float, Field(gt=0)]] = None
+    total_tokens_limit: Maybe[Positive] = None
+    requests_limit: Maybe[Positive] = None
+    tool_calls_limit: Maybe[Positive] = None
+    wall_time_s_limit: Maybe[Duration] = None
+    unknown_price: UnknownPrice = "refuse"
+
+
 class Config(Strict):
     """`config:`: how a step is executed."""
 
@@ -126,6 +137,9 @@ class Config(Strict):
     retry: Maybe[Retry] = None
     execution_mode: ExecutionMode = "sync"
     durability: Maybe[Durability] = None
+    queue: Maybe[Annotated[str, Field(min_length=1)]] = None
+    priority: int = 0
+    budget: Maybe[Budget] = None
 
 
 class BaseStep(Strict):
@@ -875,17 +889,6 @@ class AgentsFile(Strict):
     description: str = ""
     include: list[str] = []
     agents: Annotated[dict[Identifier, Agent], Field(min_length=1)]
-
-
-class Budget(Strict):
-    """`budget:`: limits of what a run may use."""
-
-    total_cost_usd_limit: Maybe[Annotated[float, Field(gt=0)]] = None
-    total_tokens_limit: Maybe[Positive] = None
-    requests_limit: Maybe[Positive] = None
-    tool_calls_limit: Maybe[Positive] = None
-    wall_time_s_limit: Maybe[Duration] = None
-    unknown_price: UnknownPrice = "refuse"
 
 
 Targets = Annotated[list[Identifier], Field(min_length=1)]

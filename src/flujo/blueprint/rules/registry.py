@@ -9,6 +9,7 @@ from flujo.blueprint.reading.syntax_rules import bounded
 from flujo.blueprint.rules import (
     agents,
     availability,
+    background,
     branches,
     budgets,
     caching,
@@ -58,6 +59,7 @@ AT_TOP = (
     availability.unavailable_at_top,
     mcp.mcp_tools,
     notify.unknown_targets,
+    background.unknown_queues,
     budgets.unbounded_answers,
     schedules.unfit_schedules,
     human_input.approval_deadline,

@@ -50,7 +50,7 @@ def trace(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what happened in a run, step by step."""
-    from flujo.cli import event_loop, formatting
+    from flujo.cli import event_loop
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
     from flujo.cli.step_rendering import show_step

@@ -113,8 +113,7 @@ def _sentence(step: BaseStep) -> str:
         said += f", and sends {textwrap.shorten(one_line(step.sends), _LONG, placeholder=' …')}"
     if step.save:
         said += f", and keeps {', '.join(step.save)} in the context"
-    if step.config.execution_mode == "background":
-        said += ", in the background"
+    said += step.config.launch
     if step.when is not None:
         said += f"; only when {step.when}"
     return said + "."

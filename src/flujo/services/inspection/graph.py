@@ -215,5 +215,5 @@ def _shape(step: BaseStep) -> Shape:
 
 
 def _detail(step: BaseStep) -> str:
-    summary = step.summary() + (", in the background" if step.config.execution_mode == "background" else "")
+    summary = step.summary() + step.config.launch
     return summary if step.when is None else f"{summary}, when {step.when}"

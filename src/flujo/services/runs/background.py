@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Sink
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
+    from flujo.services.runs.queues import WorkerCheck
     from flujo.services.runs.service import RunService
 
 GRACE_S = 5.0
@@ -51,6 +52,7 @@ class BackgroundTasks:
     Args:
         store: has the runs.
         service_of: returns the service that executes a task.
+        workers: reports tasks in a queue that no worker serves.
         sink: gets the events of all tasks.
     """
 
@@ -58,9 +60,11 @@ class BackgroundTasks:
         self,
         store: StateStore,
         service_of: Callable[[RunRecord], Awaitable[RunService]],
+        workers: WorkerCheck,
         sink: Sink | None = None,
     ) -> None:
         self._store = store
+        self._workers = workers
         self._service_of = service_of
         self._sink = sink
         self._renew()
@@ -70,9 +74,13 @@ class BackgroundTasks:
         """Forget the tasks of the parent process; called in a forked child."""
         self._executed: dict[RunId, _Executed] = {}
 
-    def begin(self, task_id: RunId, parent: RunId) -> None:
-        """Execute a task that this process has launched, and whose lease it has; called inside the loop."""
-        self._start(task_id, parent, self._launched(task_id))
+    def begin(self, task_id: RunId, parent: RunId, queue: str | None) -> None:
+        """Execute a task that this process has launched, and whose lease it has; called inside the loop.
+
+        One in a queue is left to a worker; when none is alive, the log `flujo.runs` reports it.
+        """
+        work = self._launched(task_id) if queue is None else self._workers.look(self._store, task_id, queue)
+        self._start(task_id, parent, work)
 
     async def adopt(self, parent: RunId) -> None:
         """Resume the tasks of a run that no process executes, and that wait for nothing."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain import canonical
@@ -119,8 +120,8 @@ class _Walk:
 class Tasks(Protocol):
     """Executes background tasks in this process."""
 
-    def begin(self, task_id: RunId, parent: RunId) -> None:
-        """Execute a task that this process has launched."""
+    def begin(self, task_id: RunId, parent: RunId, queue: str | None) -> None:
+        """Execute a task that this process has launched, unless it is in a queue, whose workers do."""
         ...
 
     async def adopt(self, parent: RunId) -> None:
@@ -344,7 +345,7 @@ class Execution:
         if observer is not None:
             observer.ended(move.status, _error(outcome), journal.usage)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
-        held = NOTHING if budget is None else budget.held
+        held = NOTHING if budget is None else budget.unconfirmed
         result = self._result(record, journal, run.ended, outcome, move, held)
         if not result.success and journal.may_have_called:
             calls = await unresolved(runtime.store, record.run_id)
@@ -359,7 +360,8 @@ class Execution:
         ledger = Ledger() if record.claims == 1 else await runtime.store.ledger(record.run_id)
         for hold in unconfirmed(ledger):
             journal.hold(hold)
-        return Budget(runtime.limits, now=runtime.clock.monotonic, ledger=ledger)
+        read = partial(runtime.store.ledger, record.run_id)
+        return Budget(runtime.limits, now=runtime.clock.monotonic, ledger=ledger, read=read)
 
     def _result(
         self,

@@ -7,21 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.commands import command
-from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, Queued
+from flujo.domain.queues import DEFAULT_QUEUE, MAX_PRIORITY, ClaimOrder, Queued
 from flujo.domain.values import Expr
 from flujo.domain.wording import suggest
 from flujo.exceptions import ExpressionFailed, ExpressionSyntax, InputRejected, QueueUnknown, SettingsError
+from flujo.governance.logs import logger
 from flujo.services.given import seconds, text, whole_number
 from flujo.settings_tables import QueueTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flujo.domain.ports import Binding, Chain
+    from flujo.domain.journal import RunId
+    from flujo.domain.ports import Binding, Chain, Clock
     from flujo.domain.store import QueueStore
     from flujo.settings import Settings
 
-MAX_PRIORITY = 1_000_000
+log = logger("flujo.runs")
 
 
 def queue_table(settings: Settings, queue: Any) -> QueueTable:
@@ -75,6 +77,11 @@ def place(
     return Queued(queue=queue, key=key, priority=number, delay_s=delay)
 
 
+def place_of_task(settings: Settings, binding: Binding, queue: str, priority: int, encoded: bytes) -> Queued:
+    """Return the place of a background task; see `place`."""
+    return place(settings, binding, encoded, queue=queue, priority=priority, delay_s=0)
+
+
 def _key(binding: Binding, expression: str, queue: str, encoded: bytes) -> str:
     """Return the value of `per_key` as text: that of a text itself, of others their JSON."""
     known = {"input": canonical.decode(encoded)}
@@ -100,6 +107,27 @@ def _key(binding: Binding, expression: str, queue: str, encoded: bytes) -> str:
             hint="an input without it needs another expression: `get(input, 'customer', '')`",
         ) from error
     return value if isinstance(value, str) else canonical.encode(value, what="per_key").decode()
+
+
+LOOK_FOR_WORKERS_S = 30.0
+"""How often a process looks at most whether a queue has a worker, because it puts runs into it."""
+
+
+class WorkerCheck:
+    """Reports a queue that no worker serves to the log `flujo.runs`, when this process puts runs into it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._next: dict[str, float] = {}
+
+    async def look(self, store: QueueStore, run_id: RunId, queue: str) -> None:
+        """Report that no worker takes a run; at most twice a minute for each queue."""
+        now = self._clock.monotonic()
+        if now < self._next.get(queue, now):  # not for each of a thousand runs
+            return
+        self._next[queue] = now + LOOK_FOR_WORKERS_S
+        if note := await no_worker_note(store, queue):
+            log.warning("run %s waits: %s", run_id, note)
 
 
 async def no_worker_note(store: QueueStore, queue: str) -> str | None:

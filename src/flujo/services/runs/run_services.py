@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
+from flujo.domain.checks import task_under_limit
 from flujo.domain.paths import StepPath
 from flujo.domain.run import Launches, pinned_entry
-from flujo.domain.usage import tightest
+from flujo.domain.usage import tightest, uncovered
 from flujo.engine.background import pipeline_of
 from flujo.engine.frame import RANGE_LENGTH, Plans
 from flujo.exceptions import FlujoError, LockMismatch, StateError, TaskUnderLimit
@@ -24,6 +26,7 @@ from flujo.services.runs.background import BackgroundTasks
 from flujo.services.runs.execution import Runtime, unchanged
 from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.pipeline_registry import registered
+from flujo.services.runs.queues import WorkerCheck, place_of_task, queue_table
 from flujo.services.runs.run_request import pinned, pinned_by_name
 from flujo.services.runs.service import RunService, limits_of
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from flujo.domain.context_references import StateProvider
     from flujo.domain.models import AppResources, PipelineContext
     from flujo.domain.outbox import Notify
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.pipeline import BaseStep, Pipeline
     from flujo.domain.ports import Binding, Clock, Random, Sink
     from flujo.domain.queues import Parent
     from flujo.domain.run import RunRecord
@@ -77,7 +80,7 @@ class RunServices:
 
     def __post_init__(self) -> None:
         """Make what executes background tasks."""
-        self.tasks = BackgroundTasks(self.store, self.of_run, self.task_sink)
+        self.tasks = BackgroundTasks(self.store, self.of_run, WorkerCheck(self.clock), self.task_sink)
 
     @classmethod
     async def of_project(cls, workspace: Workspace) -> RunServices:
@@ -116,15 +119,15 @@ class RunServices:
         Raises:
             CallableError | AgentError: it cannot be bound here.
             TransactionRefused: a tool of it cannot write to this storage of runs.
-            TaskUnderLimit: the runs have a limit, and a step runs in the background.
+            TaskUnderLimit: the runs have a limit, and a step in the background has no budget.
+            QueueUnknown: the settings do not have the queue of a step in the background.
         """
         closure, blobs = pinned(pipeline, blueprint)
         limited = limits_of(pipeline, limits, self.limits)
-        launching = next(launches_of(pipeline), None)
-        if launching is not None and tightest(limits, self.limits) is not None:
-            raise TaskUnderLimit(launching)
-        launches = Launches(pipeline=pipeline.name, closure=closure, blobs=blobs)
+        self._require_launchable(pipeline, tightest(limits, self.limits))
         bound = binding or self.workspace.bind(pipeline, context_model or self.context_model)
+        place = partial(place_of_task, self.workspace.project.settings, bound) if self.is_durable else None
+        launches = Launches(pipeline=pipeline.name, closure=closure, blobs=blobs, place=place)
         require_transactions(pipeline, bound, self.store)
         for _, step, why in never_cached(pipeline, bound, self.resources):
             self.cache.report(step.name, why)
@@ -144,7 +147,7 @@ class RunServices:
                 transcripts=self.workspace.project.settings.journal.transcripts,
                 locate=UserCode(self.workspace.project.root),
                 notifier=self._notifier(pipeline),
-                launches=None if launching is None else launches,
+                launches=launches if any(launching_steps(pipeline)) else None,
                 tasks=self.tasks,
                 telemetry=self.workspace.telemetry,
             ),
@@ -155,6 +158,15 @@ class RunServices:
             files=self.workspace.files,
         )
         return self._made.setdefault(closure, service)
+
+    def _require_launchable(self, pipeline: Pipeline, limits: UsageLimits | None) -> None:
+        """Refuse steps in the background that no run of the pipeline could launch."""
+        for path, step in launching_steps(pipeline):
+            if missing := uncovered(limits, step.config.budget):
+                message, hint = task_under_limit(step, path, missing)
+                raise TaskUnderLimit(message, hint=hint)
+            if step.config.queue is not None:
+                queue_table(self.workspace.project.settings, step.config.queue)
 
     def _notifier(self, pipeline: Pipeline) -> Notifier:
         """Return what sends messages about the runs of a pipeline; one that is not persisted sends none."""
@@ -196,6 +208,7 @@ class RunServices:
             service.runtime,
             pipeline=pipeline,
             owner=owner,
+            limits=limits_of(pipeline, service.runtime.limits),
             plans=Plans(),
             load_output=unchanged,
             launches=replace(launches, inside=StepPath(parent.entry.rpartition("/")[0])),
@@ -288,9 +301,9 @@ def pinned_files(service: RunService) -> Mapping[str, bytes]:
     return Closure.load(service.blobs[closure], service.blobs).files
 
 
-def launches_of(pipeline: Pipeline) -> Iterator[StepPath]:
-    """Yield the paths of the steps that run in the background."""
-    return (path for path, step in pipeline.walk() if step.config.execution_mode == "background")
+def launching_steps(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:
+    """Yield the steps that run in the background, with their paths."""
+    return ((path, step) for path, step in pipeline.walk() if step.config.execution_mode == "background")
 
 
 def require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:

@@ -39,7 +39,7 @@ from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
 from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.notices import SILENT, Notifier
-from flujo.services.runs.queues import no_worker_note, place
+from flujo.services.runs.queues import WorkerCheck, place
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.run_request import (
     Request,
@@ -72,8 +72,6 @@ if TYPE_CHECKING:
     from flujo.services.runs.run_request import IfExists
 
 In = TypeVar("In", default=Any)
-
-LOOK_FOR_WORKERS_S = 30.0
 
 log = logger("flujo.runs")
 
@@ -164,7 +162,7 @@ class Flujo(Generic[In, Out, Ctx]):
     def _renew(self) -> None:
         """Forget the event loops of the parent process; called in a forked child."""
         self._guard = threading.Lock()
-        self._look_for_workers: dict[str, float] = {}
+        self._worker_check = WorkerCheck(self._clock)
         """For each queue, when to look next whether a worker of it is alive."""
         self._streams: set[Delivery[Out, Ctx]] = set()
         self._recoveries: dict[asyncio.AbstractEventLoop, Recovery] = {}
@@ -270,11 +268,7 @@ class Flujo(Generic[In, Out, Ctx]):
         settings = self._home().project.settings
         placing = partial(place, settings, queue=queue, priority=priority, delay_s=delay_s)
         record = await service.submit(request, placing)
-        now = self._clock.monotonic()
-        if now >= self._look_for_workers.get(queue, now):  # not for each of a thousand runs
-            self._look_for_workers[queue] = now + LOOK_FOR_WORKERS_S
-            if note := await no_worker_note(service.runtime.store, queue):
-                log.warning("run %s waits: %s", record.run_id, note)
+        await self._worker_check.look(service.runtime.store, record.run_id, queue)
         return record.run_id
 
     def run_stream(

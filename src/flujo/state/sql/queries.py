@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain.journal import Entry, EntryKind, RunId
-from flujo.domain.ledger import HoldState, Ledger, Spending
+from flujo.domain.ledger import OF_TASKS, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.queues import RunKind
 from flujo.domain.run import AT_A_PAUSE, UNENDED, Due, Progress, RunStatus
@@ -195,7 +195,8 @@ def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
             for hold, row in zip(holds, rows, strict=True)
             if hold.state is HoldState.TIMED and row["settled_at"] is not None
         ),
-        tuple(hold for hold in holds if hold.state is not HoldState.TIMED),
+        tuple(hold for hold in holds if hold.state in (HoldState.HELD, HoldState.UNCONFIRMED)),
+        tuple(hold for hold in holds if hold.state in OF_TASKS),
     )
 
 

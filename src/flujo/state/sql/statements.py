@@ -367,7 +367,8 @@ def _keep_holds(insert: Any) -> sa.Executable:
     """Return the statement that writes what is held back of a budget, or replaces what was."""
     news = ("state", "usage", "digest")
     state = sa.bindparam("state", type_=sa.Text())
-    lasts = sa.or_(*(state == sa.literal_column(f"'{each}'") for each in (HoldState.HELD, HoldState.TIMED)))
+    lasting = (HoldState.HELD, HoldState.TIMED, HoldState.LENT)
+    lasts = sa.or_(*(state == sa.literal_column(f"'{each}'") for each in lasting))
     settled_at = sa.case((lasts, sa.null()), else_=database_now())
     held = insert(budget_holds).values(
         **{name: sa.bindparam(name) for name in ("run_id", "path", "number", *news)},
@@ -377,6 +378,8 @@ def _keep_holds(insert: Any) -> sa.Executable:
     statement: sa.Executable = held.on_conflict_do_update(
         index_elements=["run_id", "path", "number"],
         set_={name: held.excluded[name] for name in (*news, "settled_at")},
+        # A launch that is written again must not lend again what its task has used meanwhile.
+        where=budget_holds.c.state != sa.literal_column(f"'{HoldState.SPENT}'"),
     )
     return statement
 

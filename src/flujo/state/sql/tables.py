@@ -258,7 +258,7 @@ budget_holds = sa.Table(
     _run(),
     sa.Column("path", Name, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("state", Name, nullable=False),  # held | settled | unconfirmed | timed
+    sa.Column("state", Name, nullable=False),  # held | settled | unconfirmed | timed | lent | spent
     sa.Column("usage", Bytes),
     sa.Column("digest", Bytes, nullable=False),
     sa.Column("created_at", Seconds, nullable=False),

@@ -294,6 +294,7 @@ class _Batch:
             held = self._flush()
         if held is not None:
             self._keep_again({digest for (digest,) in held.fetchall()})
+        self._settle_budgets(requests, outcomes)
         outcomes = self._with_wakes(requests, outcomes)
         self._claim_next(requests, outcomes)
         return Applied(outcomes, self.pending.fills_queue, self.transaction_id)
@@ -323,6 +324,15 @@ class _Batch:
                     }
                     for task in self.family.tasks.get(request.run_id, ())
                 ]
+
+    def _settle_budgets(self, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> None:
+        """Count what the tasks that this batch ends have used, in the budgets of their parents."""
+        ended = [
+            request.run_id
+            for request, outcome in zip(requests, outcomes, strict=True)
+            if families.settles(request) and not isinstance(outcome, FlujoError)
+        ]
+        families.settle_budgets(self.connection, self.batches.statements, self.family, ended)
 
     def _with_wakes(self, requests: Sequence[Request], outcomes: list[Outcome]) -> list[Outcome]:
         """Settle the waits whose tasks have all ended, and return the outcomes, which say so."""

@@ -1,24 +1,27 @@
 """Runs and their background tasks in one transaction: the end of a task, and the cancellation of its parent.
 
-The end of a task settles the waits of its parent, and a cancelled run leaves wishes for its tasks. So a batch
-locks the rows of these relatives together with those of its own runs, in the order of all ids: no two batches
-wait for each other. Both the end of a task and the opening of a wait hold the parent's row, so that the later
-one sees the earlier one, and no wait is missed.
+The end of a task settles the waits of its parent, and what the parent's budget holds for it. A cancelled run
+leaves wishes for its tasks. So a batch locks the rows of these relatives together with those of its own runs,
+in the order of all ids: no two batches wait for each other. Both the end of a task and the opening of a wait
+hold the parent's row, so that the later one sees the earlier one, and no wait is missed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from flujo.domain.journal import RunId
+from flujo.domain.ledger import HoldState
 from flujo.domain.queues import TASK_ID
 from flujo.domain.run import ENDS_OF_TASKS, PauseKind, RunStatus, Write
 from flujo.state import codec
+from flujo.state.sql import queries
 from flujo.state.sql.functions import fetch_all, ids_parameter
 from flujo.state.sql.queries import QUESTIONS
-from flujo.state.sql.tables import runs
+from flujo.state.sql.tables import budget_holds, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +31,11 @@ if TYPE_CHECKING:
 _tasks: sa.BindParameter[str] = sa.bindparam("tasks", expanding=True)
 _parents: sa.BindParameter[str] = sa.bindparam("parents", expanding=True)
 _ends = [str(status) for status in ENDS_OF_TASKS]
-_relatives = sa.select(runs.c.run_id, runs.c.parent_run, runs.c.status).where(
+_relatives = sa.select(runs.c.run_id, runs.c.parent_run, runs.c.parent_path, runs.c.status).where(
     runs.c.parent_run.is_not(None), sa.or_(runs.c.run_id.in_(_tasks), runs.c.parent_run.in_(_parents))
+)
+_lent = sa.select(*budget_holds.c).where(
+    budget_holds.c.run_id.in_(_parents), budget_holds.c.state == sa.literal_column(f"'{HoldState.LENT}'")
 )
 _ended = sa.select(runs.c.run_id).where(runs.c.parent_run.in_(_parents), runs.c.status.in_(_ends))
 
@@ -42,6 +48,8 @@ class Family:
     """The parent of each task that ends."""
     tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The tasks that have not ended, of each run that is cancelled."""
+    launches: Mapping[str, str] = field(default_factory=dict)
+    """The path of the launch of each task that ends, in its parent."""
 
     @property
     def ids(self) -> set[str]:
@@ -64,6 +72,11 @@ def cancels(request: Any) -> bool:
     )
 
 
+def settles(request: Any) -> bool:
+    """Return whether a request is the last commit of a task: one that failed or is parked may be retried."""
+    return _ends_task(request) and request.move.status.is_settled
+
+
 def _ends_task(request: Any) -> bool:
     return (
         isinstance(request, Write)
@@ -84,7 +97,30 @@ def of(connection: sa.Connection, requests: Sequence[Any]) -> Family:
     for row in found:
         if row.parent_run in cancelled and row.status not in _ends:
             tasks.setdefault(row.parent_run, []).append(row.run_id)
-    return Family({row.run_id: row.parent_run for row in found if row.run_id in ending}, tasks)
+    ends = [row for row in found if row.run_id in ending]
+    parents = {row.run_id: row.parent_run for row in ends}
+    return Family(parents, tasks, {row.run_id: row.parent_path for row in ends})
+
+
+def settle_budgets(
+    connection: sa.Connection, known: Statements, family: Family, ended: Sequence[str]
+) -> None:
+    """Replace what was lent to tasks by what they have used; the batch has written all that they recorded.
+
+    The parent's row is locked, so its launch is committed, and no other transaction settles the same hold.
+    """
+    if not ended:
+        return
+    places = {(family.parents[task], family.launches[task]): task for task in ended}
+    rows = connection.execute(_lent, {"parents": sorted({run_id for run_id, _ in places})}).mappings().all()
+    spent = []
+    for row in rows:
+        if (task := places.get((row["run_id"], row["path"]))) is not None:
+            used = queries.ledger(connection, RunId(task)).most
+            hold = replace(codec.hold(row), state=HoldState.SPENT, usage=used)
+            spent.append(codec.hold_row(RunId(row["run_id"]), hold))
+    if spent:
+        known.keep_holds(connection, spent)
 
 
 def wake(connection: sa.Connection, known: Statements, parents: Sequence[str], now: float) -> set[str]:

@@ -36,6 +36,7 @@ from flujo.testing.store_suite.requests import RequestsSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
 from flujo.testing.store_suite.schedules import SchedulesSuite
+from flujo.testing.store_suite.task_budgets import TaskBudgetsSuite
 from flujo.testing.store_suite.touches import TouchesSuite
 from flujo.testing.store_suite.values import ValuesSuite
 from flujo.testing.store_suite.waiting import WaitingSuite
@@ -66,6 +67,7 @@ class StateStoreSuite(
     QueuesSuite,
     MessagesSuite,
     FamiliesSuite,
+    TaskBudgetsSuite,
     SchedulesSuite,
     ImportsSuite,
     RequestsSuite,
