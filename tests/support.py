@@ -130,6 +130,14 @@ async def resume(
         return await runner.resume_async(run_id, **options)
 
 
+async def fork(
+    tree: Pipeline, store: StateStore, at: str, *, run_id: str = "run", **options: Any
+) -> PipelineResult[Any, Any]:
+    """Fork a run in a new runner and return the result of the fork."""
+    async with Flujo[Any, Any, Any](tree, store=store) as runner:
+        return await runner.fork_async(run_id, at=at, **options)
+
+
 def service(tree: Pipeline, store: StateStore) -> RunService:
     """Return the service that executes runs of `tree`, for tests that need the reason of a stop."""
     closure, blobs = pinned(tree, None)

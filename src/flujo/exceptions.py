@@ -87,6 +87,8 @@ FlujoError
     ├── ExportDamaged                the file of an exported run is not as it was written
     ├── ExportTooNew                 a newer Flujo wrote the file of an exported run
     ├── ExportMasked                 a secret is masked in what an exported run executes
+    ├── ForkPointMissing             a run has not reached the path at which it is forked
+    ├── ForkRefused                  the run cannot be forked now, or not in this way
     └── RunParked                    the run lost its process too often and needs a human
 
 ControlSignal                        not errors: step code stops a run with them
@@ -850,6 +852,20 @@ class ExportMasked(StateError):
     code = "FLJ562"
     run_id: str | None = None
     hint = "read the run from the file: `flujo trace FILE`; or pull it from its database"
+
+
+class ForkPointMissing(StateError):
+    """A run is forked at a path that it has not reached, or that does not exist."""
+
+    code = "FLJ550"
+    path: str | None = None
+
+
+class ForkRefused(StateError):
+    """A run cannot be forked now, or the fork cannot keep what it promises."""
+
+    code = "FLJ551"
+    run_id: str | None = None
 
 
 class RunParked(StateError):

@@ -80,6 +80,8 @@ COVERED_BY = {
     "blueprint/sources/type_stubs.py": "cli/commands/test_types.py",
     "cli/bulk.py": "cli/test_many_runs.py",
     "cli/confirmation.py": "cli/test_many_runs.py",
+    "cli/fork_rendering.py": "cli/commands/test_fork.py",
+    "services/replay/fork.py": "cli/commands/test_fork.py",
     "cli/run_list.py": "cli/test_many_runs.py",
     "cli/task_rendering.py": "cli/test_many_runs.py",
     "cli/app.py": "cli/test_help.py",

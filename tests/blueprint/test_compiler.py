@@ -236,11 +236,26 @@ def test_a_model_can_be_overridden_for_one_agent_and_for_all() -> None:
     assert one.closure.digest != compiled().closure.digest
 
 
+def test_instructions_can_be_overridden_and_are_part_of_the_closure() -> None:
+    def instructions(result: Compiled) -> list[str | None]:
+        assert result.pipeline is not None
+        agents = [each for _, step in result.pipeline.walk() for each in step.names()]
+        told = [(each.name, each.instructions) for each in agents if isinstance(each, AgentSpec)]
+        return [text.source for name, text in told if name == "sorter" and text is not None]
+
+    before = compiled()
+    after = compiled(overrides={"agents.sorter.instructions": "Be {{ input }}."})
+    assert instructions(after) == ["Be {{ input }}."] * len(instructions(after)) != instructions(before)
+    assert after.closure.digest != before.closure.digest
+
+
 @pytest.mark.parametrize(
     ("key", "words"),
     [
         ("agents.sortr.model", "did you mean `sorter`"),
-        ("agents.sorter.instructions", "agents.NAME.model"),
+        ("agents.sortr.instructions", "did you mean `sorter`"),
+        ("agents.*.instructions", "agents.NAME.instructions"),
+        ("agents.sorter.tools", "agents.NAME.model"),
         ("steps.sort.agent", "agents.NAME.model"),
         ("model", "agents.NAME.model"),
     ],

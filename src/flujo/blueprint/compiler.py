@@ -87,7 +87,8 @@ def compile_blueprint(
         allow_callables: the patterns of flujo.toml; a callable that matches none is an error.
         models: agent → model, from the project's settings; `*` stands for all other agents. They become
             overrides of the closure if the blueprint has such an agent.
-        overrides: `agents.NAME.model` or `agents.*.model` to a model; they reach imported blueprints too.
+        overrides: `agents.NAME.model` or `agents.*.model` to a model, `agents.NAME.instructions` to a text;
+            they reach imported blueprints too.
         strict: whether warnings are errors.
         is_bounded: whether the project limits what a run may use, regardless of the blueprint.
         resources: the class or function of the project's resources, `module:name`.
@@ -114,8 +115,8 @@ def compile_blueprint(
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
-        _check_overrides(_models(overrides or {}), known)
-    tree = _Tree({} if unit is None else _models(applied))
+        _check_overrides(overrides or {}, known)
+    tree = _Tree(*({}, {}) if unit is None else (_models(applied), _instructions(applied)))
     diagnostics = _found(loader, loader.units.values(), tree, strict=strict, also=also)
     closure = Closure(entry, dict(loader.files), applied)
     is_whole = all(loaded.is_whole for loaded in loader.units.values())
@@ -137,7 +138,7 @@ def check_agents(
     """
     loader = Loader(source, allow_callables)
     unit = loader.load_agents(entry)
-    diagnostics = _found(loader, [unit], _Tree({}), strict=strict)
+    diagnostics = _found(loader, [unit], _Tree({}, {}), strict=strict)
     return Compiled(None, diagnostics, Closure(entry, dict(loader.files)), loader.sources())
 
 
@@ -176,21 +177,21 @@ def _ordered(found: Sequence[Diagnostic], *, strict: bool) -> tuple[Diagnostic, 
 
 # Overrides -----------------------------------------------------------------------------------------------
 
-_OVERRIDE = re.compile(r"agents\.(\*|[A-Za-z_][A-Za-z0-9_]*)\.model")
+_OVERRIDE = re.compile(r"agents\.(\*|[A-Za-z_][A-Za-z0-9_]*)\.(model|instructions)")
 
 
 def _models(overrides: Mapping[str, str]) -> dict[str, str]:
-    models = {}
-    for key, model in overrides.items():
-        found = _OVERRIDE.fullmatch(key)
-        if found is None:
-            raise SettingsError(
-                f"{key!r} cannot be overridden",
-                hint="use `agents.NAME.model=…`, or `agents.*.model=…` for all agents",
-                key=key,
-            )
-        models[found[1]] = model
-    return models
+    return _named(overrides, "model")
+
+
+def _instructions(overrides: Mapping[str, str]) -> dict[str, str]:
+    return _named(overrides, "instructions")
+
+
+def _named(overrides: Mapping[str, str], field: str) -> dict[str, str]:
+    """Return the overrides of one field, by the names of the agents."""
+    found = ((_OVERRIDE.fullmatch(key), value) for key, value in overrides.items())
+    return {each[1]: value for each, value in found if each is not None and each[2] == field}
 
 
 def _applied(
@@ -205,13 +206,21 @@ def _applied(
     return {**(project if known else {}), **overrides}
 
 
-def _check_overrides(models: Mapping[str, str], known: Collection[str]) -> None:
-    for name in models:
-        if name != "*" and name not in known:
+def _check_overrides(overrides: Mapping[str, str], known: Collection[str]) -> None:
+    for key in overrides:
+        found = _OVERRIDE.fullmatch(key)
+        if found is None or found.groups() == ("*", "instructions"):
             raise SettingsError(
-                f"`agents.{name}.model` cannot be overridden: there is no agent {name!r}",
-                hint=suggest(name, known, what="known agents") or "this blueprint has no agents",
-                key=f"agents.{name}.model",
+                f"{key!r} cannot be overridden",
+                hint="use `agents.NAME.model=…`, `agents.*.model=…` for all agents, or "
+                "`agents.NAME.instructions=…`",
+                key=key,
+            )
+        if found[1] != "*" and found[1] not in known:
+            raise SettingsError(
+                f"`{key}` cannot be overridden: there is no agent {found[1]!r}",
+                hint=suggest(found[1], known, what="known agents") or "this blueprint has no agents",
+                key=key,
             )
 
 
@@ -227,6 +236,8 @@ class _Tree:
     """
 
     models: Mapping[str, str]
+    instructions: Mapping[str, str]
+    """The texts of agents instead of their own."""
     built: dict[str, Pipeline] = field(default_factory=dict)
     """Pipelines by file, so that a repeated import is built once."""
 
@@ -256,6 +267,8 @@ class _Tree:
         """Return an agent of a file; `around` are the agents that have it as a tool, at any depth."""
         agent = unit.blueprint.agents.get(name, doc.Agent())
         path, text = unit.prompts.get(name, (None, agent.instructions))
+        if name in self.instructions:
+            path, text = None, self.instructions[name]
         return AgentSpec(
             name=name,
             model=self.models.get(name) or self.models.get("*") or agent.model or "",

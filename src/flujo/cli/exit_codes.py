@@ -43,6 +43,7 @@ _OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ex.NotAvailableYet, ExitCode.USAGE),
     (ex.ProviderNotGiven, ExitCode.USAGE),
     (ex.QueueUnknown, ExitCode.USAGE),
+    (ex.ForkPointMissing, ExitCode.USAGE),
     (ex.CallableError, ExitCode.CALLABLE),
     (ex.BudgetError, ExitCode.BUDGET),
     (ex.BlueprintError, ExitCode.BLUEPRINT),

@@ -89,16 +89,17 @@ def _by_word(terminal: Terminal, change: Change) -> Iterable[str]:
     """Return the lines of a changed text, with the changed words marked."""
     from flujo.services.checks.locking import changed_words
 
-    text = "".join(_marked(terminal, kind, part) for kind, part in changed_words(change))
+    text = "".join(marked(terminal, kind, part) for kind, part in changed_words(change))
     return text.removesuffix("\n").split("\n")
 
 
-def _marked(terminal: Terminal, kind: str, text: str) -> str:
-    marked = _MARKS[kind].format(text)
+def marked(terminal: Terminal, kind: str, text: str) -> str:
+    """Return a piece of a text, with marks and style for a removed or added one."""
+    piece = _MARKS[kind].format(text)
     if kind not in _STYLES:
-        return marked
+        return piece
     # a style ends with its line, because a pager may show a line alone
-    lines = marked.split("\n")
+    lines = piece.split("\n")
     return "\n".join(terminal.styled(line, _STYLES[kind], to=terminal.out) for line in lines)
 
 

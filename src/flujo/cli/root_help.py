@@ -21,6 +21,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "resume": "Continue a run; without RUN, list the resumable runs.",
         "tasks": "List, show, answer, retry and cancel runs; also `flujo runs`.",
         "trace": "Show what happened in a run, step by step.",
+        "fork": "Run again from a step, with another prompt, model or value.",
+        "diff": "Compare two runs.",
         "cache": "Show why cached steps were executed.",
         "export": "Write a run as one file, which needs no database.",
         "pull": "Copy a run from another database, or from an exported file.",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -121,16 +122,23 @@ def _stopped(terminal: Terminal, number: signal.Signals, progress: Progress) -> 
 
 
 def conclude(
-    invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool, paused_ok: bool = False
+    invocation: Invocation,
+    result: PipelineResult[Any, Any],
+    *,
+    as_json: bool,
+    paused_ok: bool = False,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write the output to stdout and messages to stderr, and exit with the run's exit code.
+
+    `more` is added to the JSON.
 
     Raises:
         typer.Exit: the exit code is not 0.
     """
     terminal = invocation.terminal
     if as_json:
-        terminal.json(result_data(result))
+        terminal.json({**result_data(result), **more})
     elif result.success:
         show_value(terminal, result.output)
     _report(invocation, result, as_json=as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.cli import formatting
 from flujo.domain.files import File
 from flujo.domain.paths import shown
+from flujo.domain.run_forks import Forked, forks_of
 from flujo.domain.usage import NOTHING
 from flujo.domain.wording import plural
 from flujo.governance.sink import GATE
@@ -59,6 +60,17 @@ def show_acts(terminal: Terminal, acts: Sequence[Act]) -> None:
         verb = str(act.verb).replace("_", " ")
         line = "  ".join(filter(None, [formatting.moment(act.at or 0.0), who, verb, shown(act.object)]))
         terminal.data(f"act:       {line}")
+
+
+def show_family(terminal: Terminal, acts: Sequence[Act]) -> None:
+    """Write the parent of a run and its forks, on one line; nothing of a run without either."""
+    parts = []
+    if (forked := Forked.of(acts)) is not None:
+        parts.append(f"fork of {formatting.short_id(forked.parent)} at `{shown(forked.at)}`")
+    if forks := [f"{formatting.short_id(run_id)} at `{shown(at)}`" for run_id, at in forks_of(acts)]:
+        parts.append(f"forks: {', '.join(forks)}")
+    if parts:
+        terminal.data("; ".join(parts))
 
 
 def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:

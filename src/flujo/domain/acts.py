@@ -30,6 +30,7 @@ class Verb(StrEnum):
     ACCEPT_CHANGES = "accept_changes"
     PURGE = "purge"
     SEND = "send"
+    FORK = "fork"
     AFTER_RESTORE = "after_restore"
     PULL = "pull"
     SCHEDULE_APPLY = "schedule_apply"

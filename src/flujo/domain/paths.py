@@ -89,6 +89,11 @@ def limit(path: StepPath, number: int) -> StepPath:
     return indexed(StepPath(f"{path}!limit"), number)
 
 
+def stub(path: StepPath) -> StepPath:
+    """Return the id of the question about a call that a fork would make at `path`."""
+    return StepPath(f"{path}!stub")
+
+
 def unfinished(path: StepPath) -> StepPath:
     """Return the path of the records about attempts of the step at `path` that have no entry of their own."""
     return StepPath(f"{path}{_UNFINISHED}")

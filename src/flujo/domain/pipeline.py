@@ -231,6 +231,11 @@ class BaseStep(Node, Generic[In, Out]):
         return None
 
     @property
+    def has_effect(self) -> bool:
+        """Whether its own call has another effect than `read`; those of its agent's tools do not count."""
+        return False
+
+    @property
     def joins(self) -> str | None:
         """The thread that the step's own exchange with its agent is added to."""
         return None

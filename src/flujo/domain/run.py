@@ -104,6 +104,8 @@ class PauseKind(StrEnum):
     """A tool call waits for the approval of a human."""
     LIMIT = "limit"
     """A `granular` step has reached its limit of turns."""
+    STUB = "stub"
+    """A fork would make a call with an effect, and its parent has no result of the same call."""
     SLEEP = "sleep"
     """A `sleep` step waits for its time."""
     EVENT = "event"
@@ -135,6 +137,7 @@ _NAMES: Mapping[PauseKind, tuple[str, str]] = {
     PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
     PauseKind.APPROVAL: ("an approval", "approvals"),
     PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
+    PauseKind.STUB: ("a question about a call of a fork", "questions about calls of a fork"),
     PauseKind.SLEEP: ("a wait, which ends by itself", "waits"),
     PauseKind.EVENT: ("a wait for an event", "waits"),
     PauseKind.CHILDREN: ("a wait for background tasks", "waits"),
@@ -162,6 +165,10 @@ class NewRun:
     """Set for a run in a queue."""
     life_s: float | None = None
     """How long the run may last, from its acceptance."""
+    entries: tuple[Entry, ...] = ()
+    """The journal that it begins with, numbered from 1: of a fork, what it has in common with its parent."""
+    acts: tuple[Act, ...] = ()
+    """The acts that lead to it, recorded in the same commit; the runs of the others must exist."""
 
 
 @record(frozen=True, slots=True, kw_only=True)
@@ -245,6 +252,16 @@ def pinned_entry(closure: str, entry: str) -> tuple[str, bytes]:
     return canonical.digest(manifest), manifest
 
 
+@lru_cache(maxsize=256)
+def pinned_stubs(closure: str) -> tuple[str, bytes]:
+    """Return the digest and the manifest that a fork pins whose calls with effects are stubbed.
+
+    Versions without stubs cannot load it, so none of them makes the calls of such a fork.
+    """
+    manifest = canonical.encode({"stubbed": closure})
+    return canonical.digest(manifest), manifest
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """A run in the database."""
@@ -300,6 +317,11 @@ class RunRecord:
         """What the run is."""
         return RunKind.RUN if self.parent is None else RunKind.TASK
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is recorded yet: under its first claim, unless it began with copied entries."""
+        return self.claims == 1 and self.entries == 0
+
 
 new_run_record = constructor(RunRecord)
 """Creates `RunRecord`."""
@@ -307,7 +329,10 @@ new_run_record = constructor(RunRecord)
 
 @record(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """A question to a human, or a wait. Its id is a step's path, or `path!doubt[n]`, `path!limit[n]`."""
+    """A question to a human, or a wait.
+
+    Its id is a step's path, or `path!doubt[n]`, `path!limit[n]`, `path!stub`.
+    """
 
     pause_id: StepPath
     message: str

@@ -43,7 +43,10 @@ class RunStore(Protocol):
         With `claim` the caller owns the run at once (status `running`, a lease, fence 1), otherwise the run
         is `accepted` and free to be claimed. A returned record with `owner` of this store is claimed.
 
+        The entries and acts of the new run are recorded in the same commit.
+
         Raises:
+            RunNotFound: there is no run that one of its acts is on.
             RunConflict: the id is taken by a run with another closure or input.
             ResumeConflict: the id is taken by a run with this closure and input; `record` has it.
         """

@@ -25,6 +25,7 @@ from flujo.engine.frame import standing_still
 from flujo.engine.journal import STOPS_THE_WALK, encoded, foreign_text
 from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
+from flujo.engine.stubs import StubAsked, stubbed
 from flujo.engine.transcripts import encoded_detail, transcript_of
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
 
@@ -51,6 +52,8 @@ def perform(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutco
     An exception of the agent or callable fails the attempt. Retries are counted across crashes: a failed
     attempt is recorded before the next one starts.
     """
+    if call.has_effect and frame.run.journal.is_stubbed:
+        call = stubbed(call, frame, path)
     return (_settle_doubt if call.is_enforced else _attempts)(call, frame, path)
 
 
@@ -93,7 +96,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
     except STOPS_THE_WALK:
         raise
     except PausedException as signal:
-        pause = Pause(pause_id=path, message=signal.message)
+        pause = _question(signal, path)
         _settle_call(attempt, IntentState.DONE)
         note_unfinished(attempt, signal)
         return Paused((frame.run.journal.ask(pause),))
@@ -116,6 +119,10 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
             return outcome
     await frame.run.journal.record(_failed(attempt, failure, cause))
     return Failure(failure, cause)
+
+
+def _question(signal: PausedException, path: StepPath) -> Pause:
+    return signal.pause if isinstance(signal, StubAsked) else Pause(pause_id=path, message=signal.message)
 
 
 async def _answer_in_time(call: LeafCall, attempt: Attempt, limit: asyncio.Timeout) -> None:

@@ -45,6 +45,7 @@ class LeafCall(Leaf):
         "arguments",
         "detail",
         "encoded_detail",
+        "has_effect",
         "input",
         "input_name",
         "instructions",
@@ -70,6 +71,8 @@ class LeafCall(Leaf):
         # The result of the processors must match the schema, not the answer itself.
         self.output_schema = None if step.processors.output else step.output_schema
         self.timeout_s = step.config.timeout_s
+        self.has_effect = step.has_effect
+        """Whether another result may replace the call in a fork."""
         self.is_enforced = _is_enforced(step, binding)
         """Whether each call is announced in the journal before it is made."""
         self.layers = tuple(layer.prepare for layer in LAYERS if layer.is_needed(step, binding))
@@ -77,6 +80,10 @@ class LeafCall(Leaf):
         """The detail of each attempt's entry."""
         self.encoded_detail: bytes | None = canonical.encode(self.detail)
         """The detail as JSON, while it is that of every call of the step."""
+
+    def take_input(self, *layers: Callable[[LeafCall, Attempt], Awaitable[None] | None]) -> None:
+        """Prepare only the input and these layers: nothing is announced, and no answer is checked."""
+        self.layers = (*(each for each in self.layers if each in _OF_INPUT), *layers)
 
     def describe(self, detail: dict[str, Any]) -> None:
         """Set the detail of this one call; it may be filled in until the call has its answer."""
@@ -117,6 +124,11 @@ async def _files(call: LeafCall, attempt: Attempt) -> None:
     attempt.files = await attached(call.step, attempt.frame, attempt.path)
 
 
+def _process_input(_: LeafCall, attempt: Attempt) -> Awaitable[None] | None:
+    """Convert the input by the processors of the step."""
+    return processors.process_input(attempt)
+
+
 def _judges_answers(step: Step, _: Binding) -> bool:
     return bool(step.output_schema is not None or step.validators or step.processors.output)
 
@@ -137,7 +149,7 @@ LAYERS: Sequence[Layer] = (
     Layer(lambda _, __: True, _input),
     Layer(lambda step, _: step.sends is not None, _files),
     Layer(lambda step, _: step.joins is not None, lambda _, attempt: threads.hear(attempt)),
-    Layer(lambda step, _: bool(step.processors.input), lambda _, attempt: processors.process_input(attempt)),
+    Layer(lambda step, _: bool(step.processors.input), _process_input),
     # Every answer passes the output processors, the output schema and the validators.
     Layer(_judges_answers, lambda _, attempt: processors.set_output_gate(attempt)),
     Layer(_is_enforced, _check_arguments),
@@ -147,6 +159,10 @@ LAYERS: Sequence[Layer] = (
 
 The attempt's timeout covers all of them. `save:` and the entry follow the answer: see `attempts.settle`.
 """
+
+
+_OF_INPUT = (_budget, _context, _input, _process_input)
+"""The layers that prepare the input of a callable."""
 
 
 async def answer(call: LeafCall, attempt: Attempt) -> None:

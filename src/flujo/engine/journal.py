@@ -20,6 +20,7 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath, is_inside
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write, new_write
+from flujo.domain.run_forks import Forked
 from flujo.domain.transactions import TransactionalStore
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.ports import Locate, Observer
     from flujo.domain.run import Child
+    from flujo.domain.run_forks import Stub
     from flujo.domain.store import JournalStore
     from flujo.domain.transactions import Transaction
     from flujo.engine.context_isolation import ContextScope
@@ -85,10 +87,12 @@ class Journal:
         "_run_id",
         "_seq",
         "_store",
+        "_stubs",
         "_used",
         "_voids",
         "_waiting",
         "broken",
+        "is_stubbed",
         "usage",
     )
 
@@ -99,6 +103,7 @@ class Journal:
         start: Progress,
         *,
         is_durable: bool = True,
+        is_stubbed: bool = False,
         begin: Callable[[RunId, RunId, str | None], None] | None = None,
         locate: Locate | None = None,
         observer: Observer | None = None,
@@ -112,6 +117,9 @@ class Journal:
         self._children: tuple[Child, ...] = ()
         self._is_durable = is_durable
         """Whether the store outlives the process: otherwise entries may wait for each other."""
+        self.is_stubbed = is_stubbed
+        """Whether recorded results replace calls with effects: the run is a fork."""
+        self._stubs: dict[tuple[str, str, str], Stub] | None = None
         self._run_id = record.run_id
         self._fence = record.fence
         self._seq = start.last_seq
@@ -384,12 +392,28 @@ class Journal:
             StepFailed: it is not a task of this run.
         """
         found = await self._store.run(task_id)
-        if found.parent is None or found.parent.run_id != self._run_id:
+        if found.parent is None or not await self._is_family(found.parent.run_id):
             raise StepFailed(
                 f"{task_id!r} is not a background task of this run",
                 hint="pass the `task_id` of a step of this run with `execution_mode: background`",
             )
         return found
+
+    async def _is_family(self, run_id: RunId) -> bool:
+        """Return whether a run is this one, or one that this one was forked from, at any distance."""
+        here: RunId | None = self._run_id
+        while here is not None and here != run_id:
+            forked = Forked.of(await self._store.acts(here))
+            here = None if forked is None else forked.parent
+        return here is not None
+
+    async def stub(self, path: StepPath, tool: str, sent: bytes) -> Stub | None:
+        """Return the recorded result that replaces a call of this fork, or None."""
+        if self._stubs is None:
+            forked = Forked.of(await self._store.acts(self._run_id))
+            known = () if forked is None or forked.stubs is None else forked.stubs
+            self._stubs = {each.key: each for each in known}
+        return self._stubs.get((path, tool, canonical.digest(sent)))
 
     def take_usage(self, path: StepPath) -> Usage:
         """Return the usage of the attempts at `path` since the last call."""

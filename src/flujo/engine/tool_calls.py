@@ -25,7 +25,7 @@ from flujo.domain.conversations import (
     runs_in_turn,
 )
 from flujo.domain.events import StepStarted
-from flujo.domain.outcomes import Success
+from flujo.domain.outcomes import Paused, Success
 from flujo.domain.pipeline import StepConfig
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import PauseKind
@@ -40,6 +40,7 @@ from flujo.engine.composed_calls import composed_call, has_begun
 from flujo.engine.failed_calls import Verdict, verdict
 from flujo.engine.idempotent_calls import REPEATABLE
 from flujo.engine.journal import described, foreign_text
+from flujo.engine.stubs import stub_of_tool
 from flujo.exceptions import (
     AgentError,
     ArgumentsRejected,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from flujo.engine.composed_calls import RunInside
     from flujo.engine.frame import Frame
     from flujo.engine.journal import Journal
+    from flujo.engine.stubs import StubOfTool
 
 _ENDS_THE_STEP = (
     *(ControlSignal, StateError, JournalConflict, BudgetError),
@@ -165,6 +167,10 @@ class ToolGate:
             return known
         refusal = self._refusal(call, frame)
         tool = None if refusal else self._tools[call.name]
+        if tool is not None and self._is_stubbed(tool, frame):
+            stub = await stub_of_tool(self._name, call, tool, frame, path)
+            if stub is not None:
+                return await self._stubbed(call, stub, frame, path)
         delivery = _Delivery(call, tool, refusal)
         if tool is not None and (rules := _rules(call, tool, frame, path)) is not None:
             _require_room(frame, path)
@@ -196,6 +202,23 @@ class ToolGate:
             frame.scope.tree = merge.apply(frame.scope.tree, canonical.decode(entry.patch))
         detail = canonical.decode(entry.detail) if entry.detail else {}
         return ToolResult(canonical.decode(entry.output or b"null"), detail.get("outcome", "result"))
+
+    def _is_stubbed(self, tool: Tool, frame: Frame) -> bool:
+        """Return whether a call is replaced: in a fork, if it has an effect of its own."""
+        return frame.run.journal.is_stubbed and tool.effect != "read" and tool.name not in self._composed
+
+    async def _stubbed(
+        self, call: ToolCall, stub: StubOfTool | Paused, frame: Frame, path: StepPath
+    ) -> ToolResult | StepOutcome:
+        """Record the substitute for a call, and return its result; or return the question."""
+        if isinstance(stub, Paused):
+            await frame.tell(StepStarted(path, ToolCallStep.kind, 1, call.name))  # shows what waits
+            return stub
+        leaf = leaf_of(self._leaf_step(call, None), stub)
+        leaf.describe(stub.detail)
+        leaf.take_input(stub.begin)
+        outcome = await perform(leaf, frame, path)
+        return ToolResult(outcome.output, stub.outcome) if isinstance(outcome, Success) else outcome
 
     def _refusal(self, call: ToolCall, frame: Frame) -> str:
         """Return why a call cannot be made; empty when it can."""

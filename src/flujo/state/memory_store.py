@@ -133,6 +133,9 @@ class MemoryStateStore(MemoryQueues):
         there = self.database.runs.get(run.run_id)
         if there is not None:
             raise rules.accept_twice(self._record(there), run)
+        for act in run.acts:
+            if act.run_id is not None and act.run_id != run.run_id:
+                self._stored(act.run_id)
         return self._record(self._insert(run, blobs, claim=claim))
 
     def _insert(self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool) -> StoredRun:
@@ -151,6 +154,7 @@ class MemoryStateStore(MemoryQueues):
             owner=self.owner if claim else None,
             lease_left_s=self._lease_s if claim else None,
             claims=int(claim),
+            entries=len(run.entries),
             created_at=now,
             updated_at=now,
             parent=run.parent,
@@ -160,6 +164,10 @@ class MemoryStateStore(MemoryQueues):
         stored = StoredRun(record, next(self.database.ordinals), now + self._lease_s if claim else None)
         self.database.blobs.update(blobs)
         self.database.runs[run.run_id] = stored
+        stored.journal = {(entry.path, entry.kind, entry.attempt): entry for entry in run.entries}
+        stored.by_seq = {entry.seq: entry for entry in run.entries}
+        for act in run.acts:
+            self._act(self._stored(act.run_id or run.run_id), act)
         if record.queued is not None:
             stored.rank_at = record.queued.available_at or now
             self.database.queues.ring()

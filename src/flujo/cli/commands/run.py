@@ -101,7 +101,11 @@ def run(
     metadata: options.Metadata = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="K=V", help="Override agents.NAME.model for this run; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="K=V",
+            help="Override agents.NAME.model or .instructions for this run; repeatable.",
+        ),
     ] = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="The run's id.")] = None,
     if_exists: Annotated[

@@ -54,7 +54,7 @@ def trace(
     from flujo.cli.listing import next_for
     from flujo.cli.run_command import in_workspace
     from flujo.cli.step_rendering import show_step
-    from flujo.cli.trace_rendering import acts_data, node_data, show_messages, show_trace
+    from flujo.cli.trace_rendering import acts_data, node_data, show_family, show_messages, show_trace
     from flujo.services.inspection.file_traces import get_exported, is_file
     from flujo.services.inspection.task_client import TaskClient
 
@@ -98,6 +98,7 @@ def trace(
             full=full,
             tracebacks=detail.tracebacks,
         )
+    show_family(invocation.terminal, detail.acts)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.display_status)

@@ -138,6 +138,11 @@ class Step(BaseStep[In, Out]):
         return f"calls {self.call}" if self.agent is None else f"asks {self.agent}{on(self.thread)}"
 
     @property
+    def has_effect(self) -> bool:
+        """Whether it calls a callable with another effect than `read`."""
+        return self.call is not None and self.effect != "read" and not self.asks_agent
+
+    @property
     def sends(self) -> Value:
         """The files for the model."""
         return self.files
@@ -180,6 +185,11 @@ class TurnStep(Step[In, Out]):
 
     kind: ClassVar[str] = "turn"
 
+    @property
+    def has_effect(self) -> bool:
+        """No call of it has an effect."""
+        return False
+
 
 @node
 class SummaryStep(Step[In, Out]):
@@ -187,12 +197,22 @@ class SummaryStep(Step[In, Out]):
 
     kind: ClassVar[str] = "summary"
 
+    @property
+    def has_effect(self) -> bool:
+        """No call of it has an effect."""
+        return False
+
 
 @node
 class ToolCallStep(Step[In, Out]):
     """A tool of a `granular` step as a leaf of a run; no blueprint has one."""
 
     kind: ClassVar[str] = "tool"
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether a fork replaces its call as that of a step: the gate of tools does that itself."""
+        return False
 
     @property
     def tool(self) -> str | None:

@@ -102,7 +102,8 @@ def _ask(node: TraceNode, pause: Pause) -> None:
     if pause.kind is PauseKind.APPROVAL:
         _approve(node, pause)
         return
-    answers_call = pause.kind in (PauseKind.DOUBT, PauseKind.LIMIT)  # whose answer has no entry of its own
+    # The answers of these have no entry of their own.
+    answers_call = pause.kind in (PauseKind.DOUBT, PauseKind.LIMIT, PauseKind.STUB)
     node.kind = node.kind or ("hitl" if pause.kind is PauseKind.QUESTION else str(pause.kind))
     node.input = node.input if node.input is not None else pause.message
     if pause.is_open:

@@ -200,13 +200,13 @@ def read_duration(text: str, *, option: str) -> float:
     raise SettingsError(f"{option} {text!r} is not a duration", hint="write 30d, 12h, 90m or 45s")
 
 
-def read_overrides(pairs: Sequence[str]) -> dict[str, str]:
-    """Return `agents.NAME.model=…` words as a mapping of text.
+def read_overrides(pairs: Sequence[str], *, option: str = "--set") -> dict[str, str]:
+    """Return `agents.NAME.model=…` and `agents.NAME.instructions=…` words as a mapping of text.
 
     Raises:
         SettingsError: a word without `=`, or a name that comes twice.
     """
-    return dict(_split(pairs, "--set"))
+    return dict(_split(pairs, option))
 
 
 # The ways to give an input ------------------------------------------------------------------------------

@@ -186,6 +186,9 @@ def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
     if pause.kind is PauseKind.LIMIT:
         more = command("flujo", "tasks", "resume", target, "--field", "turns=TURNS")
         return more, "TURNS: a whole number; instead of it, `finish=true` or `fail=true`"
+    if pause.kind is PauseKind.STUB:
+        permitted = command("flujo", "tasks", "resume", target, "--field", "call=true")
+        return permitted, "makes the call; `--field result=RESULT` replaces it"
     if pause.event is not None:
         payload = example(canonical.decode(pause.answer_schema) if pause.answer_schema else None)
         run = target.partition(":")[0]

@@ -21,7 +21,7 @@ from flujo.services.runs.changes import changed_files, kept_note, lost_paths, wi
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
 from flujo.services.runs.queues import no_worker_note, place
-from flujo.services.runs.run_request import NEAR_S
+from flujo.services.runs.run_request import NEAR_S, is_stubbed
 from flujo.services.runs.run_services import (
     RunServices,
     is_python,
@@ -144,6 +144,11 @@ async def resume(
         raise StateError(
             f"{record.run_id} is a background task, which keeps the files of the run that launched it",
             hint=f"`{command('flujo', 'tasks', 'retry', record.run_id)}` retries it with these",
+        )
+    if accept_changes and is_stubbed(record, accepted.closure.digest):
+        raise StateError(
+            f"{record.run_id} is a fork, which keeps the files that it began with",
+            hint="fork the run again, from its parent with the changed files",
         )
     if accept_changes:
         blueprint = await _accept(

@@ -19,7 +19,17 @@ from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
 from flujo.domain.paths import ROOT, shown
 from flujo.domain.providers import SHARED_REQUESTS
-from flujo.domain.run import AT_A_PAUSE, UNRESOLVED, Intent, Move, Progress, RunRecord, RunStatus, Write
+from flujo.domain.run import (
+    AT_A_PAUSE,
+    UNRESOLVED,
+    Intent,
+    Move,
+    Progress,
+    RunRecord,
+    RunStatus,
+    Write,
+    pinned_stubs,
+)
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
@@ -31,6 +41,7 @@ from flujo.governance.events import read_error
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_log import observer_of
+from flujo.services.runs.run_request import is_stubbed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -142,6 +153,8 @@ class Runtime:
     store: StateStore
     clock: Clock
     random: Random
+    closure: str = ""
+    """The digest of what its runs pin; forks whose effects are stubbed pin that of `pinned_stubs`."""
     resources: Any = None
     cache: AnswerCache | None = None
     limits: UsageLimits | None = None
@@ -216,8 +229,8 @@ class Execution:
         walk.expire_in(left)
         store.on_wish(record.run_id, walk.cancel)
         try:
-            if start is None:  # under its first claim nothing can be recorded yet
-                start = Progress() if record.claims == 1 else await store.progress(record.run_id)
+            if start is None:
+                start = Progress() if record.is_new else await store.progress(record.run_id)
             tasks = self.runtime.tasks
             begin = None if tasks is None else tasks.begin
             journal = Journal(
@@ -225,6 +238,7 @@ class Execution:
                 record,
                 start,
                 is_durable=self.runtime.is_durable,
+                is_stubbed=is_stubbed(record, self.runtime.closure),
                 begin=begin,
                 locate=self.runtime.locate,
                 observer=observer,
@@ -357,7 +371,7 @@ class Execution:
         runtime = self.runtime
         if runtime.limits is None:
             return None
-        ledger = Ledger() if record.claims == 1 else await runtime.store.ledger(record.run_id)
+        ledger = Ledger() if record.is_new else await runtime.store.ledger(record.run_id)
         for hold in unconfirmed(ledger):
             journal.hold(hold)
         read = partial(runtime.store.ledger, record.run_id)
@@ -472,10 +486,14 @@ def _context(runtime: Runtime, tree: bytes | None) -> Any:
 
 
 def _launches(runtime: Runtime, record: RunRecord) -> Launches | None:
-    if runtime.launches is None:
+    launches = runtime.launches
+    if launches is None:
         return None
+    if is_stubbed(record, runtime.closure):
+        closure, manifest = pinned_stubs(launches.closure)
+        launches = replace(launches, closure=closure, blobs={**launches.blobs, closure: manifest})
     return replace(
-        runtime.launches,
+        launches,
         lock_digest=record.lock_digest,
         metadata=record.metadata,
         user_id=record.user_id,

@@ -12,7 +12,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
-from flujo.domain.run import NewRun
+from flujo.domain.run import NewRun, pinned_entry, pinned_stubs
 from flujo.domain.tools import called_tools
 from flujo.domain.wording import listed, repr_short
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import Metadata
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Random
+    from flujo.domain.run import RunRecord
     from flujo.services.workspace import Blueprint
 
 IfExists = Literal["attach", "fail", "resume", "return"]
@@ -68,13 +69,8 @@ class Request:
             ProviderNotGiven | ProviderFailed | ReferenceMissing: the value of a reference cannot be read.
             SettingsError: `run_id` is not a valid id.
         """
-        run_id = text_or_none(self.run_id, "run_id")
-        if run_id is not None and not _RUN_ID.fullmatch(run_id):
-            raise SettingsError(
-                f"{self.run_id!r} cannot be a run id",
-                hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
-            )
-        given = _declared(pipeline, binding, canonical.encode(self.input, what="input"))
+        run_id = checked_run_id(self.run_id)
+        given = declared(pipeline, binding, canonical.encode(self.input, what="input"))
         encoded = GATE.admit(given, "input")
         context = await binding.context(pipeline).start(context_fields(self.context))
         if self.if_exists not in get_args(IfExists):
@@ -84,7 +80,7 @@ class Request:
         GATE.admit(canonical.encode({"run_id": self.run_id, "metadata": metadata}), "metadata")
         user_id = context.get("user_id")
         return NewRun(
-            run_id=RunId(self.run_id) if self.run_id else random.run_id(),
+            run_id=run_id or random.run_id(),
             pipeline=pipeline.name,
             closure=closure,
             input=encoded,
@@ -94,6 +90,21 @@ class Request:
             lock_digest=lock_digest,
             life_s=pipeline.deadline_s,
         )
+
+
+def checked_run_id(given: Any) -> RunId | None:
+    """Return the id that a caller has chosen for a run; None when there is none.
+
+    Raises:
+        SettingsError: it is not a valid id.
+    """
+    run_id = text_or_none(given, "run_id")
+    if run_id is not None and not _RUN_ID.fullmatch(run_id):
+        raise SettingsError(
+            f"{run_id!r} cannot be a run id",
+            hint="use 1 to 128 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit",
+        )
+    return RunId(run_id) if run_id else None
 
 
 def _checked_metadata(metadata: Any) -> Mapping[str, Any]:
@@ -120,6 +131,27 @@ def pinned_by_name(pipeline: str) -> tuple[str, Mapping[str, bytes]]:
     manifest = canonical.encode({"python": pipeline})
     digest = canonical.digest(manifest)
     return digest, {digest: manifest}
+
+
+def is_stubbed(record: RunRecord, closure: str) -> bool:
+    """Return whether a run is a fork whose calls with effects are stubbed, or a background task of one.
+
+    `closure` is what the runs of its pipeline pin.
+    """
+    return record.closure in _stubbed_closures(record, closure)
+
+
+def fits(record: RunRecord, closure: str) -> bool:
+    """Return whether a run has pinned `closure`, or only the name of its pipeline, with or without stubs."""
+    whole = (closure, pinned_by_name(record.pipeline)[0])
+    return record.closure in (*whole, *_stubbed_closures(record, closure))
+
+
+def _stubbed_closures(record: RunRecord, closure: str) -> tuple[str, ...]:
+    stubbed = [pinned_stubs(each)[0] for each in (closure, pinned_by_name(record.pipeline)[0])]
+    if record.parent is not None:
+        return tuple(pinned_entry(each, record.parent.entry)[0] for each in stubbed)
+    return tuple(stubbed)
 
 
 def checked_context(model: Any) -> type[PipelineContext]:
@@ -173,7 +205,7 @@ def context_fields(data: Any) -> Mapping[str, Any]:
     )
 
 
-def _declared(pipeline: Pipeline, binding: Binding, encoded: bytes) -> bytes:
+def declared(pipeline: Pipeline, binding: Binding, encoded: bytes) -> bytes:
     """Return the input, which must fit the input schema, in its declared types."""
     if pipeline.input_schema is None:
         return encoded

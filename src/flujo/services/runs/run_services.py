@@ -11,11 +11,11 @@ from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
 from flujo.domain.checks import task_under_limit
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Launches, pinned_entry
+from flujo.domain.run import Launches, pinned_entry, pinned_stubs
 from flujo.domain.usage import tightest, uncovered
 from flujo.engine.background import pipeline_of
 from flujo.engine.frame import RANGE_LENGTH, Plans
-from flujo.exceptions import FlujoError, LockMismatch, StateError, TaskUnderLimit
+from flujo.exceptions import FlujoError, ForkRefused, LockMismatch, StateError, TaskUnderLimit
 from flujo.governance.logs import logger
 from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
@@ -27,7 +27,7 @@ from flujo.services.runs.execution import Runtime, unchanged
 from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.queues import WorkerCheck, place_of_task, queue_table
-from flujo.services.runs.run_request import pinned, pinned_by_name
+from flujo.services.runs.run_request import is_stubbed, pinned, pinned_by_name
 from flujo.services.runs.service import RunService, limits_of
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ class RunServices:
                 store=self.store,
                 clock=self.clock,
                 random=self.random,
+                closure=closure,
                 resources=self.resources,
                 cache=self.cache,
                 limits=limited,
@@ -157,6 +158,7 @@ class RunServices:
             providers=self.providers,
             files=self.workspace.files,
         )
+        self._made.setdefault(pinned_stubs(closure)[0], service)  # its forks
         return self._made.setdefault(closure, service)
 
     def _require_launchable(self, pipeline: Pipeline, limits: UsageLimits | None) -> None:
@@ -186,6 +188,29 @@ class RunServices:
             if record.closure not in self._made:
                 self._made[record.closure] = await self._of_run(record)
             return self._made[record.closure]
+
+    async def of_fork(self, record: RunRecord, overrides: Mapping[str, str]) -> RunService:
+        """Return the service of a fork of a run: what the run has pinned, with other overrides of agents.
+
+        Raises:
+            ForkRefused: its pipeline is written in Python.
+            SettingsError: there is no such agent.
+            LockMismatch: a lock is required, and it does not hold the pipeline with the overrides.
+            BlueprintError | CallableError | AgentError: it cannot be bound here.
+        """
+        if not overrides:
+            return await self.of_run(record)
+        if is_python(record):
+            raise ForkRefused(
+                f"pipeline {record.pipeline!r} is written in Python; its prompts and models are not pinned",
+                hint="change them in the code, then fork the run without overrides",
+                run_id=record.run_id,
+            )
+        closure = await pinned_closure(self.store, record)
+        changed = replace(closure, overrides={**closure.overrides, **overrides})
+        blueprint = self.workspace.load_pinned(changed)
+        require_tested(self.workspace, replace(record, lock_digest=None), blueprint)
+        return self._made.get(changed.digest) or self.of_blueprint(blueprint)
 
     async def _of_task(self, record: RunRecord, parent: Parent) -> RunService:
         """Return the service of a background task: one step of what its parent has pinned."""
@@ -263,9 +288,8 @@ async def notifier_of(ws: Workspace, store: BlobStore, record: RunRecord) -> Not
 def is_python(record: RunRecord) -> bool:
     """Return whether a run has pinned only the name of a pipeline that is written in Python."""
     closure = pinned_by_name(record.pipeline)[0]
-    if record.parent is not None:
-        closure = pinned_entry(closure, record.parent.entry)[0]
-    return record.closure == closure
+    plain = closure if record.parent is None else pinned_entry(closure, record.parent.entry)[0]
+    return record.closure == plain or is_stubbed(record, closure)
 
 
 async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -> Blueprint:
@@ -285,11 +309,11 @@ async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -
 
 async def pinned_closure(store: BlobStore, record: RunRecord) -> Closure:
     """Return the files of a blueprint as they were when the run was accepted; of a task, its parent's."""
-    manifest = (await store.blobs([record.closure]))[record.closure]
-    pinned = canonical.decode(manifest)
-    if record.parent is not None:
-        manifest = (await store.blobs([pinned["task"]]))[pinned["task"]]
+    closure: str | None = record.closure
+    while closure is not None:  # of a task, of a fork whose effects are stubbed, and then of the files
+        manifest = (await store.blobs([closure]))[closure]
         pinned = canonical.decode(manifest)
+        closure = pinned.get("task", pinned.get("stubbed"))
     files: Mapping[str, str] = pinned["files"]
     return Closure.load(manifest, await store.blobs(sorted(set(files.values()))))
 

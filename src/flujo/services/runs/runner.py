@@ -35,6 +35,7 @@ from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.changes import kept_note
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.execution import result_of
+from flujo.services.runs.forks import UNCHANGED, Fork, execute_fork
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
 from flujo.services.runs.kept_events import KeptEvents
@@ -395,6 +396,71 @@ class Flujo(Generic[In, Out, Ctx]):
                 sink=self._told(sink),
             )
         return self._returned(resumed)
+
+    async def fork_async(
+        self,
+        run_id: str,
+        *,
+        at: str,
+        initial_input: Any = UNCHANGED,
+        context: Mapping[str, Any] | None = None,
+        answers: Mapping[str, Any] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        models: Mapping[str, str] | None = None,
+        live_effects: bool = False,
+        new_run_id: str | None = None,
+        by: str | None = None,
+        sink: Sink | None = None,
+    ) -> PipelineResult[Out, Ctx]:
+        """Start a new run that has everything before a path in common with another one, and is live after it.
+
+        Calls with an effect other than `read` are not made: the result of the parent replaces the same call
+        (by path, tool and arguments), and a human decides about any other one. The parent stays as it is.
+
+        Args:
+            run_id: the parent: an id, a unique prefix of one, or `@last`.
+            at: a step, iteration, item, branch, turn or tool call that the parent has reached.
+            initial_input: the input, instead of that of the parent.
+            context: fields of the context that have other values from `at` on.
+            answers: answers to questions of the fork, by the paths of their steps.
+            prompts: other instructions of agents, by their names; only of a pipeline that was read from a
+                blueprint.
+            models: other models of agents, by their names; as `prompts`.
+            live_effects: make all calls.
+            new_run_id: the id of the fork; by default a new one.
+            by: who forks, for the acts of both runs. Default: the user that this process runs as.
+            sink: gets every event of the fork, as it happens.
+
+        Raises:
+            RunNotFound: no run, or more than one, matches `run_id`.
+            RunConflict: it is a run of another pipeline, or `new_run_id` is taken.
+            ForkPointMissing: the run has not reached `at`, or there is no such path.
+            ForkRefused: another process executes the run, or the changes cannot be made.
+            InputRejected: the input or the context does not fit.
+            SettingsError: there is no agent of a name in `prompts` or `models`.
+            CorruptState: an entry or a content of the run is missing.
+        """
+        fork = Fork(
+            at=text(at, "at"),
+            input=initial_input,
+            context=context_fields(context),
+            answers=dict(answers or {}),
+            prompts=dict(prompts or {}),
+            models=dict(models or {}),
+            live_effects=live_effects,
+            run_id=text_or_none(new_run_id, "new_run_id"),
+        )
+        with self._in_flight.executing():
+            service = await self._service_for(text(run_id, "run_id"))
+            store = service.runtime.store
+            record = await store.find(run_id)
+            service.require_own(record)
+            if fork.overrides and self._services is not None:
+                service = await self._services.of_fork(record, fork.overrides)
+            result = await execute_fork(
+                store, record, service, fork, actor(by, Via.API), sink=self._told(sink)
+            )
+        return self._returned(result)
 
     async def get_failed_background_tasks(self) -> list[PipelineResult[Any, Any]]:
         """Return the failed and parked background tasks of this pipeline's runs, the newest first.

@@ -14,7 +14,7 @@ from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
-from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write
+from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write, pinned_stubs
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
@@ -22,7 +22,7 @@ from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked
 from flujo.services.runs.execution import Execution, Stop, settled, standing
-from flujo.services.runs.run_request import NEAR_S, pinned_by_name
+from flujo.services.runs.run_request import NEAR_S, fits, pinned_by_name
 from flujo.services.runs.waits import expire, wait_ends
 from flujo.settings import guard_environment
 from flujo.state.rules import way_to
@@ -99,6 +99,33 @@ class RunService:
                 record = await self._accepted(execution, new)
             except ResumeConflict as conflict:
                 return await _existing(execution, conflict.record, request.if_exists)
+            return await _executed(execution, record)
+
+    async def begin(
+        self,
+        new: NewRun,
+        contents: Mapping[str, bytes],
+        *,
+        sink: Sink | None = None,
+        stop: Stop | None = None,
+    ) -> Result:
+        """Record a new run with the contents that its entries name, and execute it.
+
+        Raises:
+            RunConflict: its id is taken.
+        """
+        runtime = self.runtime
+        execution = _execution(runtime, sink, stop)
+        blobs = {**self.blobs, **contents}
+        if new.closure != self.closure:
+            digest, manifest = pinned_stubs(self.closure)
+            blobs[digest] = manifest
+        with bind_blobs(self.providers, self.files):
+            await runtime.binding.prepare()
+            try:
+                record = await _claimed(execution, runtime.store.accept(new, blobs))
+            except ResumeConflict as conflict:
+                raise exists_already(conflict.record) from None
             return await _executed(execution, record)
 
     async def new_run(self, request: Request) -> NewRun:
@@ -311,7 +338,7 @@ class RunService:
 
     def fits(self, record: RunRecord) -> bool:
         """Return whether a run has pinned what this service executes, or only the name of its pipeline."""
-        return record.closure in (self.closure, pinned_by_name(self.runtime.pipeline.name)[0])
+        return fits(record, self.closure)
 
 
 def most_suspicions(max_recoveries: int) -> int:

@@ -50,6 +50,11 @@ class Accept:
         """The run's id."""
         return self.run.run_id
 
+    @property
+    def others(self) -> set[RunId]:
+        """The other runs that its acts are on."""
+        return {act.run_id for act in self.run.acts if act.run_id not in (None, self.run_id)}
+
 
 @record(frozen=True, slots=True)
 class Claim:
@@ -362,6 +367,7 @@ class _Batch:
         answered = sorted({*concerned, *(each.run_id for each in requests if _settles(each))})
         with self.batches.pipelined(connection):
             ids = {*concerned, *self.family.ids, *(each.run_id for each in requests if each.run_id)}
+            ids.update(other for each in requests if isinstance(each, Accept) for other in each.others)
             locking = known.lock(connection, sorted(ids))
             timing = known.moment(connection)
             reading = known.standing(connection, claimed) if claimed else None
@@ -525,10 +531,13 @@ class _Batch:
             return rules.accept_twice(self.accepted[run.run_id], run)
         if run.run_id in self.locked:
             return rules.accept_twice(queries.records(self.connection, [run.run_id])[run.run_id], run)
+        if missing := sorted(request.others - self.locked.keys()):
+            return rules.no_run(missing[0])
         row, state, metadata, queued = self._new_row(run, request.blobs, claim=request.claim)
         lease_s = self.batches.lease_s if request.claim else None
         self.pending.fills_queue |= queued is not None and not request.claim
         self.pending.runs.append({**row, **state, "lease_s": lease_s})
+        self._begin_with(run)
         record = RunRecord(
             run_id=run.run_id,
             pipeline=run.pipeline,
@@ -546,6 +555,14 @@ class _Batch:
         self.accepted[run.run_id] = record
         return record
 
+    def _begin_with(self, run: NewRun) -> None:
+        """Insert the entries and the acts that a new run begins with."""
+        aside: codec.Rows = {}
+        self.pending.entries += [codec.entry_row(run.run_id, entry, aside) for entry in run.entries]
+        self.pending.keep(run.run_id, aside)
+        for act in run.acts:
+            self._record(act)
+
     def _new_row(
         self, run: NewRun, blobs: Mapping[str, bytes], *, claim: bool
     ) -> tuple[dict[str, Any], dict[str, Any], Any, Queued | None]:
@@ -559,7 +576,7 @@ class _Batch:
             "owner": self.batches.owner if claim else None,
             "fence": int(claim),
             "claims": int(claim),
-            "entries": 0,
+            "entries": len(run.entries),
             "created_at": created_at,
             "updated_at": created_at,
             "ends_by": None if run.life_s is None else created_at + run.life_s,

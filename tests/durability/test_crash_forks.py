@@ -1,0 +1,28 @@
+"""`kill -9` of a process that forks a run: there is the whole fork or none, and it makes no call with an effect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import warm
+
+EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0"))
+"""Kill at each n-th point; 0 takes a sample, as `make test` does."""
+SCRIPT = Path(__file__).with_name("crash_forks.py")
+
+
+@pytest.mark.timeout(3600)
+def test_a_process_killed_at_any_point_leaves_the_whole_fork_or_none(store_uri: str) -> None:
+    every = EVERY or 47
+    command = [sys.executable, str(SCRIPT), store_uri, "--every", str(every), "--first", "11"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = warm.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["violations"] == []
+    assert report["kills"] >= report["points"] // every > 0
