@@ -13,6 +13,14 @@ async def plus(data: int, by: int = 1) -> int:
     return data + by
 
 
+def double(n: int) -> int:
+    return n * 2
+
+
+def say(text: str) -> str:
+    return text
+
+
 def items(data: int) -> list[int]:
     return list(range(data))
 
@@ -26,6 +34,10 @@ def size(data: int) -> str:
 
 
 def which(data: int) -> list[str]:
+    return ["high", "low"]
+
+
+def both(data: Any) -> list[str]:
     return ["high", "low"]
 
 

@@ -34,7 +34,8 @@ FlujoError
 │   ├── HistoryLimitTooSmall         a conversation does not fit into `history.max_tokens`
 │   ├── NoBranch
 │   ├── JournalConflict
-│   │   └── AgentChanged             the agent is not the one that a conversation began with
+│   │   ├── AgentChanged             the agent is not the one that a conversation began with
+│   │   └── ReplayDiverged           a replay computes something else than the run has recorded
 │   ├── NotAvailableYet              the feature is not implemented yet
 │   ├── SyncInAsync                  `Flujo.run` called inside a running event loop
 │   ├── RunnerClosed                 a runner was used after `aclose`
@@ -424,6 +425,17 @@ class AgentChanged(JournalConflict):
         "undo the change, or continue with the changed agent: "
         "`flujo resume RUN --retry-failed --accept-changes`"
     )
+
+
+class ReplayDiverged(JournalConflict):
+    """A replay computes something else than the run has recorded; the run is unchanged."""
+
+    code = "FLJ540"
+    cause: str = ""
+    """What differs: `decision`, `input`, `prompt`, `model`, `instructions`, `tools`, `output`, …"""
+    expression: str = ""
+    """Of a decision, the expression that decides."""
+    hint = "undo the change, or replay the run with the files that it has pinned, without `--blueprint`"
 
 
 class NoBranch(EngineError):

@@ -59,6 +59,7 @@ Run:
   resume  Continue a run; without RUN, list the resumable runs.
   tasks   List, show, answer, retry and cancel runs; also `flujo runs`.
   trace   Show what happened in a run, step by step.
+  replay  Replay a run from its record; makes no call and writes nothing.
   cache   Show why cached steps were executed.
   export  Write a run as one file, which needs no database.
   pull    Copy a run from another database, or from an exported file.

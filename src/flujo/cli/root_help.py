@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "trace": "Show what happened in a run, step by step.",
         "fork": "Run again from a step, with another prompt, model or value.",
         "diff": "Compare two runs.",
+        "replay": "Replay a run from its record; makes no call and writes nothing.",
         "cache": "Show why cached steps were executed.",
         "export": "Write a run as one file, which needs no database.",
         "pull": "Copy a run from another database, or from an exported file.",

@@ -29,15 +29,21 @@ async def require_same_agent(traits: Mapping[str, Any], step: BaseStep, frame: F
     if not recorded:
         journal.append_deferred(_agent_entry(step, frame, path, now, 1))
         return
-    changed = tuple(_differences(canonical.decode(recorded[-1].output or b"{}"), now))
+    before = canonical.decode(recorded[-1].output or b"{}")
+    changed = tuple(_differences(before, now))
     if not changed:
         return
     if not frame.run.accept_changes:
-        raise AgentChanged(
-            f"step {step.name!r}: the agent has changed since its conversation began: {listed(changed)}",
-            path=path,
-            changed=changed,
+        journal.differs(
+            AgentChanged(
+                f"step {step.name!r}: the agent has changed since its conversation began: {listed(changed)}",
+                path=path,
+                changed=changed,
+                recorded=before,
+                now=now,
+            )
         )
+        return
     detail = canonical.encode({"accepted": list(changed)})
     await journal.record(replace(_agent_entry(step, frame, path, now, len(recorded) + 1), detail=detail))
 

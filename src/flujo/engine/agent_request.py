@@ -10,6 +10,7 @@ from flujo.domain.usage import NOTHING, Usage
 
 if TYPE_CHECKING:
     from flujo.domain.conversations import Session
+    from flujo.domain.journal import Entry
 
 
 @dataclass(slots=True)
@@ -21,6 +22,10 @@ class Request:
     used: Usage = NOTHING
     """The usage of the response."""
     wants_context: bool = False
+
+    def recall(self, entry: Entry) -> None:
+        """Take over what the recorded request left besides its response."""
+        self.used = entry.usage
 
     async def ask(self, ask: Ask) -> Reply:
         """Send the messages."""

@@ -52,6 +52,8 @@ def perform(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutco
     An exception of the agent or callable fails the attempt. Retries are counted across crashes: a failed
     attempt is recorded before the next one starts.
     """
+    if frame.run.recorded is not None:
+        return frame.run.recorded.perform(call, frame, path)
     if call.has_effect and frame.run.journal.is_stubbed:
         call = stubbed(call, frame, path)
     return (_settle_doubt if call.is_enforced else _attempts)(call, frame, path)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Binding
     from flujo.domain.steps import Step
     from flujo.engine.attempt import Attempt
+    from flujo.engine.frame import Frame
 
 
 class Layer(NamedTuple):
@@ -109,14 +110,17 @@ def _context(_: LeafCall, attempt: Attempt) -> None:
 
 
 def _input(call: LeafCall, attempt: Attempt) -> None:
-    """Fill in `with:` or `input:`, and encode it for the journal."""
-    frame = attempt.frame
-    given: Any
+    attempt.input = given(call, attempt.frame)
+
+
+def given(call: LeafCall, frame: Frame) -> bytes:
+    """Return `with:` or `input:`, filled in, and encoded for the journal."""
+    value: Any
     if call.arguments is not None:
-        given = {name: frame.render(value) for name, value in call.arguments.items()}
+        value = {name: frame.render(each) for name, each in call.arguments.items()}
     else:
-        given = frame.previous if call.input is None else frame.render(call.input)
-    attempt.input = frame.encoded(given, call.input_name)
+        value = frame.previous if call.input is None else frame.render(call.input)
+    return frame.encoded(value, call.input_name)
 
 
 async def _files(call: LeafCall, attempt: Attempt) -> None:

@@ -70,7 +70,7 @@ async def decide(
     if not isinstance(rule, CallableRef):
         value = frame.evaluate(rule)
         check(value)
-        return _keep(frame, path, attempt, value)
+        return _keep(frame, path, attempt, value, rule.source)
 
     async def ask() -> Entry:
         answer = _json(rule, await _answer(rule, frame))
@@ -132,7 +132,7 @@ async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[A
     """Return the items, or their number when each of them is recorded."""
     if not isinstance(rule, CallableRef):
         listed = _list(frame.evaluate(rule), what)
-        _keep(frame, path, 1, len(listed))
+        _keep(frame, path, 1, len(listed), rule.source)
         return listed
     decided = frame.run.journal.decision(path)
     if decided is not None:
@@ -261,7 +261,7 @@ def decision(frame: Frame, path: StepPath, attempt: int, value: Any) -> Entry:
     )
 
 
-def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> Any:
+def _keep(frame: Frame, path: StepPath, attempt: int, value: Any, expression: str) -> Any:
     """Record the value of an expression, or return the recorded one, which must be the same.
 
     Raises:
@@ -272,17 +272,20 @@ def _keep(frame: Frame, path: StepPath, attempt: int, value: Any) -> Any:
         frame.run.journal.append_deferred(decision(frame, path, attempt, value))
         return value
     before, now = recorded.output or b"null", canonical.encode(value)
-    if canonical.is_same(before, now):
-        return canonical.decode(before)
-    raise JournalConflict(
-        f"the decision at `{path}` is recorded as `{_short(before)}`, but its expression is now "
-        f"`{_short(now)}`",
-        hint="restore the expression that this run was started with, then "
-        "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
-        path=path,
-        recorded=canonical.decode(before),
-        now=value,
-    )
+    if not canonical.is_same(before, now):
+        frame.run.journal.differs(
+            JournalConflict(
+                f"the decision at `{path}` is recorded as `{_short(before)}`, but its expression is now "
+                f"`{_short(now)}`",
+                hint="restore the expression that this run was started with, then "
+                "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
+                path=path,
+                recorded=canonical.decode(before),
+                now=value,
+                expression=expression,
+            )
+        )
+    return canonical.decode(before)
 
 
 def _short(value: bytes) -> str:

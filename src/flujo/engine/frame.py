@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Observer, Random, Sink
     from flujo.domain.run import Launches
-    from flujo.domain.steps import BaseStep, Value
+    from flujo.domain.steps import BaseStep, Save, Value
     from flujo.domain.threads import Exchange
     from flujo.engine.answer_cache import AnswerCache
     from flujo.engine.budget import Budget
@@ -53,6 +53,22 @@ class RunBody(Protocol):
 
     def __call__(self, body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
         """Return the outcome of the body in its frame."""
+        ...
+
+
+class RecordedLeaves(Protocol):
+    """Ends the leaf steps of a replay, in place of agents, callables and background tasks."""
+
+    def perform(self, call: Any, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
+        """Return the recorded outcome of a step, a turn, a summary or a tool call; `call` is a `LeafCall`."""
+        ...
+
+    def awaited(self, step: BaseStep, ids: bytes, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
+        """Return the recorded outcome of an `await` step; `ids` are the tasks that it awaits now."""
+        ...
+
+    def saved(self, path: StepPath, field: str, save: Save, frame: Frame) -> Any:
+        """Return the recorded value of a `save:` of the step at `path` that a callable gives."""
         ...
 
 
@@ -123,6 +139,8 @@ class Run:
     """The exchanges of threads that were read in this execution, by the path of their step."""
     launches: Launches | None = None
     """What background tasks of the run have in common with it; None where none can be launched."""
+    recorded: RecordedLeaves | None = None
+    """Set in a replay, which makes no call and knows no time limit."""
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 
@@ -342,6 +360,8 @@ class Frame:
             match save.value:
                 case Expr():
                     value = self.evaluate(save.value, output=output)
+                case CallableRef() if self.run.recorded is not None:
+                    value = self.run.recorded.saved(child(self.path, step.name), name, save, self)
                 case CallableRef():
                     ask = Ask(data=output, resources=self.run.resources)
                     reply = await self.ask(child(self.path, step.name), save.value, ask)

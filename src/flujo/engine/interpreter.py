@@ -23,6 +23,7 @@ from flujo.engine.foreign_code import is_ctrl_c
 from flujo.engine.frame import Frame, PlannedStep, Run
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import breach_of, limited
+from flujo.engine.recorded_journal import EndOfRecord, end_of_record
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
     await_,
@@ -42,6 +43,7 @@ from flujo.engine.steps import (
     tree_search,
 )
 from flujo.exceptions import (
+    ControlSignal,
     FlujoError,
     JournalConflict,
     PausedException,
@@ -191,14 +193,8 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
         raise
     except FlujoError as error:
         outcome = Failure(run.journal.error_info(error, path), error)
-    except PipelineAbortSignal as signal:
-        outcome = Aborted(foreign_text(signal.reason))
-    except PausedException as signal:
-        refused = StepFailed(
-            f"a callable that decides for step {each.name!r} asked a human: {signal.message}",
-            hint="only the code of a `step` may pause; ask in an earlier step, with `kind: hitl`",
-        )
-        outcome = Failure(error_info(refused, path), refused)
+    except ControlSignal as signal:
+        outcome = _signalled(signal, each, path)
     except (SystemExit, KeyboardInterrupt) as error:  # of foreign code that is called without `call_code`
         if is_ctrl_c(error):
             raise
@@ -211,6 +207,23 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     if run.sink is not None:
         await frame.tell(ended)
     return outcome
+
+
+def _signalled(signal: ControlSignal, each: PlannedStep, path: StepPath) -> StepOutcome:
+    """Return the outcome of a step that a signal ends outside of its attempts."""
+    match signal:
+        case EndOfRecord():
+            return end_of_record(path)
+        case PausedException():
+            refused = StepFailed(
+                f"a callable that decides for step {each.name!r} asked a human: {signal.message}",
+                hint="only the code of a `step` may pause; ask in an earlier step, with `kind: hitl`",
+            )
+            return Failure(error_info(refused, path), refused)
+        case PipelineAbortSignal():
+            return Aborted(foreign_text(signal.reason))
+        case _:
+            raise signal
 
 
 def _launch_of(outcome: StepOutcome) -> StepOutcome:

@@ -240,6 +240,23 @@ class Journal:
             scope.tree = merge.apply(scope.tree, canonical.decode(entry.patch))
         return success(entry)
 
+    def differs(self, conflict: JournalConflict) -> None:
+        """Raise `conflict`; a replay may collect it instead, and continue with the recorded value."""
+        raise conflict
+
+    def keeps(self, path: StepPath, recorded: bytes | None, given: Callable[[], bytes]) -> bool:
+        """Return whether a record is used although the step at `path` gets something else now.
+
+        A resumed run does not ask: it uses what it has. A replay compares the two, and uses the record.
+        """
+        del path, recorded, given
+        return False
+
+    def continues(self, path: StepPath) -> bool:
+        """Return whether a replayed record continues at `path`, after a limit that ended an execution."""
+        del path
+        return False
+
     async def once(
         self, path: StepPath, kind: EntryKind, work: Callable[[], Awaitable[Entry]], *, attempt: int = 1
     ) -> Entry:

@@ -12,10 +12,10 @@ from flujo.engine.attempt_costs import take_over
 from flujo.engine.journal import described, encoded, text_of
 from flujo.exceptions import (
     ArgumentsRejected,
+    ControlSignal,
     FlujoError,
     OutputRejected,
     PausedException,
-    PipelineAbortSignal,
     StepFailed,
 )
 
@@ -161,13 +161,13 @@ def _named(ref: CallableRef, role: str) -> Iterator[None]:
     """Wrap an exception of a processor or validator; a `ValueError` of a validator is a rejection."""
     try:
         yield
-    except PipelineAbortSignal:
-        raise
     except PausedException as signal:
         raise StepFailed(
             f"{role} `{ref.target}` asked a human: {signal.message}",
             hint="only the callable of a step may pause; ask in a separate step, with `kind: hitl`",
         ) from signal
+    except ControlSignal:
+        raise
     except FlujoError as error:
         # A value that does not match the annotation of a validator's parameter is rejected.
         named = error.parameter if isinstance(error, ArgumentsRejected) else None

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from flujo.domain.conversations import Tool, ToolOutcome
+    from flujo.domain.journal import Entry
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.ports import Agent, Binding
@@ -301,6 +302,11 @@ class _Delivery:
         self.detail |= decided.detail
         if decided.denial:
             self._tool, self._refusal, self._not_made = None, decided.denial, "denied"
+
+    def recall(self, entry: Entry) -> None:
+        """Take over what the recorded call left besides its result."""
+        detail = canonical.decode(entry.detail) if entry.detail else {}
+        self.way = detail.get("outcome", self.way)
 
     async def ask(self, ask: Ask) -> Reply:
         """Call the tool, and return the content for the model."""

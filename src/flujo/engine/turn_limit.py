@@ -15,6 +15,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.outcomes import Paused
 from flujo.domain.paths import limit as question_id
+from flujo.domain.paths import turn
 from flujo.domain.run import Pause, PauseKind
 from flujo.domain.usage import Usage, format_amount
 from flujo.domain.wording import plural
@@ -79,7 +80,7 @@ class TurnLimit:
             return
         if asked.answer is not None:
             self._answers.append(await journal.record(self._answer(asked, turns)))
-        elif asked.is_open and self._allowed() > turns:
+        elif asked.is_open and self._allowed(turns) > turns:
             journal.void([asked])  # `max_turns` was raised meanwhile
             await journal.flush()  # a commit opens questions before it closes others
 
@@ -90,41 +91,49 @@ class TurnLimit:
             TurnLimitReached: no further request is allowed.
         """
         turns = done.turns
-        if turns < self._allowed():
+        journal = self.frame.run.journal
+        if turns < self._allowed(turns):
             return "turn"
-        if turns == self._last_at():
+        if turns == self._last_at(turns):
             return "last"
-        if self.at_limit == "pause" and not self._is_decided():
+        if journal.continues(turn(self.path, turns)):
+            return "turn"  # `max_turns` was higher
+        is_asked = journal.pause(self._question_id()) is not None
+        if self.at_limit == "pause" and (is_asked or not self._is_decided(turns)):
             return self._ask(done)
         raise TurnLimitReached(
             f"step {self.name!r} used its {plural(turns - self.is_over(turns), 'turn')}"
             + (" and a last request without tools" if self.is_over(turns) else "")
             + ", and the agent gave no answer",
-            limit=self._allowed(),
+            limit=self._allowed(turns),
         )
 
     def is_over(self, turns: int) -> bool:
         """Return whether the last of these turns was the last request."""
-        last = self._last_at()
+        last = self._last_at(turns)
         return last is not None and turns > last
 
     # Answers ---------------------------------------------------------------------------------------------
 
-    def _allowed(self) -> int:
+    def _until(self, turns: int) -> list[Entry]:
+        """Return the answers that were given after at most this many turns; a replay knows later ones too."""
+        return [entry for entry in self._answers if _turns_at(entry) <= turns]
+
+    def _allowed(self, turns: int) -> int:
         """Return the number of turns with tools that are allowed so far."""
-        more = [_turns_at(entry) + _said(entry).get("turns", 0) for entry in self._answers]
+        more = [_turns_at(entry) + _said(entry).get("turns", 0) for entry in self._until(turns)]
         return max(self.max_turns, *more) if more else self.max_turns
 
-    def _last_at(self) -> int | None:
+    def _last_at(self, turns: int) -> int | None:
         """Return the number of turns after which the last request is made; None when there is none."""
         if self.at_limit == "finish":
             return self.max_turns
-        newest = self._answers[-1] if self._answers else None
+        newest = next(reversed(self._until(turns)), None)
         return _turns_at(newest) if newest is not None and "finish" in _said(newest) else None
 
-    def _is_decided(self) -> bool:
+    def _is_decided(self, turns: int) -> bool:
         """Return whether the newest answer ends the step; a retry of the failed step asks again."""
-        newest = self._answers[-1] if self._answers else None
+        newest = next(reversed(self._until(turns)), None)
         return newest is not None and "turns" not in _said(newest) and newest.seq > self.frame.since
 
     def _answer(self, asked: Pause, turns: int) -> Entry:

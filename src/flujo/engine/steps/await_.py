@@ -43,6 +43,8 @@ async def _awaited(step: AwaitStep, frame: Frame, path: StepPath) -> StepOutcome
     """Return the results of the tasks once all have ended; until then, the wait."""
     journal = frame.run.journal
     ids = _ids(step, frame)
+    if frame.run.recorded is not None:
+        return await frame.run.recorded.awaited(step, canonical.encode(ids), frame, path)
     await journal.flush()  # the launches may wait for a commit
     several = _flat(ids)
     found = await asyncio.gather(*(_task(step, frame, task_id) for task_id in several))

@@ -255,7 +255,8 @@ class _Conversation:
         Raises:
             OutputRejected: the model has corrected its answer as often as it may.
         """
-        if self._rejected >= self._corrections:
+        continues = self._frame.run.journal.continues(turn(self._path, self._turns))
+        if self._rejected >= self._corrections and not continues:
             raise rejected
         self._rejected += 1
         return self._session.again(rejected.reason or rejected.message)

@@ -9,6 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.run import Pause
 from flujo.engine import questions
 from flujo.engine.attempts import settle_answer
+from flujo.engine.journal import safe_text
 
 if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
@@ -37,17 +38,27 @@ async def _answered(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> S
 
 
 async def _taken(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:
+    frame.run.journal.keeps(asked.pause_id, canonical.encode(asked.message), lambda: _asked(step, frame))
     if step.answer_schema is not None:
         answer = canonical.decode(asked.answer or b"null")
         frame.run.binding.schema(step.answer_schema).check(answer, what=f"answer to {step.name!r}")
     return await settle_answer(step, frame, asked)
 
 
-async def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Pause:
+def _message(step: HumanInTheLoopStep, frame: Frame) -> str:
     message = frame.render(step.message)
+    return message if isinstance(message, str) else canonical.encode(message).decode()
+
+
+def _asked(step: HumanInTheLoopStep, frame: Frame) -> bytes:
+    """Return the message as the journal has it."""
+    return canonical.encode(safe_text(_message(step, frame)))
+
+
+async def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Pause:
     return Pause(
         pause_id=path,
-        message=message if isinstance(message, str) else canonical.encode(message).decode(),
+        message=_message(step, frame),
         answer_schema=None if step.answer_schema is None else canonical.encode(step.answer_schema),
         deadline_s=step.deadline_s,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import reprlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -58,6 +59,7 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
     known = [entry for entry in frame.run.journal.attempts(path, EntryKind.DECISION) if entry.attempt]
     attempt = known[-1].attempt if known else 0
     if known and known[-1].status is EntryStatus.COMPLETED:
+        frame.run.journal.keeps(path, known[-1].input, partial(_given, step, frame))
         return _names(known[-1])
     failures = [_error(entry) for entry in known if entry.seq > frame.since]
     cause: Exception | None = None
@@ -81,10 +83,7 @@ async def _attempt(
 ) -> tuple[Entry, Exception | None]:
     """Return the recorded answer of the router after these failures, and the error if it cannot be used."""
     started_at = frame.run.clock.now()
-    data = canonical.encode(
-        frame.previous if step.input is None else frame.render(step.input),
-        what=f"input of step {step.name!r}",
-    )
+    data = _given(step, frame)
     entry = replace(decision(frame, path, attempt, None), started_at=started_at, input=data)
     reason = failures[-1].message if failures else None
     meter = StepMeter.of(frame.budget, path, frame.run.journal)
@@ -114,6 +113,11 @@ async def _attempt(
     kept = encoded_detail(detail, frame.run, is_retried=is_retried)
     entry = replace(entry, detail=kept, ended_at=frame.run.clock.now())
     return await frame.run.journal.record(entry), cause
+
+
+def _given(step: DynamicParallelRouterStep, frame: Frame) -> bytes:
+    given = frame.previous if step.input is None else frame.render(step.input)
+    return canonical.encode(given, what=f"input of step {step.name!r}")
 
 
 def _question(

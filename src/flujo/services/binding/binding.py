@@ -155,13 +155,16 @@ class PipelineBinding:
         # Two lambdas have one name; the tree keeps what is live alive, and so its id.
         key = (who.target, id(who.live)) if isinstance(who, CallableRef) else id(who)
         if key not in self._agents:
-            agent = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
-            if isinstance(agent, SecretsReader):
-                agent.read_secrets(self._agent_settings.environment)
-            self._agents[key] = agent
+            self._agents[key] = agent = self._built(who)
             if isinstance(agent, PreparedAgent):
                 self._prepared.append(agent)
         return self._agents[key]
+
+    def _built(self, who: AgentSpec | CallableRef) -> Agent:
+        agent = self._function(who) if isinstance(who, CallableRef) else self._chat(who)
+        if isinstance(agent, SecretsReader):
+            agent.read_secrets(self._agent_settings.environment)
+        return agent
 
     def schema(self, schema: Any) -> Schema:
         """Return the compiled JSON Schema."""
@@ -213,16 +216,17 @@ class PipelineBinding:
         return live if isinstance(live, Agent) else FunctionAgent(live, executor=self._executor)
 
     def _chat(self, spec: AgentSpec) -> Agent:
-        from flujo.agents.chat import build_agent
-
         if spec.instructions is not None:
             self.evaluator(spec.instructions)
         for each in (tool.approve for tool in called_tools(spec.tools) if tool.approve is not None):
             self._leaves((each.when, each.message))
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
-        return build_agent(
-            spec, tools=self._tools(spec), output_type=output_type, settings=self._agent_settings
-        )
+        return self._model_agent(spec, self._tools(spec), output_type)
+
+    def _model_agent(self, spec: AgentSpec, tools: Sequence[ToolSpec], output_type: Any) -> Agent:
+        from flujo.agents.chat import build_agent
+
+        return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
 
     def _tools(self, spec: AgentSpec) -> list[ToolSpec]:
         """Return the tools of an agent, with their callables imported."""

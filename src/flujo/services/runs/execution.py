@@ -30,6 +30,7 @@ from flujo.domain.run import (
     Write,
     pinned_stubs,
 )
+from flujo.domain.step_results import at_a_pause, step_facts
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
@@ -312,7 +313,7 @@ class Execution:
             await self.sink(RunEnded(record.run_id, status, used))
         result = await standing(self.runtime, await store.run(record.run_id))
         calls = map(in_doubt, result.in_doubt)
-        facts = {"steps": tuple(StepResult(**_step_facts(each)) for each in ended), "note": "\n".join(calls)}
+        facts = {"steps": tuple(StepResult(**step_facts(each)) for each in ended), "note": "\n".join(calls)}
         return result.model_copy(update=facts), False
 
     async def _walk(
@@ -391,7 +392,7 @@ class Execution:
             status=move.status,
             output=self.runtime.load_output(outcome.output) if isinstance(outcome, Success) else None,
             context=_context(self.runtime, move.context),
-            steps=cast("Any", [_step_facts(each) for each in ended]),  # validated once, as a whole
+            steps=cast("Any", [step_facts(each) for each in ended]),  # validated once, as a whole
             usage=journal.usage,
             unconfirmed=held,
             error=_error(outcome),
@@ -447,18 +448,12 @@ def _move(outcome: StepOutcome, context: bytes) -> Move:
         case Failure(error=error):
             return Move(status=RunStatus.FAILED, error=canonical.encode(error.to_json()), context=context)
         case Paused():
-            return Move(status=_at_a_pause(outcome), context=context)
+            return Move(status=at_a_pause(outcome), context=context)
         case Aborted(reason=reason):
             why = canonical.encode(stopped(reason).to_json())
             return Move(status=RunStatus.CANCELLED, error=why, context=context)
         case BackgroundLaunched():
             raise StateError("a run cannot end as a background task")
-
-
-def _at_a_pause(outcome: Paused) -> RunStatus:
-    """Return whether a human has to answer (paused), or only something has to happen (waiting)."""
-    asks = any(pause.kind.asks_human for pause in outcome.pauses)
-    return RunStatus.PAUSED if asks else RunStatus.WAITING
 
 
 def _error(outcome: StepOutcome) -> ErrorInfo | None:
@@ -498,30 +493,6 @@ def _launches(runtime: Runtime, record: RunRecord) -> Launches | None:
         metadata=record.metadata,
         user_id=record.user_id,
     )
-
-
-def _step_facts(ended: StepEnded) -> dict[str, Any]:
-    """Return the fields of the step's `StepResult` that differ from their defaults."""
-    facts: dict[str, Any] = {"path": ended.path, "kind": ended.kind, "seconds": ended.seconds}
-    outcome = ended.outcome
-    if isinstance(outcome, Success):
-        facts["status"] = "skipped" if outcome.skipped else "completed"
-        facts["output"] = outcome.output
-        if outcome.facts.get("cached") is True:
-            facts["cached"] = True
-    elif isinstance(outcome, Failure):
-        facts["status"], facts["error"] = "failed", outcome.error
-    elif isinstance(outcome, Paused):
-        facts["status"] = str(_at_a_pause(outcome))
-    elif isinstance(outcome, BackgroundLaunched):
-        facts["status"], facts["output"] = "running", {"task_id": outcome.task_id}
-    else:
-        facts["status"] = "running"
-    if ended.attempt != 1:
-        facts["attempt"] = ended.attempt
-    if ended.usage is not NOTHING:
-        facts["usage"] = ended.usage
-    return facts
 
 
 async def settled(write: Awaitable[object]) -> None:

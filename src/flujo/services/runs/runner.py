@@ -31,6 +31,7 @@ from flujo.services.lifetime import Lifetime, within
 from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
+from flujo.services.recorded.replay import replay
 from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.changes import kept_note
 from flujo.services.runs.deliveries import Deliveries
@@ -42,13 +43,14 @@ from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.notices import SILENT, Notifier
 from flujo.services.runs.queues import WorkerCheck, place
 from flujo.services.runs.recovery import Recovery
+from flujo.services.runs.replays import difference_in, replayed
 from flujo.services.runs.run_request import (
     Request,
     checked_context,
     context_fields,
     require_no_enforcement,
 )
-from flujo.services.runs.run_services import RunServices, is_python, pinned_files
+from flujo.services.runs.run_services import RunServices, is_python, pinned_blueprint, pinned_files
 from flujo.services.runs.runner_arguments import check_arguments, checked_sink
 from flujo.services.runs.service import NO_ANSWER, RunService
 from flujo.services.runs.streaming import Delivery, RunStream
@@ -137,6 +139,7 @@ class Flujo(Generic[In, Out, Ctx]):
         self._store = store
         self._opens_state = store is None and persist_state
         self._binding: Binding | None
+        self._given_binding = binding
         self.pipeline = pipeline
         self._context_data = context_fields(initial_context_data)
         self._context_model = None if context_model is None else checked_context(context_model)
@@ -462,6 +465,48 @@ class Flujo(Generic[In, Out, Ctx]):
             )
         return self._returned(result)
 
+    async def replay_from_trace(self, run_id: str, *, until: str | None = None) -> PipelineResult[Out, Ctx]:
+        """Replay a run of this pipeline from its record: no agent, tool or callable is called.
+
+        Each decision, what each step gets and what each composite gives are computed again and compared with
+        the record. A run of a blueprint is replayed with the files that it has pinned. The run is unchanged,
+        whatever its status; a run that has not ended is replayed as far as it has come.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            until: a step, after which the replay ends.
+
+        Returns:
+            The result of the run, with the steps of the replay.
+
+        Raises:
+            RunNotFound: no run, or more than one, matches `run_id`.
+            RunConflict: it is a run of another pipeline.
+            ReplayDiverged: the first difference: `path`, `cause`, `recorded` and `now`.
+            SettingsError: the run has no step at `until`.
+            CorruptState: an entry is damaged, or a blob is missing.
+        """
+        store = await self._source()
+        record = await store.find(text(run_id, "run_id"))
+        is_pinned = not is_python(record)
+        if record.pipeline != self.pipeline.name or (is_pinned and self._blueprint is None):
+            raise RunConflict(
+                f"run {record.run_id} is of the {'blueprint' if is_pinned else 'pipeline'} "
+                f"{record.pipeline!r}, not of {self.pipeline.name!r}",
+                hint="replay it with the runner of its own pipeline, or with `flujo replay`",
+                run_id=record.run_id,
+            )
+        home, pipeline, binding = self._home(), self.pipeline, self._given_binding
+        if is_pinned and binding is None:
+            pipeline = (await pinned_blueprint(home, store, record)).pipeline
+        subject = replayed(
+            home, pipeline, is_pinned=is_pinned, context_model=self._context_model, binding=binding
+        )
+        found = await replay(store, record.run_id, subject, until=text_or_none(until, "until"))
+        if found.differences:
+            raise difference_in(found)
+        return found.result
+
     async def get_failed_background_tasks(self) -> list[PipelineResult[Any, Any]]:
         """Return the failed and parked background tasks of this pipeline's runs, the newest first.
 
@@ -659,6 +704,15 @@ class Flujo(Generic[In, Out, Ctx]):
         )
         self._binding = service.runtime.binding
         return service
+
+    async def _source(self) -> StateStore:
+        """Return the storage of runs; to read it, nothing is bound, so no key is needed."""
+        if self._service is not None or not self._opens_state:
+            return (await self._open()).runtime.store
+        async with self._lifetime.opening() as exits:
+            workspace = self._home()
+            exits.push_async_callback(self._forget, workspace)
+            return await workspace.store()
 
     async def _service_for(self, run: str) -> RunService:
         """Return what executes a run: its pinned files, when they are not those that this runner has read.

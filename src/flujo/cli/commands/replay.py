@@ -1,0 +1,73 @@
+"""`flujo replay RUN`: computes a recorded run again, without a call, and compares."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flujo.cli import completion, options
+from flujo.cli.exit_codes import ExitCode
+from flujo.cli.invocation import Invocation
+from flujo.domain.wording import plural
+
+if TYPE_CHECKING:
+    from flujo.services.recorded.replay import Replay
+    from flujo.services.workspace import Workspace
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def replay(
+    ctx: typer.Context,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
+    ] = "@last",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="STEP",
+            help="Stop after this step; a path such as `draft[1]/write` or `draft.1/write`.",
+            show_default=False,
+            autocompletion=completion.steps,
+        ),
+    ] = None,
+    blueprint: Annotated[
+        str | None,
+        typer.Option(
+            "--blueprint",
+            metavar="BLUEPRINT",
+            help="Compare with this blueprint on disk.  [default: the files that the run has pinned]",
+            show_default=False,
+            autocompletion=completion.blueprints,
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Replay a run from its record; makes no call and writes nothing."""
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.runs.replays import difference_in, replay_run
+
+    invocation = Invocation.of(ctx)
+    terminal = invocation.terminal
+    path = None if blueprint is None else invocation.project.locate(blueprint, invocation.folder)
+
+    async def work(workspace: "Workspace") -> "Replay":
+        store = await workspace.store()
+        run_id = (await store.find(run)).run_id
+        return await replay_run(workspace, store, run_id, until=until, path=path)
+
+    found: Replay = in_workspace(invocation, work)
+    result = found.result
+    if as_json:
+        differs = found.differences[0].to_json() if found.differences else None
+        facts = {"run_id": result.run_id, "status": str(result.status), "entries": found.entries}
+        terminal.json({**facts, "output": result.output, "difference": differs})
+        if differs is not None:
+            raise typer.Exit(ExitCode.RUN_FAILED)
+    elif found.differences:
+        raise difference_in(found)
+    else:
+        entries = plural(found.entries, "entry", "entries")
+        terminal.say(f"run {result.run_id} ({result.status}): {entries}, no difference", "green")

@@ -1,0 +1,145 @@
+"""Binds a pipeline for a replay: its agents know what they would send, and cannot send it.
+
+Callables are not imported, except those that a replay reads: the tools of an agent, for their schemas, the
+types of a context and of an answer, and a `granular` agent that is written in Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.agents.chat import ChatAgent
+from flujo.agents.no_model import NoModel
+from flujo.domain.conversations import ConversingAgent
+from flujo.domain.values import CallableRef
+from flujo.engine.recorded_journal import EndOfRecord
+from flujo.exceptions import SettingsError
+from flujo.services.binding.binding import PipelineBinding
+from flujo.services.mcp_servers import locked_servers
+from flujo.services.project.imports import importable
+from flujo.services.workspace import agent_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flujo.domain.agents import AgentSpec, Ask, Reply
+    from flujo.domain.mcp import ListedTools
+    from flujo.domain.models import PipelineContext
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Agent, Binding
+    from flujo.domain.steps import BaseStep
+    from flujo.domain.tools import ToolSpec
+    from flujo.services.workspace import Workspace
+
+
+def recorded_binding(
+    ws: Workspace, pipeline: Pipeline, context_model: type[PipelineContext] | None = None
+) -> RecordedBinding:
+    """Return `pipeline` bound for a replay: no key is needed, and no server is started.
+
+    Raises:
+        CallableError: a type or the tool of an agent cannot be imported.
+    """
+    settings = ws.project.settings
+    if ws.project.config_file is not None:  # otherwise no callable is allowed
+        importable(ws.project.root)
+    locked = locked_servers(ws.project)
+    bound = RecordedBinding(
+        allow_callables=settings.blueprints.allow_callables,
+        agent_settings=agent_settings(settings, None, lambda name: _LockedServer(name, locked)),
+        context_model=context_model,
+    )
+    bound.bind(pipeline)
+    return bound
+
+
+class RecordedBinding(PipelineBinding):
+    """The binding of a replay."""
+
+    def bind(self, pipeline: Pipeline) -> None:
+        """Import and compile what a replay of `pipeline` reads.
+
+        Raises:
+            CallableError: a type or the tool of an agent cannot be imported.
+        """
+        for _, step in pipeline.walk():
+            if step.kind == "granular":
+                for each in step.names():
+                    if isinstance(each, CallableRef):
+                        self._agents[each.target, id(each.live)] = self._function(each)
+        super().bind(pipeline)
+
+    def _built(self, who: AgentSpec | CallableRef) -> Agent:
+        return _Silent() if isinstance(who, CallableRef) else self._chat(who)
+
+    def _model_agent(self, spec: AgentSpec, tools: Sequence[ToolSpec], output_type: Any) -> Agent:
+        settings = self._agent_settings
+        return ChatAgent(spec, NoModel(), tools=tools, output_type=output_type, settings=settings)
+
+    def _require_declared(self, step: BaseStep) -> None:
+        """Require nothing, because nothing is called."""
+
+    def _require_turns(self, step: BaseStep) -> None:
+        """Require nothing, because nothing is called."""
+
+    def _require_no_repeats(self, step: BaseStep) -> None:
+        """Require nothing, because nothing is called."""
+
+
+class SilentBinding:
+    """A binding whose agents are not asked; those that work in turns still tell what they would send."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self.evaluator = binding.evaluator
+        self.schema = binding.schema
+        self.identity = binding.identity
+        self.identity_of_resources = binding.identity_of_resources
+        self.context = binding.context
+
+    async def prepare(self) -> None:
+        """Prepare nothing."""
+
+    def agent(self, who: AgentSpec | CallableRef) -> Agent:
+        """Return the agent for a step."""
+        found = self._binding.agent(who)
+        return found if isinstance(found, ConversingAgent) else _Silent()
+
+
+class _Silent:
+    """A callable that is not called: what depends on its answer is in the record, or the record ends."""
+
+    wants_context = False
+
+    async def ask(self, ask: Ask) -> Reply:
+        """Raise `EndOfRecord`."""
+        del ask
+        raise EndOfRecord
+
+
+@dataclass(slots=True)
+class _LockedServer:
+    """An MCP server that is not started: its tools are those of flujo.lock."""
+
+    name: str
+    locked: Mapping[str, ListedTools]
+    timeout_s: float = 0.0
+
+    async def tools(self) -> ListedTools:
+        """Return the tools in the lock.
+
+        Raises:
+            SettingsError: the lock has no server of this name.
+        """
+        if self.name not in self.locked:
+            raise SettingsError(
+                f"the tools of MCP server {self.name!r} are not in flujo.lock, and a replay starts no server",
+                hint="write them with `flujo lock`",
+            )
+        return self.locked[self.name]
+
+    async def call(self, tool: str, arguments: dict[str, Any], key: str | None) -> Any:
+        """Refuse a call."""
+        del arguments, key
+        raise AssertionError(f"a replay does not call {tool}")

@@ -1,0 +1,302 @@
+"""Replays a recorded run: the walk of the engine over a record that is only read, without any call.
+
+The outputs of agents and callables, the answers of people and the results of tasks come from the record.
+Everything else is computed again and compared: each decision, what each step gets, what each composite gives,
+and what the run ends with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical, paths
+from flujo.domain.commands import command
+from flujo.domain.differences import Difference
+from flujo.domain.models import PipelineResult, StepResult
+from flujo.domain.outcomes import Failure, Paused, Success
+from flujo.domain.run import AT_A_PAUSE, Launches, RunStatus
+from flujo.domain.step_results import step_facts
+from flujo.domain.wording import did_you_mean, json_short
+from flujo.engine.background import pipeline_of
+from flujo.engine.foreign_code import Wish
+from flujo.engine.frame import RANGE_LENGTH, Plans, Run
+from flujo.engine.interpreter import execute
+from flujo.engine.recorded_journal import EndOfRecord, RecordedJournal, Recording, end_of_record
+from flujo.engine.recorded_steps import RecordedSteps
+from flujo.exceptions import (
+    AgentChanged,
+    CallInDoubt,
+    JournalConflict,
+    PipelineError,
+    ReplayDiverged,
+    RunDeadlinePassed,
+    SettingsError,
+    StateError,
+    StepTimeout,
+    UsageLimitExceeded,
+)
+from flujo.governance.events import read_error
+from flujo.services.project.system import SystemClock, SystemRandom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flujo.domain.journal import ErrorInfo, RunId
+    from flujo.domain.outcomes import StepOutcome
+    from flujo.domain.paths import StepPath
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding
+    from flujo.domain.run import RunRecord
+    from flujo.domain.store import RunSource
+
+_NOT_COMPUTED = frozenset(
+    each.code
+    for each in (
+        *(UsageLimitExceeded, RunDeadlinePassed, StepTimeout, CallInDoubt),
+        *(JournalConflict, AgentChanged, PipelineError),
+    )
+)
+"""Codes of errors that end a run because of money, time, the outside, or a changed pipeline: a replay cannot
+compute them."""
+
+_ENDED = (RunStatus.COMPLETED, RunStatus.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """The pipeline that a record is replayed with."""
+
+    pipeline: Pipeline
+    binding: Binding
+    """What `recorded_binding` has returned."""
+    is_pinned: bool = True
+    """Whether the run has pinned it; otherwise its agents are compared as well."""
+    load_output: Callable[[Any], Any] | None = None
+    """Converts the output to the annotated return type of the last callable."""
+    range_length: int = RANGE_LENGTH
+
+
+@dataclass(slots=True)
+class Replay:
+    """What a replay has found."""
+
+    result: PipelineResult[Any, Any]
+    """The result of the run, with the steps of the replay."""
+    entries: int
+    """How many entries the record has."""
+    differences: list[Difference] = field(default_factory=list)
+    """Empty when everything is the same. A replay that stops at the first difference has no more than one."""
+    kept: list[StepPath] = field(default_factory=list)
+    """The recorded steps to which the walk has come."""
+    lost: list[StepPath] = field(default_factory=list)
+    """The recorded steps to which it has not come."""
+
+
+async def replay(
+    source: RunSource,
+    run_id: RunId,
+    subject: Replayed,
+    *,
+    until: str | None = None,
+    collects: bool = False,
+) -> Replay:
+    """Replay a run; nothing is called, and nothing is written.
+
+    Args:
+        source: has everything that is recorded of the run: a state store, or a file.
+        run_id: its id.
+        subject: the pipeline.
+        until: a step, after which the replay ends.
+        collects: whether to collect all differences, with the recorded values in their place.
+
+    Returns:
+        What was found. Without `collects`, at most the first difference.
+
+    Raises:
+        RunNotFound: there is no such run.
+        SettingsError: the run has no step at `until`.
+        StateError: the pipeline lacks the step that a background task executes.
+        CorruptState: an entry is damaged, or a blob is missing.
+    """
+    record = await source.run(run_id)
+    recording = Recording(
+        run=record,
+        entries=await source.entries(run_id),
+        pauses=await source.pauses(run_id),
+        intents=await source.intents(run_id),
+        blobs=source,
+    )
+    found: list[Difference] = []
+
+    def tell(difference: Difference) -> None:
+        if collects or not found:
+            found.append(difference)
+        if not collects:
+            raise diverged(run_id, difference)
+
+    last = None if until is None else _step(recording, until)
+    journal = RecordedJournal(recording, tell, last)
+    try:
+        outcome, tree, run = await _walk(journal, subject, record)
+        if not (isinstance(outcome, Failure) and isinstance(outcome.cause, ReplayDiverged)):
+            _compare_end(journal, record, outcome, tree)
+    except ReplayDiverged:
+        return Replay(_result(record, recording, subject, ()), len(recording.entries), found)
+    kept = [entry.path for entry in recording.entries if entry.path in journal.seen]
+    lost = [] if journal.is_over else journal.lost()
+    result = _result(record, recording, subject, run.ended)
+    return Replay(result, len(recording.entries), found, list(dict.fromkeys(kept)), lost)
+
+
+def diverged(run_id: RunId, difference: Difference) -> ReplayDiverged:
+    """Return the error about a difference."""
+    here = paths.shown(difference.path) or "the end of the run"
+    return ReplayDiverged(
+        f"the replay of run {run_id} diverges at {here}: {difference.cause}\n"
+        f"recorded: {json_short(difference.expected)}\n"
+        f"now:      {json_short(difference.got)}"
+        + (f"\nexpression: {difference.expression}" if difference.expression else ""),
+        path=difference.path,
+        cause=difference.cause,
+        recorded=difference.expected,
+        now=difference.got,
+        expression=difference.expression,
+    )
+
+
+async def _walk(
+    journal: RecordedJournal, subject: Replayed, record: RunRecord
+) -> tuple[StepOutcome, Any, Run]:
+    pipeline, owner = subject.pipeline, None
+    if record.parent is not None:
+        inside = pipeline_of(pipeline, record.parent.entry)
+        if inside is None:
+            raise StateError(
+                f"pipeline {record.pipeline!r} has no step `{record.parent.entry}`, which background task "
+                f"{record.run_id} executes",
+                hint="replay it without `--blueprint`, or restore the step",
+            )
+        pipeline, owner = inside
+    run = Run(
+        record.run_id,
+        record.created_at,
+        subject.binding,
+        journal,
+        _NoWaiting(),
+        SystemRandom(),
+        Plans(),
+        wish=Wish(),
+        range_length=subject.range_length,
+        launches=Launches(pipeline=record.pipeline, closure=record.closure, blobs={}),
+        recorded=RecordedSteps(journal, compares_agents=not subject.is_pinned),
+    )
+    await subject.binding.prepare()
+    given, context = canonical.decode(record.input), canonical.decode(record.context)
+    try:
+        outcome, tree = await execute(pipeline, run, given, context, owner=owner)
+    except EndOfRecord:
+        outcome, tree = end_of_record(paths.ROOT), context
+    return outcome, tree, run
+
+
+class _NoWaiting(SystemClock):
+    """A clock whose waits are over at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Do not wait."""
+        del seconds
+
+
+# The end of the run --------------------------------------------------------------------------------------
+
+
+def _compare_end(journal: RecordedJournal, record: RunRecord, outcome: StepOutcome, tree: Any) -> None:
+    """Compare how the walk has ended with the record.
+
+    A run that had not ended has a record that stops somewhere. It is not the same when the walk stops before
+    steps that the record has.
+    """
+    if isinstance(outcome, Failure) and isinstance(outcome.cause, JournalConflict):
+        raise outcome.cause
+    if journal.is_over:
+        return
+    lost = journal.lost()
+    if journal.missing and lost:
+        journal.tell(journal.missing[0], "new step", lost[0], journal.missing[0])
+    if lost:
+        journal.tell(lost[0], "lost step", lost[0], None)
+    if isinstance(outcome, Success) and record.status is RunStatus.COMPLETED:
+        journal.compare(paths.ROOT, "output", record.output, canonical.encode(outcome.output, what="output"))
+        journal.compare(paths.ROOT, "context", record.context_now, canonical.encode(tree))
+    elif (ended := _other_end(record, outcome)) is not None:
+        journal.tell(ended.path, "end", ended.expected, ended.got)
+
+
+def _other_end(record: RunRecord, outcome: StepOutcome) -> Difference | None:
+    """Return how the walk has ended if the run has ended otherwise."""
+    expected, recorded = _end_of(record), _error_of(record)
+    if recorded is not None and recorded.code in _NOT_COMPUTED:
+        return None
+    match outcome:
+        case Success() if record.status is RunStatus.FAILED:
+            return Difference(paths.ROOT, "end", expected, str(RunStatus.COMPLETED))
+        case Failure(error=error) if record.status in (*_ENDED, *AT_A_PAUSE):
+            if recorded is None or (recorded.code, recorded.path) != (error.code, error.path):
+                return Difference(paths.StepPath(error.path), "end", expected, _named(error))
+        case Paused(pauses=pauses) if record.status is RunStatus.COMPLETED:
+            return Difference(pauses[0].pause_id, "end", expected, str(RunStatus.PAUSED))
+        case _:
+            pass
+    return None
+
+
+def _error_of(record: RunRecord) -> ErrorInfo | None:
+    return None if record.error is None else read_error(record.error)
+
+
+def _end_of(record: RunRecord) -> str:
+    error = _error_of(record)
+    return str(record.status) if error is None else _named(error)
+
+
+def _named(error: ErrorInfo) -> str:
+    return f"{RunStatus.FAILED}: {error.message} [{error.code}]"
+
+
+def _result(
+    record: RunRecord, recording: Recording, subject: Replayed, ended: Any
+) -> PipelineResult[Any, Any]:
+    context = subject.binding.context(subject.pipeline) if record.parent is None else None
+    tree = record.context_now or record.context
+    output = None if record.output is None else canonical.decode(record.output)
+    if subject.load_output is not None and record.status is RunStatus.COMPLETED:
+        output = subject.load_output(output)
+    return PipelineResult(
+        run_id=record.run_id,
+        status=record.status,
+        output=output,
+        context=None if context is None else context.load(canonical.decode(tree)),
+        steps=tuple(StepResult(**step_facts(each)) for each in ended),
+        usage=record.usage,
+        error=_error_of(record),
+        pauses=tuple(each for each in recording.pauses if each.is_open),
+        ends_by=record.ends_by,
+    )
+
+
+def _step(recording: Recording, typed: str) -> StepPath:
+    """Return the recorded step that a typed path means.
+
+    Raises:
+        SettingsError: the record has none.
+    """
+    known = list(dict.fromkeys(entry.path for entry in recording.entries))
+    found = paths.find(typed, known)
+    if found is None:
+        near = did_you_mean(paths.from_command_line(typed), map(paths.shown, known), cutoff=0.5)
+        raise SettingsError(
+            f"run {recording.run.run_id} has no step {typed!r}",
+            hint=near or f"`{command('flujo', 'trace', recording.run.run_id)}` lists all steps",
+        )
+    return found

@@ -1,0 +1,61 @@
+"""`flujo replay`: a run on the command line, compared with its own files or those on disk."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from flujo.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from cli.conftest import Flujo, Project
+
+ORDER = """\
+version: "1"
+name: order
+input_schema: {type: string}
+steps:
+  - name: write
+    call: skills.work:note
+    with: {text: "{{ input }}"}
+output: "{{ steps.write.output }}"
+"""
+
+
+def test_a_run_is_replayed_without_a_call_also_after_a_change(flujo: Flujo, project: Project) -> None:
+    project.blueprint("order", ORDER)
+    assert flujo("run", "order", "--input", "a").exit_code == 0
+    project.blueprint("order", ORDER.replace("{{ input }}", "{{ input }}!"))
+    result = flujo("replay")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.endswith("(completed): 1 entry, no difference\n")
+    assert project.notes() == ["a"]
+
+
+def test_the_first_difference_of_a_blueprint_on_disk_ends_with_1(flujo: Flujo, project: Project) -> None:
+    project.blueprint("order", ORDER)
+    flujo("run", "order", "--input", "a")
+    project.blueprint("order", ORDER.replace("{{ input }}", "{{ input }}!"))
+    result = flujo("replay", "@last", "--blueprint", "order")
+    assert result.exit_code == ExitCode.RUN_FAILED
+    assert "diverges at write: input" in result.stderr
+    assert 'recorded: {"text": "a"}' in result.stderr
+    assert 'now:      {"text": "a!"}' in result.stderr
+    told = flujo("replay", "--blueprint", "order", "--json")
+    assert told.exit_code == ExitCode.RUN_FAILED
+    assert json.loads(told.stdout)["difference"] == {
+        "path": "write",
+        "cause": "input",
+        "expected": {"text": "a"},
+        "got": {"text": "a!"},
+    }
+    assert project.notes() == ["a"]
+
+
+def test_an_unknown_run_or_step_is_refused(flujo: Flujo, project: Project) -> None:
+    project.blueprint("order", ORDER)
+    flujo("run", "order", "--input", "a")
+    unknown = flujo("replay", "@last", "--until", "wrte")
+    assert unknown.exit_code == ExitCode.USAGE
+    assert "did you mean `write`?" in unknown.stderr
+    assert flujo("replay", "nope").exit_code == ExitCode.STATE
