@@ -7,7 +7,7 @@ import functools
 import inspect
 import pathlib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,13 +93,13 @@ class FunctionAgent:
     def _needs_pydantic(self) -> bool:
         return needs_pydantic(self.gives)
 
-    async def ask(self, ask: Ask) -> Reply:
+    def ask(self, ask: Ask) -> Coroutine[Any, Any, Reply]:
         """Call it once; its exceptions propagate unchanged.
 
         Raises:
             ArgumentsRejected: the input or the `with:` arguments do not match the parameters.
         """
-        return await self.call(ask)
+        return self.call(ask)  # not `async`: each waiting run would hold one more coroutine
 
     async def call(self, ask: Ask, executor: Executor | None = None) -> Reply:
         """Call it as `ask` does, on an executor of this call."""

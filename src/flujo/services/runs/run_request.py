@@ -77,7 +77,7 @@ class Request:
             hint = f"pass {listed(get_args(IfExists), 'or')}"
             raise SettingsError(f"`if_exists` is {repr_short(self.if_exists)}", hint=hint)
         metadata = dict(_checked_metadata(self.metadata))
-        GATE.admit(canonical.encode({"run_id": self.run_id, "metadata": metadata}), "metadata")
+        GATE.admit(canonical.encode({"run_id": self.run_id or "", "metadata": metadata}), "metadata")
         user_id = context.get("user_id")
         return NewRun(
             run_id=run_id or random.run_id(),
