@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,12 @@ COUNTER_SCHEMA = {
     "type": "object",
     "properties": {"total": {"type": "integer", "default": 0}, "log": {"type": "array", "default": []}},
 }
+
+
+def plugin_variables() -> dict[str, str]:
+    """Return the variables that load Flujo's pytest plugin where the package was installed before it had one."""
+    is_installed = any(each.name == "flujo" for each in entry_points(group="pytest11"))
+    return {} if is_installed else {"PYTEST_PLUGINS": "flujo.testing.pytest_plugin"}
 
 
 @dataclass

@@ -21,7 +21,8 @@ FlujoError
 │   ├── ArgumentsRejected            a step's arguments do not match the callable's parameters
 │   ├── ResourcesMissing             a step takes `resources`, and the runner has none
 │   ├── SecretNotSet                 a tool needs a secret that is not in the environment
-│   └── TransactionRefused           a transactional tool cannot be called, or ends its transaction itself
+│   ├── TransactionRefused           a transactional tool cannot be called, or ends its transaction itself
+│   └── CassetteMismatch             a cassette has no answer to what a blueprint asks
 ├── EngineError              FLJ4xx
 │   ├── StepFailed                   user code raised (keeps the cause)
 │   ├── StepTimeout
@@ -88,6 +89,9 @@ FlujoError
     ├── ExportDamaged                the file of an exported run is not as it was written
     ├── ExportTooNew                 a newer Flujo wrote the file of an exported run
     ├── ExportMasked                 a secret is masked in what an exported run executes
+    ├── CassetteDamaged              a cassette cannot be read, or something in it is wrong
+    ├── CassetteTooNew               a newer Flujo wrote the cassette
+    ├── CassetteRefused              a run cannot be made a cassette
     ├── ForkPointMissing             a run has not reached the path at which it is forked
     ├── ForkRefused                  the run cannot be forked now, or not in this way
     └── RunParked                    the run lost its process too often and needs a human
@@ -322,6 +326,13 @@ class TransactionRefused(AgentError):
 
     code = "FLJ466"
     hint = "write `def tool(…, connection)`, execute statements on it, and leave the commit to Flujo"
+
+
+class CassetteMismatch(AgentError):
+    """A cassette is of another blueprint, or it has no answer to a request or a call of this one."""
+
+    code = "FLJ566"
+    hint = "undo the change, or record the cassette again: `pytest --flujo-refresh FILE`"
 
 
 class EngineError(FlujoError):
@@ -864,6 +875,30 @@ class ExportMasked(StateError):
     code = "FLJ562"
     run_id: str | None = None
     hint = "read the run from the file: `flujo trace FILE`; or pull it from its database"
+
+
+class CassetteDamaged(StateError):
+    """A cassette cannot be read, is not one, or something in it is missing or of another type."""
+
+    code = "FLJ563"
+    file: str | None = None
+    hint = "correct the place, or save the cassette again with `flujo cassette save RUN`"
+
+
+class CassetteTooNew(StateError):
+    """A cassette has a newer version than this Flujo reads."""
+
+    code = "FLJ564"
+    file: str | None = None
+    version: int | None = None
+    hint = "upgrade Flujo on this machine"
+
+
+class CassetteRefused(StateError):
+    """A run cannot be made a cassette: it has not completed, or what a cassette needs is not recorded."""
+
+    code = "FLJ565"
+    run_id: str | None = None
 
 
 class ForkPointMissing(StateError):

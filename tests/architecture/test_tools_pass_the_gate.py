@@ -19,6 +19,7 @@ CALLERS = {
 KINDS = {
     "agents/tools.py": "FunctionTool and StepsTool",
     "agents/mcp_tools.py": "McpTool",
+    "services/replay/recorded_agents.py": "RecordedTool, which calls nothing",
 }
 """Modules with a class that is a tool: it has `approve` and `ask`."""
 

@@ -55,14 +55,17 @@ Write:
   lock      Write, verify, show or compare flujo.lock.
 
 Run:
-  run     Run a blueprint; without BLUEPRINT, list them.
-  resume  Continue a run; without RUN, list the resumable runs.
-  tasks   List, show, answer, retry and cancel runs; also `flujo runs`.
-  trace   Show what happened in a run, step by step.
-  replay  Replay a run from its record; makes no call and writes nothing.
-  cache   Show why cached steps were executed.
-  export  Write a run as one file, which needs no database.
-  pull    Copy a run from another database, or from an exported file.
+  run       Run a blueprint; without BLUEPRINT, list them.
+  resume    Continue a run; without RUN, list the resumable runs.
+  tasks     List, show, answer, retry and cancel runs; also `flujo runs`.
+  trace     Show what happened in a run, step by step.
+  fork      Run again from a step, with another prompt, model or value.
+  diff      Compare two runs.
+  replay    Replay a run from its record; makes no call and writes nothing.
+  cache     Show why cached steps were executed.
+  export    Write a run as one file, which needs no database.
+  pull      Copy a run from another database, or from an exported file.
+  cassette  Make a test of a run.
 
 Operate:
   models         List or download local models.

@@ -34,6 +34,7 @@ import pytest
 
 import warm
 from agents.provider_server import Provider, provider_server
+from support import plugin_variables
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
@@ -262,7 +263,11 @@ def environment() -> dict[str, str]:
     """Return an environment with the `flujo` under test and no Flujo variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLUJO_")}
     path = os.pathsep.join([str(warm.on_path()), str(Path(sys.executable).parent), kept.get("PATH", "")])
-    return kept | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"}
+    return (
+        kept
+        | {"PATH": path, "NO_COLOR": "1", "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"}
+        | plugin_variables()
+    )
 
 
 def shell(folder: Path, command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

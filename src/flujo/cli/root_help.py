@@ -27,6 +27,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "cache": "Show why cached steps were executed.",
         "export": "Write a run as one file, which needs no database.",
         "pull": "Copy a run from another database, or from an exported file.",
+        "cassette": "Make a test of a run.",
     },
     "Operate": {
         "models": "List or download local models.",

@@ -7,12 +7,13 @@ reading its bytes. libyaml scans; `scalars.py` resolves the types of scalars (YA
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from flujo.blueprint.diagnostics import Fix
-from flujo.blueprint.reading.decoding import decode
+from flujo.blueprint.reading.decoding import MAX_BYTES, decode
 from flujo.blueprint.reading.scalars import NumberTooLarge, instead_of, resolve
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence
 from flujo.blueprint.reading.syntax_rules import (
@@ -47,10 +48,23 @@ MAX_KEY = 128
 MAX_FINDINGS = 25
 """Reading stops after this many findings: most later ones would follow from earlier ones."""
 
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a file may be. The limits of a blueprint keep what a person writes readable."""
+
+    file_bytes: int = MAX_BYTES
+    scalar_bytes: int = MAX_SCALAR_BYTES
+    nodes: int = MAX_NODES
+    depth: int = MAX_DEPTH
+
+
+OF_BLUEPRINTS = Limits()
+
 _EXPRESSION_TAG = re.compile(r"!\(*[A-Za-z_]\w*[.(]", re.ASCII)
 
 
-def read(data: bytes, file: str) -> Document:
+def read(data: bytes, file: str, *, limits: Limits = OF_BLUEPRINTS) -> Document:
     """Parse a blueprint's bytes, with a finding for everything that cannot be read.
 
     Never raises. Use the document's `data` only if no finding is an error.
@@ -58,11 +72,12 @@ def read(data: bytes, file: str) -> Document:
     Args:
         data: the file's bytes, UTF-8, with or without a byte order mark.
         file: the file name in spans.
+        limits: how large the file may be.
     """
-    document = decode(data, file)
+    document = decode(data, file, limit=limits.file_bytes)
     if document.diagnostics:
         return document
-    return _Reader(document).read()
+    return _Reader(document, limits).read()
 
 
 class _Stop(Exception):
@@ -72,8 +87,9 @@ class _Stop(Exception):
 class _Reader:
     """One walk over the events of one file."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, limits: Limits) -> None:
         self.document = document
+        self.limits = limits
         self.found: list[Diagnostic] = []
         self.lookalikes: dict[tuple[str | int, ...], str] = {}
         self.path: list[str | int] = []
@@ -125,11 +141,11 @@ class _Reader:
 
     def _node(self, event: Any) -> Node:
         self.nodes += 1
-        if self.nodes > MAX_NODES:
+        if self.nodes > self.limits.nodes:
             self._fail(
                 NODES,
                 event,
-                f"the file has more than {MAX_NODES} keys and values",
+                f"the file has more than {self.limits.nodes} keys and values",
                 "pass large data as the run's input",
             )
         if isinstance(event, yaml.AliasEvent):
@@ -162,10 +178,10 @@ class _Reader:
         style = event.style or ""
         if style in ("|", ">"):
             end = start + len(self.document.text[start:end].rstrip())
-        if len(text) > MAX_SCALAR_BYTES // 4 and len(text.encode()) > MAX_SCALAR_BYTES:
-            self._report(
-                SCALAR_SIZE, start, start + 1, "a text of more than 64 KiB", "move it to a separate file"
-            )
+        most = self.limits.scalar_bytes
+        if len(text) > most // 4 and len(text.encode()) > most:
+            what = f"a text of more than {most // 1024} KiB"
+            self._report(SCALAR_SIZE, start, start + 1, what, "move it to a separate file")
         if "\0" in text:
             self._report(
                 ENCODING, start, end, "the text has a NUL character, which databases reject", "remove `\\0`"
@@ -209,11 +225,11 @@ class _Reader:
         return Mapping({name: value.value for name, (_, value) in entries.items()}, entries, start, end)
 
     def _deeper(self, event: Any) -> None:
-        if len(self.path) >= MAX_DEPTH:
+        if len(self.path) >= self.limits.depth:
             self._fail(
                 DEPTH,
                 event,
-                f"the file is nested deeper than {MAX_DEPTH} levels",
+                f"the file is nested deeper than {self.limits.depth} levels",
                 "move the inner steps to another blueprint and import it",
             )
 

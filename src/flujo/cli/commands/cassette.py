@@ -1,0 +1,77 @@
+"""`flujo cassette save RUN`: makes a test of a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flujo.cli import completion, options
+from flujo.cli.invocation import Invocation
+from flujo.domain.commands import command
+
+if TYPE_CHECKING:
+    from flujo.services.replay.cassette import Cassette
+    from flujo.services.workspace import Workspace
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Make a test of a run."
+)
+
+
+@app.callback()
+def cassette() -> None:
+    """Make a test of a run."""
+
+
+@app.command()
+def save(
+    ctx: typer.Context,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
+    ] = "@last",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file.  [default: tests/cassettes/BLUEPRINT-RUN.yaml]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a completed run as a cassette, which pytest plays without a model; known secrets are masked."""
+    from flujo.cli.run_command import in_workspace
+
+    invocation = Invocation.of(ctx)
+
+    async def work(workspace: "Workspace") -> "tuple[Cassette, Path]":
+        from flujo.services.project.project import replace_file
+        from flujo.services.replay.cassette_saving import cassette_of
+
+        store = await workspace.store()
+        tape = await cassette_of(workspace, store, (await store.find(run)).run_id)
+        folder = workspace.project.root / "tests" / "cassettes"
+        path = folder / f"{tape.name}-{tape.run_id[:12]}.yaml" if output is None else output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, tape.to_text())
+        return tape, path
+
+    tape, path = in_workspace(invocation, work)
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    tools = sum(each.is_tool for each in tape.calls)
+    exchanges = sum(len(each.exchanges) for each in tape.conversations)
+    counts = {
+        "exchanges": exchanges,
+        "tools": tools,
+        "calls": len(tape.calls) - tools,
+        "answers": len(tape.answers),
+    }
+    if as_json:
+        invocation.terminal.json({"run_id": tape.run_id, "file": str(path), **counts})
+        return
+    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    invocation.terminal.say(f"wrote {path}{f' ({said})' if said else ''}", "green")
+    invocation.terminal.next(command("pytest", str(path)), "play it")

@@ -1,0 +1,187 @@
+"""What a cassette answers while it is played: each exchange and each call once, in the recorded order."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.domain.wording import json_short
+from flujo.exceptions import CassetteMismatch
+from flujo.governance.sink import GATE
+from flujo.services.replay.cassette_messages import answered, sent, shown, split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flujo.domain.conversations import Message
+    from flujo.services.replay.cassette import Call, Cassette, Conversation, Exchange, Part
+
+
+class Playing:
+    """A recorded conversation, and how far it is played."""
+
+    def __init__(self, recorded: Conversation) -> None:
+        self.recorded = recorded
+        self.exchanges = 0
+        self.summaries = 0
+
+    @property
+    def next(self) -> Exchange | None:
+        """The exchange that comes next."""
+        left = self.recorded.exchanges[self.exchanges :]
+        return left[0] if left else None
+
+
+class Tape:
+    """Answers for one run. Requests that differ from the recorded ones are collected in `mismatches`."""
+
+    def __init__(self, cassette: Cassette) -> None:
+        self.cassette = cassette
+        self.mismatches: list[CassetteMismatch] = []
+        self._conversations = [Playing(each) for each in cassette.conversations]
+        self._begun: set[int] = set()
+        self._calls: dict[tuple[bool, str, bytes], list[Call]] = {}
+        for call in cassette.calls:
+            self._calls.setdefault(_key(call.name, call.given, is_tool=call.is_tool), []).append(call)
+        self._last: dict[tuple[bool, str, bytes], Call] = {}
+
+    def begin(self, agent: str, model: str, instructions: str | None, messages: Sequence[Message]) -> Playing:
+        """Return the recorded conversation whose first prompt is this one.
+
+        Raises:
+            CassetteMismatch: no conversation that is left has this model, these instructions and this prompt.
+        """
+        given = _sent(messages)
+        free = [each for each in self._conversations if id(each) not in self._begun]
+        for each in free:
+            first = each.recorded.exchanges[0]
+            if (each.recorded.model, each.recorded.instructions, first.send) == (model, instructions, given):
+                self._begun.add(id(each))
+                return each
+        raise self._mismatch(self._no_beginning(agent, model, instructions, given, free))
+
+    def continued(self, model: str, instructions: str | None, history: Sequence[Message]) -> Playing | None:
+        """Return the conversation that is played as far as `history`; None for another beginning."""
+        done = [(_sent(asked), answered(response)) for asked, response in split(history)]
+        for each in self._conversations:
+            recorded = each.recorded
+            before = [(one.send, one.answer) for one in recorded.exchanges[: len(done)]]
+            same = (recorded.model, recorded.instructions) == (model, instructions)
+            if same and id(each) in self._begun and each.exchanges == len(done) and before == done:
+                return each
+        return None
+
+    def answer(self, agent: str, playing: Playing, messages: Sequence[Message]) -> Sequence[Part]:
+        """Return the recorded answer to the next request of a conversation.
+
+        Raises:
+            CassetteMismatch: the request is another one, or there is none left.
+        """
+        given, expected, at = _sent(messages), playing.next, playing.recorded.at
+        number = playing.exchanges
+        if expected is None:
+            raise self._mismatch(
+                f"agent {agent!r} makes request {number + 1} in `{at}`, and the cassette has {number}"
+            )
+        if expected.send != given:
+            what = f"exchange {number + 1} of `{at}` no longer matches the request of agent {agent!r}"
+            raise self._mismatch(_with_diff(what, shown(None, expected.send), shown(None, given)))
+        playing.exchanges += 1
+        return expected.answer
+
+    def summary(self, agent: str, playing: Playing) -> str:
+        """Return the next recorded summary of a conversation.
+
+        Raises:
+            CassetteMismatch: there is none left.
+        """
+        left = playing.recorded.summaries[playing.summaries :]
+        if not left:
+            at = playing.recorded.at
+            raise self._mismatch(f"agent {agent!r} requests a summary in `{at}`, which has no more")
+        playing.summaries += 1
+        return left[0]
+
+    def call(self, name: str, given: Any, *, is_tool: bool) -> Call:
+        """Return the recorded result of a call; of equal calls the next one, and the last one again.
+
+        Raises:
+            CassetteMismatch: the call is not recorded.
+        """
+        given = GATE.data(given)
+        key = _key(name, given, is_tool=is_tool)
+        if left := self._calls.get(key):
+            self._last[key] = left.pop(0)
+        if key in self._last:
+            return self._last[key]
+        known = [each for each in self.cassette.calls if (each.is_tool, each.name) == (is_tool, name)]
+        kind = "tool" if is_tool else "callable"
+        if not known:
+            raise self._mismatch(
+                f"{kind} `{name}` is called with {json_short(given)}, and the cassette has no call of it"
+            )
+        wanted = canonical.encode(given).decode()
+        near = max(known, key=lambda each: _likeness(canonical.encode(each.given).decode(), wanted))
+        what = f"the call of {kind} `{name}` at `{near.at}` no longer matches"
+        raise self._mismatch(_with_diff(what, _lines(near.given), _lines(given)))
+
+    @property
+    def unused(self) -> list[str]:
+        """The paths of recorded conversations that were not begun, or not finished."""
+        return [
+            each.recorded.at
+            for each in self._conversations
+            if id(each) not in self._begun or each.next is not None
+        ]
+
+    def _no_beginning(
+        self,
+        agent: str,
+        model: str,
+        instructions: str | None,
+        given: Sequence[Part],
+        free: Sequence[Playing],
+    ) -> str:
+        if not free:
+            return f"agent {agent!r} begins a conversation, and no recorded one is left"
+        wanted = shown(instructions, given)
+        near = max(free, key=lambda each: self._nearness(each, model, wanted)).recorded
+        what = f"exchange 1 of `{near.at}` no longer matches the request of agent {agent!r}"
+        if near.model != model:
+            what += f": the model is `{model}`, and `{near.model}` was recorded"
+        return _with_diff(what, shown(near.instructions, near.exchanges[0].send), wanted)
+
+    @staticmethod
+    def _nearness(each: Playing, model: str, wanted: Sequence[str]) -> tuple[float, bool]:
+        recorded = shown(each.recorded.instructions, each.recorded.exchanges[0].send)
+        return _likeness("\n".join(recorded), "\n".join(wanted)), each.recorded.model == model
+
+    def _mismatch(self, message: str) -> CassetteMismatch:
+        error = CassetteMismatch(message)
+        self.mismatches.append(error)
+        return error
+
+
+def _sent(messages: Sequence[Message]) -> tuple[Part, ...]:
+    """Return what requests say, without secrets, as a cassette has it."""
+    return tuple(GATE.data(sent(messages)))
+
+
+def _key(name: str, given: Any, *, is_tool: bool) -> tuple[bool, str, bytes]:
+    return is_tool, name, canonical.encode(given)
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one[:20_000], other[:20_000], autojunk=False).quick_ratio()
+
+
+def _lines(given: Any) -> list[str]:
+    if isinstance(given, dict):
+        return [f"{key}: {canonical.encode(value).decode()}" for key, value in given.items()]
+    return [canonical.encode(given).decode()]
+
+
+def _with_diff(what: str, recorded: Sequence[str], now: Sequence[str]) -> str:
+    diff = difflib.unified_diff(recorded, now, "recorded", "now", lineterm="", n=2)
+    return "\n".join([what, *diff])

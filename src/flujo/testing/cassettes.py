@@ -1,0 +1,317 @@
+"""Plays cassettes: the blueprint on disk, with the recorded answers of models, tools and people."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from flujo.blueprint.schemas.validator import compile_schema
+from flujo.domain import canonical
+from flujo.domain.acts import Actor, Via
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
+from flujo.domain.queues import RunKind
+from flujo.domain.run import AT_A_PAUSE, PauseKind, RunQuery, RunStatus
+from flujo.domain.sent_events import NewEvent
+from flujo.exceptions import CallableError, CassetteMismatch, OutputRejected
+from flujo.services.project.project import find_project, replace_file
+from flujo.services.replay.cassette import Cassette
+from flujo.services.replay.cassette_saving import cassette_of
+from flujo.services.replay.recorded_agents import cassette_binding
+from flujo.services.replay.tape import Tape
+from flujo.services.runs.runner import Flujo
+from flujo.services.workspace import Workspace
+from flujo.testing.clock import TestClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from flujo.domain.models import AppResources, PipelineResult
+    from flujo.domain.run import Pause, RunRecord
+    from flujo.services.workspace import Blueprint
+    from flujo.state.memory_store import MemoryStateStore
+
+_RUN = RunId("cassette")
+_BY = Actor("cassette", Via.API)
+_PATIENCE_S = 0.01
+"""How often to look whether a background task has ended."""
+
+
+class CassetteFailed(AssertionError):
+    """A cassette that was played and did not give what it expects; the message has all reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A cassette that was played."""
+
+    cassette: Cassette
+    result: PipelineResult[Any, Any]
+    mismatches: list[CassetteMismatch] = field(default_factory=list)
+    """The requests and calls that are not the recorded ones."""
+    unused: list[str] = field(default_factory=list)
+    """The paths of recorded conversations that did not happen, or not to their end."""
+
+    @property
+    def output(self) -> Any:
+        """The output of the run."""
+        return self.result.output
+
+    def require_matches(self) -> None:
+        """Return when every request and call was a recorded one, and the run has completed.
+
+        Raises:
+            CassetteFailed: with the first request or call that differs, or with the error of the run.
+        """
+        if self.mismatches:
+            raise CassetteFailed("\n\n".join(dict.fromkeys(each.message for each in self.mismatches)))
+        if not self.result.success:
+            error = self.result.error
+            why = f": {error.message} [{error.code}]" if error is not None else ""
+            raise CassetteFailed(f"the run is {self.result.status}{why}")
+
+    def require_expected(self) -> None:
+        """Return when also the output is what the cassette expects.
+
+        Raises:
+            CassetteFailed: with every reason.
+        """
+        self.require_matches()
+        reasons = [*_unexpected(self.cassette, canonical.normalise(self.output))]
+        if reasons:
+            raise CassetteFailed("\n".join(reasons))
+
+
+async def play_async(path: Path, *, resources: AppResources | None = None) -> Played:
+    """Run the blueprint of a cassette with the recorded answers, in memory.
+
+    Time jumps: the run waits for nothing. Callables of steps are answered from the cassette, except those in
+    its `live` and those that take the context.
+
+    Args:
+        path: the cassette; its project is the one that the folder is in.
+        resources: for the callables that run.
+
+    Raises:
+        CassetteDamaged | CassetteTooNew: the file cannot be used.
+        CassetteMismatch: the blueprint is another one.
+        BlueprintError | CallableError: the blueprint cannot be run.
+    """
+    cassette = Cassette.open(path)
+    blueprint = _blueprint(cassette, path)
+    tape = Tape(cassette)
+    pipeline = blueprint.handed_out()
+    binding = cassette_binding(_workspace(path).project, pipeline, tape)
+    clock = TestClock(auto_advance=True)
+    store = clock.memory_store()
+    async with Flujo[Any, Any, Any](
+        pipeline, store=store, binding=binding, clock=clock, resources=resources, recovery=False
+    ) as runner:
+        result = await _Play(cassette, runner, store, clock).ended()
+    return Played(cassette, result, tape.mismatches, tape.unused)
+
+
+async def record_async(path: Path, *, resources: AppResources | None = None) -> Cassette:
+    """Run the blueprint of a cassette live, with its input and its human answers, and record it again.
+
+    Models, tools and callables are those of the project. The file is replaced when the run has completed.
+
+    Raises:
+        CassetteDamaged | CassetteTooNew: the file cannot be used.
+        CassetteRefused: the run has not completed, or has a question without a recorded answer.
+        FlujoError: the blueprint cannot be run here.
+    """
+    cassette = Cassette.open(path)
+    blueprint, workspace = _blueprint(cassette, path), _workspace(path)
+    clock = TestClock(auto_advance=True)
+    store = clock.memory_store()
+    async with workspace:
+        async with Flujo[Any, Any, Any](
+            blueprint.handed_out(), store=store, clock=clock, resources=resources, recovery=False
+        ) as runner:
+            result = await _Play(cassette, runner, store, clock).ended()
+        if result.error is not None:
+            raise CassetteFailed(f"the run is {result.status}: {result.error.message} [{result.error.code}]")
+        recorded = cassette.recorded_again(await cassette_of(workspace, store, _RUN))
+    replace_file(path, recorded.to_text())
+    return recorded
+
+
+def _workspace(path: Path) -> Workspace:
+    return Workspace(find_project(path.resolve().parent))
+
+
+def _blueprint(cassette: Cassette, path: Path) -> Blueprint:
+    """Return the blueprint of a cassette as it is on disk.
+
+    Raises:
+        CassetteMismatch: it is another one.
+    """
+    workspace = _workspace(path)
+    if not (workspace.project.root / cassette.blueprint).is_file():
+        raise CassetteMismatch(
+            f"{path} is of the blueprint {cassette.blueprint}, which this project does not have",
+            hint="correct `blueprint.path` in the cassette",
+        )
+    blueprint = workspace.load(cassette.blueprint, overrides=cassette.overrides)
+    if blueprint.name != cassette.name:
+        raise CassetteMismatch(
+            f"{path} is of the blueprint {cassette.name!r}, and {cassette.blueprint} is {blueprint.name!r}",
+            hint="correct `blueprint.path` in the cassette, or save another run",
+        )
+    return blueprint
+
+
+class _Play:
+    """Executes one run to its end, and answers what it asks."""
+
+    def __init__(
+        self, cassette: Cassette, runner: Flujo[Any, Any, Any], store: MemoryStateStore, clock: TestClock
+    ) -> None:
+        self._cassette = cassette
+        self._runner = runner
+        self._store = store
+        self._clock = clock
+        self._left = list(cassette.answers)
+
+    async def ended(self) -> PipelineResult[Any, Any]:
+        """Return the result of the run, once nothing can move any more."""
+        result = await self._runner.run_result_async(
+            self._cassette.input, initial_context_data=self._cassette.context, run_id=_RUN
+        )
+        while result.status in AT_A_PAUSE and await self._step():
+            record = await self._store.run(_RUN)
+            if record.status in AT_A_PAUSE and record.owner is None:
+                result = await self._runner.resume_async(_RUN)
+        return result
+
+    async def _step(self) -> bool:
+        """Settle what can be settled, and continue background tasks; return whether anything can move."""
+        runs = await self._store.runs(RunQuery(kinds=tuple(RunKind)))
+        moved = False
+        for run in runs:
+            for pause in await self._store.pauses(run.run_id):
+                moved |= pause.is_open and await self._settle(run, pause)
+        for run in runs:
+            if run.run_id != _RUN and run.status in AT_A_PAUSE and not await self._asks(run):
+                await self._runner.resume_async(run.run_id)
+                moved = True
+        if any(run.status is RunStatus.RUNNING for run in runs):
+            await asyncio.sleep(_PATIENCE_S)
+            return True
+        return moved or not await self._asks(await self._store.run(_RUN))
+
+    async def _asks(self, run: RunRecord) -> bool:
+        return any(pause.is_open for pause in await self._store.pauses(run.run_id))
+
+    async def _settle(self, run: RunRecord, pause: Pause) -> bool:
+        """Answer a pause from the cassette, or let its deadline pass; return whether it is settled."""
+        task = "" if run.parent is None else str(run.parent.path)
+        found = next((each for each in self._left if (each.task, each.at) == (task, pause.pause_id)), None)
+        if found is not None:
+            self._left.remove(found)
+            bound = {"digest": pause.digest} if pause.kind is PauseKind.APPROVAL else {}
+            value = canonical.encode({**found.value, **bound} if bound else found.value)
+            if pause.kind is PauseKind.EVENT and pause.event is not None:
+                number = len(self._left)
+                event = NewEvent(
+                    event_id=f"cassette-{number}",
+                    name=pause.event,
+                    payload=value,
+                    actor=_BY,
+                    run_id=run.run_id,
+                )
+                await self._store.send_event(event)
+            else:
+                await self._store.answer(run.run_id, StepPath(pause.pause_id), value, actor=_BY)
+            return True
+        if pause.deadline_at is not None:
+            await self._clock.advance(seconds=max(0.0, pause.deadline_at - self._clock.now()))
+            await self._store.expire(run.run_id, pause.pause_id)
+            return True
+        return False
+
+
+def _unexpected(cassette: Cassette, output: Any) -> Iterator[str]:
+    """Yield why an output is not what a cassette expects."""
+    expect = cassette.expect
+    if expect.output and not canonical.is_same(canonical.encode(expect.output[0]), canonical.encode(output)):
+        yield "\n".join(["the output differs", *_diff(expect.output[0], output)])
+    if expect.schema is not None:
+        try:
+            compile_schema(expect.schema).check(output, what="the output")
+        except OutputRejected as error:
+            yield error.message
+    if (score := expect.score) is not None:
+        found = _scorer(score.by)(output)
+        if not abs(found - score.value) <= score.tolerance:
+            yield f"`{score.by}` gives the output {found:g}, not {score.value:g} ± {score.tolerance:g}"
+
+
+def _diff(expected: Any, output: Any) -> Iterator[str]:
+    before, after = _lines(expected), _lines(output)
+    return difflib.unified_diff(before, after, "expected", "now", lineterm="", n=2)
+
+
+def _lines(value: Any) -> list[str]:
+    text = value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
+    return text.splitlines()
+
+
+def _scorer(target: str) -> Callable[[Any], float]:
+    """Return the callable that a cassette names; it is code of the tests, so no setting has to allow it.
+
+    Raises:
+        CallableError: it cannot be imported.
+    """
+    try:
+        scorer: Callable[[Any], float] = resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CallableError(f"the scorer `{target}` cannot be imported: {error}", target=target) from error
+    return scorer
+
+
+# Calls to the outside ------------------------------------------------------------------------------------
+
+_OUTSIDE = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen", "os.system")
+_strict: list[list[str]] = []
+"""The refused calls of each cassette that is played strictly now; threads of its callables count."""
+_hooked: list[None] = []
+
+
+class OutsideCall(CassetteFailed):
+    """Code of a cassette that is played strictly opened a connection or a process."""
+
+
+@contextmanager
+def refusing_outside_calls() -> Iterator[None]:
+    """Refuse connections, look-ups of hosts and new processes while the code inside runs.
+
+    Raises:
+        OutsideCall: there was one, whatever the code inside made of its refusal.
+    """
+    if not _hooked:  # an audit hook cannot be removed
+        sys.addaudithook(_refuse)
+        _hooked.append(None)
+    refused: list[str] = []
+    _strict.append(refused)
+    try:
+        yield
+    finally:
+        _strict[:] = [each for each in _strict if each is not refused]
+        if refused:
+            raise OutsideCall(f"an outside call was made, and `--flujo-strict` is given: {refused[0]}")
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in _OUTSIDE and _strict:
+        called = f"{event} {arguments[1] if event == 'socket.connect' else arguments[0]}"
+        _strict[-1].append(called)
+        raise OutsideCall(called)
