@@ -223,7 +223,7 @@ class PipelineBinding:
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
         return self._model_agent(spec, self._tools(spec), output_type)
 
-    def _model_agent(self, spec: AgentSpec, tools: Sequence[ToolSpec], output_type: Any) -> ChatAgent:
+    def _model_agent(self, spec: AgentSpec, tools: Sequence[ToolSpec], output_type: Any) -> Agent:
         from flujo.agents.chat import build_agent
 
         return build_agent(spec, tools=tools, output_type=output_type, settings=self._agent_settings)
