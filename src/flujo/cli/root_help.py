@@ -21,6 +21,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "resume": "Continue a run; without RUN, list the resumable runs.",
         "tasks": "List, show, answer, retry and cancel runs; also `flujo runs`.",
         "trace": "Show what happened in a run, step by step.",
+        "why": "Show why a run took its way: decisions, values, retries.",
         "fork": "Run again from a step, with another prompt, model or value.",
         "diff": "Compare two runs.",
         "replay": "Replay a run from its record; makes no call and writes nothing.",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Scope = dict[str, dict[str, Any]]
 
-_ROUND = 1000
+ROUND = 1000
 """The distance between the numbers of a visit's decisions when its transitions are evaluated again."""
 
 
@@ -76,7 +76,7 @@ async def _facts(
     inner.previous = output
     if name in step.final:
         return {"to": None} if step.output is None else {"to": None, "output": inner.render(step.output)}
-    first = _round(inner, here) * _ROUND + 1
+    first = _round(inner, here) * ROUND + 1
     for number, transition in enumerate(step.states[name].transitions):
         what = f"`when` of transition {number + 1} of state {name!r}"
         if transition.when is None or await decide_flag(
@@ -94,8 +94,8 @@ def _round(inner: Frame, here: StepPath) -> int:
     answers = inner.run.journal.attempts(here, EntryKind.DECISION)
     if not answers:
         return 0
-    latest = answers[-1].attempt // _ROUND
-    in_vain = all(entry.output == b"false" for entry in answers if entry.attempt // _ROUND == latest)
+    latest = answers[-1].attempt // ROUND
+    in_vain = all(entry.output == b"false" for entry in answers if entry.attempt // ROUND == latest)
     return latest + 1 if in_vain and inner.run.retry_failed else latest
 
 
