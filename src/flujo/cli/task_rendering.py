@@ -14,7 +14,7 @@ from flujo.services.runs.sending import unfit
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
-    from flujo.services.inspection.task_client import TaskDetail
+    from flujo.services.inspection.task_detail import TaskDetail
 
 _EXPLAINED = {
     "answered": "no process has resumed it yet; a worker or an open runner of its pipeline does",

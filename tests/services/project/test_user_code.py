@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flujo.domain.ports import StateStore
-    from flujo.services.inspection.task_client import TaskDetail
+    from flujo.services.inspection.task_detail import TaskDetail
 
 HERE = Path(__file__)
 KEY = "an-api-key-of-somebody"

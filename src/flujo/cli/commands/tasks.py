@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from flujo.cli.progress import Progress
     from flujo.domain.run import Pause
-    from flujo.services.inspection.task_client import TaskDetail
+    from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.tasks import TaskConditions
     from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace

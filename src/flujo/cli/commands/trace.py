@@ -62,7 +62,7 @@ def trace(
     if style == "otlp":
         invocation.terminal.json(in_workspace(invocation, _exporting(run, step)))
         return
-    wanted = {
+    wanted: dict[str, Any] = {
         "transcripts": messages or as_json or step is not None,
         "tracebacks": invocation.debug,
         "children": full or as_json,

@@ -6,85 +6,46 @@ Read-only commands import this module, so code that executes runs is imported wh
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from flujo.domain import canonical
 from flujo.domain.acts import Via
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
 from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
-from flujo.governance.events import read_error
 from flujo.services.given import capable, choice, seconds, text, text_or_none
-from flujo.services.inspection.model_mismatch import drifts
-from flujo.services.inspection.task_traces import add_tasks
+from flujo.services.inspection.task_detail import read_detail
+from flujo.services.inspection.task_traces import launched_by
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
-from flujo.services.inspection.trace import trace
-from flujo.services.inspection.transcripts import load_tracebacks, load_transcripts
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
-from flujo.services.runs.execution import result_of, unresolved
+from flujo.services.runs.execution import result_of
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flujo.domain.acts import Act, Actor
-    from flujo.domain.journal import ErrorInfo
+    from flujo.domain.acts import Actor
     from flujo.domain.models import PipelineResult
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
-    from flujo.domain.run import Intent, Pause, RunRecord
-    from flujo.domain.sent_events import Delivery, SentEvent
+    from flujo.domain.run import RunRecord
+    from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
+    from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.tasks import Moment
-    from flujo.services.inspection.trace_tree import TraceNode
     from flujo.services.runs.runner import Flujo
     from flujo.services.runs.task_actions import TaskActions
 
 _CLOCK = SystemClock()
 _SOON_S, _LATER_S = 0.05, 1.0
 """How long `wait` rests between two looks at a run: at first, and at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDetail:
-    """A run with its input, output, context, questions, trace and acts."""
-
-    task: Task
-    input: Any
-    output: Any
-    context: Any
-    error: ErrorInfo | None
-    pauses: tuple[Pause, ...]
-    trace: TraceNode
-    lock_digest: str | None = None
-    """The digest of the lock that matched the pipeline when the run was accepted, or None."""
-    acts: tuple[Act, ...] = ()
-    """Who changed the run, in order."""
-    in_doubt: tuple[Intent, ...] = ()
-    """Calls without a recorded outcome; empty while the run is executed."""
-    children: tuple[Task, ...] = ()
-    """The background tasks that it has launched, the oldest first. The parent of a task is in `task`."""
-    events: tuple[SentEvent, ...] = ()
-    """Events that are kept for the run: those to it and those for its waits, the oldest first."""
-    tracebacks: Mapping[str, str] = field(default_factory=dict)
-    """The tracebacks of failed attempts by their digests (`ErrorInfo.traceback`), if they were read."""
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings: where a model other than the requested one answered."""
-        return drifts(self.trace)
-
-    @property
-    def states(self) -> Mapping[str, str]:
-        """The state that each state machine is in, or ended in, by the machine's path."""
-        return {node.path: node.state for node in self.trace.walk() if node.state}
 
 
 class TaskClient:
@@ -233,28 +194,16 @@ class TaskClient:
         """
         only, store = text_or_none(step, "step"), await self._store()
         record = await store.find(text(run_id, "run_id"))
-        progress = await store.progress(record.run_id)
-        tree = await trace(store, record)
-        launched = await add_tasks(store, record.run_id, tree, whole=children)
-        part = tree if only is None else tree.at(only)
-        if transcripts:
-            await load_transcripts(store, part)
-        read = await load_tracebacks(store, part) if tracebacks else {}
-        return TaskDetail(
-            task=task_of(record, progress.pauses, usage=progress.usage),
-            input=canonical.decode(record.input),
-            output=None if record.output is None else canonical.decode(record.output),
-            context=canonical.decode(record.context_now or record.context),
-            error=None if record.error is None else read_error(record.error),
-            pauses=progress.pauses,
-            trace=tree,
-            lock_digest=record.lock_digest,
-            acts=tuple(await store.acts(record.run_id)),
-            in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
-            children=tuple(map(task_of, launched)),
-            events=tuple(await store.kept_events(record.run_id)),
-            tracebacks=read,
+        detail = await read_detail(
+            store,
+            record,
+            partial(launched_by, store),
+            transcripts=transcripts,
+            tracebacks=tracebacks,
+            children=children,
+            step=only,
         )
+        return replace(detail, events=tuple(await store.kept_events(record.run_id)))
 
     async def resume_task(
         self,

@@ -104,6 +104,12 @@ class RunFile:
         """Return a run."""
         return self._run(run_id).record
 
+    async def launched_by(self, run_id: RunId) -> Sequence[RunRecord]:
+        """Return the background tasks of a run, the oldest first."""
+        records = [each.record for each in self.runs.values()]
+        own = [each for each in records if each.parent is not None and each.parent.run_id == run_id]
+        return sorted(own, key=lambda each: each.created_at)
+
     async def entries(
         self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
     ) -> list[Entry]:
