@@ -5,7 +5,8 @@ undo its request, because the commit does not happen in its task. When a batch f
 one by one, so that a bad row fails for its own waiter alone. If the thread fails, so does every request.
 
 A thread does the work, except for a lone step: when its event loop has nothing else to write and commits are
-fast, the loop commits it at the end of its turn, which saves two switches of threads. `_is_lone` decides.
+fast, the loop commits it at the end of its turn, which saves two switches of threads, and the next few lone
+steps as they are submitted. `_is_lone` decides.
 """
 
 from __future__ import annotations
