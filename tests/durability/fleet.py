@@ -76,15 +76,28 @@ class Fleet:
 
     def trouble(self) -> None:
         """Kill or freeze a worker, or close the connections of the database."""
-        awake = [worker for worker in self._workers if worker.pid not in self._frozen]
         what = self.chance.choice(["kill", "freeze", "nothing", "disconnect"])
         if what == "disconnect" and self._is_postgres:
-            self._disconnect()
-        elif what in ("kill", "freeze") and awake:
-            self._strike(self.chance.choice(awake), what)
-        else:
-            return
-        self.faults[what] += 1
+            self.disconnect()
+            self.faults[what] += 1
+        elif what in ("kill", "freeze"):
+            self.strike(what)
+
+    def strike(self, how: str) -> None:
+        """Kill or freeze one of the workers that are awake, if there is one."""
+        awake = [worker for worker in self._workers if worker.pid not in self._frozen]
+        if awake:
+            self._strike(self.chance.choice(awake), how)
+            self.faults[how] += 1
+
+    def disconnect(self) -> None:
+        """Close all other connections of the database."""
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            connection.execute(others)
 
     def wake(self) -> None:
         """Wake all workers."""
@@ -136,14 +149,6 @@ class Fleet:
     @property
     def _is_postgres(self) -> bool:
         return sa.make_url(self.uri).get_backend_name() == "postgresql"
-
-    def _disconnect(self) -> None:
-        others = (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        with psycopg.connect(self.uri, autocommit=True) as connection:
-            connection.execute(others)
 
     def _sessions(self) -> Iterator[str]:
         if self._is_postgres:

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 import warm
 from durability.fleet import Fleet
+from flujo.services.runs import blueprint_runs
+from flujo.services.runs.run_request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from flujo.services.workspace import Workspace
 
 MAIL = """\
 version: "1"
@@ -75,9 +79,10 @@ class QueueFleet(Fleet):
         self.struck.setdefault(worker.pid, time.monotonic())
         super()._strike(worker, how)
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
+        """Close all other connections of the database."""
         self.cuts.append(time.monotonic())
-        super()._disconnect()
+        super().disconnect()
 
     def violations(self, names: Iterable[str]) -> list[str]:
         """Return what the ledger shows against the promises, when steps of these names were to be executed.
@@ -134,6 +139,15 @@ def ledger(folder: Path) -> list[Work]:
             _, begun = open_ones.pop((name, int(pid)))
             found.append(Work(name, key, int(pid), begun, float(at)))
     return found + [Work(name, key, pid, at, None) for (name, pid), (key, at) in open_ones.items()]
+
+
+async def submit(workspace: Workspace, numbers: Iterable[int], customers: int) -> None:
+    """Put runs into the queue `mail`, each of one of the customers."""
+    blueprint = workspace.load("blueprints/mail.yaml")
+    for number in numbers:
+        given = {"customer": f"c{number % customers}", "name": f"mail-{number}"}
+        request = Request(given, run_id=f"mail-{number}")
+        await blueprint_runs.submit(workspace, blueprint, request, queue="mail", priority=0, delay_s=0.0)
 
 
 def _beyond_limits(works: Sequence[Work], struck: Mapping[int, float], concurrency: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from durability.queue_fleet import MAIL, QueueFleet
+from durability.queue_fleet import MAIL, QueueFleet, submit
 from flujo.domain import canonical
 from flujo.domain.acts import Actor, Via
 from flujo.domain.queues import RunKind
@@ -36,15 +36,6 @@ IS_WHOLE = RUNS >= 2000
 CUSTOMERS = 50 if IS_WHOLE else 5
 
 
-async def submit(workspace: Workspace, runs: int) -> None:
-    """Put runs into the queue `mail`, each of one of the customers."""
-    blueprint = workspace.load("blueprints/mail.yaml")
-    for number in range(runs):
-        given = {"customer": f"c{number % CUSTOMERS}", "name": f"mail-{number}"}
-        request = Request(given, run_id=f"mail-{number}")
-        await blueprint_runs.submit(workspace, blueprint, request, queue="mail", priority=0, delay_s=0.0)
-
-
 @pytest.mark.guarantee("G4")
 async def test_killed_and_frozen_workers_of_a_queue(
     store_uri: str, tmp_path: Path, evidence: Evidence
@@ -53,7 +44,7 @@ async def test_killed_and_frozen_workers_of_a_queue(
         pytest.skip("in `make soak`; the races of claims are tested on SQLite as well")
     with QueueFleet(tmp_path, store_uri, (), Random(RUNS)) as fleet:
         async with aclosing(Workspace(find_project(tmp_path))) as workspace:
-            await submit(workspace, RUNS)
+            await submit(workspace, range(RUNS), CUSTOMERS)
             store = await workspace.store()
             fleet.start(3)
             end = time.monotonic() + 60 + RUNS
@@ -151,7 +142,7 @@ async def test_queues_waits_and_background_steps_together(
     )
     with fleet:
         async with aclosing(Workspace(find_project(tmp_path))) as workspace:
-            await submit(workspace, RUNS)
+            await submit(workspace, range(RUNS), CUSTOMERS)
             blueprint = workspace.load("blueprints/order.yaml")
             for number in range(ORDERS):
                 name = f"order-{number}"
