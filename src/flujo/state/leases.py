@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from flujo.domain.process_counts import COUNTS
 from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.statements import IS_TIMED
 from flujo.state.sql.tables import budget_holds, runs
@@ -202,6 +203,7 @@ class Leases:
 
     def renewed(self, ids: list[str], since: float) -> None:
         """Note that the leases of runs were renewed after `since` (by `elapsed_s`)."""
+        COUNTS.renewals += len(ids)
         with self._lock:
             for beat in self._heartbeats.values():
                 beat.held.update(dict.fromkeys(beat.held.keys() & ids, since))

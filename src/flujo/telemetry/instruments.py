@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from opentelemetry.metrics import Observation
+
+from flujo.domain.process_counts import COUNTS
 from flujo.telemetry import names
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
+    from collections.abc import Callable, Sequence
 
+    from opentelemetry.metrics import CallbackOptions, Meter
+
+    from flujo.domain.queues import QueueState
     from flujo.domain.run import RunStatus
     from flujo.telemetry.span import Span, Value
 
@@ -40,6 +47,24 @@ class Instruments:
             names.INVOKE_AGENT: meter.create_histogram(names.AGENT_SECONDS, "s", "Time of an agent's work"),
         }
 
+        self._depth = meter.create_gauge(names.QUEUE_DEPTH, "{run}", "Runs that a worker may take")
+        self._age = meter.create_gauge(names.QUEUE_AGE, "s", "Time that the oldest of them has been waiting")
+        self._queues: set[str] = set()
+        for name, unit, what, value in _OF_PROCESS:
+            meter.create_observable_counter(name, [partial(_observed, value)], unit, what)
+        meter.create_observable_gauge(
+            names.POOL_USED, [partial(_observed, _in_use)], "{connection}", "Connections in use"
+        )
+
+    def report_queues(self, states: Sequence[QueueState]) -> None:
+        """Set the depth and the age of each queue; those of a queue that is gone are 0."""
+        found = {state.queue: state for state in states}
+        self._queues |= found.keys()
+        for name in self._queues:
+            state = found.get(name)
+            self._depth.set(0 if state is None else state.depth, {names.QUEUE: name})
+            self._age.set(0.0 if state is None else state.oldest_s or 0.0, {names.QUEUE: name})
+
     def measure(self, span: Span) -> None:
         """Count a span."""
         given = span.attributes
@@ -60,6 +85,21 @@ class Instruments:
     def count_run(self, pipeline: str, status: RunStatus) -> None:
         """Count an execution of a run that has ended in a status."""
         self._runs.add(1, {names.PIPELINE: pipeline, names.RUN_STATUS: str(status)})
+
+
+def _in_use() -> int:
+    return sum(pool.in_use() for pool in list(COUNTS.pools))
+
+
+_OF_PROCESS = (
+    (names.WRITER_REQUESTS, "{request}", "Requests that writers have settled", lambda: COUNTS.requests),
+    (names.WRITER_COMMITS, "{commit}", "Commits of writers", lambda: COUNTS.commits),
+    (names.LEASE_RENEWALS, "{lease}", "Renewed leases", lambda: COUNTS.renewals),
+)
+
+
+def _observed(value: Callable[[], int], _: CallbackOptions) -> list[Observation]:
+    return [Observation(value())]
 
 
 def _number(value: Value | None) -> int | float:

@@ -14,7 +14,10 @@ from flujo.telemetry.exporter import Exporter
 from flujo.telemetry.observer import RunObserver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.domain.ports import Clock
+    from flujo.domain.queues import QueueState
     from flujo.domain.run import RunRecord
     from flujo.telemetry.options import TelemetryOptions
     from flujo.telemetry.outlet import Outlet
@@ -35,6 +38,10 @@ class Telemetry:
     def observe(self, record: RunRecord, clock: Clock) -> RunObserver:
         """Return what observes the execution of a claimed run."""
         return RunObserver(record, self.exporter, clock, sends_content=self.options.sends_content)
+
+    def report_queues(self, states: Sequence[QueueState]) -> None:
+        """Send what waits in the queues now."""
+        self.exporter.put(lambda outlet: outlet.instruments.report_queues(states))
 
 
 @lru_cache(maxsize=16)

@@ -22,6 +22,7 @@ from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.queue_consumer import QueueConsumer
+from flujo.services.runs.queue_metrics import QueueMetrics
 from flujo.services.runs.queues import claim_order, queue_table
 from flujo.services.runs.recovery import Duty, Recovery
 from flujo.services.runs.run_services import RunServices, notifier_of
@@ -133,6 +134,7 @@ class Worker:
                 Deliveries(workspace, workspace.store),
                 KeptEvents(workspace.store),
                 StuckRuns(workspace),
+                QueueMetrics(workspace),
                 *duties,
             ),
             adopts=options.resumes_orphans and not options.is_paused,

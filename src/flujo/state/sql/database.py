@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 
 from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
+from flujo.domain.process_counts import COUNTS
 from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
 from flujo.governance.redactor import encoded_userinfo
 from flujo.state import owner_tokens
@@ -208,6 +209,7 @@ class Database:
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self._errors = _Translating(self._translation)
         forks.databases.add(self)
+        COUNTS.pools.add(self)
         renew_in_children(self, type(self)._renew)
 
     def _begin(self) -> None:
@@ -217,6 +219,10 @@ class Database:
         self.engine = self._make_engine()
         self._pool = self.engine.pool
         self._driver_connections = forks.opened_by(self.engine)
+
+    def in_use(self) -> int:
+        """Return how many connections are in use now."""
+        return int(self._pool.checkedout()) if isinstance(self._pool, sa.QueuePool) else 0
 
     def before_fork(self) -> None:
         """Leave no connection to a SQLite file open, for no later than a busy file is waited for.

@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from flujo.domain.forks import renew_in_children
+from flujo.domain.process_counts import COUNTS
 from flujo.domain.run import Write
 from flujo.exceptions import FlujoError, StateBackendUnavailable, StateError
 from flujo.state import rules
@@ -396,6 +397,8 @@ class Writer:
         settled = list(zip(self._batch, outcomes, strict=True))
         for job, outcome in settled:
             self._note(job, outcome)
+        COUNTS.requests += len(settled)
+        COUNTS.commits += 1
         deliver(settled)
         self._batch = []
 
