@@ -1,4 +1,4 @@
-"""How a run began as a fork is told by the acts of both runs."""
+"""How a run began as a fork is recorded in the acts of both runs."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class _StubOfStep:
         """Take the attempt, whose input is prepared: the last layer of the call."""
         self._attempt = attempt
 
-    async def ask(self, _: Ask) -> Reply:
+    async def ask(self, ask: Ask) -> Reply:  # noqa: ARG002 - of the port
         """Return the result that replaces the call.
 
         Raises:
@@ -114,7 +114,7 @@ class StubOfTool:
         """Give the attempt the recorded writes to the context: a layer of the call."""
         attempt.patch = self._patch
 
-    async def ask(self, _: Ask) -> Reply:
+    async def ask(self, ask: Ask) -> Reply:  # noqa: ARG002 - of the port
         """Return the result that replaces the call."""
         return Reply(output=self._output)
 

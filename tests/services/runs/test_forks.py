@@ -10,9 +10,9 @@ import pytest
 
 from durability.random_programs import known, random_program, tree
 from engine.talking import add, context_of
-from flujo.domain import paths
+from flujo.domain import canonical, paths
 from flujo.domain.acts import Verb
-from flujo.domain.journal import RunId
+from flujo.domain.journal import TRANSCRIPT, RunId
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.run_forks import Forked, forks_of
@@ -34,6 +34,7 @@ from flujo.exceptions import (
     RunConflict,
     SettingsError,
 )
+from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.store import SqlStateStore
@@ -388,3 +389,25 @@ async def test_parallel_branches_keep_what_has_ended_when_one_of_them_is_forked(
     world.calls.clear()
     forked = await fork(whole, store, "both:left/b", live_effects=True)
     assert (forked.output, world.calls) == (parent.output, ["b"])
+
+
+async def test_the_contents_of_copied_entries_outlive_the_parent(store_uri: str) -> None:
+    whole = pipeline(
+        Step("say", agent=ScriptedAgent(["hello"], tools=[CallableTool(add, effect="read")])),
+        call("large", CallableRef("w:large", lambda data: "x" * 40_000)),
+        HumanInTheLoopStep("ask", message="?"),
+    )
+    store = await SqlStateStore.open(store_uri)
+    try:
+        await start(whole, store, "go")
+        await resume(whole, store, answer="yes")
+        forked = RunId((await fork(whole, store, "ask")).run_id)
+        purged = await purge(store, [RunStatus.COMPLETED], 0.0)
+        assert purged.runs == 1
+        said, large = await store.entries(forked)
+        assert len(large.output or b"") == 40_002
+        transcript = canonical.decode(said.detail or b"{}")[TRANSCRIPT]
+        assert b"hello" in (await store.blobs([transcript]))[transcript]
+        assert (await resume(whole, store, run_id=forked, answer="no")).output == "no"
+    finally:
+        await store.aclose()

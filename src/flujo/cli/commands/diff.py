@@ -23,7 +23,7 @@ def diff(
     ],
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare two runs: the first difference, outputs, cost, and prompts by word."""
+    """Compare two runs."""
     from flujo.cli.fork_rendering import diff_data, show_run_diff
     from flujo.cli.run_command import in_workspace
     from flujo.services.replay.run_diff import diff_runs

@@ -76,7 +76,7 @@ def fork(
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run again from a step, with another prompt, model or value; RUN stays as it is."""
+    """Run again from a step, with another prompt, model or value."""
     from flujo.cli.fork_rendering import facts_data, fork_data, outcomes_data, say_stubbed, show_outcomes
     from flujo.cli.run_command import conclude, drive
     from flujo.services.project import inputs

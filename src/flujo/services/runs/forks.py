@@ -151,6 +151,7 @@ async def new_fork(
     pipeline, binding = runtime.pipeline, runtime.binding
     with bind_blobs(service.providers, service.files):
         await binding.prepare()
+    GATE.admit(canonical.encode(fork.changes, what="the changes"), "the changes of the fork")
     entries, pauses = await source.entries(record.run_id), await source.pauses(record.run_id)
     at = point_of(fork.at, entries, pauses, pipeline)
     for path in fork.answers:

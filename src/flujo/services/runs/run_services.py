@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
@@ -309,11 +309,11 @@ async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -
 
 async def pinned_closure(store: BlobStore, record: RunRecord) -> Closure:
     """Return the files of a blueprint as they were when the run was accepted; of a task, its parent's."""
-    closure: str | None = record.closure
-    while closure is not None:  # of a task, of a fork whose effects are stubbed, and then of the files
+    manifest = b""
+    pinned: Any = {"task": record.closure}
+    while (closure := pinned.get("task", pinned.get("stubbed"))) is not None:
         manifest = (await store.blobs([closure]))[closure]
         pinned = canonical.decode(manifest)
-        closure = pinned.get("task", pinned.get("stubbed"))
     files: Mapping[str, str] = pinned["files"]
     return Closure.load(manifest, await store.blobs(sorted(set(files.values()))))
 
