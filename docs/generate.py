@@ -34,7 +34,7 @@ def cli() -> str:
     for section, commands in COMMANDS.items():
         parts.append(f"## {section}\n")
         for name in commands:
-            module = importlib.import_module(f"flujo.cli.commands.{name}")
+            module = importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}")
             parts.extend(_command(typer.main.get_command(module.app), f"flujo {name}"))
     return NOTE + "\n".join(parts)
 

@@ -69,6 +69,7 @@ FlujoError
     ├── SchemaTooNew
     ├── CorruptState
     ├── RunNotFound
+    ├── ChangesRefused               a run cannot continue with a changed blueprint
     ├── RunConflict                  the run id is taken by a run with another identity
     ├── ResumeConflict               another process executes this run, or answered first
     ├── Fenced                       this process lost the run's lease
@@ -728,6 +729,14 @@ class RunNotFound(StateError):
     run_id: str | None = None
     candidates: tuple[str, ...] = ()
     hint = "`flujo tasks list` shows the runs"
+
+
+class ChangesRefused(StateError):
+    """A run cannot continue with the changed blueprint: a recorded step is gone, or a decision differs."""
+
+    code = "FLJ541"
+    paths: tuple[str, ...] = ()
+    """The recorded paths that are gone, and those of the decisions."""
 
 
 class RunConflict(StateError):

@@ -28,6 +28,7 @@ COVERED_BY = {
     "engine/recorded_journal.py": "services/recorded/test_replay.py",
     "engine/recorded_steps.py": "services/recorded/test_replay.py",
     "services/recorded/recorded_binding.py": "services/recorded/test_replay.py",
+    "services/replay/check_resume.py": "cli/commands/test_check_resume.py",
     "services/runs/replays.py": "cli/commands/test_replay.py",
     "domain/metadata.py": "state/test_metadata_conditions.py",
     "domain/conversations.py": "engine/steps/test_granular.py",

@@ -124,7 +124,7 @@ def test_flujo_alone_shows_the_help(flujo: Flujo) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_of_commands_says_what_each_command_says_itself(name: str) -> None:
-    command = typer.main.get_command(importlib.import_module(f"flujo.cli.commands.{name}").app)
+    command = typer.main.get_command(importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}").app)
     line = next(section[name] for section in COMMANDS.values() if name in section)
     assert (command.help or "").splitlines()[0] == line
 

@@ -68,7 +68,7 @@ class LazyGroup(TyperGroup):
 @cache
 def _imported(name: str) -> Any:
     """Import and build a command; a process that calls several commands builds each once."""
-    module = importlib.import_module(f"flujo.cli.commands.{name}")
+    module = importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}")
     command = typer.main.get_command(module.app)
     command.name = name
     for each in getattr(command, "commands", {"": command}).values():

@@ -20,6 +20,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "run": "Run a blueprint; without BLUEPRINT, list them.",
         "resume": "Continue a run; without RUN, list the resumable runs.",
         "tasks": "List, show, answer, retry and cancel runs; also `flujo runs`.",
+        "check-resume": "Tell which runs can continue with the blueprints on disk.",
     },
     "Look at runs": {
         "trace": "Show what happened in a run, step by step.",

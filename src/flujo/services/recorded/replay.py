@@ -87,10 +87,6 @@ class Replay:
     """How many entries the record has."""
     differences: list[Difference] = field(default_factory=list)
     """Empty when everything is the same. A replay that stops at the first difference has no more than one."""
-    kept: list[StepPath] = field(default_factory=list)
-    """The recorded steps to which the walk has come."""
-    lost: list[StepPath] = field(default_factory=list)
-    """The recorded steps to which it has not come."""
 
 
 async def replay(
@@ -119,21 +115,37 @@ async def replay(
         StateError: the pipeline lacks the step that a background task executes.
         CorruptState: an entry is damaged, or a blob is missing.
     """
-    record = await source.run(run_id)
-    recording = Recording(
-        run=record,
+    return await replay_recording(await recording_of(source, run_id), subject, until=until, collects=collects)
+
+
+async def recording_of(source: RunSource, run_id: RunId) -> Recording:
+    """Read everything that is recorded of a run.
+
+    Raises:
+        RunNotFound: there is no such run.
+        CorruptState: an entry is damaged.
+    """
+    return Recording(
+        run=await source.run(run_id),
         entries=await source.entries(run_id),
         pauses=await source.pauses(run_id),
         intents=await source.intents(run_id),
         blobs=source,
     )
+
+
+async def replay_recording(
+    recording: Recording, subject: Replayed, *, until: str | None = None, collects: bool = False
+) -> Replay:
+    """Replay a run whose record is read already; see `replay`."""
+    record = recording.run
     found: list[Difference] = []
 
     def tell(difference: Difference) -> None:
         if collects or not found:
             found.append(difference)
         if not collects:
-            raise diverged(run_id, difference)
+            raise diverged(record.run_id, difference)
 
     last = None if until is None else _step(recording, until)
     journal = RecordedJournal(recording, tell, last)
@@ -143,10 +155,8 @@ async def replay(
             _compare_end(journal, record, outcome, tree)
     except ReplayDiverged:
         return Replay(_result(record, recording, subject, ()), len(recording.entries), found)
-    kept = [entry.path for entry in recording.entries if entry.path in journal.seen]
-    lost = [] if journal.is_over else journal.lost()
     result = _result(record, recording, subject, run.ended)
-    return Replay(result, len(recording.entries), found, list(dict.fromkeys(kept)), lost)
+    return Replay(result, len(recording.entries), found)
 
 
 def diverged(run_id: RunId, difference: Difference) -> ReplayDiverged:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.commands import command
-from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.models import PipelineResult
 from flujo.domain.run import Move, PauseKind, RunStatus, Write
 from flujo.domain.wording import listed
-from flujo.exceptions import CallableError, ResumeConflict, SecretNotSet, StateError
+from flujo.exceptions import CallableError, ChangesRefused, ResumeConflict, SecretNotSet, StateError
+from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.answers import record_answer
-from flujo.services.runs.changes import changed_files, kept_note, lost_paths, without_counts
+from flujo.services.runs.changes import changed_files, compare, kept_note, without_counts
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
 from flujo.services.runs.queues import no_worker_note, place
+from flujo.services.runs.replays import replayed
 from flujo.services.runs.run_request import NEAR_S, is_stubbed
 from flujo.services.runs.run_services import (
     RunServices,
@@ -134,7 +135,7 @@ async def resume(
     Raises:
         RunNotFound: no run, or several, are meant.
         ResumeConflict: another process executes it, it has ended, or it failed and `retry_failed` is not set.
-        StateError: `accept_changes`, and a recorded step has no place in the changed blueprint.
+        ChangesRefused: `accept_changes`, and the run cannot continue with the changed blueprint.
     """
     store = await ws.store()
     record = await store.find(run)
@@ -319,21 +320,20 @@ async def _accept(
     if not changed:
         say("nothing has changed on disk since this run was started")
         return pinned
-    entries = await store.entries(record.run_id)
-    lost = lost_paths(blueprint.pipeline, entries, await store.pauses(record.run_id))
-    if lost:
-        raise StateError(
-            f"the changed blueprint lacks {listed(lost)}, which this run has recorded",
+    recording = await recording_of(store, record.run_id)
+    found = await compare(recording, replayed(ws, blueprint.pipeline, is_pinned=False))
+    if not found.can_continue:
+        raise ChangesRefused(
+            found.refusal(),
             hint="keep the names and kinds of recorded steps, branches and states, or start a new run",
-            paths=tuple(lost),
+            paths=(*found.lost, *(each.path for each in found.conflicts)),
         )
     say(f"changed on disk: {listed(changed)}")
-    kept = dict.fromkeys(
-        without_counts(entry.path)
-        for entry in entries
-        if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
-    )
+    kept = dict.fromkeys(map(without_counts, found.kept))
     say(f"completed steps kept: {listed(kept) if kept else 'none'}")
+    if found.changed:
+        differing = (f"{without_counts(each.path)} ({each.cause})" for each in found.changed)
+        say(f"of these, changed: {listed(dict.fromkeys(differing))}")
     statuses = (*RESUMABLE, RunStatus.FAILED) if retry_failed else RESUMABLE
     claimed = await store.claim(record.run_id, statuses=statuses)
     if record.lock_digest is not None and blueprint.lock_digest is None:

@@ -1,24 +1,99 @@
-"""Changed files of a run: which differ on disk, and which recorded paths they no longer have."""
+"""What a changed blueprint means for a run: its files, its recorded steps, and whether it can continue."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.sources.source_files import FileSource, SourceRefused
 from flujo.domain import paths
 from flujo.domain.commands import command
-from flujo.domain.journal import EntryKind
-from flujo.domain.paths import ROOT, StepPath, branch, parent
-from flujo.domain.wording import listed
+from flujo.domain.journal import EntryKind, EntryStatus
+from flujo.domain.paths import ROOT, StepPath, branch, parent, shown
+from flujo.domain.run import UNENDED
+from flujo.domain.wording import json_short, listed
+from flujo.services.recorded.replay import replay_recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from flujo.domain.differences import Difference
     from flujo.domain.journal import Entry
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
+    from flujo.engine.recorded_journal import Recording
+    from flujo.services.recorded.replay import Replayed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A recorded run beside another version of its blueprint."""
+
+    kept: tuple[StepPath, ...] = ()
+    """The completed steps that the version has, in the order of the record."""
+    changed: tuple[Difference, ...] = ()
+    """What differs in them. They keep their recorded results."""
+    conflicts: tuple[Difference, ...] = ()
+    """Recorded decisions that a resume would make again, and otherwise."""
+    lost: tuple[StepPath, ...] = ()
+    """The recorded paths that the version does not have."""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether the run can continue with the version."""
+        return not self.lost and not self.conflicts
+
+    def refusal(self) -> str:
+        """Return why the run cannot continue; empty when it can."""
+        reasons = [f"the changed blueprint lacks {listed(self.lost)}, which this run has recorded"]
+        reasons = reasons if self.lost else []
+        for each in self.conflicts:
+            here = shown(each.path) or "the end"
+            expected, got = json_short(each.expected), json_short(each.got)
+            reasons.append(f"at `{here}` this run has recorded {expected}, and the changed blueprint: {got}")
+        return "\n".join(reasons)
+
+
+async def compare(recording: Recording, subject: Replayed) -> Comparison:
+    """Compare a recorded run with another version of its blueprint; nothing is called.
+
+    A resume uses the results of completed steps, whatever they would get now. It makes the decisions around
+    the others again.
+
+    Raises:
+        FlujoError: the run cannot be replayed with it.
+    """
+    found = await replay_recording(recording, subject, collects=True)
+    ended = [
+        entry.path
+        for entry in recording.entries
+        if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
+    ]
+    lost = tuple(lost_paths(subject.pipeline, recording.entries, recording.pauses))
+    done, changed, conflicts = set(ended), [], []
+    for each in found.differences:
+        is_done = any(above in done for above in _upwards(each.path))
+        stops = each.cause == "decision" or (each.cause == "end" and recording.run.status in UNENDED)
+        if stops and not is_done:
+            conflicts.append(each)
+        elif each.path in done and each.cause != "lost step":
+            changed.append(each)
+    return Comparison(
+        kept=tuple(path for path in dict.fromkeys(ended) if path not in lost),
+        changed=tuple(changed),
+        conflicts=tuple(conflicts),
+        lost=lost,
+    )
+
+
+def _upwards(path: StepPath) -> Iterator[StepPath]:
+    """Yield a path, and what encloses it."""
+    yield path
+    while path != ROOT:
+        path = parent(path)
+        yield path
 
 
 def changed_files(root: Path, files: Mapping[str, bytes]) -> list[str]:
