@@ -55,17 +55,21 @@ Write:
   lock      Write, verify, show or compare flujo.lock.
 
 Run:
-  run       Run a blueprint; without BLUEPRINT, list them.
-  resume    Continue a run; without RUN, list the resumable runs.
-  tasks     List, show, answer, retry and cancel runs; also `flujo runs`.
+  run           Run a blueprint; without BLUEPRINT, list them.
+  resume        Continue a run; without RUN, list the resumable runs.
+  tasks         List, show, answer, retry and cancel runs; also `flujo runs`.
+  check-resume  Tell which runs can continue with the blueprints on disk.
+
+Look at runs:
   trace     Show what happened in a run, step by step.
+  why       Show why a run took its way: decisions, values, retries.
+  replay    Replay a run from its record; makes no call and writes nothing.
   fork      Run again from a step, with another prompt, model or value.
   diff      Compare two runs.
-  replay    Replay a run from its record; makes no call and writes nothing.
-  cache     Show why cached steps were executed.
+  cassette  Make a test of a run.
   export    Write a run as one file, which needs no database.
   pull      Copy a run from another database, or from an exported file.
-  cassette  Make a test of a run.
+  cache     Show why cached steps were executed.
 
 Operate:
   models         List or download local models.
@@ -124,7 +128,9 @@ def test_flujo_alone_shows_the_help(flujo: Flujo) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_of_commands_says_what_each_command_says_itself(name: str) -> None:
-    command = typer.main.get_command(importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}").app)
+    command = typer.main.get_command(
+        importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}").app
+    )
     line = next(section[name] for section in COMMANDS.values() if name in section)
     assert (command.help or "").splitlines()[0] == line
 
