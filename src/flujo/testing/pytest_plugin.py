@@ -89,7 +89,7 @@ class Cassettes:
     def __init__(self, config: pytest.Config) -> None:
         self._strict = bool(config.getoption("--flujo-strict"))
         folder = config.invocation_params.dir
-        self._refreshed = [(folder / each).resolve() for each in config.getoption("--flujo-refresh")]
+        self._refreshed = [(folder / each).resolve() for each in config.getoption("--flujo-refresh") or ()]
 
     def play(self, path: Path | str, *, resources: AppResources | None = None) -> Played:
         """Play a cassette from a test that is not a coroutine.

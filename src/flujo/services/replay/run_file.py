@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST = 4 * 1024**3
 """The largest size of the lines of a file, in bytes; a damaged size must not take all memory."""
+_PIECE = 1024**2
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
 
@@ -174,9 +175,15 @@ def _is_below(path: StepPath, above: StepPath) -> bool:
 def _unpacked(data: bytes, name: str) -> bytes:
     try:
         size = zstandard.get_frame_parameters(data).content_size
-        if size > _MOST:
-            raise _damaged(name, "its size cannot be right")
-        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        if size != zstandard.CONTENTSIZE_UNKNOWN and size <= _MOST:
+            return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        pieces: list[bytes] = []
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:  # compressed from a pipe, or damaged
+            while piece := reader.read(_PIECE):
+                pieces.append(piece)
+                if len(pieces) * _PIECE > _MOST:
+                    raise _damaged(name, f"it has more than {_MOST // 1024**3} GiB of lines")
+        return b"".join(pieces)
     except zstandard.ZstdError as error:
         raise _damaged(name, f"it is not a whole file of zstd ({error})") from error
 
@@ -184,10 +191,10 @@ def _unpacked(data: bytes, name: str) -> bytes:
 def _start(lines: Sequence[bytes], name: str) -> Mapping[str, Any]:
     """Return the first line, of a version that this Flujo reads."""
     try:
-        start = canonical.decode(lines[0])
+        start: dict[str, Any] = canonical.decode(lines[0])
         is_run, version = start["format"] == FORMAT, start["version"]
-    except (IndexError, *_DAMAGE):
-        is_run, version = False, None
+    except (IndexError, *_DAMAGE) as error:
+        raise _damaged(name, "it is not the file of a run") from error
     if not is_run:
         raise _damaged(name, "it is not the file of a run")
     if not isinstance(version, int) or version < 1:
@@ -198,7 +205,7 @@ def _start(lines: Sequence[bytes], name: str) -> Mapping[str, Any]:
             file=name,
             version=version,
         )
-    return dict(start)
+    return start
 
 
 def _check_end(lines: Sequence[bytes], name: str) -> None:
