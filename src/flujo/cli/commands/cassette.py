@@ -8,6 +8,7 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
     from flujo.services.replay.cassette import Cassette
@@ -72,6 +73,6 @@ def save(
     if as_json:
         invocation.terminal.json({"run_id": tape.run_id, "file": str(path), **counts})
         return
-    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    said = ", ".join(plural(count, name.removesuffix("s")) for name, count in counts.items() if count)
     invocation.terminal.say(f"wrote {path}{f' ({said})' if said else ''}", "green")
     invocation.terminal.next(command("pytest", str(path)), "play it")
