@@ -104,13 +104,12 @@ class _Taping:
         for entry in self._done:
             if entry.kind is not EntryKind.WORK:
                 continue
-            step = self._step(entry.path)
-            target = None if step is None else getattr(step, "call", None)
+            target = canonical.decode(entry.detail or b"{}").get("call")
             if entry.fingerprint == ToolCallStep.kind:
                 yield from self._tool_call(entry)
-            elif target is not None and step is not None and entry.fingerprint == step.kind:
+            elif target is not None:
                 given, result = _value(entry.input), _value(entry.output)
-                yield Call(at=entry.path, name=target.target, given=given, result=result)
+                yield Call(at=entry.path, name=target, given=given, result=result)
         for entry, said in self._transcripts():
             yield from _calls_in(entry.path, said["messages"])
 

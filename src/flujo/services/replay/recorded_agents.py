@@ -61,8 +61,9 @@ class CassetteBinding(PipelineBinding):
     def __init__(self, tape: Tape, called: set[str], **options: Any) -> None:
         super().__init__(**options)
         self._tape = tape
-        self._recorded = called - set(tape.cassette.live)
-        """The callables of steps that the cassette answers."""
+        recorded = {call.name for call in tape.cassette.calls if not call.is_tool}
+        self._recorded = (called | recorded) - set(tape.cassette.live)
+        """The callables of steps that the cassette answers; those of blueprints as tools are only in it."""
 
     def _function(self, ref: CallableRef) -> Agent:
         agent = super()._function(ref)
