@@ -8,4 +8,6 @@ NO_NPM = "npm is missing, so the schema was not tried in an editor's service: in
 
 MAY_EVERYTHING = "permissions do not bind whoever runs the tests, so no read-only database was tried"
 
-ALL = (NO_POOLER, NO_NPM, MAY_EVERYTHING)
+NO_CHROMIUM = "chromium is missing, so no browser has shown the page of a run: `apt-get install chromium`"
+
+ALL = (NO_POOLER, NO_NPM, MAY_EVERYTHING, NO_CHROMIUM)

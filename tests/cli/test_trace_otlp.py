@@ -69,6 +69,6 @@ def test_a_step_and_an_unknown_run_are_refused(flujo: Flujo) -> None:
     flujo("run", "hello", "--input", "Ada")
     named = flujo("trace", "@last", "greet", "--format", "otlp")
     assert (named.exit_code, named.stdout) == (2, "")
-    assert "exports a whole run" in named.stderr
+    assert "has the whole run" in named.stderr
     unknown = flujo("trace", "nothing", "--format", "otlp")
     assert (unknown.exit_code, unknown.stdout) == (8, "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
 from flujo.cli.trace_rendering import (
     LABEL,
+    change,
     lines_below,
     node_line,
     reasons,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flujo.cli.terminal import Terminal
-    from flujo.domain.merge import Op
     from flujo.services.inspection.trace_tree import AttemptMade, TraceNode
 
 _SHORT = 400
@@ -96,7 +96,7 @@ def _results(step: TraceNode, limit: int | None) -> Iterator[tuple[str, str]]:
     for repair in step.detail.get("repairs", ()):
         yield "repair", value_text(repair, limit)
     for op in step.changed:
-        yield "context", _change(op, limit)
+        yield "context", change(op, limit)
     if step.kind != "turn" and step.status == "completed":
         yield "output", value_text(step.output, limit)
     if step.frame is not None:
@@ -126,13 +126,3 @@ def _attempt(made: AttemptMade) -> Iterator[tuple[str, str]]:
     yield "attempt", "  ".join(filter(None, facts))
     if made.error is not None and made.error.frame is not None:
         yield "", f"at {formatting.code_place(made.error.frame)}"
-
-
-def _change(op: Op, limit: int | None) -> str:
-    """Return one change of the context: `total = 3`, `log += ["a"]`, `draft removed`."""
-    kind, path, *value = op
-    name = ".".join(str(key) for key in path)
-    if kind == "remove":
-        return f"{name} removed"
-    said_value: Any = value[0]
-    return f"{name} {'+=' if kind == 'append' else '='} {value_text(said_value, limit)}"

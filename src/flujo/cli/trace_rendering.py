@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
     from flujo.domain.journal import ErrorInfo
+    from flujo.domain.merge import Op
     from flujo.domain.run import Intent
     from flujo.services.inspection.trace_tree import AttemptMade, LaunchedTask, TraceNode
 
@@ -315,7 +316,7 @@ def said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "history", f"without the oldest {plural(left_out, 'turn')}"
     if node.detail.get("again"):
         yield "reason", f"the answer before was rejected: {node.detail['again']}"
-    for label, text in _lines_of(node.output or {"parts": []}):
+    for label, text in lines_of(node.output or {"parts": []}):
         if label in ("model", "thinks"):
             yield "says" if label == "model" else label, value_text(text, limit)
 
@@ -364,7 +365,7 @@ def _show_agent(terminal: Terminal, agent: Mapping[str, Any]) -> None:
 
 def _show_all(terminal: Terminal, messages: Iterable[Any]) -> None:
     for message in messages:
-        for label, text in _lines_of(message):
+        for label, text in lines_of(message):
             _write(terminal, label, text)
 
 
@@ -375,7 +376,7 @@ def _write(terminal: Terminal, label: str, text: str) -> None:
         terminal.data(f"{'':<{LABEL}}{line}")
 
 
-def _lines_of(message: Any) -> Iterator[tuple[str, str]]:
+def lines_of(message: Any) -> Iterator[tuple[str, str]]:
     """Yield the parts of a message as text, each with its author."""
     for part in message["parts"]:
         match part:
@@ -404,3 +405,13 @@ def value_text(value: Any, limit: int | None) -> str:
     from flujo.cli.terminal import as_json
 
     return as_json(value, indent=True)
+
+
+def change(op: Op, limit: int | None) -> str:
+    """Return one change of the context: `total = 3`, `log += ["a"]`, `draft removed`."""
+    kind, path, *value = op
+    name = ".".join(str(key) for key in path)
+    if kind == "remove":
+        return f"{name} removed"
+    said_value: Any = value[0]
+    return f"{name} {'+=' if kind == 'append' else '='} {value_text(said_value, limit)}"

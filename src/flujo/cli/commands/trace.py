@@ -1,19 +1,26 @@
 """`flujo trace RUN`: shows what happened in a run, step by step."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from flujo.cli import completion, formatting, options
 from flujo.cli.invocation import Invocation
+from flujo.cli.terminal import as_json as json_text
 from flujo.exceptions import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from flujo.services.workspace import Workspace
+from flujo.governance.sink import GATE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """The output format."""
+
+    TREE = "tree"
+    HTML = "html"
+    OTLP = "otlp"
 
 
 @app.command()
@@ -43,10 +50,16 @@ def trace(
         bool,
         typer.Option("--messages", help="Show the messages to and from the model of an agent."),
     ] = False,
-    style: Annotated[
-        Literal["tree", "otlp"],
-        typer.Option("--format", metavar="FORMAT", help="tree, or otlp: the spans of the run as JSON."),
-    ] = "tree",
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="Output format; html is one file with the whole run, otlp its spans as JSON."
+        ),
+    ] = Format.TREE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it to FILE.", show_default=False),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show what happened in a run, step by step."""
@@ -56,22 +69,30 @@ def trace(
     from flujo.cli.step_rendering import show_step
     from flujo.cli.trace_rendering import acts_data, node_data, show_family, show_messages, show_trace
     from flujo.services.inspection.file_traces import get_exported, is_file
+    from flujo.services.inspection.otlp import otlp_of
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
-    if style == "otlp":
-        invocation.terminal.json(in_workspace(invocation, _exporting(run, step)))
+    _require_fitting(form, output, others=messages or as_json or step is not None)
+    if form is Format.OTLP:
+        _write(invocation, json_text(in_workspace(invocation, lambda ws: otlp_of(ws, run))), output)
         return
+    is_page = form is Format.HTML
     wanted: dict[str, Any] = {
-        "transcripts": messages or as_json or step is not None,
+        "transcripts": messages or as_json or is_page or step is not None,
         "tracebacks": invocation.debug,
-        "children": full or as_json,
+        "children": full or as_json or is_page,
         "step": None if messages else step,
     }
     if is_file(run):
         detail = event_loop.run(get_exported(run, **wanted))
     else:
         detail = in_workspace(invocation, lambda ws: TaskClient(ws).get_task(run, **wanted))
+    if is_page:
+        from flujo.cli.trace_page import page
+
+        _write(invocation, page(detail, full=full), output)
+        return
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
         facts = {
@@ -107,14 +128,33 @@ def trace(
         invocation.terminal.next(next_for(detail.task.run_id, status, code))
 
 
-def _exporting(run: str, step: str | None) -> "Callable[[Workspace], Awaitable[Any]]":
-    """Return what exports the spans of a run.
+def _require_fitting(form: Format, output: Path | None, *, others: bool) -> None:
+    """Refuse options that do not fit the format.
 
     Raises:
-        SettingsError: a step is named.
+        BadParameter: they do not fit.
     """
-    from flujo.services.inspection.otlp import otlp_of
+    if form is Format.TREE and output is not None:
+        raise typer.BadParameter(
+            "format tree is written to no file; add --format html or otlp", param_hint="--output"
+        )
+    if form is not Format.TREE and others:
+        raise typer.BadParameter(
+            f"format {form} has the whole run; leave out STEP, --messages and --json", param_hint="--format"
+        )
 
-    if step is not None:
-        raise SettingsError("`--format otlp` exports a whole run", hint="leave out STEP")
-    return lambda ws: otlp_of(ws, run)
+
+def _write(invocation: Invocation, text: str, output: Path | None) -> None:
+    """Write a text to stdout or to a file.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    if output is None:
+        invocation.terminal.data(text)
+        return
+    try:
+        (invocation.folder / output).write_text(GATE.result(text), "utf-8")
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}") from error
+    invocation.terminal.say(f"wrote {output}")
