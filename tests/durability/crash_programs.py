@@ -688,6 +688,7 @@ class Crashing:
                     if self._build is lending:
                         await _tasks_worked_off(runner, store)
                     result = await _answered(runner, store, run_id)
+                await runner.replay_from_trace(run_id)  # raises at a difference
             entries = await store.entries(run_id)
             record = await store.run(run_id)
             seen_before = seen_before or await _written_apart(store, run)

@@ -25,7 +25,9 @@ from flujo.domain.journal import EntryKind, EntryStatus, RunId
 from flujo.domain.queues import RunKind
 from flujo.domain.run import NewRun, RunQuery, RunStatus
 from flujo.domain.sent_events import NewEvent
+from flujo.exceptions import ReplayDiverged
 from flujo.services.runs.run_request import pinned
+from flujo.services.runs.runner import Flujo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,6 +172,7 @@ class Programs:
 
     async def submit(self, folder: Path) -> None:
         """Accept a run of each program; no worker executes it yet."""
+        self._folder = folder
         for run_id, (seed, _) in self._programs.items():
             tree = pipeline_of(seed, folder)
             closure, blobs = pinned(tree, None)
@@ -260,8 +263,20 @@ class Programs:
             for task in tasks
             if task.status is not RunStatus.COMPLETED
         ]
+        wrong += await self._differs(run_id, seed)
         family = [run_id, *(task.run_id for task in tasks)]
         return wrong + await self._unrecorded(family, what, wanted.effects, {key for key in keys if key})
+
+    async def _differs(self, run_id: RunId, seed: int) -> list[str]:
+        """Return how a replay of an ended run differs from its record."""
+        async with Flujo[Any, Any, Any](
+            pipeline_of(seed, self._folder), store=self._store, recovery=False, range_length=2
+        ) as runner:
+            try:
+                again = await runner.replay_from_trace(run_id)
+            except ReplayDiverged as difference:
+                return [f"FLUJO_PROGRAM={seed}: {difference}"]
+        return [] if again.success else [f"FLUJO_PROGRAM={seed}: the replay is {again.status}"]
 
     async def _unrecorded(
         self, family: Sequence[RunId], what: str, wanted: Counter[str], keys: set[str]

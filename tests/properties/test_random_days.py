@@ -91,7 +91,9 @@ class Days(RuleBasedStateMachine):
     def resume(self, run_id: str, *given: Any, **options: Any) -> Any:
         async def resumes() -> Any:
             async with Flujo[Any, Any, Any](self.tree, store=self.stores[-1]) as runner:
-                return await runner.resume_async(run_id, *given, **options)
+                result = await runner.resume_async(run_id, *given, **options)
+                await runner.replay_from_trace(run_id)  # raises at a difference
+                return result
 
         return self.do(resumes())
 
