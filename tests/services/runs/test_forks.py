@@ -14,7 +14,7 @@ from flujo.domain import canonical, paths
 from flujo.domain.acts import Verb
 from flujo.domain.journal import TRANSCRIPT, RunId
 from flujo.domain.paths import ROOT, StepPath
-from flujo.domain.run import RunStatus
+from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.run_forks import Forked, forks_of
 from flujo.domain.steps import (
     AwaitStep,
@@ -303,6 +303,27 @@ async def test_a_launched_task_counts_when_it_has_ended_and_is_launched_anew_oth
         late = await runner.fork_async(RUN, at="wait")
         assert late.output == 2
     assert world.calls == ["report", "report"], "the first fork has launched its own, the second has not"
+
+
+async def test_a_task_that_a_fork_launches_makes_no_call_with_an_effect_either(store: StateStore) -> None:
+    world = World()
+    whole = pipeline(
+        call("send", world.add("send"), config=StepConfig(execution_mode="background")),
+        HumanInTheLoopStep("ask", message="?"),
+    )
+    async with Flujo[Any, Any, Any](whole, store=store) as runner:
+        await runner.run_result_async(1, run_id=RUN)
+        await runner.resume_async(RUN, "go on")
+        assert runner._services is not None
+        await runner._services.tasks.settled()
+        forked = await runner.fork_async(RUN, at="send", answers={"ask": "go on"})
+        assert forked.output == "go on"
+        [launch, _] = await store.entries(RunId(forked.run_id))
+        task = RunId(canonical.decode(launch.output or b"{}")["task_id"])
+        await runner._services.tasks.settled()
+        asked = await store.pauses(task)
+    assert [(pause.pause_id, pause.kind) for pause in asked] == [("send!stub", PauseKind.STUB)]
+    assert world.calls == ["send"]
 
 
 # Refusals ------------------------------------------------------------------------------------------------
