@@ -11,12 +11,14 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
+from flujo.exceptions import SettingsError
 from flujo.governance.logs import logger
 from flujo.governance.screen import visible, visible_json, visible_line
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from flujo.domain.commands import ShellCommand
 
@@ -43,6 +45,18 @@ class Terminal:
         """Write a result to stdout, with a newline."""
         text = GATE.result(text)
         self._write(text if text.endswith("\n") else f"{text}\n", self.out)
+
+    def save(self, text: str, folder: Path, name: Path) -> None:
+        """Write a result to a file instead of stdout, and report that.
+
+        Raises:
+            SettingsError: the file cannot be written.
+        """
+        try:
+            (folder / name).write_text(visible(GATE.result(text)), "utf-8")
+        except OSError as error:
+            raise SettingsError(f"{name} cannot be written: {error.strerror}") from error
+        self.say(f"wrote {name}")
 
     def verbatim(self, text: str) -> None:
         """Write the text that a run has returned to stdout: unchanged in a pipe, escaped on a terminal."""

@@ -10,9 +10,6 @@ import typer
 from flujo.cli import completion
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
-from flujo.exceptions import SettingsError
-from flujo.governance.screen import visible
-from flujo.governance.sink import GATE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -70,9 +67,5 @@ def graph(
     drawing = draw(pipeline, form.value, unfold=unfold, notes=about)
     if output is None:
         terminal.data(drawing)
-        return
-    try:
-        (invocation.folder / output).write_text(visible(GATE.result(drawing)), "utf-8")
-    except OSError as error:
-        raise SettingsError(f"{output} cannot be written: {error.strerror}") from error
-    terminal.say(f"wrote {output}")
+    else:
+        terminal.save(drawing, invocation.folder, output)

@@ -9,8 +9,6 @@ import typer
 from flujo.cli import completion, formatting, options
 from flujo.cli.invocation import Invocation
 from flujo.cli.terminal import as_json as json_text
-from flujo.exceptions import SettingsError
-from flujo.governance.sink import GATE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -145,16 +143,8 @@ def _require_fitting(form: Format, output: Path | None, *, others: bool) -> None
 
 
 def _write(invocation: Invocation, text: str, output: Path | None) -> None:
-    """Write a text to stdout or to a file.
-
-    Raises:
-        SettingsError: the file cannot be written.
-    """
+    """Write a text to stdout or to a file."""
     if output is None:
         invocation.terminal.data(text)
-        return
-    try:
-        (invocation.folder / output).write_text(GATE.result(text), "utf-8")
-    except OSError as error:
-        raise SettingsError(f"{output} cannot be written: {error.strerror}") from error
-    invocation.terminal.say(f"wrote {output}")
+    else:
+        invocation.terminal.save(text, invocation.folder, output)
