@@ -26,6 +26,7 @@ COVERED_BY = {
     "domain/differences.py": "services/recorded/test_replay.py",
     "domain/step_results.py": "services/runs/test_execution.py",
     "engine/recorded_journal.py": "services/recorded/test_replay.py",
+    "engine/recording.py": "services/recorded/test_replay.py",
     "engine/recorded_steps.py": "services/recorded/test_replay.py",
     "services/recorded/recorded_binding.py": "services/recorded/test_replay.py",
     "services/replay/check_resume.py": "cli/commands/test_check_resume.py",

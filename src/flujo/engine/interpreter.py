@@ -23,7 +23,7 @@ from flujo.engine.foreign_code import is_ctrl_c
 from flujo.engine.frame import Frame, PlannedStep, Run
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
 from flujo.engine.limits import breach_of, limited
-from flujo.engine.recorded_journal import EndOfRecord, end_of_record
+from flujo.engine.recording import EndOfRecord, end_of_record
 from flujo.engine.step_cache import answered
 from flujo.engine.steps import (
     await_,

@@ -7,53 +7,34 @@ record is either a difference, or the place where the run had come to: see `miss
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import canonical, merge
 from flujo.domain.differences import Cause, Difference
 from flujo.domain.journal import EntryKind, EntryStatus
-from flujo.domain.outcomes import Paused, Success
 from flujo.domain.paths import bounds, indexed, is_inside
-from flujo.domain.run import Pause, Progress, RunStatus
+from flujo.domain.run import Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.engine.journal import Journal, success
-from flujo.exceptions import AgentChanged, ControlSignal, FlujoError
+from flujo.engine.recording import EndOfRecord
+from flujo.exceptions import AgentChanged, FlujoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from flujo.domain.journal import Entry
+    from flujo.domain.outcomes import Success
     from flujo.domain.paths import StepPath
-    from flujo.domain.run import Child, Intent, RunRecord
-    from flujo.domain.store import BlobStore, JournalStore
+    from flujo.domain.run import Child, Pause, RunRecord
+    from flujo.domain.store import JournalStore
     from flujo.domain.transactions import TransactionalStore
     from flujo.domain.usage import Usage
     from flujo.engine.context_isolation import ContextScope
+    from flujo.engine.recording import Recording
     from flujo.exceptions import JournalConflict
 
 _RESULTS = (EntryKind.WORK, EntryKind.ANSWER)
-
-
-class EndOfRecord(ControlSignal):
-    """The run had not come further than here; the walk treats it like a pause."""
-
-
-def end_of_record(path: StepPath) -> Paused:
-    """Return the outcome of a step to which the run had not come."""
-    return Paused((Pause(pause_id=path, message="the record of the run ends here"),))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
-    """Everything that is recorded of one run."""
-
-    run: RunRecord
-    entries: Sequence[Entry]
-    pauses: Sequence[Pause]
-    intents: Sequence[Intent]
-    blobs: BlobStore
-    """Has the contents that entries name."""
 
 
 class RecordedJournal(Journal):

@@ -12,7 +12,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.values import Expr
 from flujo.engine.call_layers import given
 from flujo.engine.journal import safe_text
-from flujo.engine.recorded_journal import end_of_record
+from flujo.engine.recording import end_of_record
 
 if TYPE_CHECKING:
     from flujo.domain.differences import Cause

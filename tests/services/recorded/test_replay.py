@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import doors
+from flujo import Flujo, Pipeline, Step
 from flujo.domain.run import RunStatus
-from flujo.exceptions import CorruptState, RunNotFound, SettingsError
+from flujo.exceptions import CorruptState, RunConflict, RunNotFound, SettingsError
 from flujo.state.memory_store import MemoryStateStore
 from services.recorded.orders import ORDER, RUN, edited, recorded, replayed
 
@@ -23,7 +25,7 @@ DRAFT, BOTH = ("  - kind: " + ORDER.split("  - kind: ")[number] for number in (3
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> MemoryStateStore:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> MemoryStateStore:
     """A store with a run that has completed; a replay only reads it."""
     made = MemoryStateStore()
     asyncio.run(recorded(made, tmp_path_factory.mktemp("recorded")))
@@ -171,32 +173,54 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("text", SAME.values(), ids=SAME)
 async def test_a_run_is_the_same_with_a_change_that_it_does_not_notice(
-    store: StateStore, tmp_path: Path, text: str
+    ended: StateStore, tmp_path: Path, text: str
 ) -> None:
-    found = await replayed(store, tmp_path, text)
+    found = await replayed(ended, tmp_path, text)
     assert found.differences == []
     assert (found.result.output, found.result.status) == ("yes", RunStatus.COMPLETED)
 
 
 @pytest.mark.parametrize(("text", "path", "cause"), DIFFERENT.values(), ids=DIFFERENT)
 async def test_the_first_difference_is_found_with_its_path_and_cause(
-    store: StateStore, tmp_path: Path, text: str, path: str, cause: str
+    ended: StateStore, tmp_path: Path, text: str, path: str, cause: str
 ) -> None:
-    found = await replayed(store, tmp_path, text)
+    found = await replayed(ended, tmp_path, text)
     assert [(each.path, each.cause) for each in found.differences] == [(path, cause)]
 
 
-async def test_a_replay_ends_after_the_step_that_is_named(store: StateStore, tmp_path: Path) -> None:
+async def test_each_store_gives_the_same_record(store: StateStore, tmp_path: Path) -> None:
+    await recorded(store, tmp_path)
+    found = await replayed(store, tmp_path, ORDER)
+    assert (found.differences, found.entries, found.result.output) == ([], 42, "yes")
+    changed = await replayed(store, tmp_path, edited("Be kind to", "Be rude to"))
+    assert [(each.path, each.cause) for each in changed.differences] == [("rate", "instructions")]
+
+
+async def test_a_runner_replays_the_runs_of_its_own_pipeline_only() -> None:
+    store = MemoryStateStore()
+    double = Step("double", doors.double, arguments={"n": "{{ input }}"})
+    async with Flujo(Pipeline((double,), "mine"), store=store) as runner:
+        assert (await runner.run_result_async(2, run_id=RUN)).output == 4
+        again = await runner.replay_from_trace("@last")
+        assert (again.output, [each.path for each in again.steps]) == (4, ["double"])
+        with pytest.raises(RunNotFound):
+            await runner.replay_from_trace("other")
+    async with Flujo(Pipeline((double,), "theirs"), store=store) as runner:
+        with pytest.raises(RunConflict, match="'mine', not of 'theirs'"):
+            await runner.replay_from_trace(RUN)
+
+
+async def test_a_replay_ends_after_the_step_that_is_named(ended: StateStore, tmp_path: Path) -> None:
     text = edited("Rate {{", "Judge {{")
-    assert (await replayed(store, tmp_path, text, until="draft.1/write")).differences == []
-    assert (await replayed(store, tmp_path, text, until="rate")).differences[0].path == "rate"
+    assert (await replayed(ended, tmp_path, text, until="draft.1/write")).differences == []
+    assert (await replayed(ended, tmp_path, text, until="rate")).differences[0].path == "rate"
 
 
 async def test_a_step_that_the_run_does_not_have_and_an_unknown_run_are_refused(
-    store: StateStore, tmp_path: Path
+    ended: StateStore, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="no step 'rat'") as refused:
-        await replayed(store, tmp_path, ORDER, until="rat")
+        await replayed(ended, tmp_path, ORDER, until="rat")
     assert refused.value.hint == "did you mean `rate`?"
     with pytest.raises(RunNotFound):
         await replayed(MemoryStateStore(), tmp_path, ORDER)
@@ -223,12 +247,12 @@ async def test_a_step_before_the_question_of_a_run_that_waits_is_new(tmp_path: P
 
 
 async def test_all_differences_are_collected_with_the_recorded_values_in_their_place(
-    store: StateStore, tmp_path: Path
+    ended: StateStore, tmp_path: Path
 ) -> None:
     text = (
         edited("Rate {{", "Judge {{").replace("draft {{ loop.index }}", "text").replace("left: [", "port: [")
     )
-    found = await replayed(store, tmp_path, text, collects=True)
+    found = await replayed(ended, tmp_path, text, collects=True)
     assert {(each.path, each.cause) for each in found.differences} >= {
         ("draft[0]/write", "input"),
         ("draft[1]/write", "input"),
@@ -236,11 +260,11 @@ async def test_all_differences_are_collected_with_the_recorded_values_in_their_p
     }
 
 
-async def test_a_replay_changes_nothing_in_the_store(store: MemoryStateStore, tmp_path: Path) -> None:
-    before = [await store.run(RUN), await store.entries(RUN), await store.acts(RUN), await store.pauses(RUN)]
-    await replayed(store, tmp_path, edited("Rate {{", "Judge {{"))
-    await replayed(store, tmp_path, ORDER)
-    after = [await store.run(RUN), await store.entries(RUN), await store.acts(RUN), await store.pauses(RUN)]
+async def test_a_replay_changes_nothing_in_the_store(ended: MemoryStateStore, tmp_path: Path) -> None:
+    before = [await ended.run(RUN), await ended.entries(RUN), await ended.acts(RUN), await ended.pauses(RUN)]
+    await replayed(ended, tmp_path, edited("Rate {{", "Judge {{"))
+    await replayed(ended, tmp_path, ORDER)
+    after = [await ended.run(RUN), await ended.entries(RUN), await ended.acts(RUN), await ended.pauses(RUN)]
     assert after == before
 
 
@@ -255,7 +279,7 @@ CALLS = (
 )
 
 
-async def test_a_replay_opens_no_socket_and_starts_no_process(store: StateStore, tmp_path: Path) -> None:
+async def test_a_replay_opens_no_socket_and_starts_no_process(ended: StateStore, tmp_path: Path) -> None:
     asked = list[str]()
     is_on = [True]
 
@@ -265,18 +289,18 @@ async def test_a_replay_opens_no_socket_and_starts_no_process(store: StateStore,
 
     sys.addaudithook(audit)
     try:
-        found = await replayed(store, tmp_path, ORDER)
+        found = await replayed(ended, tmp_path, ORDER)
     finally:
         is_on[0] = False  # a hook cannot be removed
     assert (found.differences, asked) == ([], [])
 
 
 async def test_a_record_without_the_content_of_a_transcript_is_refused(
-    store: MemoryStateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: MemoryStateStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def purged(digests: Sequence[str]) -> dict[str, bytes]:
         raise CorruptState(f"the content {digests[0]} is missing")
 
-    monkeypatch.setattr(store, "blobs", purged)
+    monkeypatch.setattr(ended, "blobs", purged)
     with pytest.raises(CorruptState, match="is missing"):
-        await replayed(store, tmp_path, ORDER)
+        await replayed(ended, tmp_path, ORDER)

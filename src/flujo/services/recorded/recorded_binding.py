@@ -13,7 +13,7 @@ from flujo.agents.chat import ChatAgent
 from flujo.agents.no_model import NoModel
 from flujo.domain.conversations import ConversingAgent
 from flujo.domain.values import CallableRef
-from flujo.engine.recorded_journal import EndOfRecord
+from flujo.engine.recording import EndOfRecord
 from flujo.exceptions import SettingsError
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.mcp_servers import locked_servers

@@ -22,8 +22,9 @@ from flujo.engine.background import pipeline_of
 from flujo.engine.foreign_code import Wish
 from flujo.engine.frame import RANGE_LENGTH, Plans, Run
 from flujo.engine.interpreter import execute
-from flujo.engine.recorded_journal import EndOfRecord, RecordedJournal, Recording, end_of_record
+from flujo.engine.recorded_journal import RecordedJournal
 from flujo.engine.recorded_steps import RecordedSteps
+from flujo.engine.recording import EndOfRecord, Recording, end_of_record
 from flujo.exceptions import (
     AgentChanged,
     CallInDoubt,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
-    from flujo.engine.recorded_journal import Recording
+    from flujo.engine.recording import Recording
     from flujo.services.recorded.replay import Replayed
 
 
