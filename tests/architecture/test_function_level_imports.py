@@ -93,7 +93,7 @@ CEILING = {
     "services/telemetry.py": 1,
     "services/workspace.py": 9,
     "state/providers.py": 1,
-    "state/queue_bell.py": 1,
+    "state/listener.py": 1,
     "state/sql/database.py": 2,
     "state/sql/errors.py": 1,
     "state/sql/migrations.py": 4,

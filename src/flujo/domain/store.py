@@ -231,9 +231,10 @@ class EventStore(Protocol):
         ...
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` in this event loop when this process settles a wait of a run with an event.
+        """Call `callback` in this event loop when a wait or a question of a run is settled.
 
-        A store without this is only slower: waiting tasks also poll the database.
+        It is a hint: calls may be missing or superfluous, so what waits also looks by itself. Other processes
+        are heard only on a database that tells them, a moment after the first call of this.
 
         Returns:
             What ends the calls.

@@ -415,7 +415,6 @@ class MemoryStateStore(MemoryQueues):
         for run_id, pause in takers:
             self._act(self._stored(run_id), events.send_act((run_id, pause), event))
             self._settle(self._stored(run_id), pause, event.payload, by=event.actor.by)
-        self.database.wakes.tell(each.run_id for each in delivery.taken)
         return delivery
 
     async def kept_events(self, run_id: RunId, *, limit: int = 100) -> list[SentEvent]:
@@ -439,7 +438,7 @@ class MemoryStateStore(MemoryQueues):
         return self.database.events.delete_old(self._now() - older_than_s, self.database.runs, limit)
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` when this process settles a wait with an event; see the port."""
+        """Call `callback` when a wait is settled; see the port."""
         return self.database.wakes.on_settled(callback)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
@@ -701,6 +700,7 @@ class MemoryStateStore(MemoryQueues):
         stored.answered, stored.record = True, replace(stored.record, updated_at=now)
         settled = replace(pause, answer=answer, answered_at=now, by=by)
         stored.pauses[pause.pause_id] = settled
+        self.database.wakes.tell([stored.record.run_id])
         if stored.record.queued is not None:
             self.database.queues.ring()
         return settled

@@ -15,6 +15,7 @@ from flujo.domain.sent_events import KEPT_S
 from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
+from flujo.state.listener import Listener
 from flujo.state.queue_bell import QueueBell
 from flujo.state.sql import (
     arrivals,
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     from flujo.domain.transactions import Transaction
 
 T = TypeVar("T")
+
+_HEAR_AFTER_S = 0.2
+"""How long a process waits until it listens to others: a short run needs no connection for that."""
 
 MAX_READERS = 16
 FILE_READERS = 2
@@ -129,7 +133,8 @@ class SqlStateStore:
         # One reader asks about all runs that wait at once; a second one would only halve what it finds.
         self._together: Readers = reading(threads=1) if readers > 1 else self._readers
         self._closed = False
-        self._bell = QueueBell(self.database)
+        self._bell = QueueBell()
+        self._listener = Listener(self.database, self._bell.ring, self._heard)
         self._renew()
         renew_in_children(self, type(self)._renew)
 
@@ -144,6 +149,7 @@ class SqlStateStore:
             self._leases,
             retry_s=self._retry_s,
             on_queued=self._bell.ring,
+            on_settled=self._wakes.tell,
         )
         self._opening = threading.Lock()
         self._opened = False
@@ -248,8 +254,6 @@ class SqlStateStore:
     async def send_event(self, event: NewEvent) -> Delivery:
         """Give an event to the wait that it is for, or keep it; see the port."""
         delivery: Delivery = await self.writer.submit(Send(event), asyncio.get_running_loop())
-        if not delivery.is_repeated:
-            self._wakes.tell(each.run_id for each in delivery.taken)
         return delivery
 
     async def kept_events(self, run_id: RunId, *, limit: int = 100) -> list[SentEvent]:
@@ -266,8 +270,21 @@ class SqlStateStore:
         return await self.write_apart(events.delete_old, older_than_s, limit)
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` when this process settles a wait with an event; see the port."""
-        return self._wakes.on_settled(callback)
+        """Call `callback` when a wait is settled; see the port."""
+        end = self._wakes.on_settled(callback)
+        if not self.database.is_postgres:
+            return end
+        hearing = asyncio.get_running_loop().call_later(_HEAR_AFTER_S, self._listener.begin)
+
+        def ended() -> None:
+            hearing.cancel()
+            end()
+
+        return ended
+
+    def _heard(self, owner: str, run_id: RunId) -> None:
+        if owner != self.owner:  # its own settled waits have woken everything already
+            self._wakes.tell([run_id])
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
         """Settle a question whose deadline has passed; see the port."""
@@ -294,6 +311,7 @@ class SqlStateStore:
 
     def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when a run has come into a queue; see the port."""
+        self._listener.begin()
         return self._bell.add(callback)
 
     async def queue_states(self) -> list[QueueState]:
@@ -491,7 +509,7 @@ class SqlStateStore:
             await asyncio.shield(asyncio.ensure_future(self._readers.in_thread(self._close)))
 
     def _close(self) -> None:
-        self._bell.close()
+        self._listener.close()
         self.writer.close()
         self._readers.close()
         self._together.close()

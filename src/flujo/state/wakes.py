@@ -1,4 +1,4 @@
-"""Wakes what waits in this process for an event that this process sends, without a look at the database."""
+"""Wakes what waits in this process for a run whose wait is settled, without a look at the database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Wakes:
         self._callbacks: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[RunId], None]]] = {}
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` in this loop for each run that gets an event; return what ends it."""
+        """Call `callback` in this loop for each run with a settled wait; return what ends it."""
         key = object()
         with self._lock:
             self._callbacks[key] = asyncio.get_running_loop(), callback

@@ -5,6 +5,7 @@ Read-only commands import this module, so code that executes runs is imported wh
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from flujo.services.runs.task_actions import TaskActions
 
 _CLOCK = SystemClock()
-_SOON_S, _LATER_S = 0.05, 1.0
-"""How long `wait` rests between two looks at a run: at first, and at most."""
+_AT_ONCE_S, _SOON_S, _LATER_S = 0.005, 0.05, 1.0
+"""How long `wait` rests between two looks at a run: after the end of a wait, at first, and at most."""
 
 
 class TaskClient:
@@ -356,7 +357,18 @@ class TaskClient:
         limit = None if timeout is None else seconds(timeout, "timeout")
         store = await self._store()
         record = await store.find(text(run_id, "run_id"))
-        began, rest = _CLOCK.monotonic(), _SOON_S
+        woken = asyncio.Event()
+        stop = store.on_settled(lambda each: woken.set() if each == record.run_id else None)
+        try:
+            return await self._ended(store, record, limit, woken)
+        finally:
+            stop()
+
+    async def _ended(
+        self, store: StateStore, record: RunRecord, limit: float | None, woken: asyncio.Event
+    ) -> PipelineResult[Any, Any]:
+        """Read a run until no process moves it; sooner again once one of its waits is settled."""
+        began, rest_s = _CLOCK.monotonic(), _SOON_S
         while await self._moves(store, record):
             left = inf if limit is None else began + limit - _CLOCK.monotonic()
             if left <= 0:
@@ -365,8 +377,13 @@ class TaskClient:
                     run_id=record.run_id,
                     status=record.status,
                 )
-            await _CLOCK.sleep(min(rest, left))
-            rest = min(rest * 2, _LATER_S)
+            try:
+                async with asyncio.timeout(min(rest_s, left)):
+                    await woken.wait()
+                rest_s = _AT_ONCE_S
+            except TimeoutError:
+                rest_s = min(rest_s * 2, _LATER_S)
+            woken.clear()
             record = await store.run(record.run_id)
         return await result_of(store, record)
 

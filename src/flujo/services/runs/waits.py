@@ -106,7 +106,7 @@ async def expire(store: StateStore, run_id: RunId, given: GivenAnswer | None = N
 
 
 class Alarm:
-    """Wakes a task that looks at the database from time to time, when this process sends an event."""
+    """Wakes a task that looks at the database from time to time, when a wait of a run is settled."""
 
     def __init__(self) -> None:
         self._settled = asyncio.Event()
@@ -118,7 +118,7 @@ class Alarm:
             self._end = store.on_settled(lambda _: self._settled.set())
 
     async def rest(self, seconds: float) -> None:
-        """Sleep, or less when an event is sent."""
+        """Sleep, or less when a wait is settled."""
         try:
             async with asyncio.timeout(seconds):
                 await self._settled.wait()

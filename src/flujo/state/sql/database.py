@@ -205,6 +205,8 @@ class Database:
             )
         self._answer_s = answer_s
         self._disposed = False
+        self.is_crowded = False
+        """Whether the server has refused a connection because there are too many."""
         self._begin()
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         self._errors = _Translating(self._translation)
@@ -317,6 +319,7 @@ class Database:
     def _translated(self, error: BaseException | None, *, lost: bool) -> StateError:
         reason = self._without_password(str(error).strip().partition("\n")[0])
         if self.is_postgres:
+            self.is_crowded |= errors.takes_no_more(error, reason)
             return errors.of_postgres(self.shown, error, reason, lost=lost)
         return errors.of_sqlite(self.shown, error, reason)
 

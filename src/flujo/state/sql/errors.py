@@ -39,7 +39,7 @@ def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: b
         )
     if state in ("53100", "53200"):
         return _full(shown, reason)
-    if _takes_no_more(state, reason):
+    if takes_no_more(error, reason):
         return StateBackendUnavailable(
             f"the database {shown} takes no more connections: {reason}",
             hint="allow this role more connections, or lower `postgres_pool_max` so that all processes fit: "
@@ -76,7 +76,9 @@ def _refused_parameter(reason: str) -> str:
     return next(filter(None, found.groups())) if found else ""
 
 
-def _takes_no_more(state: str, reason: str) -> bool:
+def takes_no_more(error: BaseException | None, reason: str) -> bool:
+    """Return whether Postgres has refused a connection because there are too many."""
+    state = getattr(error, "sqlstate", None) or ""
     # A connection that was never made has no SQLSTATE, so the words have to do: Postgres's and PgBouncer's.
     words = (
         "too many connections",

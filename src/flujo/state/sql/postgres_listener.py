@@ -1,4 +1,4 @@
-"""Hears from Postgres that a run has come into a queue."""
+"""Hears from Postgres that a run has come into a queue, or that a wait is settled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from flujo.state.sql.statements import QUEUE_CHANNEL
+from flujo.domain.journal import RunId
+from flujo.state.sql.statements import QUEUE_CHANNEL, SETTLED_CHANNEL
 
 if TYPE_CHECKING:
     import threading
@@ -18,14 +19,29 @@ _LOOK_S = 0.5
 _RETRY_S = 5.0
 
 
-def listen(database: Database, ring: Callable[[], None], closing: threading.Event) -> None:
-    """Call `ring` for each notification until `closing`; connect again when the connection is lost."""
-    while not closing.is_set():
+def listen(
+    database: Database,
+    ring: Callable[[], None],
+    tell: Callable[[str, RunId], None],
+    closing: threading.Event,
+) -> None:
+    """Pass each notification on until `closing`; connect again when the connection is lost.
+
+    When the server refuses connections, this one is left to those who need it, for good.
+
+    Args:
+        database: whose schema the notifications are about.
+        ring: called when a run has come into a queue.
+        tell: called with the owner that has settled a wait, and its run.
+        closing: ends this.
+    """
+    while not (closing.is_set() or database.is_crowded):
         try:
             with _connected(database) as connection:
                 connection.execute(f"LISTEN {QUEUE_CHANNEL}")
+                connection.execute(f"LISTEN {SETTLED_CHANNEL}")
                 ring()  # for runs that came before
-                _hear(connection, database.schema, ring, closing)
+                _hear(connection, database, ring, tell, closing)
         except (psycopg.Error, OSError):
             closing.wait(_RETRY_S)
 
@@ -39,13 +55,18 @@ def _connected(database: Database) -> psycopg.Connection[Any]:
 
 def _hear(
     connection: psycopg.Connection[Any],
-    schema: str | None,
+    database: Database,
     ring: Callable[[], None],
+    tell: Callable[[str, RunId], None],
     closing: threading.Event,
 ) -> None:
-    while not closing.is_set():
+    schema = database.schema
+    while not (closing.is_set() or database.is_crowded):
         for heard in connection.notifies(timeout=_LOOK_S):
-            if heard.payload == schema:
+            if heard.channel == QUEUE_CHANNEL and heard.payload == schema:
                 ring()
+            elif heard.channel == SETTLED_CHANNEL and heard.payload.startswith(f"{schema} "):
+                owner, _, run_id = heard.payload.removeprefix(f"{schema} ").rpartition(" ")
+                tell(owner, RunId(run_id))
             if closing.is_set():
                 return

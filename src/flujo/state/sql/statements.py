@@ -313,6 +313,11 @@ _note_answer = runs.update().where(among(runs.c.run_id)).values(answered=sa.true
 QUEUE_CHANNEL = "flujo_queue"
 """Where Postgres tells that a run has come into a queue; the payload is the schema."""
 _channel: sa.ColumnElement[str] = sa.literal_column(f"'{QUEUE_CHANNEL}'")
+SETTLED_CHANNEL = "flujo_settled"
+"""Where Postgres tells that a wait of a run is settled; the payload is the schema, the owner and the run."""
+_tell_settled = """\
+SELECT pg_notify(%(channel)s, concat_ws(' ', CAST(%(schema)s AS text), CAST(%(owner)s AS text), id))
+FROM unnest(CAST(%(ids)s AS text[])) AS id"""
 _rest = (
     runs.update()
     .where(runs.c.run_id == _run)
@@ -528,6 +533,12 @@ class Statements:
         """Tell idle workers, once the transaction is committed, that a run has come into a queue."""
         if self.is_postgres:
             driver(connection).execute(self._notify, {"schema": self._schema})
+
+    def tell_settled(self, connection: sa.Connection, owner: str, run_ids: Sequence[str]) -> None:
+        """Tell other processes, once the transaction is committed, that waits of these runs are settled."""
+        if self.is_postgres:
+            given = {"channel": SETTLED_CHANNEL, "schema": self._schema, "owner": owner}
+            driver(connection).execute(_tell_settled, given | ids_parameter(connection, run_ids))
 
     def hold_blobs(self, connection: sa.Connection, digests: Sequence[str]) -> Any:
         """Query the blobs that are there; no purge deletes them before the transaction ends.

@@ -25,7 +25,7 @@ from flujo.state.writer import families
 from flujo.state.writer.events import BatchEvents, Send, waits_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import sqlalchemy as sa
 
@@ -144,6 +144,8 @@ class Applied:
     outcomes: list[Outcome]
     fills_queue: bool = False
     """Whether a run has come into a queue."""
+    settled: Collection[RunId] = ()
+    """The runs of which a wait or a question is settled, without a claim since."""
     transaction_id: str | None = None
     """Postgres reports the state of this transaction when the answer to COMMIT was lost."""
 
@@ -301,8 +303,16 @@ class _Batch:
             self._keep_again({digest for (digest,) in held.fetchall()})
         self._settle_budgets(requests, outcomes)
         outcomes = self._with_wakes(requests, outcomes)
+        settled = self._tell_settled()
         self._claim_next(requests, outcomes)
-        return Applied(outcomes, self.pending.fills_queue, self.transaction_id)
+        return Applied(outcomes, self.pending.fills_queue, settled, self.transaction_id)
+
+    def _tell_settled(self) -> list[RunId]:
+        """Tell other processes which runs can continue, and return these runs."""
+        settled = sorted(self.pending.unseen)
+        if settled:
+            self.batches.statements.tell_settled(self.connection, self.batches.owner, settled)
+        return [RunId(run_id) for run_id in settled]
 
     def _claim_next(self, requests: Sequence[Request], outcomes: list[Outcome]) -> None:
         """Claim from queues, when all that the batch says of other runs is written."""
@@ -351,6 +361,7 @@ class _Batch:
         if not woken:
             return outcomes
         self.pending.fills_queue = True
+        self.pending.unseen |= woken
         self.batches.statements.notify(self.connection)
         return [
             True if isinstance(request, Write) and request.run_id in woken and outcome is False else outcome

@@ -36,8 +36,9 @@ from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
 from flujo.state.writer.batch import Applied, ClaimNext, Lend, begins_lease, is_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from flujo.domain.journal import RunId
     from flujo.state.leases import Leases
     from flujo.state.writer.batch import Batches, Outcome, Request
 
@@ -137,6 +138,7 @@ class Writer:
         leases: renewed and released by this thread.
         retry_s: how long it tries again when the database is away.
         on_queued: called after a commit with which a run has come into a queue.
+        on_settled: called after a commit that has settled waits, with their runs.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class Writer:
         *,
         retry_s: float = RETRY_S,
         on_queued: Callable[[], None] = lambda: None,
+        on_settled: Callable[[Collection[RunId]], None] = lambda _: None,
     ) -> None:
         self.commits = 0
         """How many transactions of requests were committed: what group commit saves shows here."""
@@ -157,6 +160,7 @@ class Writer:
         self._leases = leases
         self._retry_s = retry_s
         self._on_queued = on_queued
+        self._on_settled = on_settled
         self.max_backlog = MAX_BACKLOG
         self.pace = Pace()
         self._waiting: deque[Job] = deque()
@@ -511,6 +515,8 @@ class Writer:
             raise
         if applied.fills_queue:
             self._on_queued()
+        if applied.settled:
+            self._on_settled(applied.settled)
 
     def _resolve(self, connection: sa.Connection, requests: Sequence[Request]) -> Applied | None:
         """Return what a COMMIT whose answer got lost has applied; None when there is none."""

@@ -15,6 +15,7 @@ from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause, PauseKind, RunStatus, Write
 from flujo.domain.sent_events import Delivery, NewEvent, Taken
 from flujo.exceptions import EventConflict, EventRefused, InputRejected, RunNotFound
+from flujo.testing.store_suite import families
 from flujo.testing.store_suite.examples import NEVER_S, RUN, OpenStore, ask, move, new_run
 
 if TYPE_CHECKING:
@@ -256,3 +257,19 @@ class EventsSuite:
         end()
         await other.send_event(event("e2"))
         assert woken.empty()
+
+    async def test_an_answer_and_the_end_of_a_task_wake_who_waits_in_this_process(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, other = await open_store(), await open_store()
+        woken: asyncio.Queue[RunId] = asyncio.Queue()
+        end = mine.on_settled(woken.put_nowait)
+        run = await families.launched(other)
+        await ask(other, run, "ok")
+        await other.write(families.wait_for(run, families.TASK, status=None))
+        await other.answer(RUN, StepPath("ok"), b"true")
+        async with asyncio.timeout(20):
+            assert await woken.get() == RUN
+            await other.write(move(await other.run(families.TASK), RunStatus.COMPLETED))
+            assert await woken.get() == RUN
+        end()
