@@ -146,3 +146,44 @@ def test_the_doubts_of_tools_with_rules_of_their_own_are_explained() -> None:
         "   - talk asks a human how its call ended, for each call of `refund`: after a crash and after a failure",
         "   - sure fails, for each call of `pay`: after a crash and after a failure",
     ]
+
+
+def test_a_story_names_schedules_queues_and_retention_from_the_blueprint_and_the_settings(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "flujo.toml").write_text("""
+[queues.slow]
+concurrency = 2
+rate = "100/min"
+per_key = "input.customer"
+[retention]
+completed = "30d"
+failed = "90d"
+[schedules.weekly]
+blueprint = "report"
+cron = "0 6 * * 1"
+queue = "slow"
+[schedules.other]
+blueprint = "missing"
+cron = "0 6 * * 1"
+""")
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints/report.yaml").write_text("""
+version: "1"
+name: report
+schedule: {cron: "30 2 * * *", timezone: Europe/Berlin}
+steps:
+  - {kind: sleep, name: rest, for: 1s, config: {execution_mode: background, queue: slow}}
+  - {kind: sleep, name: more, for: 1s, config: {execution_mode: background, queue: default}}
+""")
+    project, path = find_project(tmp_path), "blueprints/report.yaml"
+    text = story(project, path, compiled_or_refused(project, path))
+    assert text.partition("What workers do with it:")[2] == snapshot("""\
+
+   - schedule report: runs are started at `30 2 * * *` in Europe/Berlin
+   - schedule weekly: runs are started at `0 6 * * 1` in UTC, through the queue slow
+   - the task of rest waits for a worker of the queue slow: at most 2 at once, at most 100/min, one at a time for each `input.customer`
+   - the task of more waits for a worker of the queue default
+   - a completed run is deleted 30d after its last change
+   - a failed run is deleted 90d after its last change
+""")

@@ -15,6 +15,7 @@ from flujo.domain.wording import listed, plural
 from flujo.exceptions import FlujoError, StateError
 from flujo.governance.sink import GATE
 from flujo.services.workspace import Workspace
+from flujo.settings import environment, misspelt_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +71,7 @@ def _examined(project: Project) -> list[Finding]:
         *_state(project),
         _cache(project),
         *_state_providers(project),
+        *_targets(project),
         *_variables(),
         *_models(project),
         *_providers(project.settings.named_providers),
@@ -289,9 +291,17 @@ def _state_providers(project: Project) -> Iterator[Finding]:
             yield Finding("references", "ok", f"{name}: {GATE.text(url)}")
 
 
-def _variables() -> Iterator[Finding]:
-    from flujo.settings import misspelt_variables
+def _targets(project: Project) -> Iterator[Finding]:
+    from flujo.services.admin.target_checks import check_target
 
+    for name in project.settings.notify:
+        try:
+            yield Finding("notify", "ok", f"{name}: {check_target(project, name)}")
+        except FlujoError as error:
+            yield Finding("notify", "warn", f"{name}: {error.message}", error.hint or "")
+
+
+def _variables() -> Iterator[Finding]:
     for name, known in misspelt_variables().items():
         yield Finding("environment", "warn", f"{name} is set but unknown", f"did you mean {known}?")
 
@@ -311,7 +321,6 @@ def _models(project: Project) -> Iterator[Finding]:
 
 def _providers(named: Mapping[str, NamedProvider]) -> Iterator[Finding]:
     from flujo.agents.connectivity import check_provider, check_server
-    from flujo.settings import environment
 
     for extra, (package, variable) in PROVIDERS.items():
         is_set = bool(environment().get(variable))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
@@ -13,6 +14,7 @@ from flujo.domain.values import CallableRef, one_line
 from flujo.domain.wording import IS_NOT_CACHED, plural, span
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
+from flujo.exceptions import SettingsError
 from flujo.services.inspection.inventory import inventory
 from flujo.services.inspection.tool_effects import declared_effects
 
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.domain.pipeline import BaseStep, Pipeline
+    from flujo.domain.schedules import Schedule
     from flujo.services.inspection.tool_effects import Effects
     from flujo.services.project.project import Project
+    from flujo.settings_tables import QueueTable
 
 _INDENT = "   "
 _KINDS = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "yes or no"}
@@ -41,6 +45,7 @@ def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Di
         *_cached(pipeline, findings),
         *_doubts(pipeline, declared_effects(project)),
         ["What bounds it:", *_listed(_bounds(pipeline))],
+        *_operated(project, path, pipeline),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -239,6 +244,44 @@ def _bounds(pipeline: Pipeline) -> Iterator[str]:
             yield f"{path}: {_times(step.config.max_retries)} more when it fails"
     if not pipeline.budget and any(_agents(pipeline)):
         yield "no budget of its own: nothing limits what its models may cost"
+
+
+def _operated(project: Project, path: str, pipeline: Pipeline) -> Iterator[list[str]]:
+    """Yield a section about what workers do with its runs, if the blueprint or the settings say anything."""
+    settings = project.settings
+    lines = [_scheduled(one, pipeline.name) for one in (*pipeline.schedules, *_tables(project, path))]
+    for step_path, step in pipeline.walk():
+        if (queue := step.config.queue) is not None:
+            limits = _limits_of(settings.queues.get(queue))
+            lines.append(f"the task of {step_path} waits for a worker of the queue {queue}{limits}")
+    for status, age_s in settings.retention.ages.items():
+        lines.append(f"a {status} run is deleted {span(age_s)} after its last change")
+    if lines:
+        yield ["What workers do with it:", *_listed(lines)]
+
+
+def _scheduled(schedule: Schedule, pipeline: str) -> str:
+    name, times = schedule.name or pipeline, f"`{schedule.cron}` in {schedule.timezone}"
+    said = f"schedule {name}: runs are started at {times}"
+    return said if schedule.queue is None else f"{said}, through the queue {schedule.queue}"
+
+
+def _tables(project: Project, path: str) -> Iterator[Schedule]:
+    """Yield the schedules of flujo.toml that run the blueprint at `path`."""
+    for name, table in project.settings.schedules.items():
+        with suppress(SettingsError):  # `flujo validate` reports a table that names no blueprint
+            if project.locate(table.blueprint, project.root) == path:
+                yield table.named(name)
+
+
+def _limits_of(queue: QueueTable | None) -> str:
+    """Return the limits of a queue, in words that follow its name."""
+    if queue is None:
+        return ""
+    said = [f"at most {queue.concurrency} at once"] if queue.concurrency is not None else []
+    said += [f"at most {queue.rate}"] if queue.rate is not None else []
+    said += [f"one at a time for each `{queue.per_key}`"] if queue.per_key is not None else []
+    return f": {', '.join(said)}" if said else ""
 
 
 def _times(count: int) -> str:
