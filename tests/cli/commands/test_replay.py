@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 from flujo.cli.exit_codes import ExitCode
@@ -59,3 +60,24 @@ def test_an_unknown_run_or_step_is_refused(flujo: Flujo, project: Project) -> No
     assert unknown.exit_code == ExitCode.USAGE
     assert "did you mean `write`?" in unknown.stderr
     assert flujo("replay", "nope").exit_code == ExitCode.STATE
+
+
+def test_a_run_is_replayed_and_explained_from_a_file(flujo: Flujo, project: Project) -> None:
+    project.blueprint("order", ORDER)
+    flujo("run", "order", "--input", "a")
+    written = flujo("replay", "@last", "--export", "run.jsonl.zst")
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert written.stderr.startswith("wrote run.jsonl.zst (")
+    again = flujo("replay", "@last", "--export", "again.jsonl.zst", "--json")
+    assert json.loads(again.stdout)["file"] == "again.jsonl.zst"
+    shutil.rmtree(project.root / ".flujo")
+    project.blueprint("order", ORDER.replace("{{ input }}", "{{ input }}!"))
+    assert flujo("replay", "run.jsonl.zst").stderr.endswith("(completed): 1 entry, no difference\n")
+    differs = flujo("replay", "./run.jsonl.zst", "--blueprint", "order")
+    assert (differs.exit_code, "diverges at write: input" in differs.stderr) == (ExitCode.RUN_FAILED, True)
+    assert flujo("why", "run.jsonl.zst").exit_code == 0
+    (project.root / "run.jsonl.zst").write_bytes(b"cut")
+    for command in ("replay", "why"):
+        damaged = flujo(command, "run.jsonl.zst")
+        assert (damaged.exit_code, "FLJ560" in damaged.stderr) == (8, True)
+    assert not (project.root / ".flujo").exists()

@@ -1,5 +1,6 @@
 """`flujo replay RUN`: computes a recorded run again, without a call, and compares."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +22,11 @@ def replay(
     ctx: typer.Context,
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
+        typer.Argument(
+            metavar="RUN",
+            help="A run id, its prefix, @last, or a file of `flujo export`.",
+            autocompletion=completion.runs,
+        ),
     ] = "@last",
     until: Annotated[
         str | None,
@@ -43,20 +48,33 @@ def replay(
             autocompletion=completion.blueprints,
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            help="Write the run as one file instead, to replay it elsewhere; as `flujo export`.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Replay a run from its record; makes no call and writes nothing."""
+    from flujo.cli.exporting import write_export
     from flujo.cli.run_command import in_workspace
+    from flujo.services.replay.sources import named_run
     from flujo.services.runs.replays import difference_in, replay_run
 
     invocation = Invocation.of(ctx)
+    if export is not None:
+        write_export(invocation, run, export, as_json=as_json)
+        return
     terminal = invocation.terminal
     path = None if blueprint is None else invocation.project.locate(blueprint, invocation.folder)
 
     async def work(workspace: "Workspace") -> "Replay":
-        store = await workspace.store()
-        run_id = (await store.find(run)).run_id
-        return await replay_run(workspace, store, run_id, until=until, path=path)
+        source, record = await named_run(workspace, run)
+        return await replay_run(workspace, source, record.run_id, until=until, path=path)
 
     found: Replay = in_workspace(invocation, work)
     result = found.result

@@ -66,9 +66,10 @@ def trace(
     from flujo.cli.run_command import in_workspace
     from flujo.cli.step_rendering import show_step
     from flujo.cli.trace_rendering import acts_data, node_data, show_family, show_messages, show_trace
-    from flujo.services.inspection.file_traces import get_exported, is_file
+    from flujo.services.inspection.file_traces import get_exported
     from flujo.services.inspection.otlp import otlp_of
     from flujo.services.inspection.task_client import TaskClient
+    from flujo.services.replay.sources import is_file
 
     invocation = Invocation.of(ctx)
     _require_fitting(form, output, others=messages or as_json or step is not None)

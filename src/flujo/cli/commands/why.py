@@ -19,7 +19,11 @@ def why(
     ctx: typer.Context,
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
+        typer.Argument(
+            metavar="RUN",
+            help="A run id, its prefix, @last, or a file of `flujo export`.",
+            autocompletion=completion.runs,
+        ),
     ] = "@last",
     step: Annotated[
         str | None,

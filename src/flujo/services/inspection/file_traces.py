@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flujo.services.inspection.task_detail import read_detail
-from flujo.services.replay.export import SUFFIX
 from flujo.services.replay.run_file import RunFile
 
 if TYPE_CHECKING:
     from flujo.services.inspection.task_detail import TaskDetail
-
-
-def is_file(run: str) -> bool:
-    """Return whether a user means the file of an export and not the id of a run, which has no `/`."""
-    return run.endswith(SUFFIX) or os.sep in run
 
 
 async def get_exported(

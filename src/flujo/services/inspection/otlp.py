@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flujo.services.inspection.file_traces import is_file
-from flujo.services.replay.run_file import RunFile
+from flujo.services.replay.sources import named_run
 from flujo.telemetry.otlp_json import otlp_json
 from flujo.telemetry.run_spans import spans_of
 
 if TYPE_CHECKING:
-    from flujo.domain.store import RunSource
     from flujo.services.workspace import Workspace
 
 
@@ -26,13 +23,7 @@ async def otlp_of(workspace: Workspace, run: str) -> dict[str, Any]:
     Raises:
         RunNotFound: no run, or more than one, matches.
     """
-    source: RunSource
-    if is_file(run):
-        source = file = RunFile.open(Path(run))
-        record = await file.run(file.run_id)
-    else:
-        source = store = await workspace.store()
-        record = await store.find(run)
+    source, record = await named_run(workspace, run)
     wanted = workspace.project.settings.telemetry
     spans = spans_of(record, await source.entries(record.run_id), sends_content=wanted.content)
     return otlp_json(spans, service_name=wanted.service_name, version=version("flujo"))

@@ -20,6 +20,7 @@ from flujo.engine.steps.state_machine import ROUND
 from flujo.exceptions import FlujoError
 from flujo.services.inspection.recorded_scope import Reading, RecordedScope
 from flujo.services.inspection.trace import trace
+from flujo.services.replay.sources import named_run
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.run_services import is_python, pinned_blueprint
 
@@ -91,12 +92,12 @@ async def explain_pinned(workspace: Workspace, run: str, path: str | None = None
 
     Raises:
         RunNotFound: no run, or more than one, matches.
+        ExportDamaged | ExportTooNew: `run` is the file of an export that cannot be used.
         SettingsError: the run has no such step.
     """
-    store = await workspace.store()
-    record = await store.find(run)
-    pipeline, note = await _pinned_pipeline(workspace, store, record)
-    return await why(store, record, pipeline, path, note=note)
+    source, record = await named_run(workspace, run)
+    pipeline, note = await _pinned_pipeline(workspace, source, record)
+    return await why(source, record, pipeline, path, note=note)
 
 
 async def _pinned_pipeline(

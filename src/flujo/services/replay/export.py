@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zstandard
@@ -18,6 +17,7 @@ from flujo.services.replay.run_lines import content_line, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from flujo.domain.journal import RunId
     from flujo.domain.recorded_run import RecordedRun
@@ -46,18 +46,17 @@ class Exported:
     """In how many lines a secret is masked."""
 
 
-async def write_file(source: RunSource, run_id: RunId, path: Path | None = None) -> Exported:
+async def write_file(source: RunSource, run_id: RunId, path: Path) -> Exported:
     """Write a run as a file that only its owner can read; see `export_run`.
 
     Args:
         source: where the run is.
         run_id: the whole id of the run.
-        path: the file, which is replaced. Default: the run's id with `SUFFIX`, in the current folder.
+        path: the file, which is replaced.
 
     Raises:
         SettingsError: the file cannot be written.
     """
-    path = Path(f"{run_id}{SUFFIX}") if path is None else path
     data, masked = _packed(await recorded_family(source, run_id))
     replace_file(path, data, mode=0o600)
     return Exported(run_id, path, len(data), masked)

@@ -1,7 +1,8 @@
-"""Opens what a run is pulled from: another database, which is only read, or the file of an export."""
+"""Finds a run in a database or in the file of an export, and opens what a run is pulled from."""
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +11,40 @@ from flujo.domain.forks import NO_FORK
 from flujo.exceptions import DatabaseMissing, SchemaOutdated
 from flujo.governance.redactor import passwords
 from flujo.governance.sink import GATE
+from flujo.services.replay.export import SUFFIX
 from flujo.services.replay.run_file import RunFile
 from flujo.services.workspace import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from flujo.domain.store import DurableStore
+    from flujo.domain.run import RunRecord
+    from flujo.domain.store import DurableStore, StateStore
+    from flujo.services.workspace import Workspace
     from flujo.settings import Settings
+
+
+def is_file(run: str) -> bool:
+    """Return whether a user means the file of an export and not the id of a run, which has no `/`."""
+    return run.endswith(SUFFIX) or os.sep in run
+
+
+async def named_run(workspace: Workspace, run: str) -> tuple[StateStore | RunFile, RunRecord]:
+    """Return a run, and what has everything that is recorded of it.
+
+    Args:
+        workspace: the project, whose database is opened unless `run` is a file.
+        run: an id, a unique prefix of one, `@last`, or the path of a file of `flujo export`.
+
+    Raises:
+        RunNotFound: no run, or more than one, matches.
+        ExportDamaged | ExportTooNew: the file cannot be used.
+    """
+    if is_file(run):
+        file = RunFile.open(Path(run))
+        return file, await file.run(file.run_id)
+    store = await workspace.store()
+    return store, await store.find(run)
 
 
 @asynccontextmanager
