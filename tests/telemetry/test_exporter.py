@@ -83,7 +83,7 @@ def test_closing_does_not_wait_longer_than_its_bound() -> None:
     stuck = threading.Event()
     exporter = opened(Quiet(), after=stuck)
     exporter.put(lambda _: None)
-    exporter.close(0.01)
+    exporter.close(0.01, 0.01)
     stuck.set()
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -44,6 +47,7 @@ from telemetry.conftest import ending, flush
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from flujo.domain.ports import StateStore
 
@@ -290,6 +294,28 @@ async def test_runs_are_the_same_without_a_collector(
     with ending():
         result = await start(pipeline(), memory, "go")
     assert (result.status, result.output) == (RunStatus.COMPLETED, "go")
+
+
+SHORT = """
+from flujo import Flujo, Pipeline, Step
+from flujo.testing import MemoryStateStore
+
+def greet(data: str) -> str:
+    return "hello " + data
+
+print(Flujo(Pipeline((Step("greet", greet),), name="short"), store=MemoryStateStore()).run("you").output)
+"""
+
+
+def test_a_short_process_sends_everything_at_its_end(tmp_path: Path) -> None:
+    with collecting() as found:
+        env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": found.url}
+        done = subprocess.run(
+            [sys.executable, "-c", SHORT], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello you\n", "")
+    assert [each.name for each in found.spans] == ["greet", "invoke_workflow short"]
+    assert "flujo.runs" in found.metrics
 
 
 def test_the_ids_of_a_run_are_the_same_in_every_version() -> None:

@@ -6,9 +6,9 @@ another thread. Both queues are bounded: what does not fit is dropped and counte
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 EXIT_S = 2.0
 """The longest time that the end of a process waits for what is not sent yet."""
+
+OPENING_S = 10.0
+"""The longest time that it waits before that for the import of the SDK, which takes 0.1 s of CPU time."""
 
 log = logger("flujo.telemetry")
 
@@ -52,6 +55,8 @@ class Exporter:
         self._thread: threading.Thread | None = None
         self.outlet: Outlet | None = None
         """The SDK, once it is open."""
+        self._is_opened = threading.Event()
+        self._closes_at_exit = False
 
     def put(self, work: Work) -> None:
         """Do `work` in the thread, later; drop it when too much waits."""
@@ -77,24 +82,28 @@ class Exporter:
         self._queue.put(flushed)
         return done.wait(timeout_s)
 
-    def close(self, timeout_s: float = EXIT_S) -> None:
-        """Send what waits and end the thread; after `timeout_s`, the rest is lost."""
+    def close(self, timeout_s: float = EXIT_S, opening_s: float = OPENING_S) -> None:
+        """Send what waits and end the thread; `timeout_s` after the SDK is open, the rest is lost."""
         with self._guard:
             thread, self._thread = self._thread, None
-        atexit.unregister(self.close)
         if thread is None:
             return
         self._queue.put(None)
+        self._is_opened.wait(opening_s)
         thread.join(timeout_s)
         if self.dropped:
             log.warning("telemetry: %d records did not fit into the queue and were dropped", self.dropped)
 
     def _start(self) -> None:
-        with self._guard:
+        with self._guard, suppress(RuntimeError):  # the interpreter ends, and nothing more can be sent
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="flujo-telemetry", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
+                thread = threading.Thread(target=self._work, name="flujo-telemetry", daemon=True)
+                thread.start()
+                self._thread = thread
+                if not self._closes_at_exit:
+                    self._closes_at_exit = True
+                    # `atexit` is too late: no thread can be started then, and the SDK needs some.
+                    threading._register_atexit(self.close)  # type: ignore[attr-defined]
 
     def _work(self) -> None:
         try:
@@ -104,6 +113,8 @@ class Exporter:
             log.warning("telemetry is off: %s: %s", type(error).__name__, error)
             self._is_off = True
             return
+        finally:
+            self._is_opened.set()
         warned_at = -60.0
         while (work := self._queue.get()) is not None:
             try:
