@@ -19,7 +19,7 @@ from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
 from flujo.exceptions import CorruptState
 from flujo.state.memory_store import MemoryStateStore
-from flujo.state.sql import migrations
+from flujo.state.sql import migrations, postgres_connection
 from flujo.state.sql.database import LOG_PAGES
 from flujo.state.sql.functions import driver_text
 from flujo.state.store import SqlStateStore
@@ -204,6 +204,23 @@ async def test_a_second_store_compiles_no_statement_again(store_uri: str) -> Non
     assert driver_text.cache_info().misses == compiled
     await first.aclose()
     await second.aclose()
+
+
+async def test_steps_share_a_cursor_on_postgres(postgres_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqlStateStore(postgres_uri)
+    run = await store.accept(new_run(), {})
+    made: list[Any] = []
+    cursor = postgres_connection.Connection.cursor
+
+    def counted(*given: Any) -> Any:
+        made.append(given)
+        return cursor(*given)
+
+    monkeypatch.setattr(postgres_connection.Connection, "cursor", counted)
+    for seq in range(1, 6):
+        await store.write(writes(run, entry(seq)))
+    assert len(made) <= 1
+    await store.aclose()
 
 
 async def test_a_young_database_is_read_by_key(empty_postgres_uri: str) -> None:

@@ -48,6 +48,14 @@ class Connection(psycopg.Connection[Any]):
 
     answer_s: float | None = ANSWER_S
     """None waits indefinitely."""
+    _kept_cursor: psycopg.Cursor[Any] | None = None
+
+    @property
+    def kept_cursor(self) -> psycopg.Cursor[Any]:
+        """One cursor for results that are read at once: each new one copies the adapters of psycopg."""
+        if self._kept_cursor is None:
+            self._kept_cursor = self.cursor()
+        return self._kept_cursor
 
     def wait(self, gen: PQGen[T], interval: float = _LOOK_S, timeout: float | None = None) -> T:
         """Return the result of a conversation with the server; see psycopg.

@@ -581,8 +581,9 @@ class Statements:
             Whether every fence held. If not, on Postgres the entries of the runs whose fence did hold are
             committed, and on SQLite none.
         """
-        cursor = driver(connection)
         if self.is_postgres:
+            server: Any = connection.connection.dbapi_connection
+            cursor = server.kept_cursor
             with _autocommit(connection):
                 if len(rows) == 1:
                     [(fence, row)] = rows
@@ -593,6 +594,7 @@ class Statements:
                     values = _columnwise([(*_row(row), fence) for fence, row in rows], elements)
                     cursor.execute(self._append_entries, (Array("text", ids), owner, *values))
             return bool(cursor.rowcount == len(rows))
+        cursor = driver(connection)
         guarded = [(*_row(row), row["run_id"], fence, owner) for fence, row in rows]
         if len(guarded) == 1:
             return bool(cursor.execute(self._append_entries, guarded[0]).rowcount == 1)
