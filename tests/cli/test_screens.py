@@ -104,6 +104,9 @@ SHOWING = [
     ("trace",),
     ("trace", "--json"),
     ("trace", "--full"),
+    ("trace", "--format", "html"),
+    ("why",),
+    ("why", "--json"),
     ("tasks", "show"),
     ("tasks", "show", "--json"),
 ]
