@@ -44,6 +44,7 @@ class RecordedJournal(Journal):
         recording: the record.
         tell: called with each difference; it may raise, or collect them.
         until: the walk ends after the step at this path.
+        servers: the MCP servers whose tools are known; the tools of others are not compared.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class RecordedJournal(Journal):
         "_is_over",
         "_known_at",
         "_recording",
+        "_servers",
         "_tell",
         "_until",
         "failed",
@@ -59,7 +61,11 @@ class RecordedJournal(Journal):
     )
 
     def __init__(
-        self, recording: Recording, tell: Callable[[Difference], None], until: StepPath | None = None
+        self,
+        recording: Recording,
+        tell: Callable[[Difference], None],
+        until: StepPath | None = None,
+        servers: Collection[str] = (),
     ) -> None:
         # Its store is never called: every method that would is below.
         start = Progress(usage=recording.run.usage, pauses=tuple(recording.pauses))
@@ -67,6 +73,7 @@ class RecordedJournal(Journal):
         self._recording = recording
         self._tell = tell
         self._until = until
+        self._servers = servers
         self._is_over = False
         self._beyond: set[StepPath] = set()
         """The items at which the record of an iterator ends."""
@@ -282,6 +289,9 @@ class RecordedJournal(Journal):
         for name in conflict.changed:
             key, _, tool = name.partition(" ")
             before, now = ((each or {}).get("tools", {}) if tool else each for each in _both(conflict))
+            server = before.get(tool, {}).get("server") if tool else None
+            if server is not None and server not in self._servers and tool not in now:
+                continue
             self.tell(path, _CAUSES.get(key, "schema"), before.get(tool or key), now.get(tool or key))
 
     def keeps(self, path: StepPath, recorded: bytes | None, given: Callable[[], bytes]) -> bool:

@@ -88,7 +88,7 @@ steps:
 output: "{{ steps.send.output }}"
 """
 
-PROJECT = '[blueprints]\nallow_callables = ["doors"]\n'
+PROJECT = '[blueprints]\nallow_callables = ["doors"]\n[mcp.shop]\ncommand = "not-started"\n'
 
 
 class Clerk:
@@ -104,18 +104,25 @@ class Clerk:
 class Buyer(ScriptedAgent):
     """An agent in turns, with the declaration of the real one."""
 
-    def __init__(self, real: Any) -> None:
+    def __init__(self, real: Any, tools: Any) -> None:
         super().__init__([ToolCall("double", {"n": 3}), "bought 6"], tools=(doors.double,))
-        self.traits = real.traits  # type: ignore[method-assign]
+        self._real, self._more = real, tools
+
+    def traits(self, ask: Ask) -> Any:
+        """Return what a conversation with the real agent depends on."""
+        found = self._real.traits(ask)
+        return {**found, "tools": {**found["tools"], **self._more}}
 
 
 class Answering(PipelineBinding):
     """A binding whose models answer from a script."""
 
     real: Any = None
+    tools: Any = None
+    """The traits of tools that are known only while a server runs."""
 
     def _model_agent(self, spec: AgentSpec, tools: Any, output_type: Any) -> Any:
-        return Buyer(self.real.agent(spec)) if spec.tools else Clerk()
+        return Buyer(self.real.agent(spec), self.tools) if spec.tools else Clerk()
 
 
 def compiled(text: str) -> Pipeline:
@@ -132,11 +139,13 @@ def workspace(folder: Path) -> Workspace:
     return Workspace(find_project(folder))
 
 
-async def recorded(store: StateStore, folder: Path, *, text: str = ORDER, answer: Any = "yes") -> None:
+async def recorded(
+    store: StateStore, folder: Path, *, text: str = ORDER, answer: Any = "yes", tools: Any = None
+) -> None:
     """Run the blueprint to its question, and with an answer to its end."""
     pipeline, ws = compiled(text), workspace(folder)
     binding = Answering(allow_callables=["doors"], agent_settings=agent_settings(ws.project.settings))
-    binding.real = recorded_binding(ws, pipeline)
+    binding.real, binding.tools = recorded_binding(ws, pipeline), tools or {}
     binding.bind(pipeline)
     async with Flujo[Any, Any, Any](pipeline, store=store, binding=binding, recovery=False) as runner:
         result = await runner.run_result_async(GIVEN, run_id=RUN)

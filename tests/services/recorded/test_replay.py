@@ -304,3 +304,11 @@ async def test_a_record_without_the_content_of_a_transcript_is_refused(
     monkeypatch.setattr(ended, "blobs", purged)
     with pytest.raises(CorruptState, match="is missing"):
         await replayed(ended, tmp_path, ORDER)
+
+
+async def test_the_tools_of_a_server_that_no_lock_has_are_not_compared(tmp_path: Path) -> None:
+    store = MemoryStateStore()
+    text = edited('["doors:double"]', '["doors:double", {mcp: shop, effect: read}]')
+    find = {"description": "Find", "parameters": {"type": "object"}, "effect": "read", "server": "shop"}
+    await recorded(store, tmp_path, text=text, tools={"find": find})
+    assert (await replayed(store, tmp_path, text)).differences == []

@@ -6,6 +6,7 @@ types of a context and of an answer, and a `granular` agent that is written in P
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from flujo.agents.no_model import NoModel
 from flujo.domain.conversations import ConversingAgent
 from flujo.domain.values import CallableRef
 from flujo.engine.recording import EndOfRecord
-from flujo.exceptions import SettingsError
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.mcp_servers import locked_servers
 from flujo.services.project.imports import importable
@@ -70,6 +70,12 @@ class RecordedBinding(PipelineBinding):
                         self._agents[each.target, id(each.live)] = self._function(each)
         super().bind(pipeline)
 
+    async def prepare(self) -> None:
+        """Read the tools of MCP servers from flujo.lock; agents with a server that it lacks do without."""
+        for agent in self._prepared:
+            with suppress(_Unlocked):
+                await agent.prepare()
+
     def _built(self, who: AgentSpec | CallableRef) -> Agent:
         return _Silent() if isinstance(who, CallableRef) else self._chat(who)
 
@@ -118,6 +124,10 @@ class _Silent:
         raise EndOfRecord
 
 
+class _Unlocked(Exception):
+    """The tools of an MCP server are not known, because a replay starts none."""
+
+
 @dataclass(slots=True)
 class _LockedServer:
     """An MCP server that is not started: its tools are those of flujo.lock."""
@@ -130,13 +140,10 @@ class _LockedServer:
         """Return the tools in the lock.
 
         Raises:
-            SettingsError: the lock has no server of this name.
+            _Unlocked: the lock has no server of this name.
         """
         if self.name not in self.locked:
-            raise SettingsError(
-                f"the tools of MCP server {self.name!r} are not in flujo.lock, and a replay starts no server",
-                hint="write them with `flujo lock`",
-            )
+            raise _Unlocked(self.name)
         return self.locked[self.name]
 
     async def call(self, tool: str, arguments: dict[str, Any], key: str | None) -> Any:

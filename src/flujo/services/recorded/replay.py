@@ -41,7 +41,7 @@ from flujo.governance.events import read_error
 from flujo.services.project.system import SystemClock, SystemRandom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from flujo.domain.journal import ErrorInfo, RunId
     from flujo.domain.outcomes import StepOutcome
@@ -76,6 +76,8 @@ class Replayed:
     load_output: Callable[[Any], Any] | None = None
     """Converts the output to the annotated return type of the last callable."""
     range_length: int = RANGE_LENGTH
+    servers: Collection[str] = ()
+    """The MCP servers whose tools are in flujo.lock; the tools of others are not compared."""
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ async def replay_recording(
             raise diverged(record.run_id, difference)
 
     last = None if until is None else _step(recording, until)
-    journal = RecordedJournal(recording, tell, last)
+    journal = RecordedJournal(recording, tell, last, subject.servers)
     try:
         outcome, tree, run = await _walk(journal, subject, record)
         if not (isinstance(outcome, Failure) and isinstance(outcome.cause, ReplayDiverged)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flujo.domain.journal import RunId
 from flujo.exceptions import StateError
 from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.services.mcp_servers import locked_servers
 from flujo.services.recorded.recorded_binding import SilentBinding, recorded_binding
 from flujo.services.recorded.replay import Replayed, diverged, replay
 from flujo.services.runs.run_services import is_python, pinned_blueprint, pinned_closure
@@ -72,6 +73,7 @@ def replayed(
         pipeline=pipeline,
         binding=recorded_binding(ws, pipeline, context_model) if binding is None else SilentBinding(binding),
         is_pinned=is_pinned,
+        servers=frozenset(locked_servers(ws.project)),
         load_output=None if output is None else output.load,
     )
 
