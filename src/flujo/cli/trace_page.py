@@ -20,7 +20,7 @@ from flujo.governance.sink import GATE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from flujo.services.inspection.task_client import TaskDetail
+    from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.trace_tree import AttemptMade, TraceNode
 
 MOST_BARS = 1000
