@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flujo.domain.store import CacheBackend as CacheBackend  # the documented place of both
@@ -110,7 +110,7 @@ class Agent(Protocol):
     wants_context: bool
     """Whether an attempt needs a context of its own (a callable with a `context` parameter)."""
 
-    async def ask(self, ask: Ask) -> Reply:
+    def ask(self, ask: Ask) -> Coroutine[Any, Any, Reply]:
         """Answer once. An exception fails the attempt; a `ControlSignal` stops the run.
 
         Raises:
