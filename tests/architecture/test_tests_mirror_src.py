@@ -169,7 +169,6 @@ COVERED_BY = {
     "services/project/recovery_policy.py": "durability/test_recovery.py",
     "services/read_blueprint.py": "manual/test_manual.py",
     "services/runs/blueprint_runs.py": "cli/commands/test_resume.py",
-    "services/runs/changes.py": "cli/commands/test_resume.py",
     "services/runs/hooks.py": "services/runs/test_streaming.py",
     "services/runs/in_flight.py": "services/runs/test_runner.py",
     "services/runs/pipeline_registry.py": "services/runs/test_runner.py",

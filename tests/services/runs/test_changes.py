@@ -1,0 +1,201 @@
+"""Sixty edits of a blueprint while a run of it waits for an answer, and what each means for the run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.services.recorded.recorded_binding import recorded_binding
+from flujo.services.recorded.replay import Replayed, recording_of
+from flujo.services.runs.changes import compare
+from flujo.state.memory_store import MemoryStateStore
+from services.recorded.orders import ORDER, RUN, compiled, edited, recorded, workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flujo.domain.ports import StateStore
+    from flujo.services.runs.changes import Comparison
+
+BUY, ASK = (
+    '  - {kind: granular, name: buy, agent: buyer, input: "Buy {{ input.amount }}."}\n',
+    "  - {kind: hitl",
+)
+MORE = '  - {name: more, call: "doors:say", with: {text: x}}\n'
+DRAFT, BOTH = ("  - kind: " + ORDER.split("  - kind: ")[number] for number in (3, 4))
+RATE = '  - {name: rate, agent: clerk, input: "Rate {{ steps.draft.output }}."}\n'
+SMALL = '{name: small, call: "doors:say", with: {text: small}}'
+LARGE = '{name: large, call: "doors:say", with: {text: "large {{ steps.price.output }}"}}'
+WRITE = '{name: write, call: "doors:say", with: {text: "draft {{ loop.index }}"}}'
+PACK = '{name: pack, call: "doors:say", with: {text: "pack {{ item }}"}}'
+LEFT, RIGHT = ('[{name: one, call: "doors:say", with: {text: left}}]', "      right: [")
+CLOSED = "      closed:\n"
+
+KEPT = {
+    "nothing": ORDER,
+    "a comment": edited("steps:\n  - {name: price", "steps:\n  # first\n  - {name: price"),
+    "a description": edited("name: order\n", "name: order\ndescription: Orders.\n"),
+    "white space in an expression": edited("output > 5", "output>5"),
+    "an expression with the same value": edited("loop.index >= 1", "loop.index == 1"),
+    "another step after the question": edited("{name: send", "{name: post").replace(
+        "steps.send.output", "steps.post.output"
+    ),
+    "a new step after the question": edited("  - {name: send", MORE + "  - {name: send"),
+    "a step less after the question": edited(
+        '  - {name: gift, call: "doors:say", with: {text: gift}, when: "context.total > 100"}\n', ""
+    ),
+    "a condition after the question": edited("total > 100", "total > 2"),
+    "the output": edited('"{{ steps.send.output }}"\n', "done\n"),
+    "a new step before the question": edited(ASK, MORE + ASK),
+    "a new step in a branch that was not taken": edited(
+        SMALL, '{name: more, call: "doors:say", with: {text: x}}\n      - ' + SMALL
+    ),
+    "another step in a branch that was not taken": edited("name: small", "name: tiny"),
+    "a branch that was not taken is gone": edited(f"    else:\n      - {SMALL}\n", ""),
+    "a renamed branch that was not chosen": edited("mid: [", "mild: ["),
+    "a higher limit of a loop": edited("max_iterations: 4", "max_iterations: 9"),
+    "a retry": edited("name: price,", "name: price, config: {max_retries: 2},"),
+    "another callable": edited('name: send, call: "doors:say"', 'name: send, call: "doors:double"'),
+    "another order of two steps": edited(BUY, "").replace(RATE, BUY + RATE),
+    "tags": edited("name: price,", "name: price, tags: [money],"),
+    "another message of the question": edited("Send {{ steps.rate", "Ship {{ steps.rate"),
+}
+"""Edits with which the run continues as if they had always been there."""
+
+CHANGED = {
+    "an argument": (edited('{{ input.amount }}"}', '{{ input.amount + 1 }}"}'), "price", "input"),
+    "the name of an argument": (edited("with: {n:", "with: {m:"), "price", "input"),
+    "what is saved": (edited("{total: output}", "{total: output + 1}"), "price", "context"),
+    "an argument in a branch": (edited('text: "large', 'text: "huge'), "size:then/large", "input"),
+    "an argument in an item": (edited("pack {{ item }}", "wrap {{ item }}"), "each[0]/pack", "input"),
+    "an argument in an iteration": (edited("draft {{ loop.index }}", "text"), "draft[0]/write", "input"),
+    "an argument in a concurrent branch": (edited("{text: left}", "{text: port}"), "both:left/one", "input"),
+    "an argument in a chosen branch": (edited("{text: high}", "{text: tall}"), "route:high/rise", "input"),
+    "an argument in a state": (edited("{text: closed}", "{text: shut}"), "machine:closed[0]/shut", "input"),
+    "a prompt": (edited("Rate {{", "Judge {{"), "rate", "prompt"),
+    "the instructions": (edited("Be kind to", "Be rude to"), "rate", "instructions"),
+    "a model": (
+        edited('clerk: {model: "openai:gpt-5-mini"', 'clerk: {model: "openai:gpt-5"'),
+        "rate",
+        "model",
+    ),
+    "the tools of an agent": (edited('people."}', 'people.", tools: ["doors:say"]}'), "rate", "tools"),
+    "the prompt of a conversation": (edited("Buy {{", "Get {{"), "buy/turn[0]", "prompt"),
+    "the instructions of a conversation": (edited('"Buy."', '"Sell."'), "buy", "instructions"),
+    "the model of a conversation": (
+        edited('buyer: {model: "openai:gpt-5-mini"', 'buyer: {model: "openai:gpt-5"'),
+        "buy",
+        "model",
+    ),
+    "a new tool of a conversation": (
+        edited('["doors:double"]', '["doors:double", "doors:say"]'),
+        "buy",
+        "tools",
+    ),
+    "the output of a loop": (
+        edited("until: loop.index >= 1", "until: loop.index >= 1\n    output: fixed"),
+        "draft[1]",
+        "output",
+    ),
+    "a decision of a completed step": (edited("output > 5", "output > 50"), "size", "decision"),
+    "a decision of a completed loop": (edited("loop.index >= 1", "loop.index >= 2"), "draft[1]", "decision"),
+    "the items of a completed map": (
+        edited("over: input.lines", "over: input.lines + ['c']"),
+        "each",
+        "decision",
+    ),
+    "a transition of a completed machine": (
+        edited('context.total > 1"', 'context.total > 9"'),
+        "machine:open[0]",
+        "decision",
+    ),
+}
+"""Edits with which the run continues, with the first completed step that they would have made different."""
+
+LOST = {
+    "a renamed step": (ORDER.replace("name: rate", "name: mark").replace("s.rate.", "s.mark."), "rate"),
+    "a renamed step in a branch": (edited("name: large", "name: huge"), "size:then/large"),
+    "a renamed step of a map": (edited("name: pack", "name: wrap"), "each[0]/pack"),
+    "a renamed step of a loop": (edited("name: write", "name: text"), "draft[0]/write"),
+    "a renamed step of a state": (edited("name: look", "name: see"), "machine:open[0]/look"),
+    "a renamed composite": (edited("name: both", "name: pair"), "both"),
+    "a renamed branch": (edited("left: [", "port: ["), "both:left"),
+    "a renamed chosen branch": (edited("high: [", "tall: ["), "route:high"),
+    "a renamed state": (
+        ORDER.replace("to: closed", "to: ended")
+        .replace("[closed]", "[ended]")
+        .replace(CLOSED, "      ended:\n"),
+        "machine:closed[0]",
+    ),
+    "a renamed conversation": (edited("name: buy", "name: get"), "buy"),
+    "a renamed question": (ORDER.replace("name: ok", "name: sure").replace("s.ok.", "s.sure."), "ok"),
+    "a completed step less": (edited(BUY, ""), "buy"),
+    "a question less": (
+        ORDER.replace('  - {kind: hitl, name: ok, message: "Send {{ steps.rate.output }}?"}\n', "").replace(
+            "steps.ok.output", "steps.rate.output"
+        ),
+        "ok",
+    ),
+    "another kind of step": (edited("name: rate, agent", "kind: granular, name: rate, agent"), "rate"),
+    "a step that moved into a composite": (
+        edited(RATE, "")
+        .replace(LEFT, LEFT[:-1] + ', {name: rate, agent: clerk, input: "x"}]')
+        .replace("Send {{ steps.rate.output }}?", "Send?"),
+        "rate",
+    ),
+    "a step that moved out of a composite": (
+        edited(f"      - {PACK}\n", '      - {name: other, call: "doors:say", with: {text: x}}\n').replace(
+            RATE, '  - {name: pack, call: "doors:say", with: {text: x}}\n' + RATE
+        ),
+        "each[0]/pack",
+    ),
+    "a branch that was executed less": (edited(f"      left: {LEFT}\n", ""), "both:left"),
+}
+"""Edits that the run cannot continue with, and the first recorded path that is gone."""
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> StateStore:
+    """A store with a run that waits at the question `ok`; a comparison only reads it."""
+    made = MemoryStateStore()
+    asyncio.run(recorded(made, tmp_path_factory.mktemp("recorded"), answer=None))
+    return made
+
+
+async def _compared(store: StateStore, folder: Path, text: str) -> Comparison:
+    pipeline = compiled(text)
+    binding = recorded_binding(workspace(folder), pipeline)
+    subject = Replayed(pipeline=pipeline, binding=binding, is_pinned=False)
+    return await compare(await recording_of(store, RUN), subject)
+
+
+def test_there_are_sixty_edits() -> None:
+    assert len(KEPT) + len(CHANGED) + len(LOST) == 60
+
+
+@pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
+async def test_the_run_keeps_its_steps(waiting: StateStore, tmp_path: Path, text: str) -> None:
+    found = await _compared(waiting, tmp_path, text)
+    assert (found.can_continue, found.changed, found.lost) == (True, (), ())
+    assert found.kept[0] == "price"
+
+
+@pytest.mark.parametrize(("text", "path", "cause"), CHANGED.values(), ids=CHANGED)
+async def test_the_run_continues_with_a_completed_step_that_is_another_now(
+    waiting: StateStore, tmp_path: Path, text: str, path: str, cause: str
+) -> None:
+    found = await _compared(waiting, tmp_path, text)
+    assert (found.can_continue, found.lost) == (True, ())
+    assert [(each.path, each.cause) for each in found.changed[:1]] == [(path, cause)]
+
+
+@pytest.mark.parametrize(("text", "path"), LOST.values(), ids=LOST)
+async def test_the_run_cannot_continue_without_a_recorded_step(
+    waiting: StateStore, tmp_path: Path, text: str, path: str
+) -> None:
+    found = await _compared(waiting, tmp_path, text)
+    assert not found.can_continue
+    assert found.lost[0] == path
+    assert path not in found.kept
