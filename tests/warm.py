@@ -36,6 +36,8 @@ SHARED = "FLUJO_TESTS_WARM_SERVER"
 _HERE = Path(__file__).parent
 # Not for the processes of tests: some run the tests of a changed copy of Flujo.
 _GIVEN = os.environ.pop(SHARED, None)
+# The server may start in the middle of a test, which has its own project on the path, its own environment and folder.
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, sys.path)))}
 _SHIM = """\
 #!{python} -ISE
 import json, os, signal, socket, sys, time
@@ -71,7 +73,8 @@ def start() -> Path:
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        cwd=_HERE,
+        env=_ENVIRONMENT,
     )
     log.close()
 
