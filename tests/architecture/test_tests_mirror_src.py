@@ -108,6 +108,7 @@ COVERED_BY = {
     "cli/run_command.py": "cli/commands/test_run.py",
     "cli/terminal.py": "cli/test_errors.py",
     "cli/why_rendering.py": "cli/test_why.py",
+    "cli/log_rendering.py": "cli/commands/test_logs.py",
     "cli/trace_rendering.py": "cli/test_seeing.py",
     "client.py": "manual/test_manual.py",
     "domain/acts.py": "conformance/test_stores.py",

@@ -30,6 +30,8 @@ LOOKING = (
     "resume @last",
     "trace",
     "trace --json",
+    "logs",
+    "logs -f --json",
     "cache why greet",
     "purge --older-than 1d --dry-run",
     "purge --older-than 1d --yes",

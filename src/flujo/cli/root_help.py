@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Look at runs": {
         "trace": "Show what happened in a run, step by step.",
+        "logs": "Show what happened in a run, line by line; -f follows it.",
         "why": "Show why a run took its way: decisions, values, retries.",
         "replay": "Replay a run from its record; makes no call and writes nothing.",
         "fork": "Run again from a step, with another prompt, model or value.",

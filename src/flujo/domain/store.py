@@ -246,15 +246,22 @@ class JournalSource(QuestionSource, Protocol):
     """Reads the records of runs, without a claim."""
 
     async def entries(
-        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+        self,
+        run_id: RunId,
+        *,
+        parent: StepPath | None = None,
+        paths: Collection[StepPath] | None = None,
+        after: int = 0,
     ) -> list[Entry]:
-        """Return the journal in order: all of it, the level `parent`, or the entries at `paths`.
+        """Return the journal in order: all of it, the level `parent`, the entries at `paths`, or later ones.
+
+        At most one of the three is given; `after` stands for the entries with a greater `seq`.
 
         The level of an entry is `flujo.domain.paths.level` of its path: that of a step is its parent, and the
         ranges of a map have the level `map[..]`.
 
         Raises:
-            CorruptState: an entry's digest differs, or (for the whole journal) one is missing.
+            CorruptState: an entry's digest differs, or (for the whole journal and `after`) one is missing.
         """
         ...
 

@@ -338,11 +338,16 @@ class MemoryStateStore(MemoryQueues):
         ]
 
     async def entries(
-        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+        self,
+        run_id: RunId,
+        *,
+        parent: StepPath | None = None,
+        paths: Collection[StepPath] | None = None,
+        after: int = 0,
     ) -> list[Entry]:
-        """Return the journal in order: all of it, a level, or the entries at some paths; see the port."""
+        """Return the journal in order: all of it, a part, a level, or some paths; see the port."""
         stored = self.database.runs.get(run_id)
-        entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq)] if stored else []
+        entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq) if seq > after] if stored else []
         if paths is not None:
             wanted = frozenset(paths)
             return [entry for entry in entries if entry.path in wanted]

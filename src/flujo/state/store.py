@@ -373,13 +373,20 @@ class SqlStateStore:
         return await self.read(listing.counted, query, by)
 
     async def entries(
-        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+        self,
+        run_id: RunId,
+        *,
+        parent: StepPath | None = None,
+        paths: Collection[StepPath] | None = None,
+        after: int = 0,
     ) -> list[Entry]:
-        """Return the journal in order: all of it, a level, or the entries at some paths; see the port."""
+        """Return the journal in order: all of it, a part, a level, or some paths; see the port."""
         if paths is not None:
             return await self.read(queries.entries_at, run_id, paths)
         if parent is not None:
             return await self.read(queries.entries, run_id, parent)
+        if after:
+            return await self.read(queries.entries_after, run_id, after)
         lend = partial(self.database.reading, moment=True)
         return await self._readers.alone(lend, queries.entries, run_id, parent)
 

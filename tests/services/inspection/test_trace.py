@@ -53,9 +53,15 @@ class Recorded:
         )
 
     async def entries(
-        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+        self,
+        run_id: RunId,
+        *,
+        parent: StepPath | None = None,
+        paths: Collection[StepPath] | None = None,
+        after: int = 0,
     ) -> list[Entry]:
         assert parent is paths is None
+        assert after == 0
         return self.journal
 
     async def pauses(self, run_id: RunId) -> list[Pause]:

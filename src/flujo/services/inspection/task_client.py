@@ -18,7 +18,8 @@ from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
 from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
-from flujo.services.given import capable, choice, seconds, text, text_or_none
+from flujo.services.given import capable, choice, seconds, text, text_or_none, whole_number
+from flujo.services.inspection.following import Reader, follow
 from flujo.services.inspection.task_detail import read_detail
 from flujo.services.inspection.task_traces import launched_by
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
@@ -31,7 +32,7 @@ from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.models import PipelineResult
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import RunRecord
     from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
+    from flujo.services.inspection.following import LogLine
     from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.tasks import Moment
     from flujo.services.runs.runner import Flujo
@@ -205,6 +207,42 @@ class TaskClient:
             step=only,
         )
         return replace(detail, events=tuple(await store.kept_events(record.run_id)))
+
+    async def get_log(self, run_id: str, *, after: int = 0) -> list[LogLine]:
+        """Return the log of a run, line by line, in the order of its journal.
+
+        Args:
+            run_id: the id, a unique prefix, or `@last`.
+            after: the offset of a line. Later ones are returned, and again the open questions and the status.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            SettingsError: `after` is not a whole number from 0.
+        """
+        offset, store = _offset(after), await self._store()
+        record = await store.find(text(run_id, "run_id"))
+        return await Reader(store, record.run_id, offset).look()
+
+    async def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[LogLine, None]:
+        """Yield the lines of `get_log`, and later ones as they are committed, until the run ends.
+
+        It looks at the database up to 4 times a second, and stops nothing when it is closed. A paused or
+        interrupted run is followed until it has continued and ended. When the database goes away, it
+        continues once that answers.
+
+        Args:
+            run_id: the id, a unique prefix, or `@last`.
+            after: the offset of the last line that is known.
+
+        Raises:
+            RunNotFound: the run does not exist, or was purged meanwhile.
+            SettingsError: `after` is not a whole number from 0.
+        """
+        offset, store = _offset(after), await self._store()
+        record = await store.find(text(run_id, "run_id"))
+        async with aclosing(follow(store, record.run_id, after=offset)) as lines:
+            async for line in lines:
+                yield line
 
     async def resume_task(
         self,
@@ -414,6 +452,15 @@ class TaskClient:
                         aclosing(await open_store(self._state, load()))
                     )
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
+
+
+def _offset(after: Any) -> int:
+    """Return the offset after which a caller wants the lines of a log."""
+    if (number := whole_number(after, "after")) < 0:
+        raise SettingsError(
+            f"`after` is {number}", hint="pass the `offset` of a line, or 0 for the whole log"
+        )
+    return number
 
 
 async def _found(store: StateStore, run: Any) -> str | None:

@@ -112,10 +112,16 @@ class RunFile:
         return sorted(own, key=lambda each: each.created_at)
 
     async def entries(
-        self, run_id: RunId, *, parent: StepPath | None = None, paths: Collection[StepPath] | None = None
+        self,
+        run_id: RunId,
+        *,
+        parent: StepPath | None = None,
+        paths: Collection[StepPath] | None = None,
+        after: int = 0,
     ) -> list[Entry]:
-        """Return the journal in order: all of it, a level, or the entries at some paths; see the port."""
-        entries = self.runs[run_id].entries if run_id in self.runs else ()
+        """Return the journal in order: all of it, a part, a level, or some paths; see the port."""
+        recorded = self.runs[run_id].entries if run_id in self.runs else ()
+        entries = [entry for entry in recorded if entry.seq > after]
         if paths is not None:
             wanted = frozenset(paths)
             return [entry for entry in entries if entry.path in wanted]

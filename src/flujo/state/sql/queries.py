@@ -63,6 +63,7 @@ _whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("r
 _one_level = _whole_journal.where(
     journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
 )
+_rest_of_journal = _whole_journal.where(journal.c.seq > sa.bindparam("seq"))
 # Not ordered here: a database would rather read the whole journal in order than sort a few rows.
 _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"), among(journal.c.path))
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
@@ -133,13 +134,21 @@ def entries_at(connection: sa.Connection, run_id: RunId, paths: Collection[StepP
     return sorted((codec.entry(row, large) for row in rows), key=lambda entry: entry.seq)
 
 
+def entries_after(connection: sa.Connection, run_id: RunId, seq: int) -> list[Entry]:
+    """Return the entries with a greater number in order, checked also for entries that are missing."""
+    rows = fetch(connection, _rest_of_journal, {"run": run_id, "seq": seq})
+    _check_complete(run_id, [row["seq"] for row in rows], after=seq)
+    large = aside(connection, rows, codec.ENTRY_VALUES)
+    return [codec.entry(row, large) for row in rows]
+
+
 def _promised(connection: sa.Connection, run_id: RunId) -> int:
     found = connection.execute(_recorded, {"run": run_id}).one_or_none()
     return 0 if found is None else int(found.entries)
 
 
-def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int) -> None:
-    missing = next((expected for expected, seq in enumerate(seqs, 1) if seq != expected), None)
+def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int = 0, *, after: int = 0) -> None:
+    missing = next((expected for expected, seq in enumerate(seqs, after + 1) if seq != expected), None)
     if missing is None and len(seqs) < promised:
         missing = len(seqs) + 1
     if missing is not None:

@@ -79,6 +79,14 @@ class JournalSuite:
         assert await store.entries(RUN, paths=wanted) == [each for each in given if each.path in wanted]
         assert await store.entries(RUN, paths=[]) == []
 
+    async def test_the_entries_behind_a_number_are_returned_in_order(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        given = [entry(seq) for seq in range(1, 8)]
+        await store.write(writes(run, *given))
+        assert await store.entries(RUN, after=0) == given
+        assert await store.entries(RUN, after=4) == given[4:]
+        assert await store.entries(RUN, after=7) == await store.entries(RUN, after=70) == []
+
     async def test_writes_of_one_run_keep_their_order(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})
         waiting = [store.write(writes(run, entry(seq))) for seq in range(1, 101)]

@@ -1,0 +1,56 @@
+"""`flujo logs RUN`: shows what happened in a run, line by line."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flujo.cli import completion, options
+from flujo.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from flujo.services.inspection.following import LogLine
+    from flujo.services.workspace import Workspace
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def logs(
+    ctx: typer.Context,
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
+    ] = "@last",
+    is_followed: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Show new lines until the run ends; Ctrl-C does not stop it."),
+    ] = False,
+    since: Annotated[
+        int,
+        typer.Option(metavar="OFFSET", min=0, help="Show only the lines after this offset."),
+    ] = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what happened in a run, line by line; -f follows it."""
+    from flujo.cli.log_rendering import line_data, line_text
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.inspection.task_client import TaskClient
+
+    terminal = Invocation.of(ctx).terminal
+
+    def show(line: "LogLine") -> None:
+        if as_json:
+            terminal.json(line_data(line))
+        else:
+            terminal.data(line_text(line, terminal))
+
+    async def shown(workspace: "Workspace") -> None:
+        client = TaskClient(workspace)
+        if is_followed:
+            async for line in client.follow(run, after=since):
+                show(line)
+        else:
+            for line in await client.get_log(run, after=since):
+                show(line)
+
+    in_workspace(Invocation.of(ctx), shown)
