@@ -44,6 +44,8 @@ class Traffic:
 
     server: Provider
     seconds: float = 0.0
+    until_at_once: int = 0
+    """Requests are not answered before so many of them are there together, for ten seconds at most."""
     arrivals: list[float] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     is_reached: threading.Event = field(default_factory=threading.Event)
@@ -62,6 +64,9 @@ class Traffic:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.is_reached.set()
+        latest = time.monotonic() + 10
+        while self.most_at_once < self.until_at_once and time.monotonic() < latest:
+            time.sleep(0.01)
         time.sleep(self.seconds)
         with self.lock:
             self.at_once -= 1
@@ -248,7 +253,7 @@ def test_a_loop_that_stopped_with_a_waiting_request_holds_nothing_up(
 async def test_a_forked_child_counts_its_own_requests(
     traffic: Traffic, build: Callable[..., ChatAgent]
 ) -> None:
-    traffic.seconds = 0.3
+    traffic.until_at_once = 2
     running = asyncio.create_task(build(max_concurrency=1).ask(Ask(data="parent")))
     await traffic.began()
     child = os.fork()

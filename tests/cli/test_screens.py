@@ -170,6 +170,18 @@ def call_with_arguments(call: Call, runs: list[str]) -> None:
     call("fork", runs[0], "--at", "work", "--json")
     call("diff", runs[0], runs[-1])
     call("diff", runs[0], runs[1], "--json")
+    call("replay", runs[-1], "--until", HOSTILE)
+    call("replay", HOSTILE)
+    for run in runs[:: 2 * TURNS]:
+        call("replay", run)
+        call("replay", run, "--json")
+        call("export", run, "--output", "run.jsonl.zst")
+    call("export", HOSTILE)
+    call("pull", HOSTILE, "--from", f"sqlite:///{HOSTILE}")
+    call("pull", runs[0], "--from", "run.jsonl.zst")
+    for run in runs[:: 4 * TURNS]:
+        call("cassette", "save", run, "--output", "cassette.yaml")
+    call("check-resume", HOSTILE)
     call("nothing" + HOSTILE)
     call("run", "--nothing" + HOSTILE)
     call("explain", HOSTILE)
@@ -189,6 +201,7 @@ def call_listings(call: Call, project: Project) -> None:
         "resume",
         "doctor",
         "worker --once",
+        "check-resume",
         "workers",
         "queues",
         "notifications list",

@@ -231,10 +231,11 @@ class EventStore(Protocol):
         ...
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
-        """Call `callback` in this event loop when a wait or a question of a run is settled.
+        """Call `callback` in this event loop when a wait of a run is settled, or elsewhere a question.
 
-        It is a hint: calls may be missing or superfluous, so what waits also looks by itself. Other processes
-        are heard only on a database that tells them, a moment after the first call of this.
+        A question that this process answers is not told, because who answers here decides who resumes the
+        run. It is a hint: calls may be missing or superfluous, so what waits also looks by itself. Other
+        processes are heard only on a database that tells them, a moment after the first call of this.
 
         Returns:
             What ends the calls.

@@ -705,7 +705,8 @@ class MemoryStateStore(MemoryQueues):
         stored.answered, stored.record = True, replace(stored.record, updated_at=now)
         settled = replace(pause, answer=answer, answered_at=now, by=by)
         stored.pauses[pause.pause_id] = settled
-        self.database.wakes.tell([stored.record.run_id])
+        if not pause.kind.asks_human:
+            self.database.wakes.tell([stored.record.run_id])
         if stored.record.queued is not None:
             self.database.queues.ring()
         return settled

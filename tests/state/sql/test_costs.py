@@ -217,9 +217,9 @@ async def test_steps_share_a_cursor_on_postgres(postgres_uri: str, monkeypatch: 
         return cursor(*given)
 
     monkeypatch.setattr(postgres_connection.Connection, "cursor", counted)
-    for seq in range(1, 6):
+    for seq in range(1, 21):
         await store.write(writes(run, entry(seq)))
-    assert len(made) <= 1
+    assert len(made) < 10  # renewals of the lease make one as well
     await store.aclose()
 
 

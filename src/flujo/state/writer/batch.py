@@ -145,7 +145,7 @@ class Applied:
     fills_queue: bool = False
     """Whether a run has come into a queue."""
     settled: Collection[RunId] = ()
-    """The runs of which a wait or a question is settled, without a claim since."""
+    """The runs of which a wait that asks no human is settled, without a claim since."""
     transaction_id: str | None = None
     """Postgres reports the state of this transaction when the answer to COMMIT was lost."""
 
@@ -242,6 +242,8 @@ class _Pending:
     answers: list[dict[str, Any]] = field(default_factory=list)
     unseen: set[str] = field(default_factory=set)
     """Runs with a question that was settled after their newest claim."""
+    woken: set[str] = field(default_factory=set)
+    """Those of them with a settled wait that asked no human."""
     moves: list[dict[str, Any]] = field(default_factory=list)
     renewals: list[dict[str, Any]] = field(default_factory=list)
     voids: list[dict[str, Any]] = field(default_factory=list)
@@ -308,11 +310,14 @@ class _Batch:
         return Applied(outcomes, self.pending.fills_queue, settled, self.transaction_id)
 
     def _tell_settled(self) -> list[RunId]:
-        """Tell other processes which runs can continue, and return these runs."""
+        """Tell other processes which runs can continue, and return those that this process is told of.
+
+        It is not told of its own answers to questions: who answers here decides who resumes the run.
+        """
         settled = sorted(self.pending.unseen)
         if settled:
             self.batches.statements.tell_settled(self.connection, self.batches.owner, settled)
-        return [RunId(run_id) for run_id in settled]
+        return [RunId(run_id) for run_id in settled if run_id in self.pending.woken]
 
     def _claim_next(self, requests: Sequence[Request], outcomes: list[Outcome]) -> None:
         """Claim from queues, when all that the batch says of other runs is written."""
@@ -362,6 +367,7 @@ class _Batch:
             return outcomes
         self.pending.fills_queue = True
         self.pending.unseen |= woken
+        self.pending.woken |= woken
         self.batches.statements.notify(self.connection)
         return [
             True if isinstance(request, Write) and request.run_id in woken and outcome is False else outcome
@@ -784,6 +790,8 @@ class _Batch:
         asked[place] = pause = codec.settled(pause, answer, self.now, None if actor is None else actor.by)
         digest = codec.pause_digest(run_id, pause)
         self.pending.unseen.add(run_id)
+        if not pause.kind.asks_human:
+            self.pending.woken.add(run_id)
         self.pending.fills_queue |= self.locked[run_id].queue is not None
         self.pending.answers.append(
             {
