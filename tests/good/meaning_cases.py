@@ -226,6 +226,10 @@ GOOD = {
         "{model: a:b, model_settings: {max_tokens: 9},", "{model: 'local:smollm2',"
     )
     + "budget: {total_tokens_limit: 1000}\n",
+    "migrations-of-renamed-steps": HEAD
+    + "  - {kind: loop, name: again, until: 'false', max_iterations: 2, steps: [{name: more, agent: sorter}]}\n"
+    + "migrations:\n  - {from: label, to: sort}\n  - {from: first, to: sort}\n"
+    + "  - {from: retry, to: again}\n  - {from: retry/ask, to: again/more}\n",
     "schedules-of-all-forms": HEAD
     + 'schedule:\n  - {cron: "30 2 29 2 *", timezone: Europe/Berlin, input: {text: a}}\n'
     + '  - {cron: "0 * * * MON-FRI", name: hourly, input: {text: b, note: "{{ not a template }}"}, jitter: 5m,'

@@ -19,7 +19,8 @@ from flujo.blueprint.rules.suppressions import apply_suppressions
 from flujo.blueprint.sources.signatures import class_without
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
-from flujo.domain.pipeline import Pipeline
+from flujo.domain.paths import StepPath
+from flujo.domain.pipeline import Migration, Pipeline
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.schedules import Schedule
 from flujo.domain.steps import (
@@ -261,6 +262,9 @@ class _Tree:
             notify=build(blueprint.notify),
             deadline_s=blueprint.deadline,
             schedules=[Schedule(**doc.Schedule.to_tree(dict(one))) for one in scheduled(blueprint)],
+            migrations=tuple(
+                Migration(StepPath(each.from_), StepPath(each.to)) for each in blueprint.migrations
+            ),
         )
 
     def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:

@@ -14,7 +14,7 @@ from flujo.blueprint.language import models as doc
 from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
-from flujo.domain.pipeline import BaseStep, Imported, Pipeline, Save
+from flujo.domain.pipeline import BaseStep, Imported, Migration, Pipeline, Save
 from flujo.domain.schedules import Schedule
 from flujo.domain.secrets import named
 from flujo.domain.steps import State
@@ -113,6 +113,8 @@ class _File:
                 return [self.plain(one) for one in value]
             case Enum():
                 return value.value
+            case Migration():
+                return {"from": value.old, "to": value.new}
             case Approval() if value == Approval():
                 return True
             case McpTools():

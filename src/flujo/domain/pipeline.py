@@ -118,6 +118,14 @@ Shape = Literal["point", "human", "import", "inside", "choice", "loop", "states"
 
 
 @dataclass(frozen=True, slots=True)
+class Migration:
+    """A step that had another path in earlier versions of the pipeline; both are without counts."""
+
+    old: StepPath
+    new: StepPath
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
     """A pipeline that a step runs in a separate scope."""
 
@@ -325,7 +333,7 @@ def body(given: Body, where: str) -> Pipeline:
         return Pipeline(steps(given, where))
     own = (
         *("input_schema", "context_schema", "context_type", "output"),
-        *("budget", "notify", "deadline_s", "schedules"),
+        *("budget", "notify", "deadline_s", "schedules", "migrations"),
     )
     extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
@@ -348,6 +356,7 @@ if TYPE_CHECKING:  # for overloads
         notify: Notified
         deadline_s: float | None
         schedules: Sequence[Schedule]
+        migrations: Mapping[str, str] | tuple[Migration, ...]
 
 
 def _schedules(given: Any, where: str) -> tuple[Schedule, ...]:
@@ -359,6 +368,20 @@ def _schedules(given: Any, where: str) -> tuple[Schedule, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise PipelineError(f"{where} is {given!r}; expected a list of `Schedule`")
     return tuple(values.instance(Schedule)(each, where) for each in given)
+
+
+def _migrations(given: Any, where: str) -> tuple[Migration, ...]:
+    """Return migrations, from a mapping of old paths to new ones.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    if isinstance(given, tuple) and all(isinstance(each, Migration) for each in given):
+        return given
+    is_mapping = isinstance(given, Mapping)
+    if not is_mapping or not all(isinstance(each, str) for pair in given.items() for each in pair):
+        raise PipelineError(f"{where} is {given!r}; expected a mapping of old paths to new ones")
+    return tuple(Migration(StepPath(old), StepPath(new)) for old, new in given.items())
 
 
 @node
@@ -391,6 +414,11 @@ class Pipeline(Node, Generic[In, Out]):
     """How long a run may last from its acceptance; then it fails. No effect for an imported pipeline."""
     schedules: Takes[Sequence[Schedule], tuple[Schedule, ...]] = takes(_schedules, default=())
     """When workers run it. Schedules of an imported pipeline start runs of it alone."""
+    migrations: Takes[Mapping[str, str] | tuple[Migration, ...], tuple[Migration, ...]] = takes(
+        _migrations, default=()
+    )
+    """The old paths of renamed steps with their new ones, for runs that began with the old names; no effect
+    for an imported pipeline."""
 
     if TYPE_CHECKING:
 

@@ -87,7 +87,7 @@ class ApprovalGate:
         """Return the digest of what the human sees, and of the number of the question."""
         return digest(
             run=self.frame.run.id,
-            path=self.path,
+            path=self.frame.run.journal.stored_path(self.path),
             tool=self.tool.target,
             arguments=self.call.arguments,
             parameters=self.tool.parameters,

@@ -67,7 +67,8 @@ async def identify(attempt: Attempt) -> Intent:
         key, attempt.repeats_doubt = before.key, before.state in UNRESOLVED
     else:
         repeats = step.effect in SAME_KEY or step.in_doubt == "retry_same_key"
-        parts = [frame.run.id, path, tool, 0 if repeats else attempt.number, canonical.decode(sent)]
+        stored = frame.run.journal.stored_path(path)  # a renamed step makes the same call under the same key
+        parts = [frame.run.id, stored, tool, 0 if repeats else attempt.number, canonical.decode(sent)]
         key = canonical.digest(canonical.encode(parts))
     attempt.intent = Intent(
         key=key,

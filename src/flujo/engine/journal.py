@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.journal import RunId
+    from flujo.domain.ledger import Ledger
+    from flujo.domain.migrations import Migrations
     from flujo.domain.ports import Locate, Observer
     from flujo.domain.run import Child
     from flujo.domain.run_forks import Stub
@@ -79,6 +81,7 @@ class Journal:
         "_known",
         "_locate",
         "_made_here",
+        "_migrations",
         "_observer",
         "_open",
         "_pauses",
@@ -107,8 +110,12 @@ class Journal:
         begin: Callable[[RunId, RunId, str | None], None] | None = None,
         locate: Locate | None = None,
         observer: Observer | None = None,
+        migrations: Migrations | None = None,
     ) -> None:
         self._store = store
+        self._migrations = migrations
+        """Converts the paths of the pipeline, which this class has, and those of the store; None if they are
+        the same."""
         self._locate = locate
         """Finds the code of the user in an error; None records no places in code."""
         self._observer = observer
@@ -124,11 +131,11 @@ class Journal:
         self._fence = record.fence
         self._seq = start.last_seq
         self._resumed = start.last_seq > 0 or record.claims > 1
-        self._first: Sequence[Entry] | None = start.first
+        self._first: Sequence[Entry] | None = self._as_read(start.first)
         self._known: dict[EntryKind, dict[StepPath, list[Entry]]] = {}
         self._below: dict[StepPath, set[StepPath]] = {}
         """The paths of the loaded entries of each level."""
-        self._pauses: dict[StepPath, Pause] = {pause.pause_id: pause for pause in start.pauses}
+        self._pauses = self._questions(start.pauses)
         self._attached: dict[StepPath, Entry] = {}
         """The entries of this execution that name contents."""
         self._waiting: list[Entry] = []
@@ -174,13 +181,20 @@ class Journal:
     async def load_at(self, paths: Sequence[StepPath]) -> None:
         """Load the entries at some paths, when this run has been executed before."""
         if self._resumed:
-            for entry in await self._store.entries(self._run_id, paths=paths):
+            stored = [self.stored_path(path) for path in paths]
+            for entry in self._as_read(await self._store.entries(self._run_id, paths=stored)):
                 self._learn(entry)
 
     async def read(self, paths: Sequence[StepPath]) -> Sequence[Entry]:
         """Return the entries at some paths from the store, also those of this execution."""
         await self.flush()
-        return await self._store.entries(self._run_id, paths=paths)
+        asked = {self.stored_path(path): path for path in paths}
+        found = await self._store.entries(self._run_id, paths=[*asked])
+        return (
+            [replace(entry, path=asked[entry.path]) for entry in found]
+            if self._migrations is not None
+            else found
+        )
 
     def forget(self, path: StepPath) -> None:
         """Drop the loaded entries of a completed item of a map, because nothing reads them again."""
@@ -203,7 +217,27 @@ class Journal:
         first, self._first = self._first, None
         if path == ROOT and first is not None:
             return first  # read at the start of the execution
-        return await self._store.entries(self._run_id, parent=path)
+        return self._as_read(await self._store.entries(self._run_id, parent=self.stored_path(path)))
+
+    def stored_path(self, path: StepPath) -> StepPath:
+        """Return the path under which the store has `path`: another one below a step that was renamed."""
+        return path if self._migrations is None else self._migrations.old(path)
+
+    def stored_pause(self, pause: Pause) -> Pause:
+        """Return a question with the path under which the store has it, by which it is answered."""
+        return self._migrations.written_pause(pause) if self._migrations is not None else pause
+
+    async def ledger(self) -> Ledger:
+        """Return what the run has used until now, by the paths of the pipeline."""
+        found = await self._store.ledger(self._run_id)
+        return found if self._migrations is None else self._migrations.read_ledger(found)
+
+    def _as_read(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        return [*map(self._migrations.read_entry, entries)] if self._migrations is not None else entries
+
+    def _questions(self, pauses: Sequence[Pause]) -> dict[StepPath, Pause]:
+        read = map(self._migrations.read_pause, pauses) if self._migrations is not None else pauses
+        return {pause.pause_id: pause for pause in read}
 
     def attempts(self, path: StepPath, kind: EntryKind) -> list[Entry]:
         """Return the entries at `path`, in the order of attempts."""
@@ -506,6 +540,8 @@ class Journal:
         """Return the latest call of the step at `path`, or None."""
         if self._intents is None:
             stored = await self._store.intents(self._run_id) if self._resumed else []
+            if self._migrations is not None:
+                stored = [*map(self._migrations.read_intent, stored)]
             self._intents = {intent.path: intent for intent in sorted(stored, key=lambda each: each.sends)}
         return self._intents.get(path)
 
@@ -529,7 +565,7 @@ class Journal:
         """Commit waiting entries; from now on, entries of this execution are read like earlier ones."""
         await self.flush()
         self._resumed, self._first = True, None
-        self._pauses = {pause.pause_id: pause for pause in await self._store.pauses(self._run_id)}
+        self._pauses = self._questions(await self._store.pauses(self._run_id))
 
     async def flush(self) -> None:
         """Commit all waiting entries.
@@ -581,7 +617,9 @@ class Journal:
 
     def _hand_over(self, move: Move | None) -> asyncio.Future[bool]:
         write = self._next_write(move)
-        written = self._store.write(write)
+        written = self._store.write(
+            self._migrations.written(write) if self._migrations is not None else write
+        )
         flying = written if isinstance(written, asyncio.Future) else asyncio.ensure_future(written)
         if write.children:
             flying.add_done_callback(partial(self._begin_tasks, write.children))
@@ -670,7 +708,8 @@ class Journal:
         self._seq += 1
         self._waiting.append(entry.numbered(self._seq))
         write = self._next_write(None)
-        committing = asyncio.ensure_future(transaction.commit(write))
+        stored = self._migrations.written(write) if self._migrations is not None else write
+        committing = asyncio.ensure_future(transaction.commit(stored))
         committing.add_done_callback(partial(self._has_committed, write, holder))
         await _ended(committing)
         committing.result()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from flujo.domain.migrations import NONE, Migrations
 from flujo.domain.outcomes import Paused
 from flujo.domain.run import Pause
 from flujo.exceptions import ControlSignal
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.domain.journal import Entry
+    from flujo.domain.ledger import Ledger
     from flujo.domain.paths import StepPath
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Intent, RunRecord
     from flujo.domain.store import BlobStore
 
@@ -35,5 +38,33 @@ class Recording:
     entries: Sequence[Entry]
     pauses: Sequence[Pause]
     intents: Sequence[Intent]
+    ledger: Ledger
     blobs: BlobStore
     """Has the contents that entries name."""
+
+    def migrated(self, pipeline: Pipeline) -> Recording:
+        """Return the record with the paths that its steps have in a pipeline which has renamed some."""
+        found = self.migrations(pipeline)
+        if not found:
+            return self
+        return replace(
+            self,
+            run=replace(self.run, error=found.read_error(self.run.error)),
+            entries=[*map(found.read_entry, self.entries)],
+            pauses=[*map(found.read_pause, self.pauses)],
+            intents=[*map(found.read_intent, self.intents)],
+        )
+
+    def migrations(self, pipeline: Pipeline) -> Migrations:
+        """Return the migrations of a pipeline that apply to the run."""
+        if not pipeline.migrations or self.run.parent is not None:
+            return NONE
+        return Migrations.of(pipeline.migrations, self.paths)
+
+    @property
+    def paths(self) -> list[StepPath]:
+        """The paths of everything that is recorded."""
+        made = [*(entry.path for entry in self.entries), *(intent.path for intent in self.intents)]
+        held = [each.path for each in (*self.ledger.holds, *self.ledger.tasks)]
+        used = [each.path for each in self.ledger.spendings]
+        return [*made, *(pause.pause_id for pause in self.pauses), *held, *used]

@@ -1,4 +1,4 @@
-"""Sixty edits of a blueprint while a run of it waits for an answer, and what each means for the run."""
+"""Edits of a blueprint while a run of it waits for an answer, and what each means for the run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from flujo.services.recorded.recorded_binding import recorded_binding
 from flujo.services.recorded.replay import Replayed, recording_of
-from flujo.services.runs.changes import compare
+from flujo.services.runs.changes import compare, without_counts
 from flujo.state.memory_store import MemoryStateStore
 from services.recorded.orders import ORDER, RUN, compiled, edited, recorded, workspace
 
@@ -156,6 +156,27 @@ LOST = {
 """Edits that the run cannot continue with, and the first recorded path that is gone."""
 
 
+def renamed(old: str, new: str, **paths: str) -> str:
+    """Return the blueprint with another name of a step, and with migrations from old to new paths."""
+    pairs = ", ".join(f'{{from: "{one}", to: "{other}"}}' for one, other in paths.items())
+    text = ORDER.replace(f"name: {old}", f"name: {new}").replace(f"steps.{old}.", f"steps.{new}.")
+    return text.replace("steps:\n  - {name: ", f"migrations: [{pairs}]\nsteps:\n  - {{name: ", 1)
+
+
+MIGRATED = {
+    "a step": renamed("rate", "mark", rate="mark"),
+    "a step in a branch": renamed("large", "huge", **{"size:then/large": "size:then/huge"}),
+    "a step of a map": renamed("pack", "wrap", **{"each/pack": "each/wrap"}),
+    "a step of a loop": renamed("write", "text", **{"draft/write": "draft/text"}),
+    "a step of a state": renamed("look", "see", **{"machine:open/look": "machine:open/see"}),
+    "a composite": renamed("both", "pair", both="pair"),
+    "a machine": renamed("machine", "device", machine="device"),
+    "a conversation": renamed("buy", "get", buy="get"),
+    "a question": renamed("ok", "sure", ok="sure"),
+}
+"""Renamed steps with which the run keeps everything, because migrations name their old paths."""
+
+
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> StateStore:
     """A store with a run that waits at the question `ok`; a comparison only reads it."""
@@ -171,8 +192,18 @@ async def _compared(store: StateStore, folder: Path, text: str) -> Comparison:
     return await compare(await recording_of(store, RUN), subject)
 
 
-def test_there_are_sixty_edits() -> None:
-    assert len(KEPT) + len(CHANGED) + len(LOST) == 60
+@pytest.mark.parametrize("text", MIGRATED.values(), ids=MIGRATED)
+async def test_the_run_keeps_renamed_steps(waiting: StateStore, tmp_path: Path, text: str) -> None:
+    found = await _compared(waiting, tmp_path, text)
+    assert (found.can_continue, found.changed, found.lost) == (True, (), ())
+    assert found.migrations.applied[0].new in [*map(without_counts, found.kept), "sure"]
+
+
+async def test_a_record_that_would_be_another_step_is_lost(waiting: StateStore, tmp_path: Path) -> None:
+    text = renamed("rate", "buy", rate="buy").replace(BUY, "")
+    found = await _compared(waiting, tmp_path, text)
+    assert not found.can_continue
+    assert "buy" in found.lost
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)

@@ -35,6 +35,8 @@ DESCRIPTIONS = {
     "queue": "The queue in which the run or task waits for a worker.",
     "priority": "A run is preferred to those of one priority less that waited up to a minute longer.",
     "metadata": "Metadata of the runs, to find them by.",
+    "migrations": "Renamed steps, for runs that began with the old names.",
+    "from": "The path that the step had, without counts: `loop/draft`.",
     "steps": "The steps, in order.",
     # Agents
     "model": "`provider:model`; `local:smollm2` runs locally, without a key.",
@@ -110,7 +112,7 @@ DESCRIPTIONS = {
     "states": "The states by name.",
     "final": "The states that end the machine.",
     "transitions": "The transitions to other states; the first one whose condition is true is taken.",
-    "to": "The next state.",
+    "to": "The next state; of a migration, the path that the step has now.",
     "max_transitions": "The maximum number of transitions.",
     "over": "An expression that returns the items.",
     "as": "A second name for `item`.",

@@ -961,6 +961,13 @@ Schedules = Annotated[
 ]
 
 
+class Migration(Strict):
+    """One of `migrations:`: a step that had another path."""
+
+    from_: Annotated[str, Field(alias="from", min_length=1)]
+    to: Annotated[str, Field(min_length=1)]
+
+
 class Blueprint(Strict):
     """A whole blueprint."""
 
@@ -979,6 +986,7 @@ class Blueprint(Strict):
     notify: Notify = []
     deadline: Maybe[Duration] = None
     schedule: Schedules = []
+    migrations: list[Migration] = []
     steps: Annotated[list[AnyStep], Field(min_length=1)]
 
     @model_validator(mode="after")

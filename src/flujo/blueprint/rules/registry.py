@@ -20,6 +20,7 @@ from flujo.blueprint.rules import (
     human_input,
     imports,
     mcp,
+    migrations,
     notify,
     safety,
     schedules,
@@ -118,6 +119,7 @@ def check(unit: Unit, pipeline: Pipeline, also: Also | None = None) -> Iterator[
             yield one
     if is_sound:  # a misspelt name would also leave an output unread
         yield from data_flow.unread_outputs(unit)
+        yield from migrations.unfit_migrations(unit, pipeline)
         found = tree.placed_problems(unit, () if also is None else also(pipeline))
         yield from (one for one in found if one.message not in known)
 

@@ -11,6 +11,7 @@ from flujo.blueprint.rules.schedules import violations
 from flujo.domain import wording
 from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
+from flujo.domain.migrations import migration_findings
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.schedule_checks import schedule_findings
@@ -82,6 +83,9 @@ def check_pipeline(pipeline: Pipeline) -> Flow | None:
     for wrong in unfit_schedules(pipeline, pipeline.schedules):
         message = f"pipeline {pipeline.name!r}: {wrong.message}"
         raise PipelineError(message, hint=wrong.hint, code=wrong.code)
+    for unfit in migration_findings(pipeline):
+        message = f"pipeline {pipeline.name!r}: `migrations`: {unfit.message}"
+        raise PipelineError(message, hint=unfit.hint, code=unfit.code)
     flow = _through(pipeline, ROOT, None)
     return flow if pipeline.output is None else None
 

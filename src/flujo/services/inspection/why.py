@@ -20,6 +20,7 @@ from flujo.engine.steps.state_machine import ROUND
 from flujo.exceptions import FlujoError
 from flujo.services.inspection.recorded_scope import Reading, RecordedScope
 from flujo.services.inspection.trace import trace
+from flujo.services.recorded.replay import recording_of
 from flujo.services.replay.sources import named_run
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.run_services import is_python, pinned_blueprint
@@ -139,15 +140,17 @@ async def why(
     Raises:
         SettingsError: the run has no such step.
     """
-    entries, pauses = await source.entries(record.run_id), await source.pauses(record.run_id)
     root = await trace(source, record)
     shown = root if path is None else root.at(path)
-    places = _places(pipeline)
-    scope = RecordedScope(record, entries, pauses, places)
+    places, wanted, recording = _places(pipeline), shown.path, await recording_of(source, record.run_id)
+    if pipeline is not None:  # expressions have the new names of steps
+        recording, wanted = recording.migrated(pipeline), recording.migrations(pipeline).new(wanted)
+    scope = RecordedScope(record, recording.entries, recording.pauses, places)
+    pauses = await source.pauses(record.run_id)
     made = [
         decision
-        for entry in entries
-        if entry.kind is EntryKind.DECISION and _is_asked(entry.path, shown.path)
+        for entry in recording.entries
+        if entry.kind is EntryKind.DECISION and _is_asked(entry.path, wanted)
         for decision in _decisions(entry, places, scope)
     ]
     return Account(

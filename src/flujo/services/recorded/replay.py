@@ -133,6 +133,7 @@ async def recording_of(source: RunSource, run_id: RunId) -> Recording:
         entries=await source.entries(run_id),
         pauses=await source.pauses(run_id),
         intents=await source.intents(run_id),
+        ledger=await source.ledger(run_id),
         blobs=source,
     )
 
@@ -141,6 +142,7 @@ async def replay_recording(
     recording: Recording, subject: Replayed, *, until: str | None = None, collects: bool = False
 ) -> Replay:
     """Replay a run whose record is read already; see `replay`."""
+    recording = recording.migrated(subject.pipeline)
     record = recording.run
     found: list[Difference] = []
 

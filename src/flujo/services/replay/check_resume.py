@@ -122,4 +122,5 @@ def checked_data(checked: Checked) -> dict[str, Any]:
         "changed": [each.to_json() for each in found.changed],
         "conflicts": [each.to_json() for each in found.conflicts],
         "lost": list(found.lost),
+        "migrations": [{"from": each.old, "to": each.new} for each in found.migrations.applied],
     }

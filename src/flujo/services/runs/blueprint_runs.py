@@ -12,11 +12,13 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.domain.commands import command
 from flujo.domain.models import PipelineResult
+from flujo.domain.paths import shown
 from flujo.domain.run import Move, PauseKind, RunStatus, Write
 from flujo.domain.wording import listed
 from flujo.exceptions import CallableError, ChangesRefused, ResumeConflict, SecretNotSet, StateError
 from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.answers import record_answer
+from flujo.services.runs.applied_migrations import in_act
 from flujo.services.runs.changes import changed_files, compare, kept_note, without_counts
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
@@ -330,6 +332,9 @@ async def _accept(
         )
     say(f"changed on disk: {listed(changed)}")
     kept = dict.fromkeys(map(without_counts, found.kept))
+    if found.migrations:
+        renamed = (f"{shown(each.old)} → {shown(each.new)}" for each in found.migrations.applied)
+        say(f"renamed: {listed(renamed)}")
     say(f"completed steps kept: {listed(kept) if kept else 'none'}")
     if found.changed:
         differing = (f"{without_counts(each.path)} ({each.cause})" for each in found.changed)
@@ -344,7 +349,7 @@ async def _accept(
         run_id=record.run_id,
         object=", ".join(changed),
         before=canonical.encode(record.closure),
-        after=canonical.encode(blueprint.closure.digest),
+        after=in_act(blueprint.closure.digest, found.migrations),
     )
     retrying = retry_act(record, actor) if retry_failed else None
     await store.write(

@@ -9,6 +9,7 @@ from flujo.blueprint.sources.source_files import FileSource, SourceRefused
 from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.journal import EntryKind, EntryStatus
+from flujo.domain.migrations import NONE as NO_MIGRATIONS
 from flujo.domain.paths import ROOT, StepPath, branch, parent, shown
 from flujo.domain.run import UNENDED
 from flujo.domain.wording import json_short, listed
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.differences import Difference
     from flujo.domain.journal import Entry
+    from flujo.domain.migrations import Migrations
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Pause
     from flujo.domain.steps import BaseStep
@@ -38,7 +40,9 @@ class Comparison:
     conflicts: tuple[Difference, ...] = ()
     """Recorded decisions that a resume would make again, and otherwise."""
     lost: tuple[StepPath, ...] = ()
-    """The recorded paths that the version does not have."""
+    """The recorded paths that the version does not have, or would take for those of another step."""
+    migrations: Migrations = NO_MIGRATIONS
+    """The migrations of the version that apply to the run."""
 
     @property
     def can_continue(self) -> bool:
@@ -65,13 +69,16 @@ async def compare(recording: Recording, subject: Replayed) -> Comparison:
     Raises:
         FlujoError: the run cannot be replayed with it.
     """
+    migrations = recording.migrations(subject.pipeline)
+    ambiguous = filter(migrations.is_ambiguous, recording.paths)
+    recording = recording.migrated(subject.pipeline)
     found = await replay_recording(recording, subject, collects=True)
     ended = [
         entry.path
         for entry in recording.entries
         if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
     ]
-    lost = tuple(lost_paths(subject.pipeline, recording.entries, recording.pauses))
+    lost = tuple(sorted({*ambiguous, *lost_paths(subject.pipeline, recording.entries, recording.pauses)}))
     done, changed, conflicts = set(ended), [], []
     for each in found.differences:
         is_done = any(above in done for above in _upwards(each.path))
@@ -85,6 +92,7 @@ async def compare(recording: Recording, subject: Replayed) -> Comparison:
         changed=tuple(changed),
         conflicts=tuple(conflicts),
         lost=lost,
+        migrations=migrations,
     )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain import canonical
@@ -39,6 +38,7 @@ from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
+from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_log import observer_of
@@ -234,6 +234,7 @@ class Execution:
                 start = Progress() if record.is_new else await store.progress(record.run_id)
             tasks = self.runtime.tasks
             begin = None if tasks is None else tasks.begin
+            migrations = await applied_migrations(store, record, self.runtime.pipeline)
             journal = Journal(
                 store,
                 record,
@@ -243,6 +244,7 @@ class Execution:
                 begin=begin,
                 locate=self.runtime.locate,
                 observer=observer,
+                migrations=migrations,
             )
             steps = self._walk(record, journal, walk, observer, resumed=start.last_seq > 0)
             return await walk.begin(steps, name=record.run_id)
@@ -354,7 +356,8 @@ class Execution:
         given = canonical.decode(record.input)
         outcome, tree = await execute(runtime.pipeline, run, given, context, budget, owner=runtime.owner)
         move = _move(outcome, canonical.encode(tree, what="context"))
-        move = runtime.notifier.announced(record, move, outcome.pauses if isinstance(outcome, Paused) else ())
+        asked = [journal.stored_pause(each) for each in outcome.pauses] if isinstance(outcome, Paused) else []
+        move = runtime.notifier.announced(record, move, asked)
         walk.end()
         answered = await journal.end(move)
         if observer is not None:
@@ -372,11 +375,10 @@ class Execution:
         runtime = self.runtime
         if runtime.limits is None:
             return None
-        ledger = Ledger() if record.is_new else await runtime.store.ledger(record.run_id)
+        ledger = Ledger() if record.is_new else await journal.ledger()
         for hold in unconfirmed(ledger):
             journal.hold(hold)
-        read = partial(runtime.store.ledger, record.run_id)
-        return Budget(runtime.limits, now=runtime.clock.monotonic, ledger=ledger, read=read)
+        return Budget(runtime.limits, now=runtime.clock.monotonic, ledger=ledger, read=journal.ledger)
 
     def _result(
         self,
@@ -396,7 +398,7 @@ class Execution:
             usage=journal.usage,
             unconfirmed=held,
             error=_error(outcome),
-            pauses=outcome.pauses if isinstance(outcome, Paused) else (),
+            pauses=tuple(map(journal.stored_pause, outcome.pauses)) if isinstance(outcome, Paused) else (),
             ends_by=record.ends_by,
         )
         if isinstance(outcome, Failure):

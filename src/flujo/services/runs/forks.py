@@ -14,6 +14,7 @@ from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import ForkPointMissing, ForkRefused, RunNotFound
 from flujo.governance.sink import GATE
 from flujo.services.binding.blob_references import bind_blobs
+from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.context_at import with_context
 from flujo.services.runs.copied import Point, chain_of, numbered
 from flujo.services.runs.run_request import checked_run_id, declared
@@ -152,7 +153,8 @@ async def new_fork(
     with bind_blobs(service.providers, service.files):
         await binding.prepare()
     GATE.admit(canonical.encode(fork.changes, what="the changes"), "the changes of the fork")
-    entries, pauses = await source.entries(record.run_id), await source.pauses(record.run_id)
+    recorded = (await recording_of(source, record.run_id)).migrated(pipeline)
+    entries, pauses = recorded.entries, recorded.pauses
     at = point_of(fork.at, entries, pauses, pipeline)
     for path in fork.answers:
         _require_step(path, pipeline)
