@@ -8,7 +8,7 @@ from flujo.cli import formatting
 from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from flujo.cli.terminal import Terminal
     from flujo.services.checks.locking import Change
@@ -49,19 +49,23 @@ def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
     terminal.table(_COLUMNS, rows)
 
 
-def diff_data(changes: Sequence[Change]) -> dict[str, Any]:
-    """Return changes as JSON data, with the blueprints and steps that they affect."""
+def diff_data(changes: Sequence[Change], waiting: Mapping[str, int]) -> dict[str, Any]:
+    """Return changes as JSON data, with the blueprints and steps that they affect, and their waiting runs."""
     from flujo.services.checks.locking import affected
 
     return {
         "matches": not changes,
         "changes": [change.to_json() for change in changes],
         "affects": affected(changes),
+        "waiting_runs": dict(waiting),
     }
 
 
-def show_diff(terminal: Terminal, changes: Sequence[Change]) -> None:
-    """Write changes to stdout: removed words in `[-…-]`, added words in `{+…+}`."""
+def show_diff(terminal: Terminal, changes: Sequence[Change], waiting: Mapping[str, int]) -> None:
+    """Write changes to stdout: removed words in `[-…-]`, added words in `{+…+}`.
+
+    The blueprints that they affect are listed with the number of their runs that wait.
+    """
     from flujo.services.checks.locking import affected, sentence
 
     for change in changes:
@@ -73,7 +77,9 @@ def show_diff(terminal: Terminal, changes: Sequence[Change]) -> None:
     if reached:
         terminal.data(terminal.styled("affects", "bold", to=terminal.out))
     for blueprint, steps in reached.items():
-        terminal.data(f"  {blueprint}{_listed(steps)}")
+        runs = waiting.get(blueprint, 0)
+        wait = f" ({plural(runs, 'run')} {'wait' if runs > 1 else 'waits'})" if runs else ""
+        terminal.data(f"  {blueprint}{_listed(steps)}{wait}")
 
 
 def _head(change: Change, sentence: str) -> str:

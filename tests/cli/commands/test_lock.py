@@ -284,6 +284,7 @@ def test_without_differences_a_message_is_printed(flujo: Flujo, letter: Path) ->
         "matches": True,
         "changes": [],
         "affects": {},
+        "waiting_runs": {},
     }
 
 
@@ -390,3 +391,26 @@ def test_a_trace_warns_when_another_model_answered(flujo: Flujo, project: Projec
     result = flujo("trace")
     assert "warning: model gpt-4o\\x1b[2J answered instead of openai:gpt-5-mini" in result.stderr
     assert len(json.loads(flujo("trace", "--json").stdout)["warnings"]) == 1
+
+
+def test_the_diff_counts_the_runs_that_wait(
+    flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = """version: "1"
+name: ask
+steps:
+  - {name: first, call: "skills.work:note", with: {text: one}}
+  - {kind: hitl, name: ok, message: "Send {{ steps.first.output }}?"}
+"""
+    project.blueprint("ask", ask)
+    assert flujo("lock").exit_code == 0
+    assert flujo("run", "ask").exit_code == flujo("run", "ask").exit_code == 5
+    project.blueprint("ask", ask.replace("text: one", "text: two"))
+    result = flujo("lock", "diff")
+    assert "blueprints/ask.yaml: first (2 runs wait)" in result.stdout
+    assert "check-resume" in result.stderr
+    assert json.loads(flujo("lock", "diff", "--json").stdout)["waiting_runs"] == {"blueprints/ask.yaml": 2}
+    monkeypatch.setenv("FLUJO_STATE_URI", f"sqlite:///{project.root}/flujo.toml")
+    unread = flujo("lock", "diff")
+    assert (unread.exit_code, "runs wait" in unread.stdout) == (0, False)
+    assert "note: waiting runs were not counted" in unread.stderr

@@ -1,6 +1,7 @@
 """`flujo lock`: writes, verifies, shows and compares flujo.lock."""
 
-from typing import Annotated
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,10 @@ from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.domain.wording import plural
+from flujo.exceptions import DatabaseMissing, StateError
+
+if TYPE_CHECKING:
+    from flujo.services.workspace import Workspace
 
 app = typer.Typer(
     add_completion=False,
@@ -108,10 +113,13 @@ def diff(
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
     changes = locking.compare(invocation.project, revision)
+    waiting = _waiting_runs(invocation, locking.affected(changes)) if changes else {}
     if as_json:
-        terminal.json(diff_data(changes))
+        terminal.json(diff_data(changes, waiting))
     elif changes:
-        show_diff(terminal, changes)
+        show_diff(terminal, changes, waiting)
+        if waiting:
+            terminal.next(command("flujo", "check-resume"), "tell which of the waiting runs can continue")
         terminal.next(command("flujo", "lock"), "update the lock once the changes are tested")
     else:
         terminal.say(
@@ -119,3 +127,21 @@ def diff(
         )
     if changes and exit_code:
         raise typer.Exit(ExitCode.LOCK)
+
+
+def _waiting_runs(invocation: Invocation, files: Collection[str]) -> dict[str, int]:
+    """Return how many runs of each blueprint wait; none where there is no database to read."""
+    from flujo.cli.run_command import in_workspace
+    from flujo.services.replay.check_resume import waiting_runs
+
+    async def work(workspace: "Workspace") -> dict[str, int]:
+        return await waiting_runs(workspace, files)
+
+    try:
+        found: dict[str, int] = in_workspace(invocation, work)
+    except DatabaseMissing:
+        return {}
+    except StateError as error:
+        invocation.terminal.say(f"note: waiting runs were not counted: {error.message}", "dim")
+        return {}
+    return found

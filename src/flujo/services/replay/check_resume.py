@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from flujo.services.runs.run_services import is_python, pinned_closure
 from flujo.services.workspace import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Collection, Sequence
 
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
@@ -70,6 +71,27 @@ async def check_resume(ws: Workspace, runs: Sequence[str], against: str | None) 
         found = [await store.find(run) for run in runs] if runs else await _waiting(store)
         subjects: dict[str, Replayed] = {}
         return [await _checked(ws, store, record, subjects) for record in found]
+
+
+async def waiting_runs(ws: Workspace, files: Collection[str]) -> dict[str, int]:
+    """Return by blueprint how many runs of the project's database wait to be continued.
+
+    Args:
+        ws: the project.
+        files: the blueprints; those without such a run are left out.
+
+    Raises:
+        StateError: the database cannot be read.
+    """
+    store = await ws.store()
+    counted: Counter[str] = Counter()
+    entries: dict[str, str] = {}
+    for record in await _waiting(store):
+        if not is_python(record):
+            if record.closure not in entries:
+                entries[record.closure] = (await pinned_closure(store, record)).entry
+            counted[entries[record.closure]] += 1
+    return {file: counted[file] for file in files if counted[file]}
 
 
 @asynccontextmanager
