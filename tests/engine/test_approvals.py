@@ -384,3 +384,15 @@ async def test_an_approved_tool_cannot_ask_a_second_question(store: StateStore) 
     entry = (await entries(store))[TOOL]
     assert detail(entry)["outcome"] == "error"
     assert "a tool with `approve` cannot do that" in value(entry)
+
+
+async def test_an_approval_counts_after_its_step_was_renamed(store: StateStore) -> None:
+    desk = Desk()
+    tree = desk.pipeline(120)
+    assert (await start(tree, store, "go")).status is RunStatus.PAUSED
+    await approve(store)
+    (conversation,) = tree.steps
+    renamed = replace(tree, steps=(replace(conversation, name="help"),), migrations={"research": "help"})
+    assert (await resume(renamed, store)).output == "done"
+    (intent,) = await store.intents(RUN)
+    assert (intent.path, desk.paid) == (TOOL, [(120, intent.key)])
