@@ -22,6 +22,7 @@ DAMAGE = {
 COMMANDS = [
     ("doctor",),
     ("trace", "one"),
+    ("logs", "one", "-f"),
     ("cache", "why", "hello"),
     ("tasks", "list"),
     ("tasks", "show", "one"),

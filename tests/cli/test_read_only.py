@@ -59,7 +59,7 @@ def state(tmp_path: Path) -> Iterator[Path]:
 
 
 WRITING: list[tuple[str, ...]] = [("run", "ask"), ("tasks", "resume", "one", "--input", "yes")]
-LOOKING: list[tuple[str, ...]] = [("tasks", "list"), ("trace", "one")]
+LOOKING: list[tuple[str, ...]] = [("tasks", "list"), ("trace", "one"), ("logs", "one")]
 
 
 def refused(project: Path, words: tuple[str, ...]) -> None:

@@ -385,10 +385,8 @@ class SqlStateStore:
             return await self.read(queries.entries_at, run_id, paths)
         if parent is not None:
             return await self.read(queries.entries, run_id, parent)
-        if after:
-            return await self.read(queries.entries_after, run_id, after)
         lend = partial(self.database.reading, moment=True)
-        return await self._readers.alone(lend, queries.entries, run_id, parent)
+        return await self._readers.alone(lend, queries.entries, run_id, parent, after)
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run's journal goes, and the usage summed over its entries."""

@@ -60,6 +60,17 @@ async def test_a_damaged_journal_is_detected_and_other_runs_are_not_affected(
 
 
 @pytest.mark.guarantee("G7")
+@pytest.mark.parametrize("seq", [2, 3])
+async def test_a_part_of_the_journal_has_no_gap(sql: SqlStateStore, seq: int) -> None:
+    run = await sql.accept(new_run(), {})
+    await sql.write(writes(run, entry(1), entry(2), entry(3)))
+    await sql.write(move(run, RunStatus.PAUSED, context=b"{}", entries=3))
+    _damage(sql, f"DELETE FROM {{p}}journal WHERE seq = {seq}")
+    with pytest.raises(CorruptState, match=f"journal entry {seq} is missing"):
+        await sql.entries(RUN, after=1)
+
+
+@pytest.mark.guarantee("G7")
 async def test_an_entry_moved_to_another_run_is_detected(sql: SqlStateStore) -> None:
     for name in (RUN, RunId("other")):
         run = await sql.accept(new_run(name), {})

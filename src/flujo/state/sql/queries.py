@@ -63,7 +63,7 @@ _whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("r
 _one_level = _whole_journal.where(
     journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
 )
-_rest_of_journal = _whole_journal.where(journal.c.seq > sa.bindparam("seq"))
+_journal_after = _whole_journal.where(journal.c.seq > sa.bindparam("seq"))
 # Not ordered here: a database would rather read the whole journal in order than sort a few rows.
 _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"), among(journal.c.path))
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
@@ -116,11 +116,16 @@ _calls = (
 )
 
 
-def entries(connection: sa.Connection, run_id: RunId, parent: StepPath | None = None) -> list[Entry]:
-    """Return the journal in order, each entry checked; the whole of it also for entries that are missing."""
+def entries(
+    connection: sa.Connection, run_id: RunId, parent: StepPath | None = None, after: int = 0
+) -> list[Entry]:
+    """Return the journal in order, each entry checked; without `parent` also for entries that are missing."""
     if parent is None:
-        rows = fetch(connection, _whole_journal, {"run": run_id})
-        _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id))
+        if after:
+            rows = fetch(connection, _journal_after, {"run": run_id, "seq": after})
+        else:  # without a condition, which would hide an entry whose number is damaged
+            rows = fetch(connection, _whole_journal, {"run": run_id})
+        _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id), after)
     else:
         rows = fetch(connection, _one_level, {"run": run_id, "above": parent})
     large = aside(connection, rows, codec.ENTRY_VALUES)
@@ -134,23 +139,15 @@ def entries_at(connection: sa.Connection, run_id: RunId, paths: Collection[StepP
     return sorted((codec.entry(row, large) for row in rows), key=lambda entry: entry.seq)
 
 
-def entries_after(connection: sa.Connection, run_id: RunId, seq: int) -> list[Entry]:
-    """Return the entries with a greater number in order, checked also for entries that are missing."""
-    rows = fetch(connection, _rest_of_journal, {"run": run_id, "seq": seq})
-    _check_complete(run_id, [row["seq"] for row in rows], after=seq)
-    large = aside(connection, rows, codec.ENTRY_VALUES)
-    return [codec.entry(row, large) for row in rows]
-
-
 def _promised(connection: sa.Connection, run_id: RunId) -> int:
     found = connection.execute(_recorded, {"run": run_id}).one_or_none()
     return 0 if found is None else int(found.entries)
 
 
-def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int = 0, *, after: int = 0) -> None:
+def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int, after: int) -> None:
     missing = next((expected for expected, seq in enumerate(seqs, after + 1) if seq != expected), None)
-    if missing is None and len(seqs) < promised:
-        missing = len(seqs) + 1
+    if missing is None and after + len(seqs) < promised:
+        missing = after + len(seqs) + 1
     if missing is not None:
         raise CorruptState(
             f"run {run_id}: journal entry {missing} is missing",
