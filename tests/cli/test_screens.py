@@ -107,6 +107,8 @@ SHOWING = [
     ("trace", "--format", "html"),
     ("why",),
     ("why", "--json"),
+    ("logs",),
+    ("logs", "--json"),
     ("tasks", "show"),
     ("tasks", "show", "--json"),
 ]
