@@ -671,23 +671,17 @@ class Crashing:
         effects = Effects(self._world, str(run), shop)
         run_id = RunId(f"run-{run}")
         try:
-            await store.write_apart(_make_table)
+            await store.write_apart(make_table)
             seen_before = await _consistent(store, run_id) or await _written_apart(store, run)
             if self._build is awaiting:
-                await store.send_event(_event(f"early {run}", "early", key=str(run)))
+                await store.send_event(sent_event(f"early {run}", "early", key=str(run)))
             async with Flujo[Any, Any, Any](
                 self._build(effects), store=store, hooks=[effects.acknowledge], range_length=2
             ) as runner:
                 if self._build is queueing:
-                    await _worked_off(runner, store, run_id)
+                    await worked_off(runner, store, run_id)
                 result = await runner.run_result_async(1, run_id=run_id)
-                while result.status in AT_A_PAUSE:
-                    await _send(store, run_id)
-                    await _resolve_doubts(effects, store, run_id)
-                    await _decide(store, run_id)
-                    if self._build is lending:
-                        await _tasks_worked_off(runner, store)
-                    result = await _answered(runner, store, run_id)
+                result = await ended(self._build, result, effects, runner, store)
                 await runner.replay_from_trace(run_id)  # raises at a difference
             entries = await store.entries(run_id)
             record = await store.run(run_id)
@@ -746,6 +740,25 @@ class Crashing:
         assert (self._whole["status"], self._whole.pop("broken")) == ("completed", ""), self._whole
 
 
+async def ended(
+    build: Callable[[Effects], Pipeline],
+    result: PipelineResult[Any, Any],
+    effects: Effects,
+    runner: Flujo[Any, Any, Any],
+    store: SqlStateStore,
+) -> PipelineResult[Any, Any]:
+    """Do what a run waits for, as its human, its sender of events and its worker, until it has ended."""
+    run_id = RunId(result.run_id)
+    while result.status in AT_A_PAUSE:
+        await _send(store, run_id)
+        await _resolve_doubts(effects, store, run_id)
+        await _decide(store, run_id)
+        if build is lending:
+            await _tasks_worked_off(runner, store)
+        result = await _answered(runner, store, run_id)
+    return result
+
+
 class _AlwaysFast(Pace):
     is_fast = True
 
@@ -772,7 +785,7 @@ async def _decide(store: SqlStateStore, run_id: RunId) -> None:
                 await store.answer(run_id, pause.pause_id, answer)
 
 
-def _event(event_id: str, name: str, **to: Any) -> NewEvent:
+def sent_event(event_id: str, name: str, **to: Any) -> NewEvent:
     payload = canonical.encode("yes")
     event_id = event_id.translate(str.maketrans(" []", "---"))
     return NewEvent(event_id=event_id, name=name, payload=payload, actor=Actor("ada", Via.API), **to)
@@ -783,7 +796,7 @@ async def _send(store: SqlStateStore, run_id: RunId) -> None:
     for pause in await store.pauses(run_id):
         if pause.is_open and pause.event == "told":
             for number in range(2):
-                await store.send_event(_event(f"{run_id} {number}", pause.event, run_id=run_id))
+                await store.send_event(sent_event(f"{run_id} {number}", pause.event, run_id=run_id))
 
 
 async def _overspent(store: SqlStateStore, run_id: RunId) -> str:
@@ -819,7 +832,7 @@ async def _tasks_worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore) 
     await worker.drain(later=True)
 
 
-async def _worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId) -> None:
+async def worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId) -> None:
     """Submit the run, and execute it as a worker does until it has ended."""
     await runner.submit(1, run_id=run_id)
     service = await runner._open()
@@ -904,7 +917,7 @@ async def _consistent(store: SqlStateStore, run_id: RunId) -> str:
     return ""
 
 
-def _make_table(connection: Any) -> None:
+def make_table(connection: Any) -> None:
     connection.execute(sa.text("CREATE TABLE IF NOT EXISTS written (run text, place text)"))
 
 

@@ -58,6 +58,8 @@ class ApprovalGate:
     async def decision(self) -> Decision | Paused | Failure:
         """Return the decision, or the question while it is open, or the failure at its deadline."""
         asked = self.frame.run.journal.pause(self.path)
+        if asked is None and (known := self._decided_before()) is not None:
+            return known
         if asked is None or asked.kind is not PauseKind.APPROVAL or (asked.void and not asked.is_settled):
             is_settled = await self._is_sent() or not self._is_needed()
             return Decision(self.call.arguments) if is_settled else self._ask()
@@ -67,6 +69,20 @@ class ApprovalGate:
             return await self._still_open(asked)
         answer = canonical.decode(asked.answer or b"{}")
         return self._answered(asked, answer, is_sent=await self._is_sent())
+
+    def _decided_before(self) -> Decision | None:
+        """Return the decision that a replayed fork has in common with its parent, whose question it was."""
+        recorded = self.frame.run.recorded
+        known = None if recorded is None else recorded.decided(self.path)
+        if known is None:
+            return None
+        arguments, detail = known
+        is_denied = detail["outcome"] == "denied"
+        return Decision(
+            self.call.arguments if arguments is None else arguments,
+            "a human denied it" if is_denied else "",
+            {"approval": detail["approval"]},
+        )
 
     async def _is_sent(self) -> bool:
         """Return whether the call was made before, so that it is settled and not decided about."""

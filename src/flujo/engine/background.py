@@ -43,6 +43,8 @@ async def launched(step: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     child = run.launches.child(run.id, path, given=given, context=context, queued=queued, lent=lent)
     attempt = Attempt(step, frame, path, started_at=run.clock.now(), child=child)
     attempt.output = {"task_id": child.run.run_id}
+    if run.recorded is not None and (known := run.recorded.launched(path)) is not None:
+        attempt.output = known
     try:
         return await settle(attempt)
     except FlujoError:

@@ -67,6 +67,14 @@ class RecordedLeaves(Protocol):
         """Return the recorded outcome of an `await` step; `ids` are the tasks that it awaits now."""
         ...
 
+    def launched(self, path: StepPath) -> Any:
+        """Return the launch that a fork has in common with its parent, whose task it is; None for another."""
+        ...
+
+    def decided(self, path: StepPath) -> tuple[Any, Mapping[str, Any]] | None:
+        """Return the arguments and the details of a call that a human has decided about; None for another."""
+        ...
+
     def saved(self, path: StepPath, field: str, save: Save, frame: Frame) -> Any:
         """Return the recorded value of a `save:` of the step at `path` that a callable gives."""
         ...

@@ -17,7 +17,7 @@ from flujo.domain.paths import bounds, indexed, is_inside
 from flujo.domain.run import Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.engine.journal import Journal, success
-from flujo.engine.recording import EndOfRecord
+from flujo.engine.recording import EndOfRecord, question_of
 from flujo.exceptions import AgentChanged, FlujoError
 
 if TYPE_CHECKING:
@@ -149,6 +149,17 @@ class RecordedJournal(Journal):
         known = [entry for kind in _RESULTS for entry in self._at(path, kind)]
         done = [entry for entry in known if entry.status is EntryStatus.COMPLETED]
         return done[-1] if done else known[-1] if known else None
+
+    def copied(self, path: StepPath, kind: EntryKind = EntryKind.WORK) -> Entry | None:
+        """Return the last entry at `path` that a fork has in common with its parent."""
+        known = [entry for entry in self._at(path, kind) if entry.seq <= self._recording.copied]
+        return known[-1] if known else None
+
+    def pause(self, path: StepPath) -> Pause | None:
+        """Return the question of the step at `path`: also one that the parent of a fork had."""
+        own = super().pause(path)
+        entry = self.copied(path, EntryKind.ANSWER) if own is None and "!" not in path else None
+        return own if entry is None else question_of(entry)
 
     def asked(self, path: StepPath) -> Pause | None:
         """Return the open question of the step at `path`, also one about a call or a limit."""

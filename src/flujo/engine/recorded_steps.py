@@ -15,6 +15,8 @@ from flujo.engine.journal import safe_text
 from flujo.engine.recording import end_of_record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flujo.domain.differences import Cause
     from flujo.domain.journal import Entry
     from flujo.domain.outcomes import StepOutcome
@@ -73,6 +75,19 @@ class RecordedSteps:
             await self._compare_saved(step, frame, path, entry, outcome.output)
         self._apply(frame, entry)
         return outcome
+
+    def launched(self, path: StepPath) -> Any:
+        """Return the launch that a fork has in common with its parent, whose task it is; None for another."""
+        entry = self._journal.copied(path)
+        return None if entry is None else canonical.decode(entry.output or b"null")
+
+    def decided(self, path: StepPath) -> tuple[Any, Mapping[str, Any]] | None:
+        """Return the arguments and the details of a call that a human has decided about; None for another."""
+        entry = self._journal.ended(path)
+        detail = {} if entry is None or entry.detail is None else canonical.decode(entry.detail)
+        if entry is None or "approval" not in detail:
+            return None
+        return None if entry.input is None else canonical.decode(entry.input), detail
 
     def saved(self, path: StepPath, field: str, save: Save, frame: Frame) -> Any:
         """Return the recorded value of a `save:` of the step at `path` that a callable gives."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from flujo.domain import canonical
+from flujo.domain.journal import EntryStatus
 from flujo.domain.migrations import NONE, Migrations
 from flujo.domain.outcomes import Paused
 from flujo.domain.run import Pause
@@ -30,6 +32,21 @@ def end_of_record(path: StepPath) -> Paused:
     return Paused((Pause(pause_id=path, message="the record of the run ends here"),))
 
 
+def question_of(entry: Entry) -> Pause:
+    """Return the settled question that an entry answers, as far as the entry knows it.
+
+    A fork has the entries of its parent, and not the questions.
+    """
+    is_late = entry.status is EntryStatus.FAILED or b'"deadline":"passed"' in (entry.detail or b"")
+    return Pause(
+        pause_id=entry.path,
+        message="" if entry.input is None else canonical.decode(entry.input),
+        asked_at=entry.started_at,
+        answer=None if is_late else entry.output,
+        answered_at=entry.started_at,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """Everything that is recorded of one run."""
@@ -41,6 +58,8 @@ class Recording:
     ledger: Ledger
     blobs: BlobStore
     """Has the contents that entries name."""
+    copied: int = 0
+    """How many entries a fork has in common with its parent: the first ones."""
 
     def migrated(self, pipeline: Pipeline) -> Recording:
         """Return the record with the paths that its steps have in a pipeline which has renamed some."""

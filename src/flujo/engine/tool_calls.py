@@ -182,6 +182,9 @@ class ToolGate:
             delivery.decide(decided)
             frame = frame.inside(frame.path, previous=decided.arguments)
             tool = None if decided.denial else tool
+        elif tool is None and (recorded := frame.run.recorded) is not None:
+            before = recorded.decided(path)  # its server is not known here, so it has no rules
+            frame = frame if before is None else frame.inside(frame.path, previous=before[0])
         if tool is not None and (inside := self._composed.get(call.name)) is not None:
             waits, detail = self._config.durability != "exit", delivery.detail
             return await composed_call(

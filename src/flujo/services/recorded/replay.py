@@ -16,6 +16,7 @@ from flujo.domain.differences import Difference
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.domain.run import AT_A_PAUSE, Launches, RunStatus
+from flujo.domain.run_forks import Forked
 from flujo.domain.step_results import step_facts
 from flujo.domain.wording import did_you_mean, json_short
 from flujo.engine.background import pipeline_of
@@ -128,6 +129,7 @@ async def recording_of(source: RunSource, run_id: RunId) -> Recording:
         RunNotFound: there is no such run.
         CorruptState: an entry is damaged.
     """
+    forked = Forked.of(await source.acts(run_id))
     return Recording(
         run=await source.run(run_id),
         entries=await source.entries(run_id),
@@ -135,6 +137,7 @@ async def recording_of(source: RunSource, run_id: RunId) -> Recording:
         intents=await source.intents(run_id),
         ledger=await source.ledger(run_id),
         blobs=source,
+        copied=0 if forked is None else forked.copied,
     )
 
 
