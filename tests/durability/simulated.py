@@ -58,7 +58,7 @@ LEASE_S = 30.0
 PATIENCE_S = 24 * 3600.0
 """After how many simulated seconds a run counts as stuck."""
 
-_worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
+current_worker: ContextVar[Worker | None] = ContextVar("worker", default=None)
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ class Worker:
             task.cancel()
 
 
-class _Seeded:
+class Seeded:
     """The jitter and ids of the engine, derived from the seed."""
 
     def __init__(self, chance: Random) -> None:
@@ -90,7 +90,7 @@ class _Seeded:
         return self._chance.random()
 
 
-class _Numbered(asyncio.Task[Any]):
+class Numbered(asyncio.Task[Any]):
     """A task that hashes by its number instead of its address, because a task group cancels a set of tasks."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], *, number: int, **options: Any) -> None:
@@ -181,9 +181,9 @@ class Simulation:
         worker = Worker(SlowStore(store, self.chance, self._failures))
         self._workers.append(worker)
         self._stores.append(worker.store)
-        token = _worker.set(worker)
+        token = current_worker.set(worker)
         asyncio.get_running_loop().create_task(self._work(worker))
-        _worker.reset(token)
+        current_worker.reset(token)
         return worker
 
     async def _work(self, worker: Worker) -> None:
@@ -193,7 +193,7 @@ class Simulation:
             store=worker.store,
             binding=self._binding,
             clock=SimulatedClock(self.loop, skew_s=self.chance.uniform(-86400, 86400)),
-            random=_Seeded(self.chance),
+            random=Seeded(self.chance),
             hooks=[self._told],
             recovery=RecoveryPolicy(every_s=5.0, max_recoveries=1000),
             range_length=2,
@@ -286,7 +286,7 @@ class Simulation:
     # Effects of a step ------------------------------------------------------------------------------------
 
     async def _act(self, name: str, data: int, key: str) -> None:
-        worker = _worker.get()
+        worker = current_worker.get()
         assert worker is not None
         if self._is_lost_by(worker, name):
             self.late.append(f"{name} began in a process that had lost the run, or its lease")
@@ -356,7 +356,7 @@ class Simulation:
         raise ConnectionError("too late")
 
     async def _told(self, event: Any) -> None:
-        worker = _worker.get()
+        worker = current_worker.get()
         if worker is None or not isinstance(event, StepEnded) or event.recorded:
             return
         above, _, name = event.path.rpartition("/")
@@ -429,15 +429,15 @@ class Simulation:
     def _task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
     ) -> Any:
-        task = _Numbered(coroutine, number=next(self._numbers), loop=loop, **options)
-        worker = _worker.get()
+        task = Numbered(coroutine, number=next(self._numbers), loop=loop, **options)
+        worker = current_worker.get()
         if worker is not None:
             worker.tasks[task] = None
             task.add_done_callback(lambda done: worker.tasks.pop(done, None))
-            task.add_done_callback(_look_at)
+            task.add_done_callback(look_at)
         return task
 
 
-def _look_at(task: asyncio.Task[Any]) -> None:
+def look_at(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()

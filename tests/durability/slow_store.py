@@ -53,6 +53,9 @@ class SlowStore:
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
         return lambda: None  # the others are other processes
 
+    def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None  # as above: the worker looks by itself
+
     def let_go(self, run_id: RunId) -> None:
         if not self.dead:
             self._store.let_go(run_id)
