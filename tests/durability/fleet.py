@@ -10,7 +10,8 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,17 +23,22 @@ from durability.random_programs import in_doubt, known, looked_up, parts
 from flujo.domain import canonical
 from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
+from flujo.domain.paths import bounds
 from flujo.domain.queues import RunKind
 from flujo.domain.run import NewRun, RunQuery, RunStatus
+from flujo.domain.run_forks import Forked
 from flujo.domain.sent_events import NewEvent
 from flujo.exceptions import ReplayDiverged
+from flujo.services.replay.export import export_run
+from flujo.services.replay.pull import pull
+from flujo.services.replay.run_file import RunFile
 from flujo.services.runs.run_request import pinned
 from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from random import Random
 
     from durability.world import World
     from flujo.domain.run import Pause, RunRecord
@@ -214,7 +220,8 @@ class Programs:
         self.answers += 1
         payload = canonical.encode(int(key) + 4)
         actor = Actor("ada", Via.API)
-        sent = NewEvent(event_id=f"e{self.answers}", name="told", payload=payload, actor=actor, key=key)
+        event_id = f"{next(iter(self._programs))}-e{self.answers}"  # other programs had this database before
+        sent = NewEvent(event_id=event_id, name="told", payload=payload, actor=actor, key=key)
         await self._store.send_event(sent)
 
     async def _reply(self, main: RunId, run_id: RunId, pause: Pause) -> Any:
@@ -264,6 +271,7 @@ class Programs:
             if task.status is not RunStatus.COMPLETED
         ]
         wrong += await self._differs(run_id, seed)
+        wrong += [f"{what}: {line}" for line in await self._moved(run_id, seed)]
         family = [run_id, *(task.run_id for task in tasks)]
         return wrong + await self._unrecorded(family, what, wanted.effects, {key for key in keys if key})
 
@@ -277,6 +285,44 @@ class Programs:
             except ReplayDiverged as difference:
                 return [f"FLUJO_PROGRAM={seed}: {difference}"]
         return [] if again.success else [f"FLUJO_PROGRAM={seed}: the replay is {again.status}"]
+
+    async def _moved(self, run_id: RunId, seed: int) -> list[str]:
+        """Return what differs when an ended run is exported, pulled into another store, replayed and forked there."""
+        file = RunFile.read(await export_run(self._store, run_id), "the export")
+        other = MemoryStateStore()
+        await pull(file, run_id, other, actor=Actor("ada", Via.API), origin="the export")
+        entries, before = await self._store.entries(run_id), self._world.effects(f"{seed}:")
+        wrong = []
+        for one in file.runs:
+            if await other.entries(one) != await self._store.entries(one):
+                wrong.append(f"the journal of {one} is another one where it was pulled")
+        again = RunFile.read(await export_run(other, run_id), "the second export")
+        for one, exported in file.runs.items():
+            if difference := again.runs[one].difference(exported.pulled()):
+                wrong.append(f"a second export of {one} differs: {difference}")
+        reached = [
+            each.path
+            for each in entries
+            if each.kind is not EntryKind.DECISION and "!" not in each.path and bounds(each.path) is None
+        ]
+        at = Random(seed).choice(reached)
+        async with Flujo[Any, Any, Any](
+            pipeline_of(seed, self._folder), store=other, recovery=False, range_length=2
+        ) as runner:
+            try:
+                await runner.replay_from_trace(run_id)
+                fork = await runner.fork_async(run_id, at=at)
+                await runner.replay_from_trace(fork.run_id)
+            except ReplayDiverged as difference:
+                return [*wrong, f"with a fork at {at}: {difference}"]
+        forked = Forked.of(await other.acts(RunId(fork.run_id)))
+        copied = [] if forked is None else (await other.entries(RunId(fork.run_id)))[: forked.copied]
+        own = [replace(each, seq=0) for each in entries]
+        if any(replace(each, seq=0) not in own for each in copied):
+            wrong.append(f"a fork at {at} has entries that its parent has not")
+        if self._world.effects(f"{seed}:") != before:
+            wrong.append(f"a fork at {at} has made calls")
+        return wrong
 
     async def _unrecorded(
         self, family: Sequence[RunId], what: str, wanted: Counter[str], keys: set[str]
