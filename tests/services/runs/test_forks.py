@@ -14,6 +14,7 @@ from flujo.domain import canonical, paths
 from flujo.domain.acts import Verb
 from flujo.domain.journal import TRANSCRIPT, RunId
 from flujo.domain.paths import ROOT, StepPath
+from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.run_forks import Forked, forks_of
 from flujo.domain.steps import (
@@ -44,7 +45,6 @@ from support import World, call, everything, fork, pipeline, resume, start, toge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
     from flujo.domain.run import RunRecord
 
@@ -432,3 +432,21 @@ async def test_the_contents_of_copied_entries_outlive_the_parent(store_uri: str)
         assert (await resume(whole, store, run_id=forked, answer="no")).output == "no"
     finally:
         await store.aclose()
+
+
+async def test_a_fork_behind_a_question_whose_deadline_passed_is_replayed() -> None:
+    now = [1000.0]
+    store = MemoryStateStore(now=lambda: now[0])
+    body = Pipeline((HumanInTheLoopStep("ask", message="{{ item }}?", deadline_s=60),))
+    each = MapStep("each", over=Expr("[1, 2]"), body=body, on_error="skip")
+    tree = pipeline(each, call("last", World().add("last")))
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        await runner.run_result_async(1, run_id=RUN)
+        now[0] += 61
+        for pause in await store.pauses(RUN):
+            await store.expire(RUN, pause.pause_id)
+        late = await runner.recover_async(RUN, max_recoveries=5)
+        forked = await runner.fork_async(RUN, at="last", live_effects=True)
+        assert (late.status, forked.output) == (RunStatus.COMPLETED, late.output)
+        again = await runner.replay_from_trace(forked.run_id)
+        assert again.output == late.output
