@@ -478,6 +478,37 @@ LATER = [
         },
     ),
     Case(
+        "end-of-the-run-in-a-map",
+        "  - {kind: map, name: each, over: '[1]', steps: [{kind: continue_as_new, name: next}]}\n",
+        "FLJ311",
+        "which is of `kind: map`",
+        "continue_as_new",
+    ),
+    Case(
+        "end-of-the-run-in-the-background",
+        "  - {kind: loop, name: again, until: 'true', max_iterations: 1, config: {execution_mode: background}, "
+        "steps: [{kind: continue_as_new, name: next}]}\n",
+        "FLJ311",
+        "which runs in the background",
+        "continue_as_new",
+    ),
+    Case(
+        "end-of-the-run-that-is-cached",
+        "  - {kind: continue_as_new, name: next, cache: {}}\n",
+        "FLJ261",
+        "has no answer to cache",
+        "cache",
+    ),
+    Case(
+        "step-after-the-end-of-the-run",
+        "  - {kind: continue_as_new, name: next}\n  - {name: late, agent: sorter}\n",
+        "FLJ312",
+        "'late' is never executed",
+        "late",
+        line=10,
+        severity="warning",
+    ),
+    Case(
         "unknown-target",
         "",
         "FLJ310",

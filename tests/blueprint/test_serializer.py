@@ -26,6 +26,7 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     ConditionalStep,
+    ContinueAsNewStep,
     DynamicParallelRouterStep,
     EventStep,
     Expr,
@@ -376,6 +377,11 @@ on_deadline: {answer: 0}
             deadline_s=259_200.0,
             on_deadline={"answer": 0},
         ),
+    ),
+    Door(
+        "continue-as-new",
+        'kind: continue_as_new\nname: next\ninput: {n: "{{ input.n + 1 }}"}\n',
+        ContinueAsNewStep("next", input={"n": "{{ input.n + 1 }}"}),
     ),
     Door("sleep", "kind: sleep\nname: rest\nfor: 3d\n", SleepStep("rest", for_s=259_200.0)),
     Door(

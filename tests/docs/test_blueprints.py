@@ -289,3 +289,13 @@ def test_a_denied_refund_is_not_made_and_the_model_gets_the_reason(project: Path
     assert done["output"] == {"outcome": "not refunded"}
     assert "a human denied it: It is on its way" in json.dumps(provider.requests[2]["messages"])
     assert not (project / ".flujo/refunds").exists()
+
+
+def test_a_balance_is_kept_in_a_new_run_for_each_payment(project: Path) -> None:
+    flujo(project, "run", "balance", "--field", "account=ada", "--run-id", "ada", code=5)
+    for amount in (30, 12, 0):
+        flujo(project, "tasks", "send", "--key", "ada", "payment", "--field", f"amount={amount}")
+        flujo(project, "worker", "--once")
+    last = json.loads(flujo(project, "tasks", "show", "ada~3", "--json"))
+    assert (last["status"], last["output"], last["continues"]) == ("completed", 42, "ada~2")
+    assert "continues ada; continued as ada~3" in flujo(project, "trace", "ada~2")

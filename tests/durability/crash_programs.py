@@ -22,7 +22,7 @@ import sqlalchemy as sa
 import flujo
 from durability.crash_servers import Shop, shop
 from durability.world import World, verdict
-from flujo.domain import canonical, paths
+from flujo.domain import canonical, chains, paths
 from flujo.domain.acts import Actor, Via
 from flujo.domain.agents import OneOf
 from flujo.domain.approvals import Approval, arguments_in
@@ -44,6 +44,7 @@ from flujo.domain.steps import (
     CallableRef,
     Carry,
     ConditionalStep,
+    ContinueAsNewStep,
     EventStep,
     Expr,
     GranularStep,
@@ -63,6 +64,7 @@ from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.usage import Usage, UsageLimits
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
@@ -612,6 +614,18 @@ def lending(do: Effects) -> Pipeline:
 _LIMIT = 8
 """How many requests the shape `lending` may make: enough for those that a kill leaves without a result."""
 
+
+def continuing(do: Effects) -> Pipeline:
+    """Ends twice, in a branch and at the top, and a new run continues with the context."""
+    return _pipeline(
+        do.step("a", when="input == 1", save=LOGGED),
+        ConditionalStep("way", condition="input == 1", then=_body(ContinueAsNewStep("two", input=2))),
+        do.step("b", when="input == 2"),
+        ContinueAsNewStep("three", input="{{ input + 1 }}", when="input == 2"),
+        do.step("z"),
+    )
+
+
 NOTIFY = '[notify.here]\ncallable = "nowhere:called"\nblueprints = []\n'
 
 
@@ -647,6 +661,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "queue": queueing,
     "background_lent": lending,
     "notify": notifying,
+    "continue_as_new": continuing,
 }
 
 
@@ -683,8 +698,11 @@ class Crashing:
                 result = await runner.run_result_async(1, run_id=run_id)
                 result = await ended(self._build, result, effects, runner, store)
                 await runner.replay_from_trace(run_id)  # raises at a difference
-            entries = await store.entries(run_id)
-            record = await store.run(run_id)
+            record = await find_last(store, run_id)
+            chain = range(1, chains.number_of(record.run_id) + 1)
+            entries = [
+                entry for each in chain for entry in await store.entries(chains.numbered(run_id, each))
+            ]
             seen_before = seen_before or await _written_apart(store, run)
             if self._build is lending:
                 seen_before = seen_before or await _overspent(store, run_id)

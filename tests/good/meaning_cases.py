@@ -10,6 +10,11 @@ TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
 GOOD = {
     "messages-to-known-targets": 'version: "1"\nname: good\nnotify: {failed: [ops], paused: [ops]}\n'
     "steps: [{kind: sleep, name: s, for: 1s}]\n",
+    "a-run-that-begins-again-in-a-branch-or-at-the-end": HEAD
+    + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
+    "      bug: [{kind: continue_as_new, name: again}]\n    default: []\n"
+    "  - {kind: continue_as_new, name: maybe, when: steps.sort.output.score > 3}\n"
+    "  - {name: late, agent: sorter}\n  - {kind: continue_as_new, name: next, input: {text: '{{ steps.late.output.label }}'}}\n",
     "same-name-in-two-branches": HEAD
     + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
     "      bug: [{name: tell, agent: sorter}]\n      refund: [{name: tell, agent: sorter}]\n",

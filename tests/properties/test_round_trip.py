@@ -17,6 +17,7 @@ from flujo import (
     CacheStep,
     Carry,
     ConditionalStep,
+    ContinueAsNewStep,
     DynamicParallelRouterStep,
     EventStep,
     GranularStep,
@@ -147,7 +148,17 @@ class Growing:
         )
 
     def step(self, depth: int) -> BaseStep:
-        kinds = ["step", "granular", "hitl", "sleep", "await", "event", "tree_search", "cache"]
+        kinds = [
+            "step",
+            "granular",
+            "hitl",
+            "sleep",
+            "await",
+            "event",
+            "tree_search",
+            "cache",
+            "continue_as_new",
+        ]
         if depth > 0:
             kinds += ["if", "switch", "loop", "state_machine", "map", "parallel", "router", "import"]
         make = getattr(self, "_" + self.draw(st.sampled_from(kinds)))
@@ -221,6 +232,9 @@ class Growing:
         if self.draw(st.booleans()):
             return SleepStep(for_s=self.draw(seconds), **common)
         return SleepStep(until=self.draw(st.sampled_from(["'2026-11-29T09:00:00Z'", "skills.x:f"])), **common)
+
+    def _continue_as_new(self, depth: int, **common: Any) -> BaseStep:
+        return ContinueAsNewStep(input=self.draw(values), **common)
 
     def _event(self, depth: int, **common: Any) -> BaseStep:
         return EventStep(

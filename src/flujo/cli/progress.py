@@ -18,7 +18,15 @@ from flujo.domain.events import (
     StepRetried,
     StepStarted,
 )
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, StepOutcome, Success
+from flujo.domain.outcomes import (
+    Aborted,
+    BackgroundLaunched,
+    BegunAgain,
+    Failure,
+    Paused,
+    StepOutcome,
+    Success,
+)
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
@@ -83,7 +91,7 @@ def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
     match outcome:
         case Success(skipped=True):
             return "skipped"
-        case Success():
+        case Success() | BegunAgain():
             return "kept" if recorded else "done"
         case Failure():
             return "failed"

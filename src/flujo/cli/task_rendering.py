@@ -36,6 +36,8 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         if task.parent
         else "",
         "tasks": ", ".join(f"{formatting.short_id(each.run_id)} {each.status}" for each in detail.children),
+        "continues": detail.continues,
+        "continued": f"as {detail.continued_as}" if detail.continued_as else "",
         "queue": task.queue,
         "user": task.user_id,
         "metadata": " ".join(f"{key}={value}" for key, value in task.metadata.items()),
@@ -48,7 +50,9 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         "state": " ".join(f"{shown(path)}:{state}" for path, state in detail.states.items()),
         "error": f"{detail.error.message} [{detail.error.code}]" if detail.error else "",
         "at": formatting.code_place(detail.error.frame) if detail.error else "",
-        "output": formatting.brief(detail.output, 400) if detail.output is not None else "",
+        "output": formatting.brief(detail.output, 400)
+        if detail.output is not None and detail.continued_as is None
+        else "",
     }
     for name, value in facts.items():
         if value:
@@ -113,6 +117,8 @@ def task_data(detail: TaskDetail) -> dict[str, Any]:
         "input": detail.input,
         "context": detail.context,
         "output": detail.output,
+        "continues": detail.continues,
+        "continued_as": detail.continued_as,
         "error": detail.error.to_json() if detail.error else None,
         "states": dict(detail.states),
         "pauses": [

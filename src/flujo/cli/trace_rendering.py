@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.merge import Op
     from flujo.domain.run import Intent
+    from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.trace_tree import AttemptMade, LaunchedTask, TraceNode
 
 _MARKS = {
@@ -63,9 +64,13 @@ def show_acts(terminal: Terminal, acts: Sequence[Act]) -> None:
         terminal.data(f"act:       {line}")
 
 
-def show_family(terminal: Terminal, acts: Sequence[Act]) -> None:
-    """Write the parent of a run and its forks, on one line; nothing of a run without either."""
-    parts = []
+def show_family(terminal: Terminal, detail: TaskDetail) -> None:
+    """Write the runs before and after this one, its parent and its forks, on one line, if there are any."""
+    parts, acts = [], detail.acts
+    if detail.continues is not None:
+        parts.append(f"continues {formatting.short_id(detail.continues)}")
+    if detail.continued_as is not None:
+        parts.append(f"continued as {formatting.short_id(detail.continued_as)}")
     if (forked := Forked.of(acts)) is not None:
         parts.append(f"fork of {formatting.short_id(forked.parent)} at `{shown(forked.at)}`")
     if forks := [f"{formatting.short_id(run_id)} at `{shown(at)}`" for run_id, at in forks_of(acts)]:

@@ -10,6 +10,7 @@ import re
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flujo.domain.agents import AgentSpec
@@ -204,6 +205,7 @@ class _Walk:
         it, so its name may be anything.
         """
         here: dict[str, _Site] = {}
+        yield from _never_reached(steps)
         for site in steps:
             if not is_stand_in:
                 yield from _repeated(site, here, scope.steps)
@@ -341,7 +343,7 @@ _ATTEMPTS = ("timeout_s", "max_retries", "retry")
 def _available(site: _Site) -> Iterator[Finding]:
     """Check that the engine supports a step and its configuration."""
     step, where = site.step, f"step {site.path!r}"
-    if step.only_waits:
+    if step.only_waits or step.ends_run:
         for key in _ATTEMPTS:
             if getattr(step.config, key) != getattr(StepConfig(), key):
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
@@ -360,6 +362,9 @@ def _in_background(site: _Site, scope: _Scope, *, is_stand_in: bool) -> Iterator
         message = f"{where} is the inner step of another one, and cannot run in the background"
         hint = "set `execution_mode` on the enclosing step"
         yield Finding("FLJ280", site.place, message, hint, keys, at_key=True)
+    elif step.ends_run:
+        message = f"{where} ends the run, and cannot run in the background"
+        yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
     elif isinstance(step, AwaitStep):
         message = f"{where} waits for background tasks, and cannot be one"
         yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
@@ -595,6 +600,9 @@ def _cacheable(site: _Site) -> Iterator[Finding]:
         yield from _cached_twice(site, step)
     elif step.cache is None:
         return
+    elif step.ends_run:
+        message = f"step {site.path!r} ends the run, and has no answer to cache"
+        yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     elif step.only_waits:
         message = f"step {site.path!r} {step.only_waits}, and a cached answer would end that wait"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
@@ -655,6 +663,44 @@ def _all_inside(site: _Site, *, writes_here: bool = True) -> Iterator[tuple[_Sit
         for inner in site.below(name, pipeline):
             yield inner, own
             yield from _all_inside(inner, writes_here=own)
+
+
+# The end of a run ----------------------------------------------------------------------------------------
+
+
+def _ending_inside(site: _Site) -> Iterator[Finding]:
+    """Check that no step inside this one ends the run where other work of the run is not finished."""
+    is_background = site.step.config.execution_mode == "background"
+    if site.step.shape in _ONE_AT_A_TIME and not is_background:
+        return
+    what = "runs in the background" if is_background else f"is of `kind: {site.step.kind}`"
+    for inner in _in_turn(site):
+        if inner.step.ends_run:
+            message = f"step {inner.path!r} ends the run, inside step {site.path!r}, which {what}"
+            hint = "move it to the steps of the pipeline, or of a branch, a loop or a state"
+            yield Finding("FLJ311", inner.place, message, hint, ("kind",), other=(site.place, what))
+
+
+_ONE_AT_A_TIME = ("choice", "loop", "states")
+"""The shapes of steps that execute one body of the run at a time."""
+
+
+def _in_turn(site: _Site) -> Iterator[_Site]:
+    """Yield the steps inside a step, and those inside steps that execute one body at a time."""
+    for name, pipeline in site.inside():
+        for inner in site.below(name, pipeline):
+            yield inner
+            if inner.step.shape in _ONE_AT_A_TIME:
+                yield from _in_turn(inner)
+
+
+def _never_reached(steps: Collection[_Site]) -> Iterator[Finding]:
+    """Report the step that follows one which always ends the run."""
+    for site, following in pairwise(steps):
+        if site.step.ends_run and site.step.when is None:
+            message = f"step {following.path!r} is never executed: {site.step.name!r} before it ends the run"
+            hint = f"remove it, or give {site.step.name!r} a condition, `when`"
+            yield Finding("FLJ312", following.place, message, hint, ("name",), is_warning=True)
 
 
 # Threads -------------------------------------------------------------------------------------------------
@@ -944,5 +990,16 @@ def _reconciled(site: _Site, step: Step | GranularStep) -> Iterator[Finding]:
         yield Finding("FLJ266", site.place, message, "add `in_doubt: reconcile`", (key,), at_key=True)
 
 
-_CHECKS = (_empty, _available, _composed, _files, _history, _states, _cacheable, _thread, _tools)
+_CHECKS = (
+    _empty,
+    _available,
+    _composed,
+    _files,
+    _history,
+    _states,
+    _cacheable,
+    _ending_inside,
+    _thread,
+    _tools,
+)
 """The checks of a single step, in the order in which they are reported."""

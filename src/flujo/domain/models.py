@@ -106,6 +106,8 @@ class PipelineResult(BaseModel, Generic[Out, Ctx]):
     """The calls of a run that has stopped which were sent and whose outcome is not recorded."""
     ends_by: float | None = None
     """The deadline of the run, in seconds since the epoch by the database's clock; None without one."""
+    continued_as: RunId | None = None
+    """The run that continues this completed one, which a `continue_as_new` step has ended."""
     note: str = ""
     """A note: why the run was not continued in this process, or which calls a cancellation left in doubt."""
 

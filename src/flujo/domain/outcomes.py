@@ -54,4 +54,11 @@ class BackgroundLaunched:
     task_id: str
 
 
-StepOutcome = Success | Failure | Paused | Aborted | BackgroundLaunched
+@dataclass(frozen=True, slots=True)
+class BegunAgain:
+    """The run ends, and a new run with this input continues it."""
+
+    input: Any
+
+
+StepOutcome = Success | Failure | Paused | Aborted | BackgroundLaunched | BegunAgain

@@ -185,6 +185,8 @@ class BaseStep(Node, Generic[In, Out]):
     """Whether paths contain the name of the body, as for branches and states."""
     only_waits: ClassVar[str] = ""
     """What a step waits for that does nothing else, in words that follow its name: "asks a human"."""
+    ends_run: ClassVar[bool] = False
+    """Whether it ends the run, which a new run continues."""
     is_ordered: ClassVar[bool] = False
     """Whether the order of its bodies affects the result."""
     records_inside: ClassVar[bool] = False

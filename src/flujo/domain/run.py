@@ -173,14 +173,19 @@ class NewRun:
 
 @record(frozen=True, slots=True, kw_only=True)
 class Child:
-    """A background task that a run launches."""
+    """A run that begins with a write of another one: a background task, or the run that continues it."""
 
     run: NewRun
-    """With its `parent`. Without a queue, the store that launches it owns it from the start."""
+    """With its `parent`; without one, it is the run that continues the run of the write."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     """The blobs that it needs: its closure."""
     hold: Hold | None = None
     """What is held for it of the budget of the run that launches it."""
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether the store that writes it owns it from the start: a background task without a queue."""
+        return self.run.parent is not None and self.run.queued is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -492,7 +497,7 @@ class Write:
     acts: tuple[Act, ...] = ()
     """The acts of users in this write."""
     children: tuple[Child, ...] = ()
-    """Background tasks to launch; one that exists already stays unchanged."""
+    """Background tasks to launch, or the run that continues this one; what exists already stays unchanged."""
 
     @property
     def is_empty(self) -> bool:

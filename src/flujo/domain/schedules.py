@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from flujo.domain.chains import first_of
 from flujo.domain.cron import newest_times, times_after
 
 CatchUp = Literal["none", "last", "all"]
@@ -115,5 +116,5 @@ def run_id_of(name: str, time: float) -> str:
 
 
 def is_run_of(name: str, run_id: str) -> bool:
-    """Return whether an id is that of a run of a schedule."""
-    return re.fullmatch(rf"{re.escape(name)}-\d{{8}}T\d{{6}}Z", run_id, re.ASCII) is not None
+    """Return whether an id is that of a run of a schedule, or of one that continues it."""
+    return re.fullmatch(rf"{re.escape(name)}-\d{{8}}T\d{{6}}Z", first_of(run_id), re.ASCII) is not None

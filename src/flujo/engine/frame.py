@@ -93,6 +93,8 @@ class PlannedStep:
     """The default facts beside its output."""
     work: Work
     is_background: bool = False
+    ends_run: bool = False
+    """Whether a new run continues this one after the step."""
 
 
 class Plans:
@@ -146,6 +148,8 @@ class Run:
     exchanges: dict[StepPath, Exchange] = field(default_factory=dict)
     """The exchanges of threads that were read in this execution, by the path of their step."""
     launches: Launches | None = None
+    input_schema: Any = None
+    """What an input of a run of this pipeline must fit."""
     """What background tasks of the run have in common with it; None where none can be launched."""
     recorded: RecordedLeaves | None = None
     """Set in a replay, which makes no call and knows no time limit."""

@@ -11,7 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import OneOf
 from flujo.domain.events import StepStarted, new_step_ended
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, StepOutcome, Success
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, BegunAgain, Failure, StepOutcome, Success
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import NO_ITEMS
 from flujo.engine import background
@@ -29,6 +29,7 @@ from flujo.engine.steps import (
     await_,
     cache,
     conditional,
+    continue_as_new,
     event,
     granular,
     hitl,
@@ -67,6 +68,7 @@ _LEAVES: Mapping[str, Callable[..., Work]] = {
     "sleep": sleep.work,
     "await": await_.work,
     "event": event.work,
+    "continue_as_new": continue_as_new.work,
 }
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
@@ -206,6 +208,8 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
         run.ended.append(ended)
     if run.sink is not None:
         await frame.tell(ended)
+    if each.ends_run and isinstance(outcome, Success) and not outcome.skipped:
+        return BegunAgain(outcome.output)
     return outcome
 
 
@@ -244,7 +248,7 @@ def _plan(each: BaseStep, binding: Binding) -> PlannedStep:
     is_background = each.config.execution_mode == "background"
     facts = NO_ITEMS if is_background else each.usual_facts()
     segment, work = child(ROOT, each.name), _layered(each, binding)
-    return PlannedStep(each, each.name, each.kind, segment, facts, work, is_background)
+    return PlannedStep(each, each.name, each.kind, segment, facts, work, is_background, each.ends_run)
 
 
 def _layered(each: BaseStep, binding: Binding) -> Work:

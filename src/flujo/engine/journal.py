@@ -430,7 +430,10 @@ class Journal:
         )
 
     def launch(self, child: Child) -> None:
-        """Launch a background task with the next commit, which is that of the entry appended next."""
+        """Launch a background task with the next commit, which is that of the entry appended next.
+
+        A run that continues this one is accepted with the commit that ends this one.
+        """
         self._children += (child,)
         if child.hold is not None:
             self.hold(child.hold)
@@ -637,7 +640,7 @@ class Journal:
         Called for each write, also when the waiter of the launch is cancelled: this process has their leases.
         """
         if not committed.cancelled() and committed.exception() is None and self._begin is not None:
-            for child in children:
+            for child in (each for each in children if each.run.parent is not None):
                 queued = child.run.queued
                 self._begin(child.run.run_id, self._run_id, None if queued is None else queued.queue)
 

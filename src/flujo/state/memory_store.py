@@ -10,7 +10,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, Hold, HoldState, Ledger, Spending
@@ -306,6 +306,7 @@ class MemoryStateStore(MemoryQueues):
         if (exact := runs.get(RunId(text))) is not None:
             return self._listed(exact)
         candidates = sorted(run_id for run_id in runs if text and run_id.startswith(text))
+        candidates = [run_id for run_id in candidates if chains.MARK not in run_id] or candidates
         if not candidates:
             raise rules.no_run(text)
         if len(candidates) > 1:
@@ -643,7 +644,7 @@ class MemoryStateStore(MemoryQueues):
             self._act(stored, act)
         for child in write.children:
             if child.run.run_id not in self.database.runs:
-                self._insert(child.run, child.blobs, claim=child.run.queued is None)
+                self._insert(child.run, child.blobs, claim=child.is_owned)
         if write.move is not None:
             self._move(stored, write.move)
         if any(pause.awaits_tasks for pause in write.pauses):

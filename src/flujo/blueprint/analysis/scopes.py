@@ -207,7 +207,7 @@ class Walk:
                 return _filled(getattr(step, "output", None), end)
             case doc.CacheStep():
                 return end.previous
-            case doc.SleepStep():
+            case doc.SleepStep() | doc.ContinueAsNewStep():  # the latter only if it is skipped
                 return scope.previous
             case doc.TreeSearchStep():
                 return closed({**self._node(step), "score": {"type": "number"}, "goal_reached": BOOLEAN})

@@ -606,6 +606,17 @@ class SleepStep(BaseStep):
         return self
 
 
+class ContinueAsNewStep(BaseStep):
+    """Ends the run; a new run of the same blueprint continues it."""
+
+    kind: Literal["continue_as_new"]
+    input: Value = None
+
+    def takes_previous(self) -> bool:
+        """Return whether the previous step's output passes through: without `input`, the run's is taken."""
+        return self.when is not None
+
+
 class AwaitStep(BaseStep):
     """Waits for background tasks, and takes their results."""
 
@@ -675,7 +686,8 @@ AnyStep = Annotated[
     | Annotated[SleepStep, Tag(tag("sleep"))]
     | Annotated[AwaitStep, Tag(tag("await"))]
     | Annotated[EventStep, Tag(tag("event"))]
-    | Annotated[TreeSearchStep, Tag(tag("tree_search"))],
+    | Annotated[TreeSearchStep, Tag(tag("tree_search"))]
+    | Annotated[ContinueAsNewStep, Tag(tag("continue_as_new"))],
     Discriminator(_kind),
     Role.STEPS,
 ]

@@ -14,6 +14,7 @@ from flujo.blueprint.rules import (  # noqa: F401
     caching,
     conversations,
     effects,
+    endings,
     files,
     names,
     state_machines,

@@ -388,7 +388,7 @@ def _answer(
     """Settle the pause that `run` (`RUN[:PAUSE]`) names with the value of `read`, and resume the run."""
     from flujo.cli.formatting import short_id
     from flujo.cli.run_command import conclude, drive, result_data
-    from flujo.services.runs import blueprint_runs
+    from flujo.services.runs import blueprint_runs, chains
     from flujo.services.runs.answers import chosen
 
     invocation, actor = Invocation.of(ctx), options.actor(by)
@@ -396,7 +396,7 @@ def _answer(
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         store = await workspace.store()
-        record = await store.find(name)
+        record = await chains.find_last(store, name)
         pause = chosen(record, await store.pauses(record.run_id), typed or None, kind)
         answer, note = read(pause)
         if note:

@@ -118,7 +118,7 @@ def trace(
             full=full,
             tracebacks=detail.tracebacks,
         )
-    show_family(invocation.terminal, detail.acts)
+    show_family(invocation.terminal, detail)
     for warning in detail.warnings:
         invocation.terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.display_status)

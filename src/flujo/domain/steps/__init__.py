@@ -24,6 +24,7 @@ from flujo.domain.pipeline import (
 from flujo.domain.steps.await_ import AwaitStep
 from flujo.domain.steps.cache import CacheStep, cached_step
 from flujo.domain.steps.conditional import ConditionalStep
+from flujo.domain.steps.continue_as_new import ContinueAsNewStep
 from flujo.domain.steps.event import EventStep
 from flujo.domain.steps.granular import GranularStep, History
 from flujo.domain.steps.hitl import HumanInTheLoopStep
@@ -50,6 +51,7 @@ __all__ = [
     "CallableRef",
     "Carry",
     "ConditionalStep",
+    "ContinueAsNewStep",
     "Durability",
     "DynamicParallelRouterStep",
     "Effect",
@@ -87,7 +89,7 @@ KINDS: Mapping[str, type[BaseStep]] = {
     for kind in (
         Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
         GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, EventStep, AwaitStep,
-        TreeSearchStep,
+        ContinueAsNewStep, TreeSearchStep,
     )
 }  # fmt: skip
 """The class of every kind of step, by its name in YAML."""

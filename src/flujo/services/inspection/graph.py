@@ -76,9 +76,9 @@ def graph_of(
         notes: returns further lines about a step without steps inside.
     """
     drawing = _Drawing(pipeline.name, unfold=unfold, notes=notes)
-    start = drawing.node(drawing.root, "end", "start")
-    loose = drawing.body(pipeline, drawing.root, [_Loose(start)])
-    drawing.connect(loose, drawing.node(drawing.root, "end", "end"))
+    loose = drawing.body(pipeline, drawing.root, [_Loose(drawing.start)])
+    if loose:  # nothing comes to the end of a pipeline that never ends
+        drawing.connect(loose, drawing.node(drawing.root, "end", "end"))
     return Graph(drawing.root, tuple(drawing.edges))
 
 
@@ -92,6 +92,7 @@ class _Drawing:
         self._notes = notes
         self._ids = 0
         self._last = ""
+        self.start = self.node(self.root, "end", "start")
 
     def node(self, box: Box, shape: Shape, title: str, detail: str = "", *notes: str) -> str:
         made = Node(self._id("n"), shape, title, detail, notes)
@@ -126,6 +127,9 @@ class _Drawing:
     def _leaf(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         here = self.node(box, _shape(step), step.name, _detail(step), *self._notes(step))
         self.connect(loose, here)
+        if step.ends_run:
+            self.edges.append(Edge(here, self.start, "new run"))
+            return [] if step.when is None else [_Loose(here, "else")]
         for name, body in step.bodies().items():
             if step.is_tool(name):
                 self.connect(self.body(body, box, [_Loose(here, "calls")]), here)

@@ -13,6 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from flujo.domain import chains
 from flujo.domain.acts import Via
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
@@ -27,6 +28,7 @@ from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
+from flujo.services.runs.chains import find_last, last_of
 from flujo.services.runs.execution import result_of
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
@@ -381,8 +383,8 @@ class TaskClient:
     ) -> PipelineResult[Any, Any]:
         """Wait until a run ends, asks a human, or needs one to resume it, and return its result.
 
-        A run that waits for a time or an event is waited for too. Another process executes the run: this
-        client only reads it.
+        A run that waits for a time or an event is waited for too, and of a run that others continue, the last
+        one is. Another process executes the run: this client only reads it.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.
@@ -394,9 +396,9 @@ class TaskClient:
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         store = await self._store()
-        record = await store.find(text(run_id, "run_id"))
-        woken = asyncio.Event()
-        stop = store.on_settled(lambda each: woken.set() if each == record.run_id else None)
+        record = await find_last(store, text(run_id, "run_id"))
+        chain, woken = chains.first_of(record.run_id), asyncio.Event()
+        stop = store.on_settled(lambda each: woken.set() if chains.first_of(each) == chain else None)
         try:
             return await self._ended(store, record, limit, woken)
         finally:
@@ -422,7 +424,7 @@ class TaskClient:
             except TimeoutError:
                 rest_s = min(rest_s * 2, _LATER_S)
             woken.clear()
-            record = await store.run(record.run_id)
+            record = await last_of(store, await store.run(record.run_id))
         return await result_of(store, record)
 
     async def _moves(self, store: StateStore, record: RunRecord) -> bool:

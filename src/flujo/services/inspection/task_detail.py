@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.run import RunStatus
 from flujo.governance.events import read_error
 from flujo.services.inspection.model_mismatch import drifts
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flujo.domain.acts import Act
-    from flujo.domain.journal import ErrorInfo
+    from flujo.domain.journal import ErrorInfo, RunId
     from flujo.domain.run import Intent, Pause, RunRecord
     from flujo.domain.sent_events import SentEvent
     from flujo.domain.store import RunSource
@@ -50,6 +50,16 @@ class TaskDetail:
     """Events that are kept for the run: those to it and those for its waits, the oldest first."""
     tracebacks: Mapping[str, str] = field(default_factory=dict)
     """The tracebacks of failed attempts by their digests (`ErrorInfo.traceback`), if they were read."""
+
+    @property
+    def continues(self) -> RunId | None:
+        """The run that this one continues."""
+        return chains.predecessor_of(self.task.run_id)
+
+    @property
+    def continued_as(self) -> RunId | None:
+        """The run that continues this one."""
+        return chains.continued_as(self.task.run_id, canonical.encode(self.output))
 
     @property
     def warnings(self) -> list[str]:

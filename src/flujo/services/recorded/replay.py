@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical, paths
+from flujo.domain import canonical, chains, paths
 from flujo.domain.commands import command
 from flujo.domain.differences import Difference
 from flujo.domain.models import PipelineResult, StepResult
-from flujo.domain.outcomes import Failure, Paused, Success
+from flujo.domain.outcomes import BegunAgain, Failure, Paused, Success
 from flujo.domain.run import AT_A_PAUSE, Launches, RunStatus
 from flujo.domain.run_forks import Forked
 from flujo.domain.step_results import step_facts
@@ -247,6 +247,8 @@ def _compare_end(journal: RecordedJournal, record: RunRecord, outcome: StepOutco
     if isinstance(outcome, Success) and record.status is RunStatus.COMPLETED:
         journal.compare(paths.ROOT, "output", record.output, canonical.encode(outcome.output, what="output"))
         journal.compare(paths.ROOT, "context", record.context_now, canonical.encode(tree))
+    elif isinstance(outcome, BegunAgain) and record.status is RunStatus.COMPLETED:
+        journal.compare(paths.ROOT, "context", record.context_now, canonical.encode(tree))
     elif (ended := _other_end(record, outcome)) is not None:
         journal.tell(ended.path, "end", ended.expected, ended.got)
 
@@ -300,6 +302,7 @@ def _result(
         error=_error_of(record),
         pauses=tuple(each for each in recording.pauses if each.is_open),
         ends_by=record.ends_by,
+        continued_as=chains.continued_as(record.run_id, record.output),
     )
 
 

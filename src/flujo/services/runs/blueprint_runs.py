@@ -19,6 +19,7 @@ from flujo.exceptions import CallableError, ChangesRefused, ResumeConflict, Secr
 from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.applied_migrations import in_act
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.changes import changed_files, compare, kept_note, without_counts
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
@@ -140,7 +141,7 @@ async def resume(
         ChangesRefused: `accept_changes`, and the run cannot continue with the changed blueprint.
     """
     store = await ws.store()
-    record = await store.find(run)
+    record = await find_last(store, run)
     _require_continuable(record, retry_failed=retry_failed)
     accepted = await pinned_blueprint(ws, store, record)
     if accept_changes and record.parent is not None:
@@ -201,7 +202,7 @@ async def cancel(
         RunNotFound: no run, or several, are meant.
         ResumeConflict: it has ended already.
     """
-    record = await store.cancel((await store.find(run)).run_id, actor)
+    record = await store.cancel((await find_last(store, run)).run_id, actor)
     began, tried_at = clock.monotonic(), None
     while record.status in CANCELLABLE:
         now = clock.monotonic()
@@ -251,7 +252,7 @@ async def answer(
         ResumeConflict: the question has another answer already.
     """
     store = await ws.store()
-    record = await store.find(run)
+    record = await find_last(store, run)
     await record_answer(store, record, pause_id, given, actor, kind=kind)
     if detach or is_python(record) or record.queued is not None:
         if say and not is_python(record):

@@ -8,21 +8,24 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.events import RunEnded, RunStarted, StepEnded
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, BegunAgain, Failure, Paused, Success
 from flujo.domain.paths import ROOT, shown
 from flujo.domain.providers import SHARED_REQUESTS
+from flujo.domain.queues import Queued
 from flujo.domain.run import (
     AT_A_PAUSE,
     UNRESOLVED,
+    Child,
     Intent,
     Move,
+    NewRun,
     Progress,
     RunRecord,
     RunStatus,
@@ -348,6 +351,7 @@ class Execution:
             range_length=runtime.range_length,
             transcripts=runtime.transcripts,
             launches=_launches(runtime, record),
+            input_schema=runtime.pipeline.input_schema,
         )
         walk.ended = run.ended
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
@@ -355,9 +359,14 @@ class Execution:
         budget = await self._budget(record, journal)
         given = canonical.decode(record.input)
         outcome, tree = await execute(runtime.pipeline, run, given, context, budget, owner=runtime.owner)
-        move = _move(outcome, canonical.encode(tree, what="context"))
-        asked = [journal.stored_pause(each) for each in outcome.pauses] if isinstance(outcome, Paused) else []
-        move = runtime.notifier.announced(record, move, asked)
+        if isinstance(outcome, BegunAgain) and journal.is_stubbed:
+            outcome = Success(outcome.input)  # a fork ends here: nothing is recorded of calls after this
+        move = _move(record, outcome, canonical.encode(tree, what="context"))
+        if isinstance(outcome, BegunAgain):  # only the end of the last run of the chain is announced
+            journal.launch(_successor(runtime, record, outcome, move))
+        else:
+            asked = map(journal.stored_pause, outcome.pauses) if isinstance(outcome, Paused) else ()
+            move = runtime.notifier.announced(record, move, tuple(asked))
         walk.end()
         answered = await journal.end(move)
         if observer is not None:
@@ -400,6 +409,7 @@ class Execution:
             error=_error(outcome),
             pauses=tuple(map(journal.stored_pause, outcome.pauses)) if isinstance(outcome, Paused) else (),
             ends_by=record.ends_by,
+            continued_as=chains.continued_as(record.run_id, move.output),
         )
         if isinstance(outcome, Failure):
             result._cause = outcome.cause
@@ -420,6 +430,7 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         pauses=tuple(pause for pause in pauses if pause.is_open),
         in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
         ends_by=record.ends_by,
+        continued_as=chains.continued_as(record.run_id, record.output),
     )
 
 
@@ -441,8 +452,11 @@ async def standing(runtime: Runtime, record: RunRecord) -> PipelineResult[Any, A
     return result.model_copy(update={"output": output, "context": context})
 
 
-def _move(outcome: StepOutcome, context: bytes) -> Move:
+def _move(record: RunRecord, outcome: StepOutcome, context: bytes) -> Move:
     match outcome:
+        case BegunAgain():
+            output = chains.output_before(chains.successor_of(record.run_id))
+            return Move(status=RunStatus.COMPLETED, output=output, context=context)
         case Success(output=output):
             return Move(
                 status=RunStatus.COMPLETED, output=canonical.encode(output, what="output"), context=context
@@ -456,6 +470,31 @@ def _move(outcome: StepOutcome, context: bytes) -> Move:
             return Move(status=RunStatus.CANCELLED, error=why, context=context)
         case BackgroundLaunched():
             raise StateError("a run cannot end as a background task")
+
+
+def _successor(runtime: Runtime, record: RunRecord, outcome: BegunAgain, move: Move) -> Child:
+    """Return the run that continues a run which ends with `move`."""
+    launches = _launches(runtime, record)
+    assert launches is not None  # noqa: S101 - for the type checker: of a pipeline with such a step
+    assert move.context is not None  # noqa: S101 - as above: the move of an end has it
+    queued = record.queued
+    return Child(
+        run=NewRun(
+            run_id=chains.successor_of(record.run_id),
+            pipeline=record.pipeline,
+            closure=launches.closure,
+            input=canonical.encode(outcome.input, what="input"),
+            context=move.context,
+            metadata=record.metadata,
+            user_id=record.user_id,
+            lock_digest=record.lock_digest,
+            queued=None
+            if queued is None
+            else Queued(queue=queued.queue, key=queued.key, priority=queued.priority),
+            life_s=runtime.pipeline.deadline_s,
+        ),
+        blobs=launches.blobs,
+    )
 
 
 def _error(outcome: StepOutcome) -> ErrorInfo | None:

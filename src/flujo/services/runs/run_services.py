@@ -148,7 +148,7 @@ class RunServices:
                 transcripts=self.workspace.project.settings.journal.transcripts,
                 locate=UserCode(self.workspace.project.root),
                 notifier=self._notifier(pipeline),
-                launches=launches if any(launching_steps(pipeline)) else None,
+                launches=launches if _begins_runs(pipeline) else None,
                 tasks=self.tasks,
                 telemetry=self.workspace.telemetry,
             ),
@@ -328,6 +328,11 @@ def pinned_files(service: RunService) -> Mapping[str, bytes]:
 def launching_steps(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:
     """Yield the steps that run in the background, with their paths."""
     return ((path, step) for path, step in pipeline.walk() if step.config.execution_mode == "background")
+
+
+def _begins_runs(pipeline: Pipeline) -> bool:
+    """Return whether a step of a pipeline launches a task, or lets a new run continue its run."""
+    return any(launching_steps(pipeline)) or any(step.ends_run for _, step in pipeline.walk())
 
 
 def require_tested(ws: Workspace, record: RunRecord, pinned: Blueprint) -> None:

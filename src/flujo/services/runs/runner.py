@@ -33,6 +33,7 @@ from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.recorded.replay import replay
 from flujo.services.runs.answers import NO_RESULT, resolution
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.changes import kept_note
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.execution import result_of
@@ -725,7 +726,7 @@ class Flujo(Generic[In, Out, Ctx]):
         may_be_task = TASK_ID.startswith(run[: len(TASK_ID)])
         if self._services is None or (self._blueprint is None and not may_be_task):
             return service  # which refuses the run of a blueprint
-        record = await service.runtime.store.find(run)
+        record = await find_last(service.runtime.store, run)
         if record.parent is not None and self._executes(record):
             return await self._services.of_run(record)
         if self._blueprint is None:

@@ -13,6 +13,7 @@ from flujo.exceptions import EventRefused, FlujoError, InputRejected, SettingsEr
 from flujo.governance.sink import GATE
 from flujo.services.given import text, text_or_none
 from flujo.services.project.system import SystemRandom
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.run_services import is_python, pinned_blueprint
 from flujo.state.events import misfit, waits_for
 
@@ -67,7 +68,7 @@ async def send_event(
     chosen_key = _key(key)
     _require_one_address(run_id, chosen_key, to_all=to_all)
     value = GATE.admit(canonical.encode(payload, what="payload"), "payload")
-    record = None if run_id is None else await store.find(text(run_id, "run_id"))
+    record = None if run_id is None else await find_last(store, text(run_id, "run_id"))
     if record is not None and not record.status.is_settled:
         await _require_expected(store, record, name, value, pipeline_of)
     return await store.send_event(
@@ -90,7 +91,7 @@ async def schema_for(
     if run_id is None:
         schemas = [wait.answer_schema for _, wait in await store.event_waits(event, key or "")]
     else:
-        record = await store.find(run_id)
+        record = await find_last(store, run_id)
         schemas = [pause.answer_schema for pause in _open(await store.pauses(record.run_id), event)]
         schemas = schemas or _schemas(_waits_of(await pipeline_of(record), event))
     only = schemas[0] if len(set(schemas)) == 1 else None

@@ -21,6 +21,7 @@ from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, Sta
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked
+from flujo.services.runs.chains import last_of
 from flujo.services.runs.execution import Execution, Stop, settled, standing
 from flujo.services.runs.run_request import NEAR_S, fits, pinned_by_name
 from flujo.services.runs.waits import expire, wait_ends
@@ -237,6 +238,8 @@ class RunService:
                 record = await store.find(run)
             else:
                 record, progress = await store.find_with_progress(run)
+            if (last := await last_of(store, record)) is not record:
+                record, progress = last, None
             self.require_own(record)
             if answer is not NO_ANSWER:
                 pauses = await store.pauses(record.run_id) if progress is None else progress.pauses
@@ -386,6 +389,7 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
     runtime = execution.runtime
     if if_exists == "fail":
         raise exists_already(record)
+    record = await last_of(runtime.store, record)
     tried_at = None
     while if_exists != "return" and record.status in CONTINUABLE:
         if record.status in AT_A_PAUSE and not await _wait_ends(execution, record):
@@ -401,7 +405,7 @@ async def _existing(execution: Execution, record: RunRecord, if_exists: IfExists
                 if if_exists == "resume":
                     raise
         await runtime.clock.sleep(_POLL_S)
-        record = await runtime.store.run(record.run_id)
+        record = await last_of(runtime.store, await runtime.store.run(record.run_id))
     return await standing(runtime, record)
 
 
@@ -432,13 +436,17 @@ def _start(found: RunRecord, progress: Progress | None, claimed: RunRecord) -> P
 
 async def _executed(execution: Execution, record: RunRecord, start: Progress | None = None) -> Result:
     result, settled = await execution.run(record, start)
-    while not execution.wish.is_there() and (settled or await _wait_ends(execution, result)):
+    while not execution.wish.is_there():
+        run_id = result.continued_as or result.run_id
+        begins = result.continued_as is not None
+        if not (begins or settled or await _wait_ends(execution, result)):
+            break
         try:
-            claimed = await _claim(execution, result.run_id, AT_A_PAUSE)
+            claimed = await _claim(execution, run_id, CONTINUABLE if begins else AT_A_PAUSE)
         except ResumeConflict:
             if settled:
                 break  # the process that settled the pause continues the run
-            return await _existing(execution, await execution.runtime.store.run(result.run_id), "attach")
+            return await _existing(execution, await execution.runtime.store.run(run_id), "attach")
         result, settled = await replace(execution, retry_failed=False).run(claimed)
     return result
 

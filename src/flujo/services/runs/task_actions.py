@@ -11,6 +11,7 @@ from flujo.services.given import text, text_or_none
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
 from flujo.services.runs.answers import record_answer
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_services import is_python, notifier_of
 from flujo.services.runs.sending import pinned_pipeline, send_event
@@ -48,7 +49,7 @@ class TaskActions:
         self, kind: PauseKind, run_id: Any, answer: Any, pause_id: Any, *, actor: Actor, detach: bool
     ) -> PipelineResult[Any, Any]:
         """Answer a question or resolve a call in doubt, and resume the run unless `detach` is set."""
-        record = await self.store.find(text(run_id, "run_id"))
+        record = await find_last(self.store, text(run_id, "run_id"))
         pause_id = text_or_none(pause_id, "pause_id")
         runner = self._runner_of(record)
         if runner is None and self.workspace is not None:
@@ -62,7 +63,7 @@ class TaskActions:
 
     async def retry(self, run_id: Any, actor: Actor) -> PipelineResult[Any, Any]:
         """Retry the failed step of a failed run, or resume a parked or interrupted one."""
-        record = await self.store.find(text(run_id, "run_id"))
+        record = await find_last(self.store, text(run_id, "run_id"))
         runner = self._runner_of(record)
         if runner is not None:
             return await runner.resume_async(record.run_id, retry_failed=True, by=actor.by)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from flujo.domain import chains
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
@@ -48,10 +49,15 @@ def newest(connection: sa.Connection) -> str:
 
 
 def beginning_with(connection: sa.Connection, text: str) -> str:
-    """Return the id of the one run whose id begins so, or raise `RunNotFound`."""
+    """Return the id of the one run whose id begins so, or raise `RunNotFound`.
+
+    A text that begins the ids of a whole chain means its first run, if that is not purged.
+    """
     # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
     within = sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
-    ids = connection.scalars(sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)).all()
+    beginning = sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)
+    is_first = ~runs.c.run_id.contains(chains.MARK)
+    ids = connection.scalars(beginning.where(is_first)).all() or connection.scalars(beginning).all()
     if not ids:
         raise rules.no_run(text)
     if len(ids) > 1:

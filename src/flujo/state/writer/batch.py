@@ -482,8 +482,8 @@ class _Batch:
         return bool(there.answered)
 
     def _launch(self, child: Child) -> None:
-        """Insert a background task; without a queue, this owner executes it."""
-        run, is_mine = child.run, child.run.queued is None
+        """Insert a background task, or a run that continues another one."""
+        run, is_mine = child.run, child.is_owned
         self.pending.fills_queue |= not is_mine
         row, state, _, _ = self._new_row(run, child.blobs, claim=is_mine)
         self.pending.children.append({**row, **state, "lease_s": self.batches.lease_s if is_mine else None})

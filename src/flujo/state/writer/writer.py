@@ -618,7 +618,7 @@ class Writer:
         if isinstance(request, Write):
             self._batches.holes.succeeded(request)
             for child in request.children:
-                if child.run.queued is None:
+                if child.is_owned:
                     self._leases.hold(child.run.run_id, job.loop, self._since)
         if isinstance(request, ClaimNext):
             for record in outcome if isinstance(outcome, list) else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ STEP = StepPath("report")
 TASK = task_id(RUN, STEP, 1)
 OTHER = task_id(RUN, StepPath("other"), 1)
 WAIT = StepPath("done")
+CONTENT = canonical.digest(b"closure")
 
 
 def child(path: StepPath = STEP, **changes: Any) -> Child:
@@ -71,6 +73,33 @@ class FamiliesSuite:
             await store.write(late)
         with pytest.raises(RunNotFound):
             await store.run(OTHER)
+
+    async def test_a_run_is_continued_by_another_in_the_commit_of_its_end(self, store: StateStore) -> None:
+        run = await store.accept(new_run(), {})
+        following = Child(run=new_run(f"{RUN}~2", input=b"2"), blobs={CONTENT: b"closure"})
+        ends = replace(move(run, RunStatus.COMPLETED), entries=(entry(1),), children=(following,))
+        with pytest.raises(Fenced):
+            await store.write(replace(ends, fence=run.fence + 1))
+        with pytest.raises(RunNotFound):
+            await store.run(following.run.run_id)
+        await store.write(ends)
+        next_run = await store.run(following.run.run_id)
+        assert (await store.run(RUN)).status is RunStatus.COMPLETED
+        assert (next_run.status, next_run.owner, next_run.parent) == (RunStatus.ACCEPTED, None, None)
+        assert (next_run.input, next_run.kind) == (b"2", RunKind.RUN)
+        assert (await store.blobs([CONTENT]))[CONTENT] == b"closure"
+        assert not store.may_begin(next_run.run_id)
+        claimed = await store.claim(next_run.run_id, statuses=(RunStatus.ACCEPTED,))
+        assert claimed.is_new
+        await store.write(writes(claimed, entry(1)))
+
+    async def test_a_prefix_means_the_first_run_of_a_chain(self, store: StateStore) -> None:
+        for run_id in ("order", "order~2", "order~3"):
+            await store.accept(new_run(run_id), {}, claim=False)
+        assert (await store.find("ord")).run_id == "order"
+        assert (await store.find("order~3")).run_id == "order~3"
+        await store.accept(new_run("late~2"), {}, claim=False)  # its first run is purged
+        assert (await store.find("lat")).run_id == "late~2"
 
     async def test_a_task_that_exists_stays_as_it_is(self, store: StateStore) -> None:
         run = await launched(store)
