@@ -15,6 +15,7 @@ from flujo import (
     CacheStep,
     Carry,
     ConditionalStep,
+    ContinueAsNewStep,
     DynamicParallelRouterStep,
     EventStep,
     Flujo,
@@ -352,6 +353,11 @@ max_concurrency: 1
         ),
         True,
         answer=True,
+    ),
+    "continue_as_new": Door(
+        "kind: continue_as_new\nname: next\nwhen: 'false'\ninput: 4\n",
+        ContinueAsNewStep("next", when="false", input=4),
+        3,
     ),
     "sleep": Door("kind: sleep\nname: rest\nfor: 1ms\n", SleepStep("rest", for_s=0.001), 3),
     "event": Door(
