@@ -233,7 +233,7 @@ class EventStore(Protocol):
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
         """Call `callback` in this event loop when a wait of a run is settled, or elsewhere a question.
 
-        A question that this process answers is not told, because who answers here decides who resumes the
+        A question that this process answers is left out, because who answers here decides who resumes the
         run. It is a hint: calls may be missing or superfluous, so what waits also looks by itself. Other
         processes are heard only on a database that tells them, a moment after the first call of this.
 

@@ -310,9 +310,9 @@ class _Batch:
         return Applied(outcomes, self.pending.fills_queue, settled, self.transaction_id)
 
     def _tell_settled(self) -> list[RunId]:
-        """Tell other processes which runs can continue, and return those that this process is told of.
+        """Notify other processes of the runs that can continue, and return those to wake in this process.
 
-        It is not told of its own answers to questions: who answers here decides who resumes the run.
+        An answer to a question wakes nothing here: who answers decides who resumes the run.
         """
         settled = sorted(self.pending.unseen)
         if settled:
