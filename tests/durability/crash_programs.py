@@ -883,7 +883,10 @@ async def _answered(
     """
     asked = await store.pauses(run_id)
     if not any(pause.needs_answer for pause in asked):
-        return await runner.run_result_async(1, run_id=run_id)
+        try:
+            return await runner.resume_async(run_id)
+        except ResumeConflict:
+            return await runner.run_result_async(1, run_id=run_id)
     limits = [pause for pause in asked if pause.kind is PauseKind.LIMIT]
     said = "yes" if not limits else {"turns": 1} if len(limits) == 1 else {"finish": True}
     return await runner.resume_async(run_id, said)
