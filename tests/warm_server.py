@@ -198,6 +198,9 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         os.dup2(stream, number)
     os.closerange(3, max(streams) + 1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in what a shell starts in the background
     if request["new_session"]:
         os.setsid()
     os.environ.clear()

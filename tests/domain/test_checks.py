@@ -23,6 +23,7 @@ from flujo.domain.steps import (
     CachePolicy,
     CacheStep,
     Carry,
+    ContinueAsNewStep,
     GranularStep,
     HumanInTheLoopStep,
     ImportStep,
@@ -370,6 +371,12 @@ CASES = {
         "step 'a' runs in the background, and the thread 'talk' is of its run",
         top="agents: {writer: {model: 'test:model'}}\n",
     ),
+    "the end of a run in a branch": Case(
+        "FLJ311",
+        "[{kind: parallel, name: p, branches: {x: [{kind: continue_as_new, name: next}]}}]",
+        Pipeline(ParallelStep("p", {"x": Pipeline(ContinueAsNewStep("next"))})),
+        "step 'p/next' ends the run, inside step 'p', which is of `kind: parallel`",
+    ),
     "an await in the background": Case(
         "FLJ280",
         "[{kind: await, name: a, task: '{{ input }}', config: {execution_mode: background}}]",
@@ -684,6 +691,12 @@ WARNINGS = {
         f"{MACHINE}states: {{a: {{transitions: [{{to: b}}, {{to: a}}]}}, b: {{}}}}, final: [b]}}]",
         machine({"a": [Transition("b"), Transition("a")], "b": []}, ["b"]),
         "state machine 'm': transition 2 of state 'a' is never taken: the transition before it is always taken",
+    ),
+    "a step after the end of the run": Case(
+        "FLJ312",
+        "[{kind: continue_as_new, name: next}, {name: late, call: 's:f'}]",
+        Pipeline((ContinueAsNewStep("next"), called("late"))),
+        "step 'late' is never executed: 'next' before it ends the run",
     ),
     "a retry that a human has to allow": Case(
         "FLJ267",

@@ -311,8 +311,9 @@ class SqlStateStore:
 
     def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when a run has come into a queue; see the port."""
-        self._listener.begin()
-        return self._bell.add(callback)
+        end = self._bell.add(callback)
+        self._listener.begin()  # it calls everything that is there once it listens
+        return end
 
     async def queue_states(self) -> list[QueueState]:
         """Return the queues that have runs which have not ended."""
