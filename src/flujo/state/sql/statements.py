@@ -171,7 +171,7 @@ _blob: dict[str, Any] = {name: sa.bindparam(name) for name in ("digest", "encodi
 _known_later = (
     *("context_now", "output", "error", "usage", "lease_until", "recoveries", "answered"),
     *("suspicions", "taken_from"),
-    *("wish", "wish_by", "wish_at"),
+    *("wish", "wish_by", "wish_at", "watched_until"),
 )
 
 

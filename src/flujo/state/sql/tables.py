@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -88,6 +88,7 @@ runs = sa.Table(
     sa.Column("available_at", Seconds),  # no worker takes it from its queue before
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),  # how often its queue has retried it
     sa.Column("ends_by", Seconds),  # the deadline of the whole run
+    sa.Column("watched_until", Seconds),  # until then its owner writes the feed
     sa.Index("runs_by_status", "status", "created_at"),
     sa.Index("runs_by_user", "user_id", "created_at"),
     sa.Index("runs_by_age", "created_at"),
@@ -263,6 +264,7 @@ budget_holds = sa.Table(
     sa.Column("digest", Bytes, nullable=False),
     sa.Column("created_at", Seconds, nullable=False),
     sa.Column("settled_at", Seconds),
+    sa.Column("shares", Bytes),  # canonical JSON: the limits of several runs that it holds a part of
     sa.PrimaryKeyConstraint("run_id", "path", "number", name="budget_holds_key"),
 )
 
@@ -372,6 +374,44 @@ workers = sa.Table(
     sa.Column("started_at", Seconds, nullable=False),
     sa.Column("seen_at", Seconds, nullable=False),
 )
+
+# What a live run tells those who watch it, and the journal does not keep. It may be lost at any time.
+feed = sa.Table(
+    "feed",
+    metadata,
+    _run(),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("at", Seconds, nullable=False),
+    sa.Column("kind", Name, nullable=False),
+    sa.Column("path", Name),
+    sa.Column("data", Bytes, nullable=False),
+    sa.PrimaryKeyConstraint("run_id", "number", name="feed_key"),
+)
+
+# A score survives the purge of its run by age, so it has no foreign key; `user_id` finds those of a person.
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+    sa.Column("run_id", Name, nullable=False),
+    sa.Column("path", Name, nullable=False),
+    sa.Column("pipeline", Name, nullable=False),
+    sa.Column("user_id", Name),
+    sa.Column("closure", Name, nullable=False),
+    sa.Column("lock_digest", Name),
+    sa.Column("evaluator", Name, nullable=False),
+    sa.Column("version", Name, nullable=False),  # of the evaluator: a digest of its prompt or code
+    sa.Column("score", sa.Double),  # None: the evaluator failed, and `error` says how
+    sa.Column("reason", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("by", Name, nullable=False),  # who: a model's name, a module, or a person
+    sa.Column("cost", sa.BigInteger),  # of the evaluation, in millionths of a dollar
+    sa.Column("created_at", Seconds, nullable=False),
+    sa.Index("evaluations_by_run", "run_id"),
+    sa.Index("evaluations_by_evaluator", "evaluator", "created_at"),
+)
+_of_a_user = evaluations.c.user_id.is_not(None)
+sa.Index("evaluations_by_user", evaluations.c.user_id, sqlite_where=_of_a_user, postgresql_where=_of_a_user)
 
 schema_info = sa.Table(
     "schema_info",
