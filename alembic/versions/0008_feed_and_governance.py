@@ -1,4 +1,4 @@
-"""What a live run tells those who watch it, scores of runs, and limits of budgets that runs share."""
+"""The feed of a live run, scores, budgets that runs share, and an index of the runs that can be resumed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,8 +11,18 @@ depends_on = None
 Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+IN_QUEUE = (
+    "queue IS NOT NULL AND "
+    "(status IN ('accepted', 'running') OR answered AND status IN ('paused', 'waiting'))"
+)
+CAN_GO_ON = (
+    "(status IN ('accepted', 'running') OR (answered OR wish IS NOT NULL AND parent_run IS NOT NULL) AND "
+    "status IN ('paused', 'waiting'))"
+)
+
 
 def upgrade() -> None:
+    _replace_index("runs_by_queue", "runs_to_go_on", CAN_GO_ON)
     op.add_column("runs", sa.Column("watched_until", sa.Double(), nullable=True))
     op.add_column("budget_holds", sa.Column("shares", sa.LargeBinary(), nullable=True))
     on_postgres = op.get_bind().dialect.name == "postgresql"
@@ -58,6 +68,12 @@ def upgrade() -> None:
     op.execute("UPDATE schema_info SET revision = '0008'")
 
 
+def _replace_index(old: str, new: str, condition: str) -> None:
+    op.drop_index(old, "runs")
+    where = sa.text(condition)
+    op.create_index(new, "runs", ["queue", "rank", "run_id"], sqlite_where=where, postgresql_where=where)
+
+
 def downgrade() -> None:
     op.execute("UPDATE schema_info SET revision = '0007'")
     for name in ("evaluations_by_user", "evaluations_by_evaluator", "evaluations_by_run"):
@@ -66,3 +82,4 @@ def downgrade() -> None:
     op.drop_table("feed")
     op.drop_column("budget_holds", "shares")
     op.drop_column("runs", "watched_until")
+    _replace_index("runs_to_go_on", "runs_by_queue", IN_QUEUE)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from contextlib import AsyncExitStack, aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from flujo.domain.queues import NO_LIMITS, ClaimOrder, Queued, QueueLimits, Rate
 from flujo.domain.run import Move, RunStatus, Write
-from flujo.state.sql import postgres_listener, queue
+from flujo.state.sql import migrations, postgres_listener, queries, queue
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
+    from pathlib import Path
 
     from flujo.domain.run import RunRecord
 
@@ -117,8 +119,38 @@ async def test_the_index_of_queues_serves_a_claim_in_its_order(postgres_uri: str
     async with aclosing(SqlStateStore(postgres_uri)) as store:
         await _filled(store)
         plan = await store.read(_plan)
-    assert "runs_by_queue" in plan
+    assert "runs_to_go_on" in plan
     assert "Sort" not in plan
+
+
+def _plans(connection: sa.Connection) -> list[str]:
+    """Return how SQLite reads runs for a claim and for a look at what it can resume, a text for each query."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, values: Any, *___: object) -> None:
+        asked.append((statement, values))
+
+    sa.event.listen(connection, "before_cursor_execute", note)
+    queue.choose(connection, ClaimOrder(queues=(("mail", QueueLimits(concurrency=9)),), limit=5), 2e9)
+    queries.due(connection, None, (), 5)
+    sa.event.remove(connection, "before_cursor_execute", note)
+    cursor = connection.connection.cursor()
+    reading = [each for each in asked if "FROM runs" in each[0]]
+    return [
+        " ".join(row[-1] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+        for statement, values in reading
+    ]
+
+
+async def test_a_long_queue_makes_neither_a_claim_nor_a_look_slower(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'state.db'}"
+    migrations.migrate(uri)
+    async with aclosing(SqlStateStore(uri)) as store:
+        await _filled(store)
+        plans = await store.write_apart(_plans)
+    claim = ["runs_by_status", "runs_by_status", "runs_to_go_on"]  # owners, running runs, candidates
+    look = ["runs_by_status", "runs_by_deadline", "runs_to_go_on"]
+    assert [re.findall(r"INDEX (\w+)", plan) for plan in plans] == [[name] for name in claim + look]
 
 
 async def test_another_process_is_heard_on_postgres(postgres_uri: str) -> None:

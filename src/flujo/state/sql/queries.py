@@ -12,12 +12,12 @@ from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.queues import RunKind
-from flujo.domain.run import AT_A_PAUSE, UNENDED, Due, Progress, RunStatus
+from flujo.domain.run import UNENDED, Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
 from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter, lease_now
-from flujo.state.sql.tables import acts, blobs, budget_holds, intents, journal, pauses, runs
+from flujo.state.sql.tables import CAN_GO_ON, acts, blobs, budget_holds, intents, journal, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -73,16 +73,12 @@ _journal_after = _whole_journal.where(journal.c.seq > sa.bindparam("seq"))
 # Not ordered here: a database would rather read the whole journal in order than sort a few rows.
 _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"), among(journal.c.path))
 _recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
-can_go_on = sa.or_(
-    runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
-    # A task at a pause is found for its cancellation, like one that is answered.
-    sa.and_(
-        runs.c.status.in_([str(status) for status in AT_A_PAUSE]),
-        sa.or_(runs.c.answered, sa.and_(runs.c.wish.is_not(None), runs.c.parent_run.is_not(None))),
-    ),
+can_go_on = sa.text(CAN_GO_ON)
+# The index by deadline holds few runs, that by status all; `coalesce` keeps databases from the second.
+_is_late = sa.and_(
+    runs.c.ends_by <= database_now(),
+    sa.func.coalesce(runs.c.status, "").in_([str(status) for status in UNENDED]),
 )
-"""Whether a run is accepted, cut off or answered, so that a process may execute it."""
-_is_late = sa.and_(runs.c.ends_by <= database_now(), runs.c.status.in_([str(status) for status in UNENDED]))
 _owners = (
     sa.select(runs.c.owner)
     .distinct()
@@ -166,7 +162,7 @@ def _check_complete(run_id: RunId, seqs: Sequence[int], promised: int, after: in
 def due(connection: sa.Connection, pipeline: str | None, without: Collection[str], limit: int) -> Due:
     """Return the questions whose deadline has passed, and the runs without a living owner that can resume."""
     questions = connection.execute(_overdue, {"most": limit}).all()
-    conditions = [unattended(connection)]
+    conditions: list[Any] = [unattended(connection)]
     if pipeline is not None:
         conditions.append(runs.c.pipeline == pipeline)
     late = sa.select(runs.c.run_id).where(_is_late, *conditions).order_by(runs.c.ends_by).limit(limit)

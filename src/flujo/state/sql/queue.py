@@ -16,7 +16,7 @@ from flujo.domain.queues import QueueState
 from flujo.domain.run import RunStatus
 from flujo.state import owner_tokens
 from flujo.state.sql.functions import database_now, lease_now
-from flujo.state.sql.tables import IN_QUEUE, limits, runs
+from flujo.state.sql.tables import CAN_GO_ON, limits, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -27,7 +27,12 @@ _LOCK, _STARTED = "", "started"
 """The keys of a queue's rows in `limits`: the one that is locked, and those that count starts."""
 _MICROSECONDS = 1_000_000
 
-_is_queued = sa.text(IN_QUEUE)
+_is_queued = sa.and_(
+    sa.text(CAN_GO_ON),
+    runs.c.queue.is_not(None),
+    # A task that is to be cancelled at a pause is not claimed by workers.
+    sa.or_(runs.c.answered, runs.c.status.not_in([str(RunStatus.PAUSED), str(RunStatus.WAITING)])),
+)
 _is_running = runs.c.status == sa.literal_column(f"'{RunStatus.RUNNING}'")
 _is_held = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.lease_until > lease_now(runs.c.owner))
 _is_suspect = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.suspicions > 0)
@@ -81,9 +86,7 @@ def _next_of(
 ) -> list[tuple[float, str, str]]:
     most, busy = order.limit, set[str]()
     if rules.are_shared:
-        held = sa.select(runs.c.queue_key).where(
-            _is_queued, runs.c.queue == name, _is_held, runs.c.owner.not_in(list(dead))
-        )
+        held = sa.select(runs.c.queue_key).where(_is_of([name]), _is_held, runs.c.owner.not_in(list(dead)))
         keys = list(connection.scalars(held))
         room = rules.room(len(keys), 0 if rules.rate is None else _started(connection, name, rules.rate, now))
         most = most if room is None else min(most, room)
@@ -137,8 +140,17 @@ def _is_free(dead: Collection[str]) -> sa.ColumnElement[bool]:
     return sa.or_(~_is_running, runs.c.owner.is_(None), expired, runs.c.owner.in_(list(dead)))
 
 
+def _is_of(names: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a run is in one of the queues, for queries of running ones.
+
+    It cannot use the index of queues, which also holds everything that waits in them: with a long queue, a
+    claim would read all of it. The index by status finds the running ones alone.
+    """
+    return sa.func.coalesce(runs.c.queue, "").in_(names)
+
+
 def _dead_owners(connection: sa.Connection, names: Sequence[str]) -> list[str]:
-    owners = sa.select(runs.c.owner).distinct().where(_is_queued, runs.c.queue.in_(names), _is_held)
+    owners = sa.select(runs.c.owner).distinct().where(_is_of(names), _is_held)
     return [owner for owner in connection.scalars(owners) if owner_tokens.is_provably_dead(owner)]
 
 

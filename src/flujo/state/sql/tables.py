@@ -116,21 +116,22 @@ sa.Index(
     postgresql_where=runs.c.taken_from.is_not(None),
 )
 
-IN_QUEUE = (
-    "queue IS NOT NULL AND "
-    "(status IN ('accepted', 'running') OR answered AND status IN ('paused', 'waiting'))"
+CAN_GO_ON = (
+    "(status IN ('accepted', 'running') OR (answered OR wish IS NOT NULL AND parent_run IS NOT NULL) AND "
+    "status IN ('paused', 'waiting'))"
 )
-"""The runs of queues that a worker may take, those that another one executes included.
+"""Whether a run is accepted, executed, cut off or answered, or is a task that is to be cancelled at a pause.
 
-Word for word the condition of the index, so that it serves the queries, and holds no run that has ended.
+Word for word the condition of the index, so that it serves the queries, and holds no run that has ended or
+waits.
 """
 sa.Index(
-    "runs_by_queue",
+    "runs_to_go_on",  # in its order: the runs without a queue, and those of each queue in the order of claims
     runs.c.queue,
     runs.c.rank,
     runs.c.run_id,
-    sqlite_where=sa.text(IN_QUEUE),
-    postgresql_where=sa.text(IN_QUEUE),
+    sqlite_where=sa.text(CAN_GO_ON),
+    postgresql_where=sa.text(CAN_GO_ON),
 )
 _is_child = runs.c.parent_run.is_not(None)
 sa.Index("runs_by_parent", runs.c.parent_run, sqlite_where=_is_child, postgresql_where=_is_child)
