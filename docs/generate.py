@@ -64,6 +64,7 @@ def settings() -> str:
         settings_tables.QueueTable,
         settings_tables.NotifyTable,
     )
+    price = settings_tables.PriceTable
     lines = [
         "# Settings\n",
         "Environment variables override `flujo.toml`, which overrides the defaults. `flujo doctor` shows each value and its "
@@ -88,6 +89,11 @@ def settings() -> str:
         "| key | meaning |",
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[provider.__name__, key])} |" for key in provider.model_fields),
+        '\n## `[prices."provider:model"]`\n',
+        f"{documented[price.__name__, '']} See [limit cost and usage](../how-to/limit-cost-and-usage.md#requirements).\n",
+        "| key | meaning |",
+        "|---|---|",
+        *(f"| `{key}` | {_cell(documented[price.__name__, key])} |" for key in price.model_fields),
         "\n## `[queues.NAME]`\n",
         f"{documented[queue.__name__, '']} See [workers and queues](../how-to/run-workers-and-queues.md).\n",
         "| key | default | meaning |",

@@ -383,6 +383,11 @@ def test_the_kind_of_a_provider_follows_from_its_name_unless_it_is_written(
 @pytest.mark.parametrize(
     ("table", "line", "message"),
     [
+        ("[prices.kennel]\ninput_mtok = 1\noutput_mtok = 1", 1, "'kennel' cannot have a price"),
+        ('[prices."k*:x"]\ninput_mtok = 1\noutput_mtok = 1', 1, "'k*:x' cannot have a price"),
+        ('[prices."kennel:*"]\ninput_mtok = -1\noutput_mtok = 1', 2, "greater than or equal to 0"),
+        ('[prices."kennel:*"]\ninput_mtok = 1', 1, "`prices.kennel:*.output_mtok` is missing"),
+        ('[prices."kennel:*"]\ninput = 1', 2, "unknown key `input` in [prices.kennel:*]"),
         ("[providers.kennel]\nrpm = 1", 1, "[providers.kennel] has no `base_url`"),
         ('[providers.local]\nbase_url = "http://a"', 1, "`local` names the models of this machine"),
         ('[providers."a:b"]\nbase_url = "http://a"', 1, "'a:b' cannot name a provider"),

@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from flujo.domain.prices import Price
 from flujo.domain.providers import Allowed, NamedProvider
 from flujo.domain.variables import variables
 from flujo.domain.wording import nearest, suggest
@@ -34,6 +35,8 @@ from flujo.settings_tables import (
     McpServer,
     NotifyTable,
     Pool,
+    Prices,
+    PriceTable,
     ProjectTable,
     Providers,
     ProviderTable,
@@ -117,6 +120,8 @@ class Settings(BaseSettings):
     """`[mcp.NAME]`: MCP servers by name; their texts keep each `${NAME}` until `mcp_server` fills it in."""
     providers: Providers = Field(default_factory=dict)
     """`[providers.NAME]`: servers for models that are written `NAME:model`; see below."""
+    prices: Prices = Field(default_factory=dict)
+    """`[prices]`: what models cost, by `provider:model`; see below."""
     queues: Queues = Field(default_factory=dict)
     """`[queues.NAME]`: queues for workers, besides `default`; see below."""
     notify: Mapping[str, NotifyTable] = Field(default_factory=dict)
@@ -267,6 +272,11 @@ class Settings(BaseSettings):
             )
             for name, table in self.providers.items()
         }
+
+    @property
+    def own_prices(self) -> dict[str, Price]:
+        """The prices of `[prices]`, by the names of models."""
+        return {name: Price(**table.model_dump()) for name, table in self.prices.items()}
 
     @property
     def cache_home(self) -> Path:
@@ -447,7 +457,7 @@ def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     layers = {"": file} | {name: file.layered(("env", name)) for name in file.data.get("env", {})}
     return {
         name: Settings.read(
-            layer.only("agents", "aros", "blueprints", "budgets", "providers").filled(environment())
+            layer.only("agents", "aros", "blueprints", "budgets", "prices", "providers").filled(environment())
         )
         for name, layer in layers.items()
     }
@@ -542,6 +552,7 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
     named: Mapping[str, type[Section]] = {
         "agents": AgentModel,
         "mcp": McpServer,
+        "prices": PriceTable,
         "providers": ProviderTable,
         "queues": QueueTable,
         "notify": NotifyTable,
@@ -558,6 +569,7 @@ def _worded(key: Key, found: Any) -> str:
 
 
 _WANTED = {
+    "missing": "is missing",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "int_parsing": "must be a whole number",

@@ -459,6 +459,40 @@ Providers = Annotated[
 """The tables `[providers.NAME]`."""
 
 
+def _priced_model(name: str) -> str:
+    provider, colon, model = name.partition(":")
+    if not (provider and colon and model) or "*" in name[:-1]:
+        raise ValueError(
+            f"{name!r} cannot have a price: write `provider:model`, or `provider:*` and `provider:name*` for "
+            "several models"
+        )
+    return name
+
+
+Dollars = Annotated[float, Field(ge=0, le=1_000_000, strict=True, allow_inf_nan=False)]
+
+
+class PriceTable(Section):
+    """What a model costs, in US dollars for a million tokens.
+
+    A name that ends with `*` sets the price of all models whose names begin with the rest; the longest one
+    that fits a model counts.
+    """
+
+    input_mtok: Dollars
+    """A million tokens of input."""
+    output_mtok: Dollars
+    """A million tokens of output."""
+    cached_input_mtok: Dollars | None = None
+    """A million tokens of input that the provider read from its cache. Default: `input_mtok`."""
+    cache_write_mtok: Dollars | None = None
+    """A million tokens of input that the provider wrote to its cache. Default: `input_mtok`."""
+
+
+Prices = Mapping[Annotated[str, AfterValidator(_priced_model)], PriceTable]
+"""The tables `[prices."provider:model"]`."""
+
+
 def _schedule_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(

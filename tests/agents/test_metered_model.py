@@ -12,6 +12,7 @@ from agents.provider_server import Fault, Provider, Response, provider_server
 from flujo.agents.chat import ChatAgent, build_agent
 from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
+from flujo.domain.prices import Price
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import AnswerUnbounded, ModelUnavailable, PriceUnknown, UsageLimitExceeded
 from support import listener
@@ -64,8 +65,10 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def build(provider: Provider, tmp_path: Path) -> Callable[..., ChatAgent]:
-    def make(*, model: str = "openai-chat:gpt-4o-mini", tools: Any = (), **spec: Any) -> ChatAgent:
-        settings = AgentSettings(environment=provider.environment, cache_dir=tmp_path)
+    def make(
+        *, model: str = "openai-chat:gpt-4o-mini", tools: Any = (), prices: Any = (), **spec: Any
+    ) -> ChatAgent:
+        settings = AgentSettings(environment=provider.environment, cache_dir=tmp_path, prices=dict(prices))
         spec = {"model_settings": {"max_tokens": 500}, **spec}
         return build_agent(AgentSpec(name="sorter", model=model, **spec), tools=tools, settings=settings)
 
@@ -177,6 +180,19 @@ async def test_an_answer_with_an_unknown_model_name_has_the_price_of_the_request
 ) -> None:
     provider.will_answer(Response("hi", model="a-name-of-todays-deployment"))
     assert (await build().ask(Ask(data="x", meter=Meter()))).usage == USED
+
+
+async def test_a_price_of_the_project_comes_before_that_of_the_list_and_counts_cached_tokens(
+    provider: Provider, build: Callable[..., ChatAgent]
+) -> None:
+    price = Price(input_mtok=10, cached_input_mtok=1, output_mtok=100)
+    provider.will_answer(Response("hi", model="in-house-7", cached=800))
+    meter = Meter()
+    agent = build(model="openai-chat:in-house-7", prices={"openai-chat:in-house-*": price})
+    reply = await agent.ask(Ask(data="x", meter=meter))
+    assert reply.usage.cost_micro_usd == 200 * 10 + 800 * 1 + 100 * 100
+    worst = meter.told[0][1]
+    assert worst.cost_micro_usd == worst.input_tokens * 10 + 500 * 100
 
 
 async def test_an_interrupted_request_stays_charged(

@@ -10,6 +10,7 @@ from flujo.agents.tool_arguments import ArgumentsReader
 from flujo.domain import canonical
 from flujo.domain.agents import native_tools
 from flujo.domain.ports import SecretsReader
+from flujo.domain.prices import price_of
 from flujo.domain.tools import McpTools
 from flujo.exceptions import AgentError
 
@@ -139,6 +140,7 @@ class ChatAgent:
             thread=ask.history,
             files=ask.files,
             contents=ask.contents,
+            price=price_of(self.spec.model, self.settings.prices),
         )
 
     @property

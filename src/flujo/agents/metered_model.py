@@ -28,6 +28,7 @@ from flujo.agents.error_translation import cause_of
 from flujo.agents.request_limits import RequestLimits, Slot
 from flujo.agents.settings import StructuredOutput
 from flujo.domain.agents import Meter, Reservation
+from flujo.domain.prices import Price
 from flujo.domain.usage import MICRO_USD, NOTHING, Usage
 from flujo.domain.wording import short
 from flujo.exceptions import (
@@ -72,6 +73,7 @@ class MeteredModel(WrapperModel):
         schema: the schema of the answer, or None for text.
         mode: the way in which the request contains the schema.
         is_free: whether requests cost nothing (a local model).
+        price: the price that the project sets; None for that of the provider's list.
         meter: reserves budget for each request before it is made.
         limits: what the provider allows; each request waits for it before its budget is reserved.
     """
@@ -83,13 +85,15 @@ class MeteredModel(WrapperModel):
         schema: dict[str, Any] | None,
         mode: StructuredOutput,
         is_free: bool,
+        price: Price | None = None,
         meter: Meter | None = None,
         limits: RequestLimits | None = None,
     ) -> None:
         super().__init__(wrapped)
         self.schema = schema
         self.mode = mode
-        self.is_free = is_free
+        self.is_free = is_free and price is None
+        self.price = price
         self.meter = meter
         self.limits = limits
         self.spent: Usage = NOTHING
@@ -280,7 +284,7 @@ class MeteredModel(WrapperModel):
         """Return the believable part of a response's usage."""
         self.answered_by = response.model_name or self.answered_by
         counts = response.usage
-        price = 0 if self.is_free else _cost(response, round)
+        price = self._price(counts, round) if self.is_free or self.price else _cost(response, round)
         if price is None:  # a provider may answer with a model name that has no known price
             price = self._price(counts, round)
         return _usage(counts, price)
@@ -289,6 +293,8 @@ class MeteredModel(WrapperModel):
         """Return the price of `used` for the requested model."""
         if self.is_free:
             return 0
+        if self.price is not None:
+            return _own_cost(self.price, used, rounded)
         asked = ModelResponse(
             parts=[],
             usage=used,
@@ -428,6 +434,16 @@ def _cost(response: ModelResponse, rounded: Callable[[Decimal], int]) -> int | N
     except (LookupError, ValueError, AssertionError, ArithmeticError):
         return None
     return price if 0 <= price <= MOST_TOKENS * MICRO_USD else None
+
+
+def _own_cost(price: Price, used: RequestUsage, rounded: Callable[[Decimal], int]) -> int | None:
+    """Return the cost at a price of the project in millionths of a dollar; None without credible counts."""
+    counts = (used.input_tokens, used.output_tokens, used.cache_read_tokens, used.cache_write_tokens)
+    if not all(map(_is_count, counts)):
+        return None
+    read, answered, cached, written = counts
+    cost = price.cost_usd(input_tokens=read, output_tokens=answered, cached=cached, written=written)
+    return rounded(cost * MICRO_USD)
 
 
 def _usage(used: RequestUsage, price: int | None) -> Usage:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Meter
     from flujo.domain.conversations import Message
     from flujo.domain.files import Contents, File
+    from flujo.domain.prices import Price
     from flujo.domain.threads import Exchange
 
 
@@ -80,8 +81,10 @@ class ChatSession(written.MessageWriter):
         thread: Sequence[Exchange] = (),
         files: Sequence[File] = (),
         contents: Contents | None = None,
+        price: Price | None = None,
     ) -> None:
         self.tools = tools
+        self._price = price
         self._spec = spec
         self._source = source
         self._reader = reader
@@ -143,6 +146,7 @@ class ChatSession(written.MessageWriter):
                 schema=self._schema(may_call=may_call, is_union=is_union),
                 mode=self._mode_of(source),
                 is_free=source.is_free,
+                price=self._price,
                 meter=meter,
                 limits=source.limits,
             )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from flujo.agents.request_limits import RequestLimits
     from flujo.domain.mcp import ToolServer
+    from flujo.domain.prices import Price
     from flujo.domain.providers import NamedProvider
 
 NO_TAGS = ("<reasoning-of-pydantic-ai>", "</reasoning-of-pydantic-ai>")
@@ -38,6 +39,8 @@ class AgentSettings:
     environment: Mapping[str, str] = field(repr=False)
     providers: Mapping[str, NamedProvider] = field(default_factory=dict)
     """The providers that the project names."""
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """The prices that the project sets, by the names of models; see `price_of`."""
     cache_dir: Path
     """The folder of local models and of the state of their servers."""
     coercion_level: int = 2

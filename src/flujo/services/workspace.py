@@ -360,6 +360,7 @@ def agent_settings(
         environment=environment(),
         cache_dir=settings.cache_home,
         providers=settings.named_providers,
+        prices=settings.own_prices,
         on_download=on_download,
         mcp_server=mcp_server,
     )
