@@ -22,6 +22,8 @@ COVERED_BY = {
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/damaged_json.py": "agents/test_structured_output.py",
     "agents/error_translation.py": "agents/test_chat.py",
+    "services/forecast/parts.py": "services/forecast/test_walk.py",
+    "cli/plan_rendering.py": "cli/commands/test_plan.py",
     "agents/no_model.py": "services/recorded/test_replay.py",
     "domain/differences.py": "services/recorded/test_replay.py",
     "domain/step_results.py": "services/runs/test_execution.py",

@@ -55,6 +55,7 @@ Write:
   lock      Write, verify, show or compare flujo.lock.
 
 Run:
+  plan          Forecast requests, tokens and cost of a run, without making it.
   run           Run a blueprint; without BLUEPRINT, list them.
   resume        Continue a run; without RUN, list the resumable runs.
   tasks         List, show, answer, retry and cancel runs; also `flujo runs`.

@@ -187,6 +187,8 @@ def call_with_arguments(call: Call, runs: list[str]) -> None:
     call("nothing" + HOSTILE)
     call("run", "--nothing" + HOSTILE)
     call("explain", HOSTILE)
+    call("plan", HOSTILE)
+    call("plan", "ask", "--input", HOSTILE)
     call("models", "pull", HOSTILE)
     call("purge", "--older-than", HOSTILE)
     call("trust", HOSTILE)

@@ -148,6 +148,40 @@ class Question:
     """What happens without an answer: `fail`, or `{answer: …}`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How often the bodies of a step are executed; those of a fallback and of tools are not meant."""
+
+    way: Literal["all", "one", "some"] = "all"
+    """Whether each of them is executed, one of them, or any number of them."""
+    least: int = 1
+    most: int | None = 1
+    """How often at most; None: nothing bounds it."""
+    over: Logic | None = None
+    """The list with an item for each execution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A conversation that a step has with an agent."""
+
+    who: Any
+    """An `AgentSpec`, a `OneOf`, or the reference of an agent in Python."""
+    name: str = ""
+    """The name of its part of the step; empty for the step itself."""
+    input: Value = None
+    schema: Any = None
+    """The schema of the answer, instead of that of the agent."""
+    turns: int | None = None
+    """The maximum number of turns; None: one answer, with its corrections and tool calls."""
+    history: int | None = None
+    """The maximum number of tokens of earlier turns in a request."""
+    least: int = 1
+    """How many conversations the step has at least."""
+    most: int | None = 1
+    """How many at most; None: nothing bounds it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """The transitions of a run between the bodies of a step."""
@@ -203,6 +237,15 @@ class BaseStep(Node, Generic[In, Out]):
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the pipelines inside this step, by unique names."""
         return NO_ITEMS
+
+    @property
+    def extent(self) -> Extent:
+        """How often the bodies are executed."""
+        return Extent()
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield the conversations with agents that it may have."""
+        yield from ()
 
     def is_tool(self, body: str) -> bool:  # noqa: ARG002 - no body is one
         """Return whether a body runs when a model calls it, and not in the order of the steps."""

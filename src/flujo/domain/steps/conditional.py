@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, In, Out, Pipeline, Shape, body
+from flujo.domain.pipeline import BaseStep, Body, Extent, In, Out, Pipeline, Shape, body
 from flujo.domain.steps.arguments import bodies
 from flujo.domain.values import Logic, Logical, Value, Valued
 from flujo.exceptions import PipelineError
@@ -63,6 +63,11 @@ class ConditionalStep(BaseStep[In, Out]):
     def summary(self) -> str:
         """Return the condition."""
         return f"{'if' if self.form == 'if' else 'by'} {self.condition}"
+
+    @property
+    def extent(self) -> Extent:
+        """One branch, or none where no branch is for other values."""
+        return Extent(way="one", least=int(self.default is not None))
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the branches, including `default`."""

@@ -11,7 +11,7 @@ from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.conversations import ConversingAgent
-from flujo.domain.pipeline import FALLBACK, BaseStep, In, Out, Pipeline
+from flujo.domain.pipeline import FALLBACK, BaseStep, Conversation, In, Out, Pipeline
 from flujo.domain.steps.arguments import Callables, fallback, fallback_body, on
 from flujo.domain.steps.import_ import importing
 from flujo.domain.steps.tools import MAX_TURNS, AgentTool, BlueprintTool, composed_tools
@@ -130,6 +130,16 @@ class GranularStep(BaseStep[In, Out]):
     def joins(self) -> str | None:
         """The thread of the step."""
         return self.thread
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield that of its turns; those of agents as tools belong to the bodies."""
+        yield Conversation(
+            who=self.agent,
+            input=self.input,
+            schema=self.output_schema,
+            turns=self.max_turns,
+            history=None if self.history is None else self.history.max_tokens,
+        )
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback, which gets the input of this step unless it has its own, and the tools.

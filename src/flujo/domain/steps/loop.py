@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, In, OnLimit, Out, Pipeline, Shape, body
+from flujo.domain.pipeline import BaseStep, Body, Extent, In, OnLimit, Out, Pipeline, Shape, body
 from flujo.domain.values import Logic, Logical, Value, Valued
 
 
@@ -64,6 +64,11 @@ class LoopStep(BaseStep[In, Out]):
     def local_names(self) -> Mapping[str, Sequence[str]]:
         """Return the names of the carried variables."""
         return {"carry": tuple(self.carry)}
+
+    @property
+    def extent(self) -> Extent:
+        """How many iterations there are."""
+        return Extent(most=self.max_iterations)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the body."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, In, OnError, Out, Pipeline, Shape, body
+from flujo.domain.pipeline import BaseStep, Body, Extent, In, OnError, Out, Pipeline, Shape, body
 from flujo.domain.steps.arguments import Merge, merge
 from flujo.domain.values import CallableRef, Expr, Logic, Logical, Value, Valued
 
@@ -59,6 +59,11 @@ class MapStep(BaseStep[In, Out]):
     def local_names(self) -> Mapping[str, Sequence[str]]:
         """Return the other name of the item."""
         return {} if self.item_name is None else {"as": (self.item_name,)}
+
+    @property
+    def extent(self) -> Extent:
+        """An execution for each item."""
+        return Extent(least=0, most=None, over=self.over)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the body."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, Flow, In, Out, Pipeline, Shape, body
+from flujo.domain.pipeline import BaseStep, Body, Extent, Flow, In, Out, Pipeline, Shape, body
 from flujo.domain.values import Logic, Logical, Value, Valued
 
 
@@ -68,6 +68,11 @@ class StateMachineStep(BaseStep[In, Out]):
     def limits(self) -> Iterator[str]:
         """Yield the number of transitions."""
         yield f"at most {self.max_transitions} transitions"
+
+    @property
+    def extent(self) -> Extent:
+        """A state for each transition, and the first one."""
+        return Extent(way="one", least=0, most=self.max_transitions + 1)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return each state's steps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, get_args, overload
@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import NO_ITEMS, BaseStep, In, Out, Pipeline
+from flujo.domain.pipeline import NO_ITEMS, BaseStep, Conversation, In, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body, on
 from flujo.domain.steps.granular import Conversing, GranularStep
 from flujo.domain.tools import Effect, InDoubt
@@ -151,6 +151,11 @@ class Step(BaseStep[In, Out]):
     def joins(self) -> str | None:
         """The thread of the step."""
         return self.thread
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield that with the agent."""
+        if self.agent is not None:
+            yield Conversation(who=self.agent, input=self.input, schema=self.output_schema)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets those of this step."""

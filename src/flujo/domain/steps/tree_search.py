@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, In, Out, Pipeline
+from flujo.domain.pipeline import BaseStep, Conversation, In, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, answerer
 from flujo.domain.steps.step import Step
 from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
@@ -60,6 +60,12 @@ class TreeSearchStep(BaseStep[In, Out]):
     def summary(self) -> str:
         """Return the proposer and the evaluator."""
         return f"searches candidates of {self.propose}, scored by {self.evaluate}"
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield those about the nodes; how many candidates a node has, the proposer decides."""
+        nodes = self.beam_width * (self.max_depth - 1) + 1
+        yield Conversation(who=self.propose, name="propose", input=self.input, most=nodes)
+        yield Conversation(who=self.evaluate, name="evaluate", input=self.input, least=0, most=None)
 
     def limits(self) -> Iterator[str]:
         """Yield the depth and the width."""

@@ -1,0 +1,178 @@
+"""Walks a blueprint without executing it, and adds up what its agents may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from flujo.agents.conversation import MOST_REQUESTS
+from flujo.agents.list_prices import longest_answer
+from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.paths import ROOT, StepPath, branch, child
+from flujo.domain.pipeline import FALLBACK
+from flujo.domain.values import Expr
+from flujo.services.forecast.parts import AgentForecast, Amounts, Part, in_order, one_of
+from flujo.services.forecast.prompts import UNKNOWN_TOKENS, Known, bytes_of_tokens, tokens_of
+from flujo.services.forecast.spans import ONE, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flujo.domain.pipeline import BaseStep, Conversation, Pipeline
+    from flujo.domain.values import CallableRef
+
+    Price = Callable[[str, tuple[int, int]], int | None]
+    """Returns the cost of a request to a model with these tokens; None if its price is unknown."""
+
+_TOKENS_OF_A_TOOL = Span(20, 400)
+"""What the description of a tool may add to a request."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """Adds up the requests of a blueprint.
+
+    Args:
+        price: returns the cost of a request.
+        known: what is known before the run.
+    """
+
+    price: Price
+    known: Known = field(default_factory=Known)
+
+    def body(self, pipeline: Pipeline, path: StepPath = ROOT) -> Part:
+        """Return the forecast of the steps of a body, one after another."""
+        parts = []
+        for step in pipeline.steps:
+            parts.append(self._step(step, child(path, step.name)))
+            self.known.previous = self.known.outputs[step.name] = _output(step)
+        return in_order(parts).within(pipeline.budget)
+
+    def _step(self, step: BaseStep, path: StepPath) -> Part:
+        conversations = list(step.conversations())
+        asked = in_order(self._conversation(each, path) for each in conversations)
+        part = (asked + self._inside(step, path)).times(Span(1, 1 + step.config.max_retries))
+        turns = max((each.turns or 0 for each in conversations), default=0)
+        for name, body in step.bodies().items():
+            if name == FALLBACK:
+                part += self._nested(body, child(path, FALLBACK)).or_nothing()
+            elif step.is_tool(name):  # how often one turn calls it, nothing limits; it is taken as once
+                part += self._nested(body, path).times(Span(0, turns))
+        if step.when is not None or step.policy is not None:
+            part = part.or_nothing()
+        return part.within(step.config.budget)
+
+    def _inside(self, step: BaseStep, path: StepPath) -> Part:
+        """Return the forecast of the bodies, except a fallback and tools."""
+        extent, is_apart = step.extent, step.imported is not None
+        bodies = [
+            self._nested(body, branch(path, name) if step.names_bodies else path, is_apart=is_apart)
+            for name, body in step.bodies().items()
+            if name != FALLBACK and not step.is_tool(name)
+        ]
+        part = one_of(bodies) if extent.way == "one" else in_order(bodies)
+        if extent.way == "some":
+            part = part.or_nothing()
+        counted = self.known.count_of(extent.over.source) if isinstance(extent.over, Expr) else None
+        return part.times(Span(extent.least, extent.most) if counted is None else counted)
+
+    def _nested(self, pipeline: Pipeline, path: StepPath, *, is_apart: bool = False) -> Part:
+        """Return the forecast of a body, whose steps see more names than are known.
+
+        Args:
+            pipeline: the body.
+            path: its path.
+            is_apart: whether it has an input of its own.
+        """
+        outer = self.known
+        self.known = Known() if is_apart else replace(outer, previous=None, outputs=dict(outer.outputs))
+        try:
+            return self.body(pipeline, path)
+        finally:
+            self.known = outer
+
+    def _conversation(self, talk: Conversation, path: StepPath) -> Part:
+        where = child(path, talk.name) if talk.name else path
+        specs = talk.who.one_of.values() if isinstance(talk.who, OneOf) else (talk.who,)
+        return one_of(self._asked(who, talk, where) for who in specs).times(Span(talk.least, talk.most))
+
+    def _asked(self, who: AgentSpec | CallableRef, talk: Conversation, path: StepPath) -> Part:
+        """Return the requests of one conversation; those of an agent written in Python are not known."""
+        if not isinstance(who, AgentSpec):
+            return Part()
+        requests = Span(1, _most_requests(who, talk.turns))
+        first, is_assumed = self._first_request(who, talk)
+        answer = longest_answer(who.model, who.model_settings)
+        per_request = _with_history(first, answer, requests, talk.history)
+        cost = self._cost(who.model, first, per_request, answer)
+        amounts = Amounts(
+            requests,
+            Span(first.least, _product(requests.most, per_request)),
+            Span(1, _product(requests.most, answer)),
+            Span(cost[0], _product(requests.most, cost[1])),
+        )
+        is_priced = self.price(who.model, (1, 1)) is not None
+        return Part((AgentForecast(path, who.name, who.model, amounts, is_priced, is_assumed),), amounts)
+
+    def _first_request(self, who: AgentSpec, talk: Conversation) -> tuple[Span, bool]:
+        """Return the tokens of the first request, and whether a part of them is assumed."""
+        schema = who.output_schema if talk.schema is None else talk.schema
+        found, is_assumed = tokens_of((talk.input, who.instructions), (schema,), self.known)
+        if talk.input is None:  # it gets the output of the step before
+            size = self.known.previous
+            if size is None or size.most is None:
+                return found + Span(0, UNKNOWN_TOKENS) + self._tools(who), True
+            found += Span(0, size.most)
+        return found + self._tools(who), is_assumed
+
+    def _tools(self, who: AgentSpec) -> Span:
+        return _TOKENS_OF_A_TOOL.times(Span(len(who.tools), len(who.tools)))
+
+    def _cost(
+        self, model: str, first: Span, per_request: int | None, answer: int | None
+    ) -> tuple[int, int | None]:
+        least = self.price(model, (first.least, 1))
+        if least is None:
+            return 0, None
+        if self.price(model, (10**6, 10**6)) == 0:
+            return 0, 0
+        if per_request is None or answer is None:
+            return least, None
+        return least, self.price(model, (per_request, answer))
+
+
+def _most_requests(who: AgentSpec, turns: int | None) -> int:
+    """Return how many requests an attempt makes at most."""
+    if turns is not None:
+        return turns
+    corrections = 1 if who.retries is None else who.retries
+    may_correct = who.output_schema is not None or who.output_type is not None
+    return MOST_REQUESTS if who.tools else 1 + (corrections if may_correct else 0)
+
+
+def _with_history(first: Span, answer: int | None, requests: Span, history: int | None) -> int | None:
+    """Return the most tokens of one request, averaged over an attempt whose conversation grows.
+
+    Each request has the messages before it: an answer, and the results of its tools.
+    """
+    if first.most is None or requests.most is None:
+        return None
+    if requests.most == ONE.most:
+        return first.most
+    if answer is None:
+        return None
+    if history is not None:
+        return int(first.most + min(history, (requests.most - 1) * (answer + UNKNOWN_TOKENS)))
+    return first.most + (requests.most - 1) * (answer + UNKNOWN_TOKENS) // 2
+
+
+def _product(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one * other
+
+
+def _output(step: BaseStep) -> Span | None:
+    """Return how long the output of a step is; None if that is not known."""
+    who = getattr(step, "agent", None)
+    if not isinstance(who, AgentSpec):
+        return None
+    return bytes_of_tokens(longest_answer(who.model, who.model_settings))
