@@ -24,6 +24,8 @@ CAN_GO_ON = (
 def upgrade() -> None:
     _replace_index("runs_by_queue", "runs_to_go_on", CAN_GO_ON)
     op.add_column("runs", sa.Column("watched_until", sa.Double(), nullable=True))
+    watched = sa.text("watched_until IS NOT NULL")
+    op.create_index("runs_by_watch", "runs", ["owner"], sqlite_where=watched, postgresql_where=watched)
     op.add_column("budget_holds", sa.Column("shares", sa.LargeBinary(), nullable=True))
     on_postgres = op.get_bind().dialect.name == "postgresql"
     op.create_table(
@@ -81,5 +83,6 @@ def downgrade() -> None:
     op.drop_table("evaluations")
     op.drop_table("feed")
     op.drop_column("budget_holds", "shares")
+    op.drop_index("runs_by_watch", "runs")
     op.drop_column("runs", "watched_until")
     _replace_index("runs_to_go_on", "runs_by_queue", IN_QUEUE)

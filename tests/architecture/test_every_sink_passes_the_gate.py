@@ -16,6 +16,7 @@ GATED = {
     "governance/log_lines.py": "formats the lines of every logger",
     "telemetry/run_spans.py": "makes the spans for a collector",
     "services/runs/hooks.py": "sends events to hooks, streams and progress",
+    "services/runs/feed_writer.py": "writes the feeds of runs for those who follow them",
     "services/runs/notices.py": "writes the messages about runs for webhooks and callables",
 }
 """Modules that write or send output for people and programs. Each names the gate in its source."""
@@ -54,6 +55,7 @@ def test_no_list_names_a_module_without_a_sink() -> None:
     found = {module for module, tree in modules().items() if any(_sinks(tree))}
     assert (GATED.keys() | NOT_OF_A_RUN.keys()) - found == {
         "services/runs/hooks.py",  # it calls its watchers
+        "services/runs/feed_writer.py",  # its lines are read from the store
         "services/runs/notices.py",  # its texts are sent from the outbox
         "governance/log_lines.py",  # its handler writes
         "telemetry/run_spans.py",  # the SDK sends what it makes

@@ -50,6 +50,9 @@ class SlowStore:
     def on_wish(self, run_id: RunId, callback: Callable[[], None]) -> None:
         self._store.on_wish(run_id, callback)
 
+    def on_watched(self, run_id: RunId, callback: Callable[[bool], None]) -> None:
+        self._store.on_watched(run_id, callback)
+
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
         return lambda: None  # the others are other processes
 

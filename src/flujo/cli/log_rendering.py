@@ -1,7 +1,8 @@
-"""Renders the log of a run: one line each, the time and the verb first."""
+"""Renders the log of a run: one line each, the time and the verb first; text of a model as it arrives."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
@@ -14,13 +15,44 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.services.inspection.following import LogLine
 
-_STYLES = {"completed": "green", "failed": "red", "asked": "yellow", "skipped": "dim"}
+_STYLES = {"completed": "green", "failed": "red", "asked": "yellow", "skipped": "dim", "lost": "red"}
 """The style of a verb; others have none."""
 _VERB = 9
 """The width of the longest verb."""
 
 _OFFSET = 4
 """The width of an offset, at least."""
+
+
+class LogPrinter:
+    """Prints the lines of a log as text. On a terminal, pieces of a model's text follow one another.
+
+    Args:
+        terminal: where the lines go.
+    """
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._writing: tuple[str, int] | None = None
+        """The attempt whose text stands on the last line, which has not ended."""
+
+    def show(self, line: LogLine) -> None:
+        """Print a line, or continue the last one."""
+        if line.kind != "text" or not self._terminal.out.isatty():
+            self.end()
+            self._terminal.data(line_text(line, self._terminal))
+            return
+        if self._writing != (line.path, line.attempt):
+            self.end()
+            self._terminal.piece(line_text(replace(line, text=""), self._terminal) + "  ")
+        self._terminal.piece(self._terminal.styled(line.text, "dim", to=self._terminal.out))
+        self._writing = line.path, line.attempt
+
+    def end(self) -> None:
+        """End the last line, if it has not ended."""
+        if self._writing is not None:
+            self._terminal.data("")
+            self._writing = None
 
 
 def line_text(line: LogLine, terminal: Terminal) -> str:
@@ -30,7 +62,8 @@ def line_text(line: LogLine, terminal: Terminal) -> str:
     verb = terminal.styled(verb, style, to=terminal.out) if style else verb
     facts = [visible_line(shown(line.path)), *_facts(line)]
     head = [formatting.moment(line.at), f"{line.offset:>{_OFFSET}}", verb]
-    return "  ".join([*head, *filter(None, facts)]).rstrip()
+    text = "  ".join([*head, *filter(None, facts)]).rstrip()
+    return terminal.styled(text, "dim", to=terminal.out) if line.provisional and not style else text
 
 
 def line_data(line: LogLine) -> dict[str, Any]:
@@ -46,13 +79,25 @@ def line_data(line: LogLine) -> dict[str, Any]:
         "error": line.error.to_json() if line.error else None,
         "value": line.value,
         "text": line.text,
+        "provisional": line.provisional,
+        "number": line.number,
     }
 
 
 def _facts(line: LogLine) -> Iterator[str]:
     """Yield what follows the step: the text or value, the attempt, its time and usage, and its error."""
-    yield formatting.brief(line.text, 160) if line.text else ""
-    yield "" if line.value is None else formatting.brief(line.value, 120)
+    match line.kind:
+        case "text":
+            yield visible_line(line.text)
+        case "logged":
+            yield f"{line.value['level']} {line.value['logger']}: {formatting.brief(line.text, 160)}"
+        case "retried":
+            yield f"in {formatting.seconds(line.value['delay_s'])}"
+        case "dropped":
+            yield f"{line.value} lines, which came too fast"
+        case _:
+            yield formatting.brief(line.text, 160) if line.text else ""
+            yield "" if line.value is None else formatting.brief(line.value, 120)
     yield f"attempt {line.attempt}" if line.attempt > 1 else ""
     yield formatting.seconds(line.seconds) if line.kind in ("completed", "failed", "stopped") else ""
     yield formatting.usage(line.usage)

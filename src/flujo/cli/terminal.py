@@ -46,6 +46,10 @@ class Terminal:
         text = GATE.result(text)
         self._write(text if text.endswith("\n") else f"{text}\n", self.out)
 
+    def piece(self, text: str) -> None:
+        """Write a part of a result to stdout, without a newline."""
+        self._write(GATE.result(text), self.out)
+
     def save(self, text: str, folder: Path, name: Path) -> None:
         """Write a result to a file instead of stdout, and report that.
 

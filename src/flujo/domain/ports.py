@@ -35,6 +35,10 @@ Sink = Callable[["Event"], Awaitable[None]]
 """Receives the events of a run; a slow listener slows the run."""
 
 
+Feed = Callable[["Event"], None]
+"""Notes the events of a run for those who follow it elsewhere. It neither waits nor raises."""
+
+
 class Observer(Protocol):
     """Observes one execution of a run for telemetry. Its methods never wait and never raise."""
 

@@ -1,4 +1,4 @@
-"""The storage protocols, by concern: runs, journals, questions, blobs, caches."""
+"""The storage protocols, by concern: runs, journals, questions, feeds, blobs, caches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
@@ -484,6 +485,55 @@ class RunImporter(Protocol):
         ...
 
 
+class FeedStore(Protocol):
+    """Keeps what the owners of runs tell those who follow them: all of it may be lost; none is exported."""
+
+    async def watch(self, run_id: RunId) -> None:
+        """Ask the owner of a run to write its feed for `flujo.domain.feed.WATCH_S` seconds from now.
+
+        Nothing happens for a run that has ended or does not exist. It is tried once.
+
+        Raises:
+            StateError: the database cannot be written.
+        """
+        ...
+
+    def on_watched(self, run_id: RunId, callback: Callable[[bool], None]) -> None:
+        """Call `callback` in this event loop with whether a run that this store owns is watched.
+
+        It is called when that changes, about a second later, and at once when the run is known to be watched.
+        The calls end when the run is released or let go.
+        """
+        ...
+
+    async def add_to_feed(self, run_id: RunId, fence: int, lines: Sequence[FeedLine]) -> None:
+        """Add lines to the feed of a run, which numbers them; tried once.
+
+        Nothing is written once the fence is no longer the run's, and no write of the run waits for this one.
+        Of the lines of a run the newest `flujo.domain.feed.MAX_LINES` are kept.
+
+        Raises:
+            StateError: nothing was written.
+        """
+        ...
+
+    async def feed(self, run_id: RunId, *, after: int = 0) -> list[FeedLine]:
+        """Return the feed of a run behind a number, in order; tried once.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        ...
+
+    async def delete_old_feeds(self) -> None:
+        """Delete the feeds of runs whose owners have left them for `flujo.domain.feed.KEPT_S`; tried once.
+
+        Raises:
+            StateError: nothing was deleted.
+        """
+        ...
+
+
 class StateStore(
     RunStore,
     JournalStore,
@@ -494,6 +544,7 @@ class StateStore(
     ScheduleStore,
     RunImporter,
     RequestStore,
+    FeedStore,
     Protocol,
 ):
     """Stores runs and their journals; `flujo.testing.StateStoreSuite` tests an implementation."""

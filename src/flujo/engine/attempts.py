@@ -317,7 +317,7 @@ async def retried(
     while True:
         if not journal.may_begin():
             await journal.renew_lease()
-        if frame.run.sink is not None:
+        if frame.run.sink is not None or frame.run.feed is not None:
             await frame.tell(StepStarted(path, step.kind, number, step.tool))
         outcome = await attempt(number)
         if not isinstance(outcome, Failure):

@@ -178,6 +178,7 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
             await prepared
     frame.require_going(clocks)
     CURRENT_STEP.set(step := CurrentStep(frame.run.id, attempt.path, attempt.number))
+    frame.run.called = step
     asked = call_code(call.agent.ask(_question(call, attempt)), frame, attempt.path, clocks)
     if frame.run.observer is None:
         reply = await asked
@@ -224,7 +225,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         resources=frame.run.resources,
         idempotency_key=None if attempt.intent is None else attempt.intent.key,
         check=attempt.check,
-        on_text=None if frame.run.sink is None else partial(_tell, attempt),
+        on_text=None if frame.run.sink is None and frame.run.feed is None else partial(_tell, attempt),
         meter=attempt.meter,
         require_lease=frame.run.journal.require_lease,
         history=attempt.history,

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from flujo.domain.agents import AgentSpec, Reply
+    from flujo.domain.current_step import CurrentStep
     from flujo.domain.events import Event, StepEnded
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Chain, Clock, Observer, Random, Sink
+    from flujo.domain.ports import Binding, Chain, Clock, Feed, Observer, Random, Sink
     from flujo.domain.run import Launches
     from flujo.domain.steps import BaseStep, Save, Value
     from flujo.domain.threads import Exchange
@@ -131,6 +132,8 @@ class Run:
     cache: AnswerCache | None = None
     """The cache of answers; None executes cached steps every time."""
     sink: Sink | None = None
+    feed: Feed | None = None
+    """Set while the run is followed from elsewhere; it never changes what the run commits, as a sink does."""
     observer: Observer | None = None
     """Telemetry of this execution; None for none."""
     retry_failed: bool = False
@@ -145,6 +148,8 @@ class Run:
     """`RANGE_LENGTH`, or fewer items in tests."""
     transcripts: Transcripts = "full"
     """The transcripts of attempts that are kept."""
+    called: CurrentStep | None = None
+    """The attempt whose code was called last."""
     exchanges: dict[StepPath, Exchange] = field(default_factory=dict)
     """The exchanges of threads that were read in this execution, by the path of their step."""
     launches: Launches | None = None
@@ -227,6 +232,8 @@ class Frame:
 
     async def tell(self, event: Event, *clocks: asyncio.Timeout) -> None:
         """Send an event to the watchers, with all timeouts suspended: a slow watcher is not a slow step."""
+        if self.run.feed is not None:
+            self.run.feed(event)
         if self.run.sink is None:
             return
         with ExitStack() as stack:

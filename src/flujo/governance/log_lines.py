@@ -62,8 +62,19 @@ class TextLines(logging.Formatter):
             attempt = f"#{place['attempt']}" if place.get("attempt", 1) > 1 else ""
             where = " ".join(filter(None, [place["run_id"], place.get("step", ""), attempt]))
             words.append(f"[{visible_line(where)}]")
-        traceback = _traceback(record)
-        return " ".join([*words, _message(record)]) + (f"\n{visible(traceback)}" if traceback else "")
+        return " ".join([*words, plain_text(record)])
+
+
+def step_of(record: logging.LogRecord) -> CurrentStep | None:
+    """Return the step that a log record is about; None outside of runs."""
+    step: CurrentStep | None = getattr(record, "flujo_step", None) or CURRENT_STEP.get()
+    return step
+
+
+def plain_text(record: logging.LogRecord) -> str:
+    """Return the message of a log record, with secrets masked; a traceback follows below it."""
+    traceback = _traceback(record)
+    return _message(record) + (f"\n{visible(traceback)}" if traceback else "")
 
 
 def configure(style: LogFormat, levels: str, stream: TextIO) -> None:
@@ -115,7 +126,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _place(record: logging.LogRecord) -> dict[str, Any]:
-    step: CurrentStep | None = getattr(record, "flujo_step", None) or CURRENT_STEP.get()
+    step = step_of(record)
     if step is None:
         return {}
     place: dict[str, Any] = {"run_id": step.run_id, "trace_id": shown_trace_id(step.run_id)}

@@ -16,6 +16,16 @@ def logger(name: str) -> logging.Logger:
     return found
 
 
+def is_alone(handler: logging.Handler, name: str) -> bool:
+    """Return whether no other handler gets the records of the logger `name`."""
+    each: logging.Logger | None = logging.getLogger(name)
+    while each is not None:
+        if any(other is not handler for other in each.handlers):
+            return False
+        each = each.parent if each.propagate else None
+    return True
+
+
 class _Redaction(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = visible_line(GATE.text(record.getMessage())), None

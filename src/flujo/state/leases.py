@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 LEASE_S = 30.0
 RENEW_S = 10.0
 LOOK_S = 1.0
-"""How often a process that executes runs polls for cancel requests; the index it reads is usually empty."""
+"""How often a process that executes runs polls for cancel requests and followers.
+
+The indexes that it reads are usually empty.
+"""
 
 _mine = sa.and_(runs.c.owner == sa.bindparam("me"), runs.c.run_id.in_(sa.bindparam("ids", expanding=True)))
 _locked = sa.select(runs.c.run_id).where(_mine).order_by(runs.c.run_id).with_for_update(key_share=True)
@@ -75,6 +78,8 @@ class Heartbeat:
         """Runs, each with a time at or before the start of its lease."""
         self.on_wish: dict[str, Callable[[], None]] = {}
         """Callbacks by run, called in the loop when there is a request for the run."""
+        self.on_watched: dict[str, Callable[[bool], None]] = {}
+        """Callbacks by run, called in the loop when the run becomes watched, or no longer is."""
 
     def start(self) -> None:
         """Start the timer; called inside the loop."""
@@ -114,6 +119,8 @@ class Leases:
         self._heartbeats: dict[asyncio.AbstractEventLoop, Heartbeat] = {}
         self._next_renewal = time.monotonic() + renew_s
         self._next_look = time.monotonic()
+        self._watched: frozenset[str] = frozenset()
+        """The runs that were watched at the last look."""
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the timer of a loop before it holds a run; called inside the loop."""
@@ -150,6 +157,7 @@ class Leases:
             for heartbeat in self._heartbeats.values():
                 heartbeat.held.pop(run_id, None)
                 heartbeat.on_wish.pop(run_id, None)
+                heartbeat.on_watched.pop(run_id, None)
 
     def seconds_to_renewal(self) -> float:
         """Return how long the writer may sleep before it renews leases."""
@@ -185,6 +193,36 @@ class Leases:
         for loop, callback in found:
             with suppress(RuntimeError):  # the loop is closed, and its runs with it
                 loop.call_soon_threadsafe(callback)
+
+    def on_watched(
+        self, run_id: str, loop: asyncio.AbstractEventLoop, callback: Callable[[bool], None]
+    ) -> None:
+        """Call `callback` in `loop` when a run becomes watched, or no longer is; called inside the loop."""
+        with self._lock:
+            heartbeat = self._heartbeats.get(loop)
+            if heartbeat is None or run_id not in heartbeat.held:
+                return
+            heartbeat.on_watched[run_id] = callback
+            is_watched = run_id in self._watched
+        if is_watched:
+            callback(True)
+
+    def tell_watched(self, run_ids: Iterable[str]) -> None:
+        """Note the runs that are watched now, and call the callbacks of those for which that has changed."""
+        watched = frozenset(run_ids)
+        if watched == self._watched:
+            return
+        with self._lock:
+            changed, self._watched = watched ^ self._watched, watched
+            found = [
+                (loop, callback, run_id in watched)
+                for loop, beat in self._heartbeats.items()
+                for run_id in changed
+                if (callback := beat.on_watched.get(run_id)) is not None
+            ]
+        for loop, callback, is_watched in found:
+            with suppress(RuntimeError):  # as above
+                loop.call_soon_threadsafe(callback, is_watched)
 
     def begin_renewal(self) -> list[str]:
         """Return the runs whose leases must be renewed now: those of responsive loops."""

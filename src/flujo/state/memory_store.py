@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Verb
+from flujo.domain.feed import KEPT_S
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
@@ -41,6 +42,7 @@ from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
 from flujo.state import codec, events, owner_tokens, rules, schedule_rules
 from flujo.state.memory_events import MemoryEvents
+from flujo.state.memory_feeds import MemoryFeeds
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
 from flujo.state.requests import MemoryRequests
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from flujo.domain.acts import Actor
+    from flujo.domain.feed import FeedLine
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.providers import Admission, Allowed
     from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
@@ -97,6 +100,7 @@ class MemoryDatabase:
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     schedule_acts: list[Act] = field(default_factory=list)
+    feeds: MemoryFeeds = field(default_factory=MemoryFeeds)
 
 
 class MemoryStateStore(MemoryQueues):
@@ -265,6 +269,38 @@ class MemoryStateStore(MemoryQueues):
         if waiting is not None:
             loop, callback = waiting
             loop.call_soon_threadsafe(callback)
+
+    async def watch(self, run_id: RunId) -> None:
+        """Ask the owner of a run to write its feed; see the port."""
+        stored = self.database.runs.get(run_id)
+        if stored is not None and stored.record.status not in ENDS_OF_TASKS:
+            self.database.feeds.watch(run_id, self._now)
+
+    def on_watched(self, run_id: RunId, callback: Callable[[bool], None]) -> None:
+        """Call `callback` when a run that this store owns becomes watched, or no longer is; see the port."""
+        stored = self.database.runs.get(run_id)
+        if stored is not None and stored.record.owner == self.owner:
+            self.database.feeds.on_watched(run_id, callback, self._now)
+
+    async def add_to_feed(self, run_id: RunId, fence: int, lines: Sequence[FeedLine]) -> None:
+        """Add lines to the feed of a run; see the port."""
+        self._check_open()
+        stored = self.database.runs.get(run_id)
+        if stored is not None and stored.record.fence == fence:
+            self.database.feeds.add(run_id, lines, self._now())
+
+    async def feed(self, run_id: RunId, *, after: int = 0) -> list[FeedLine]:
+        """Return the feed of a run behind a number; see the port."""
+        return self.database.feeds.after(run_id, after)
+
+    async def delete_old_feeds(self) -> None:
+        """Delete the feeds of runs that their owners have left; see the port."""
+        for run_id in list(self.database.feeds.by_run):
+            stored = self.database.runs.get(run_id)
+            if stored is None or (
+                self._is_unattended(stored) and stored.record.updated_at < self._now() - KEPT_S
+            ):
+                del self.database.feeds.by_run[run_id]
 
     def write(self, write: Write) -> Awaitable[bool]:
         """Apply a write at once; the awaitable has its result."""
@@ -808,6 +844,7 @@ class MemoryStateStore(MemoryQueues):
 
     def _release(self, stored: StoredRun) -> None:
         stored.on_wish = None
+        self.database.feeds.forget_owner(stored.record.run_id)
         self._end_times(stored, self._now())
         stored.record = replace(stored.record, owner=None)
         stored.lease_until = None

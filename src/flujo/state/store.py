@@ -20,6 +20,7 @@ from flujo.state.queue_bell import QueueBell
 from flujo.state.sql import (
     arrivals,
     events,
+    feeds,
     listing,
     migrations,
     outbox,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
@@ -132,6 +134,8 @@ class SqlStateStore:
         self._readers: Readers = reading(threads=max(1, readers - 1))
         # One reader asks about all runs that wait at once; a second one would only halve what it finds.
         self._together: Readers = reading(threads=1) if readers > 1 else self._readers
+        # A thread of its own, because a feed must delay no read of a run; and without retries.
+        self._feeds = Readers(self.database, self._open, threads=1, retry_s=0.0)
         self._closed = False
         self._bell = QueueBell()
         self._listener = Listener(self.database, self._bell.ring, self._heard)
@@ -285,6 +289,26 @@ class SqlStateStore:
     def _heard(self, owner: str, run_id: RunId) -> None:
         if owner != self.owner:  # its own settled waits have woken everything already
             self._wakes.tell([run_id])
+
+    async def watch(self, run_id: RunId) -> None:
+        """Ask the owner of a run to write its feed; see the port."""
+        await self._feeds.alone(self.database.writing, feeds.watch, run_id)
+
+    def on_watched(self, run_id: RunId, callback: Callable[[bool], None]) -> None:
+        """Call `callback` when a run that this store owns becomes watched, or no longer is; see the port."""
+        self._leases.on_watched(run_id, asyncio.get_running_loop(), callback)
+
+    async def add_to_feed(self, run_id: RunId, fence: int, lines: Sequence[FeedLine]) -> None:
+        """Add lines to the feed of a run; see the port."""
+        await self._feeds.alone(self.database.writing, feeds.add, run_id, fence, lines)
+
+    async def feed(self, run_id: RunId, *, after: int = 0) -> list[FeedLine]:
+        """Return the feed of a run behind a number; see the port."""
+        return await self._feeds.alone(self.database.reading, feeds.lines_after, run_id, after)
+
+    async def delete_old_feeds(self) -> None:
+        """Delete the feeds of runs that their owners have left; see the port."""
+        await self._feeds.alone(self.database.writing, feeds.delete_old)
 
     async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
         """Settle a question whose deadline has passed; see the port."""
@@ -474,6 +498,7 @@ class SqlStateStore:
             yield (gone := replace(gone, messages=gone.messages + count))
         while count := await self.delete_old_events(KEPT_S, limit=batch):
             yield (gone := replace(gone, events=gone.events + count))
+        await self.delete_old_feeds()
         unnamed = await self.read(retention.unnamed_blobs)
         for start in range(0, len(unnamed), batch):
             count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])
@@ -519,6 +544,7 @@ class SqlStateStore:
         self.writer.close()
         self._readers.close()
         self._together.close()
+        self._feeds.close()
         self.database.dispose()
 
     async def read(self, question: Callable[..., T], *arguments: Any) -> T:

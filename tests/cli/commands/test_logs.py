@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cli.test_signals import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pytest
 
     import warm
@@ -64,11 +66,16 @@ def test_a_secret_is_masked(project: Project, flujo: Flujo, monkeypatch: pytest.
         assert "***" in shown
 
 
+def committed(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines that the journal has."""
+    return [each for each in lines if not each["provisional"]]
+
+
 def seen_until(follower: warm.Popen, path: str) -> list[dict[str, Any]]:
-    """Return the lines that a follower has written up to the one about a step."""
+    """Return the committed lines that a follower has written up to the one about a step."""
     lines: list[dict[str, Any]] = []
     while not lines or lines[-1]["path"] != path:
-        lines.append(json.loads(follower.stdout.readline()))
+        lines += committed([json.loads(follower.stdout.readline())])
     return lines
 
 
@@ -93,7 +100,7 @@ def test_a_run_is_followed_from_another_process_and_ctrl_c_leaves_it_alone(
     out, _ = running.communicate(timeout=60)
     assert (running.returncode, out) == (0, "done\n")
     rest, err = follower.communicate(timeout=60)
-    lines = [json.loads(line) for line in rest.splitlines()]
+    lines = committed(json.loads(line) for line in rest.splitlines())
     assert (follower.returncode, err) == (0, "")
     assert [(each["kind"], each["path"], each["text"]) for each in lines] == [
         ("status", "", "running"),

@@ -29,28 +29,42 @@ def logs(
         int,
         typer.Option(metavar="OFFSET", min=0, help="Show only the lines after this offset."),
     ] = 0,
+    since_number: Annotated[
+        int,
+        typer.Option(
+            metavar="NUMBER", min=0, help="With -f: show only the provisional lines after this number."
+        ),
+    ] = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what happened in a run, line by line; -f follows it."""
-    from flujo.cli.log_rendering import line_data, line_text
+    """Show what happened in a run, line by line; -f follows it.
+
+    With -f there are also provisional lines, which the journal does not keep: steps that begin, what code
+    of the run logs, and text of models as it arrives.
+    """
+    from flujo.cli.log_rendering import LogPrinter, line_data
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
 
     terminal = Invocation.of(ctx).terminal
+    printer = LogPrinter(terminal)
 
     def show(line: "LogLine") -> None:
         if as_json:
             terminal.json(line_data(line))
         else:
-            terminal.data(line_text(line, terminal))
+            printer.show(line)
 
     async def shown(workspace: "Workspace") -> None:
         client = TaskClient(workspace)
         if is_followed:
-            async for line in client.follow(run, after=since):
+            async for line in client.follow(run, after=since, after_number=since_number):
                 show(line)
         else:
             for line in await client.get_log(run, after=since):
                 show(line)
 
-    in_workspace(Invocation.of(ctx), shown)
+    try:
+        in_workspace(Invocation.of(ctx), shown)
+    finally:
+        printer.end()

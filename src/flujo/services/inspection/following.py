@@ -1,29 +1,41 @@
-"""The log of a run, line by line: the entries of its journal, also while another process adds to them."""
+"""The log of a run, line by line: the entries of its journal, and what its owner reports beside them.
+
+Lines of the journal are committed. Those of the feed are provisional: each has a place between two entries,
+and is left out when the entry of its attempt has come before it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from flujo.domain import canonical
+from flujo.domain.feed import WATCH_S, FeedKind
 from flujo.domain.journal import CACHE_MISS, FILES, UNFINISHED, Entry, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.paths import ROOT, StepPath, parent
 from flujo.domain.run import ENDS_OF_TASKS, RunStatus
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import StateBackendUnavailable
+from flujo.exceptions import StateBackendUnavailable, StateError
 from flujo.governance.events import read_error
 from flujo.governance.logs import logger
 from flujo.governance.sink import GATE
+from flujo.services.inspection.tasks import has_living_owner
+from flujo.services.project.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
 
+    from flujo.domain.feed import FeedLine
     from flujo.domain.journal import RunId
     from flujo.domain.run import Pause, RunRecord
 
 log = logger("flujo.follow")
+
+_CLOCK = SystemClock()
+_NOBODY = "no process executes the run; it continues once one resumes it"
 
 _SOON_S, _LATER_S = 0.25, 1.0
 """How long a follower rests between two looks at a run: after news, and at most."""
@@ -39,7 +51,7 @@ class LogKind(StrEnum):
     STATUS = "status"
     """The run; `text` is its status."""
     STARTED = "started"
-    """A tool call that runs steps; `text` is the tool."""
+    """A tool call that runs steps; `text` is the tool. Provisional: an attempt of a step, or a tool call."""
     DECIDED = "decided"
     """A composite step; `value` is its decision."""
     COMPLETED = "completed"
@@ -54,6 +66,16 @@ class LogKind(StrEnum):
     """A wait for a time, an event or background tasks; `text` says for what."""
     ANSWERED = "answered"
     """A question; `value` is its answer."""
+    RETRIED = "retried"
+    """Provisional: a failed attempt; `value` is `{"delay_s": …}`, the seconds until the next one."""
+    LOGGED = "logged"
+    """Provisional: code of the run has logged `text`; `value` is `{"level": …, "logger": …}`."""
+    TEXT = "text"
+    """Provisional: a model has written `text`; the next line of the attempt continues it."""
+    DROPPED = "dropped"
+    """Provisional: the owner could not write `value` lines fast enough, and they are missing here."""
+    LOST = "lost"
+    """Provisional: the run has lost its owner, and continues once a process resumes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +95,10 @@ class LogLine:
     error: ErrorInfo | None = None
     value: Any = None
     text: str = ""
+    provisional: bool = False
+    """Whether the journal does not have it, so that another reader of the log may not see it."""
+    number: int = 0
+    """Of a provisional line its number in the feed of the run, otherwise 0."""
 
 
 class FollowedSource(Protocol):
@@ -88,6 +114,14 @@ class FollowedSource(Protocol):
 
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions and waits of a run."""
+        ...
+
+    async def watch(self, run_id: RunId) -> None:
+        """Ask the owner of a run to write its feed."""
+        ...
+
+    async def feed(self, run_id: RunId, *, after: int = 0) -> list[FeedLine]:
+        """Return the feed of a run behind a number."""
         ...
 
 
@@ -106,6 +140,8 @@ class Reader:
     offset: int = 0
     status: RunStatus | None = None
     """The status at the last look; None before the first."""
+    record: RunRecord | None = None
+    """The run at the last look."""
     _shown: set[tuple[StepPath, float | None]] = field(default_factory=set)
 
     @property
@@ -124,7 +160,7 @@ class Reader:
             CorruptState: an entry is damaged or missing.
         """
         # In this order: the entries of a run that has ended are complete, and what precedes a pause is there.
-        record = await self.source.run(self.run_id)
+        self.record = record = await self.source.run(self.run_id)
         pauses = await self.source.pauses(self.run_id)
         entries = await self.source.entries(self.run_id, after=self.offset)
         lines = list(self._lines(record, entries, pauses))
@@ -160,31 +196,167 @@ class Reader:
             yield _asked(pause, offset)
 
 
-async def follow(source: FollowedSource, run_id: RunId, *, after: int = 0) -> AsyncGenerator[LogLine, None]:
+class Follower:
+    """Reads the log of a live run: what the journal has, and what the owner of the run reports beside it.
+
+    Args:
+        source: has the run.
+        run_id: the run.
+        offset: as for `Reader`.
+        number: the number of the last provisional line that is known.
+    """
+
+    def __init__(self, source: FollowedSource, run_id: RunId, offset: int = 0, number: int = 0) -> None:
+        self.reader = Reader(source, run_id, offset)
+        self._source = source
+        self._run_id = run_id
+        self._since = offset
+        self._number = number
+        self._ended: set[tuple[StepPath, int]] = set()
+        """The attempts that have ended."""
+        self._is_lost = False
+        self._has_feed = True
+
+    async def look(self) -> list[LogLine]:
+        """Return the lines since the last look; see `Reader.look`. The status is the last of them."""
+        lines = await self.reader.look()
+        self._ended |= {(line.path, line.attempt) for line in lines if line.kind in _ENDS}
+        moved = [line for line in lines if line.kind is LogKind.STATUS]
+        journaled = [line for line in lines if line.kind is not LogKind.STATUS]
+        found, lost = self._loss()
+        return [*found, *_merged(journaled, await self.provisional()), *moved, *lost]
+
+    async def provisional(self) -> list[LogLine]:
+        """Return the new lines of the feed that tell more than the journal."""
+        if not self._has_feed:
+            return []
+        try:
+            found = await self._source.feed(self._run_id, after=self._number)
+        except StateError as error:
+            if not (isinstance(error, StateBackendUnavailable) and error.retryable):
+                self._has_feed = False  # such as a standby of Postgres, which does not have this table
+            log.debug("the feed of run %s was not read: %s", self._run_id, error)
+            return []
+        if found:
+            self._number = found[-1].number
+        return [
+            _provisional(line, min(line.after, self.reader.offset))
+            for line in found
+            if line.after >= self._since
+            and not (line.kind in _OF_ATTEMPT and (line.path, line.attempt) in self._ended)
+        ]
+
+    def _loss(self) -> tuple[list[LogLine], list[LogLine]]:
+        """Return the line about a run that has an owner again, or the one about a run that has lost it."""
+        record = self.reader.record
+        assert record is not None  # noqa: S101 - for the type checker: the run was just read
+        was_lost, self._is_lost = (
+            self._is_lost,
+            record.status is RunStatus.RUNNING and not has_living_owner(record),
+        )
+        offset = self.reader.offset
+        if was_lost and record.status is RunStatus.RUNNING and not self._is_lost:
+            return [_status(record, offset)], []
+        if self._is_lost and not was_lost:
+            lost = LogLine(offset=offset, at=_CLOCK.now(), kind=LogKind.LOST, text=_NOBODY, provisional=True)
+            return [], [lost]
+        return [], []
+
+
+async def follow(
+    source: FollowedSource, run_id: RunId, *, after: int = 0, after_number: int = 0
+) -> AsyncGenerator[LogLine, None]:
     """Yield the log of a run from an offset on, until the run ends.
 
-    When a database goes away after the first look, the look is repeated until it answers.
+    While it is followed, the owner of the run writes its feed. On a read-only database that is not possible,
+    and the lines are those of the journal. When a database goes away after the first look, the look is
+    repeated until it answers.
+
+    Args:
+        source: has the run.
+        run_id: the run.
+        after: the offset of the last line that is known.
+        after_number: the number of the last provisional line that is known.
 
     Raises:
         RunNotFound: the run does not exist, or was purged meanwhile.
         CorruptState: an entry is damaged or missing.
         StateBackendUnavailable: the database does not answer at the first look.
     """
-    reader, rest_s = Reader(source, run_id, after), _SOON_S
+    follower, rest_s = Follower(source, run_id, after, after_number), _SOON_S
+    reader = follower.reader
+    watching = asyncio.create_task(_watch(source, run_id), name=f"flujo-follow-{run_id}")
+    try:
+        while True:
+            is_first = reader.status is None
+            try:
+                lines = await follower.look()
+            except StateBackendUnavailable as error:
+                if is_first or not error.retryable:
+                    raise
+                log.warning("the log of run %s stands still, trying again: %s", run_id, error.message)
+                lines = []
+            if reader.has_ended and not is_first:  # its owner may still write its last lines
+                await asyncio.sleep(_SOON_S)
+                lines[-1:-1] = await follower.provisional()
+            for line in lines:
+                yield line
+            if reader.has_ended:
+                return
+            rest_s = _SOON_S if lines else min(rest_s * 2, _LATER_S)
+            await asyncio.sleep(rest_s)
+    finally:
+        watching.cancel()
+
+
+async def _watch(source: FollowedSource, run_id: RunId) -> None:
+    """Report again and again that a run is followed; a database that does not take it may do so later."""
+    is_heard = True
     while True:
         try:
-            lines = await reader.look()
-        except StateBackendUnavailable as error:
-            if reader.status is None or not error.retryable:
-                raise
-            log.warning("the log of run %s stands still, trying again: %s", run_id, error.message)
-            lines = []
-        for line in lines:
-            yield line
-        if reader.has_ended:
-            return
-        rest_s = _SOON_S if lines else min(rest_s * 2, _LATER_S)
-        await asyncio.sleep(rest_s)
+            await source.watch(run_id)
+            is_heard = True
+        except StateError as error:
+            if is_heard:
+                log.warning(
+                    "run %s is followed by its journal alone, without starts, log lines and text: %s",
+                    run_id,
+                    error.message,
+                )
+            is_heard = False
+        await asyncio.sleep(WATCH_S / 2)
+
+
+_ENDS = (LogKind.COMPLETED, LogKind.FAILED, LogKind.SKIPPED, LogKind.STOPPED, LogKind.ANSWERED)
+"""The lines that end an attempt."""
+_OF_ATTEMPT = (FeedKind.STARTED, FeedKind.TEXT)
+"""The lines of a feed that tell nothing new once the attempt has ended."""
+
+
+def _merged(lines: Sequence[LogLine], provisional: Sequence[LogLine]) -> Iterator[LogLine]:
+    """Yield the lines of the journal, and each provisional one behind the entry that precedes it."""
+    waiting = deque(provisional)
+    for line in lines:
+        # A question stands behind the entry of its offset, and behind the provisional lines after it.
+        first = line.offset + (line.kind in (LogKind.ASKED, LogKind.WAITING))
+        while waiting and waiting[0].offset < first:
+            yield waiting.popleft()
+        yield line
+    yield from waiting
+
+
+def _provisional(line: FeedLine, offset: int) -> LogLine:
+    return LogLine(
+        offset=offset,
+        at=line.at,
+        kind=LogKind(line.kind),
+        path=line.path,
+        attempt=line.attempt,
+        value=line.value,
+        text=GATE.text(line.text),
+        provisional=True,
+        number=line.number,
+    )
 
 
 def _asked(pause: Pause, offset: int) -> LogLine:

@@ -225,8 +225,13 @@ class TaskClient:
         record = await store.find(text(run_id, "run_id"))
         return await Reader(store, record.run_id, offset).look()
 
-    async def follow(self, run_id: str, *, after: int = 0) -> AsyncGenerator[LogLine, None]:
+    async def follow(
+        self, run_id: str, *, after: int = 0, after_number: int = 0
+    ) -> AsyncGenerator[LogLine, None]:
         """Yield the lines of `get_log`, and later ones as they are committed, until the run ends.
+
+        Provisional lines stand between them, from about a second after the first one on: steps that begin,
+        what code of the run logs, and text of models as it arrives. On a read-only database there are none.
 
         It looks at the database up to 4 times a second, and stops nothing when it is closed. A paused or
         interrupted run is followed until it has continued and ended. When the database goes away, it
@@ -235,14 +240,17 @@ class TaskClient:
         Args:
             run_id: the id, a unique prefix, or `@last`.
             after: the offset of the last line that is known.
+            after_number: the number of the last provisional line that is known.
 
         Raises:
             RunNotFound: the run does not exist, or was purged meanwhile.
-            SettingsError: `after` is not a whole number from 0.
+            SettingsError: `after` or `after_number` is not a whole number from 0.
         """
-        offset, store = _offset(after), await self._store()
+        offset, number = _offset(after), _offset(after_number, "after_number")
+        store = await self._store()
         record = await store.find(text(run_id, "run_id"))
-        async with aclosing(follow(store, record.run_id, after=offset)) as lines:
+        following = follow(store, record.run_id, after=offset, after_number=number)
+        async with aclosing(following) as lines:
             async for line in lines:
                 yield line
 
@@ -456,12 +464,11 @@ class TaskClient:
         return await self._state.store() if isinstance(self._state, Workspace) else self._state
 
 
-def _offset(after: Any) -> int:
-    """Return the offset after which a caller wants the lines of a log."""
-    if (number := whole_number(after, "after")) < 0:
-        raise SettingsError(
-            f"`after` is {number}", hint="pass the `offset` of a line, or 0 for the whole log"
-        )
+def _offset(after: Any, name: str = "after") -> int:
+    """Return the offset or number after which a caller wants the lines of a log."""
+    if (number := whole_number(after, name)) < 0:
+        of = "offset" if name == "after" else "number"
+        raise SettingsError(f"`{name}` is {number}", hint=f"pass the `{of}` of a line, or 0 for all of them")
     return number
 
 

@@ -138,12 +138,13 @@ def task_of(
 def _display_status(record: RunRecord, questions: Sequence[Pause]) -> Status:
     if record.status is RunStatus.PAUSED and not questions:
         return RunCondition.ANSWERED
-    if record.status is RunStatus.RUNNING and not _has_living_owner(record):
+    if record.status is RunStatus.RUNNING and not has_living_owner(record):
         return RunCondition.ORPHANED
     return record.status
 
 
-def _has_living_owner(record: RunRecord) -> bool:
+def has_living_owner(record: RunRecord) -> bool:
+    """Return whether a process that may be alive executes a run, by the moment at which it was read."""
     if record.owner is None or owner_tokens.is_provably_dead(record.owner):
         return False
     return record.lease_left_s is None or record.lease_left_s > 0

@@ -42,6 +42,7 @@ from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
 from flujo.services.runs.applied_migrations import applied_migrations
+from flujo.services.runs.feed_writer import FeedWriter
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_log import observer_of
@@ -92,7 +93,7 @@ class Stop:
 class _Walk:
     """The task that executes the steps of a run; a cancellation of the run cancels it."""
 
-    __slots__ = ("_alarm", "_is_over", "_task", "_wish", "ended", "is_late")
+    __slots__ = ("_alarm", "_is_over", "_task", "_wish", "ended", "feed", "is_late")
 
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
@@ -100,6 +101,8 @@ class _Walk:
         """The steps that ended in this execution, in order."""
         self.is_late = False
         """Whether the deadline of the run has passed, which is why it is cancelled."""
+        self.feed: FeedWriter | None = None
+        """Writes the feed of the run while it is followed."""
         self._alarm: asyncio.TimerHandle | None = None
         self._is_over = False
         self._task: asyncio.Task[Any] | None = None
@@ -124,6 +127,8 @@ class _Walk:
         """Ignore later requests: the run has come to its end."""
         if self._alarm is not None:
             self._alarm.cancel()
+        if self.feed is not None:
+            self.feed.end()
         self._is_over = True
 
     def begin(self, steps: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
@@ -354,6 +359,7 @@ class Execution:
             input_schema=runtime.pipeline.input_schema,
         )
         walk.ended = run.ended
+        walk.feed = FeedWriter(runtime.store, run, record.fence)
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal)

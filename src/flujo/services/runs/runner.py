@@ -42,6 +42,7 @@ from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
 from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.notices import SILENT, Notifier
+from flujo.services.runs.old_feeds import OldFeeds
 from flujo.services.runs.queues import WorkerCheck, place
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.replays import difference_in, replayed
@@ -793,7 +794,11 @@ class Flujo(Generic[In, Out, Ctx]):
             policy,
             take_over,
             pipeline=self.pipeline.name,
-            duties=[*([Deliveries(self._home(), store)] if self._sends_messages else []), KeptEvents(store)],
+            duties=[
+                *([Deliveries(self._home(), store)] if self._sends_messages else []),
+                KeptEvents(store),
+                OldFeeds(store),
+            ],
             notifier=notifier,
         )
         recovery.start()

@@ -21,6 +21,7 @@ from flujo.services.project.imports import importable
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.kept_events import KeptEvents
+from flujo.services.runs.old_feeds import OldFeeds
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queue_metrics import QueueMetrics
 from flujo.services.runs.queues import claim_order, queue_table
@@ -133,6 +134,7 @@ class Worker:
                 scheduler,
                 Deliveries(workspace, workspace.store),
                 KeptEvents(workspace.store),
+                OldFeeds(workspace.store),
                 StuckRuns(workspace),
                 QueueMetrics(workspace),
                 *duties,

@@ -110,6 +110,13 @@ sa.Index(
 )
 
 sa.Index(
+    "runs_by_watch",
+    runs.c.owner,
+    sqlite_where=runs.c.watched_until.is_not(None),
+    postgresql_where=runs.c.watched_until.is_not(None),
+)
+
+sa.Index(
     "runs_by_dead_owner",
     runs.c.taken_from,
     sqlite_where=runs.c.taken_from.is_not(None),

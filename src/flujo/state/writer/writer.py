@@ -584,11 +584,12 @@ class Writer:
         self._leases.begin_look()
         try:
             with self._database.use, self._database.errors():
-                found = self._batches.statements.wishes(self._connected(), self._leases.owner)
+                wished, watched = self._batches.statements.wishes(self._connected(), self._leases.owner)
         except StateError:
             self._roll_back()
             return
-        self._leases.tell_wishes(found)
+        self._leases.tell_wishes(wished)
+        self._leases.tell_watched(watched)
 
     def _about_leases(self, work: Callable[[sa.Connection, list[str]], None], run_ids: list[str]) -> bool:
         """Renew leases or release them; return False on any failure: a lease then lapses by itself."""

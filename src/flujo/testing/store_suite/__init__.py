@@ -24,6 +24,7 @@ from flujo.testing.store_suite.effects import EffectsSuite
 from flujo.testing.store_suite.events import EventsSuite
 from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
 from flujo.testing.store_suite.families import FamiliesSuite
+from flujo.testing.store_suite.feeds import FeedsSuite
 from flujo.testing.store_suite.forks import ForksSuite
 from flujo.testing.store_suite.imports import ImportsSuite
 from flujo.testing.store_suite.journal import JournalSuite
@@ -73,6 +74,7 @@ class StateStoreSuite(
     ImportsSuite,
     RequestsSuite,
     ForksSuite,
+    FeedsSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
