@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Feed:
-    """The feed of one run."""
+    """The feed of a run that was watched."""
 
     lines: deque[FeedLine] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     last: int = 0
     until: float = 0.0
     """Until when the run is watched."""
-    owner: tuple[asyncio.AbstractEventLoop, Callable[[bool], None]] | None = None
-    is_told: bool = False
-    """Whether the owner knows that the run is watched."""
+    told: Callable[[bool], None] | None = None
+    """The owner's callback that knows that the run is watched."""
 
 
 @dataclass(slots=True)
@@ -35,27 +34,21 @@ class MemoryFeeds:
     """The feeds of a database in memory."""
 
     by_run: dict[RunId, _Feed] = field(default_factory=dict)
+    """Those of runs that were watched."""
+    owners: dict[RunId, tuple[asyncio.AbstractEventLoop, Callable[[bool], None]]] = field(
+        default_factory=dict
+    )
+    """The callbacks of the owners of runs, each with its loop."""
 
     def watch(self, run_id: RunId, now: Callable[[], float]) -> None:
         """Note that a run is watched, and tell its owner."""
-        feed = self.by_run.setdefault(run_id, _Feed())
-        feed.until = now() + WATCH_S
-        self._tell(feed, now)
+        self.by_run.setdefault(run_id, _Feed()).until = now() + WATCH_S
+        self._tell(run_id, now)
 
     def on_watched(self, run_id: RunId, callback: Callable[[bool], None], now: Callable[[], float]) -> None:
         """Tell the owner of a run from now on whether it is watched; called inside its loop."""
-        feed = self.by_run.setdefault(run_id, _Feed())
-        feed.owner, feed.is_told = (asyncio.get_running_loop(), callback), False
-        if feed.until > now():
-            self._tell(feed, now)
-
-    def forget_owner(self, run_id: RunId) -> None:
-        """Tell the owner of a run nothing any more."""
-        feed = self.by_run.get(run_id)
-        if feed is not None:
-            feed.owner = None
-            if not feed.lines and not feed.until:
-                del self.by_run[run_id]
+        self.owners[run_id] = asyncio.get_running_loop(), callback
+        self._tell(run_id, now)
 
     def add(self, run_id: RunId, lines: Sequence[FeedLine], now: float) -> None:
         """Add lines to a feed."""
@@ -69,20 +62,21 @@ class MemoryFeeds:
         feed = self.by_run.get(run_id)
         return [] if feed is None else [line for line in feed.lines if line.number > number]
 
-    @staticmethod
-    def _tell(feed: _Feed, now: Callable[[], float]) -> None:
-        if feed.owner is None or feed.is_told:
+    def _tell(self, run_id: RunId, now: Callable[[], float]) -> None:
+        feed, owner = self.by_run.get(run_id), self.owners.get(run_id)
+        if feed is None or owner is None or feed.until <= now() or feed.told is owner[1]:
             return
-        (loop, callback), feed.is_told = feed.owner, True
+        loop, callback = owner
+        feed.told = callback
 
         def look() -> None:
-            if feed.owner is None or feed.owner[1] is not callback:
+            if feed.told is not callback:
                 return
             left = feed.until - now()
             if left > 0:
                 loop.call_later(left, look)
             else:
-                feed.is_told = False
+                feed.told = None
                 callback(False)
 
         def begin() -> None:

@@ -844,7 +844,7 @@ class MemoryStateStore(MemoryQueues):
 
     def _release(self, stored: StoredRun) -> None:
         stored.on_wish = None
-        self.database.feeds.forget_owner(stored.record.run_id)
+        self.database.feeds.owners.pop(stored.record.run_id, None)
         self._end_times(stored, self._now())
         stored.record = replace(stored.record, owner=None)
         stored.lease_until = None

@@ -42,7 +42,7 @@ from flujo.engine.journal import Journal
 from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
 from flujo.services.runs.applied_migrations import applied_migrations
-from flujo.services.runs.feed_writer import FeedWriter
+from flujo.services.runs.feed_writer import RunFeed
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_log import observer_of
@@ -101,7 +101,7 @@ class _Walk:
         """The steps that ended in this execution, in order."""
         self.is_late = False
         """Whether the deadline of the run has passed, which is why it is cancelled."""
-        self.feed: FeedWriter | None = None
+        self.feed: RunFeed | None = None
         """Writes the feed of the run while it is followed."""
         self._alarm: asyncio.TimerHandle | None = None
         self._is_over = False
@@ -359,7 +359,7 @@ class Execution:
             input_schema=runtime.pipeline.input_schema,
         )
         walk.ended = run.ended
-        walk.feed = FeedWriter(runtime.store, run, record.fence)
+        walk.feed = RunFeed(runtime.store, run, record.fence)
         await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal)

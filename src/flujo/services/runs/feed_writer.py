@@ -22,6 +22,8 @@ from flujo.governance.sink import GATE
 from flujo.services.runs.run_log import log as run_log
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.domain.current_step import CurrentStep
     from flujo.domain.events import Event
     from flujo.domain.journal import RunId
@@ -37,65 +39,91 @@ MOST_LINES, MOST_CHARACTERS = 200, 8000
 log = logger("flujo.feed")
 
 
-class FeedWriter:
-    """The feed of one execution of a run.
+class RunFeed:
+    """The feed of one execution of a run; without a follower it does nothing.
 
     Args:
-        store: has the feed, and says when the run is followed.
+        store: has the feed, and tells when the run is followed.
         run: the run, whose `feed` is set while it is followed.
         fence: that of its claim.
     """
+
+    __slots__ = ("_fence", "_is_over", "_run", "_store", "_writer")  # each run that waits holds one
 
     def __init__(self, store: StateStore, run: Run, fence: int) -> None:
         self._store = store
         self._run = run
         self._fence = fence
-        self._lock = threading.Lock()
-        """For the lines, because code of a run logs in threads."""
-        self._lines: deque[FeedLine] = deque()
-        self._dropped = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._writer: _Writer | None = None
         self._is_over = False
-        self._loop = asyncio.get_running_loop()
         store.on_watched(run.id, self._set_watched)
 
     def end(self) -> None:
         """Write what is left, without waiting for it; the execution has ended. Idempotent."""
         self._is_over = True
-        if self._writing is not None and not self._loop.is_closed():
-            self._detach()
-            self._writing.cancel()
-            self._writing = self._loop.create_task(self._write())
+        if self._writer is not None:
+            self._writer.end()
+
+    def _set_watched(self, is_watched: bool) -> None:
+        if is_watched and not self._is_over:
+            if self._writer is None:
+                self._writer = _Writer(self._store, self._run, self._fence)
+            self._writer.begin()
+        elif self._writer is not None:
+            self._writer.pause()
+
+
+class _Writer:
+    """Collects the lines of a followed run, and writes them in a task of its own."""
+
+    def __init__(self, store: StateStore, run: Run, fence: int) -> None:
+        self._store = store
+        self._run = run
+        self._fence = fence
+        self._lines = _Lines()
+        self._loop = asyncio.get_running_loop()
+        self._writing: asyncio.Task[None] | None = None
+        self._last: asyncio.Task[None] | None = None
+        """Writes what is left at the end; held here, because a loop does not hold its tasks."""
+
+    def begin(self) -> None:
+        """Collect lines from now on, and write them."""
+        self._run.feed = self._note
+        _LOGS.attach(self._run.id, self)
+        if self._writing is None or self._writing.done():
+            writing = self._write_often(self._run.called)
+            self._writing = self._loop.create_task(writing, name=f"flujo-feed-{self._run.id}")
+
+    def pause(self) -> None:
+        """Collect no more lines."""
+        self._run.feed = None
+        _LOGS.detach(self._run.id, self)
+
+    def end(self) -> None:
+        """Collect no more lines, and write those that wait, without waiting for it. Idempotent."""
+        if self._writing is None:
+            return
+        self.pause()
+        self._writing.cancel()
+        self._writing = None
+        if not self._loop.is_closed():
+            self._last = self._loop.create_task(self._write())
 
     def logged(self, record: logging.LogRecord, path: StepPath, attempt: int) -> None:
         """Note a log record that was made in the run; called in any thread."""
         where = {"level": record.levelname.lower(), "logger": record.name}
         line = self._line(FeedKind.LOGGED, path, attempt, plain_text(record))
-        self._add(replace(line, at=record.created, value=where))
-
-    def _set_watched(self, is_watched: bool) -> None:
-        if is_watched and not self._is_over:
-            self._run.feed = self._note
-            _LOGS.attach(self._run.id, self)
-            if self._writing is None or self._writing.done():
-                writing = self._write_often(self._run.called)
-                self._writing = asyncio.create_task(writing, name=f"flujo-feed-{self._run.id}")
-        else:
-            self._detach()
-
-    def _detach(self) -> None:
-        self._run.feed = None
-        _LOGS.detach(self._run.id, self)
+        self._lines.add(replace(line, at=record.created, value=where))
 
     def _note(self, event: Event) -> None:
         match event:
             case StepStarted(path=path, attempt=attempt, tool=tool):
-                self._add(self._line(FeedKind.STARTED, path, attempt, tool or ""))
+                self._lines.add(self._line(FeedKind.STARTED, path, attempt, tool or ""))
             case StepRetried(path=path, attempt=attempt, delay_s=delay_s):
                 line = self._line(FeedKind.RETRIED, path, attempt)
-                self._add(replace(line, value={"delay_s": round(delay_s, 3)}))
+                self._lines.add(replace(line, value={"delay_s": round(delay_s, 3)}))
             case Chunk(path=path, attempt=attempt, text=text):
-                self._add(self._line(FeedKind.TEXT, path, attempt, text))
+                self._lines.add(self._line(FeedKind.TEXT, path, attempt, text))
             case _:
                 pass  # the journal has it
 
@@ -109,30 +137,6 @@ class FeedWriter:
             attempt=attempt,
             text=text,
         )
-
-    def _add(self, line: FeedLine) -> None:
-        with self._lock:
-            last = self._lines[-1] if self._lines else None
-            if last is not None and _continues(line, last):
-                self._lines[-1] = replace(last, text=last.text + line.text)
-                return
-            self._lines.append(line)
-            if len(self._lines) > MOST_LINES:
-                self._lines.popleft()
-                self._dropped += 1
-
-    def _take(self) -> list[FeedLine]:
-        """Return the lines that wait, after one that says how many were dropped before them."""
-        with self._lock:
-            if not self._lines:
-                return []
-            lines, self._lines = list(self._lines), deque()
-            dropped, self._dropped = self._dropped, 0
-        if dropped:
-            first = lines[0]
-            lines.insert(0, FeedLine(at=first.at, kind=FeedKind.DROPPED, after=first.after, value=dropped))
-        # Of joined pieces, because a secret may be in several of them.
-        return [replace(line, text=GATE.text(line.text)[:MOST_CHARACTERS]) for line in lines]
 
     async def _write_often(self, begun: CurrentStep | None) -> None:
         try:
@@ -152,19 +156,65 @@ class FeedWriter:
         line = self._line(FeedKind.STARTED, step.path, step.attempt)
         entries = await self._store.entries(self._run.id, paths=[line.path])
         if not any(entry.attempt >= step.attempt for entry in entries):
-            with self._lock:
-                self._lines.appendleft(line)
+            self._lines.add_first(line)
 
     async def _write(self) -> None:
-        lines = self._take()
+        lines = self._lines.take()
         if not lines:
             return
         try:
             await self._store.add_to_feed(self._run.id, self._fence, lines)
         except StateError as error:
-            with self._lock:
-                self._dropped += sum(line.value if line.kind is FeedKind.DROPPED else 1 for line in lines)
+            self._lines.drop(lines)
             log.debug("%d lines of the feed of run %s were not written: %s", len(lines), self._run.id, error)
+
+
+class _Lines:
+    """The lines that wait to be written.
+
+    Each method may be called in any thread, because code of a run logs in threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[FeedLine] = deque()
+        self._dropped = 0
+
+    def add(self, line: FeedLine) -> None:
+        """Add a line, or add its text to the last one; without room, drop the oldest."""
+        with self._lock:
+            last = self._waiting[-1] if self._waiting else None
+            if last is not None and _continues(line, last):
+                self._waiting[-1] = replace(last, text=last.text + line.text)
+                return
+            self._waiting.append(line)
+            if len(self._waiting) > MOST_LINES:
+                self._waiting.popleft()
+                self._dropped += 1
+
+    def add_first(self, line: FeedLine) -> None:
+        """Add a line before the others."""
+        with self._lock:
+            self._waiting.appendleft(line)
+
+    def drop(self, lines: Sequence[FeedLine]) -> None:
+        """Count lines that were taken and could not be written."""
+        with self._lock:
+            self._dropped += sum(line.value if line.kind is FeedKind.DROPPED else 1 for line in lines)
+
+    def take(self) -> list[FeedLine]:
+        """Return the lines, after one that counts those which were dropped before them."""
+        with self._lock:
+            if not self._waiting:
+                return []
+            lines, dropped = list(self._waiting), self._dropped
+            self._waiting.clear()
+            self._dropped = 0
+        if dropped:
+            first = lines[0]
+            lines.insert(0, FeedLine(at=first.at, kind=FeedKind.DROPPED, after=first.after, value=dropped))
+        # Of joined pieces, because a secret may be in several of them.
+        return [replace(line, text=GATE.text(line.text)[:MOST_CHARACTERS]) for line in lines]
 
 
 def _continues(line: FeedLine, last: FeedLine) -> bool:
@@ -182,15 +232,15 @@ class _FeedLogs(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._feeds: dict[RunId, FeedWriter] = {}
+        self._feeds: dict[RunId, _Writer] = {}
 
-    def attach(self, run_id: RunId, feed: FeedWriter) -> None:
+    def attach(self, run_id: RunId, feed: _Writer) -> None:
         """Begin to give the records of a run to a feed."""
         if not self._feeds:
             logger("root").addHandler(self)
         self._feeds[run_id] = feed
 
-    def detach(self, run_id: RunId, feed: FeedWriter) -> None:
+    def detach(self, run_id: RunId, feed: _Writer) -> None:
         """Give no more records of a run to a feed. Idempotent."""
         if self._feeds.get(run_id) is feed:
             del self._feeds[run_id]
