@@ -19,8 +19,8 @@ import sqlalchemy as sa
 
 import warm
 from durability.program_worker import pipeline_of, program_of
-from durability.random_programs import in_doubt, known, looked_up, parts
-from flujo.domain import canonical
+from durability.random_programs import BEGUN, in_doubt, known, looked_up, parts
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
 from flujo.domain.paths import bounds
@@ -32,6 +32,7 @@ from flujo.exceptions import ReplayDiverged
 from flujo.services.replay.export import export_run
 from flujo.services.replay.pull import pull
 from flujo.services.replay.run_file import RunFile
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.run_request import pinned
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryStateStore
@@ -187,20 +188,20 @@ class Programs:
                 pipeline=tree.name,
                 closure=closure,
                 input=canonical.encode(START),
-                context=canonical.encode({"log": []}),
+                context=canonical.encode(BEGUN),
             )
             await self._store.accept(new, blobs, claim=False)
 
     async def progress(self) -> tuple[int, int, int]:
         """Return counters that grow while work progresses: effects, answers, ended runs."""
-        records = [await self._store.run(run_id) for run_id in self._programs]
+        records = [await find_last(self._store, run_id) for run_id in self._programs]
         ended = sum(record.status in (RunStatus.COMPLETED, RunStatus.FAILED) for record in records)
         return len(self._world.effects()), self.answers, ended
 
     async def answer(self) -> None:
         """Answer open questions as a human who checks the world first."""
         for main in self._programs:
-            for run_id in [main, *(task.run_id for task in await self._tasks(main))]:
+            for run_id in await self._family(main):
                 for pause in await self._store.pauses(run_id):
                     if pause.is_open and pause.event_key is not None:
                         await self._tell(pause.event_key)
@@ -208,6 +209,16 @@ class Programs:
                         reply = canonical.encode(await self._reply(main, run_id, pause))
                         await self._store.answer(run_id, pause.pause_id, reply)
                         self.answers += 1
+
+    async def _chain(self, first: RunId) -> list[RunRecord]:
+        """Return the runs of a chain, in order."""
+        last = chains.number_of((await find_last(self._store, first)).run_id)
+        return [await self._store.run(chains.numbered(first, number)) for number in range(1, last + 1)]
+
+    async def _family(self, first: RunId) -> list[RunId]:
+        """Return the runs of a chain and their background tasks."""
+        chain = [run.run_id for run in await self._chain(first)]
+        return [*chain, *[task.run_id for each in chain for task in await self._tasks(each)]]
 
     async def _tasks(self, run_id: RunId) -> list[RunRecord]:
         """Return the background tasks of a run, and those that these have launched."""
@@ -240,7 +251,8 @@ class Programs:
         return [line for run_id in self._programs for line in await self._violations(run_id)]
 
     async def _violations(self, run_id: RunId) -> list[str]:
-        (seed, program), record = self._programs[run_id], await self._store.run(run_id)
+        (seed, program), chain = self._programs[run_id], await self._chain(run_id)
+        record = chain[-1]
         wanted, what = known(program, START), f"FLUJO_PROGRAM={seed}"
         if record.status is not RunStatus.COMPLETED:
             return [f"{what}: the run is {record.status}: {record.error!r}"]
@@ -251,10 +263,11 @@ class Programs:
             name, _, key = effect.partition(":")
             happened[name] += 1
             keys[key] += 1
-        at_once, tasks = in_flight(program), await self._tasks(run_id)
+        at_once = in_flight(program)
+        tasks = [task for each in chain for task in await self._tasks(each.run_id)]
         launched = Counter(((task.parent and task.parent.path) or "").rpartition("/")[2] for task in tasks)
         happened += launched
-        fences = sum(each.fence - 1 for each in (record, *tasks))
+        fences = sum(each.fence - 1 for each in (*chain, *tasks))
         for name in happened.keys() | wanted.effects.keys():
             least = wanted.effects[name]
             most = least if name in launched else least + fences * at_once[name]
@@ -270,9 +283,9 @@ class Programs:
             for task in tasks
             if task.status is not RunStatus.COMPLETED
         ]
-        wrong += await self._differs(run_id, seed)
-        wrong += [f"{what}: {line}" for line in await self._moved(run_id, seed)]
-        family = [run_id, *(task.run_id for task in tasks)]
+        wrong += [line for each in chain for line in await self._differs(each.run_id, seed)]
+        wrong += [f"{what}: {line}" for line in await self._moved(record.run_id, seed)]
+        family = [each.run_id for each in (*chain, *tasks)]
         return wrong + await self._unrecorded(family, what, wanted.effects, {key for key in keys if key})
 
     async def _differs(self, run_id: RunId, seed: int) -> list[str]:
@@ -346,7 +359,8 @@ class Programs:
         """Return the status, owner, open questions and last entries of each run."""
         lines = []
         for run_id in self._programs:
-            record = await self._store.run(run_id)
+            record = await find_last(self._store, run_id)
+            run_id = record.run_id
             if record.status is RunStatus.COMPLETED:
                 continue
             lines.append(

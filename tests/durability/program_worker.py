@@ -20,6 +20,7 @@ from durability.random_programs import (
     ASLEEP,
     BEHIND,
     HUMAN,
+    NEXT,
     TOLD,
     lost_reply,
     misbehaviour,
@@ -41,7 +42,7 @@ MOST_S = 0.02
 
 def program_of(seed: int) -> tuple[Part, ...]:
     """Return the program of a seed, the same in every process."""
-    return random_program(Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND))
+    return random_program(Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND, *NEXT))
 
 
 def pipeline_of(seed: int, folder: Path) -> Pipeline:

@@ -23,6 +23,7 @@ from flujo.domain.steps import (
     BaseStep,
     CallableRef,
     ConditionalStep,
+    ContinueAsNewStep,
     DynamicParallelRouterStep,
     EventStep,
     Expr,
@@ -67,7 +68,12 @@ SLEEP_S = 45.0
 """How long a `sleeps` waits, unless `tree` gets another time."""
 WORKED = "done"
 """What an agent gets for a call that has succeeded."""
-CONTEXT = {"type": "object", "properties": {"log": {"type": "array", "default": []}}}
+CONTEXT = {
+    "type": "object",
+    "properties": {"log": {"type": "array", "default": []}, "rounds": {"type": "integer", "default": 0}},
+}
+BEGUN = {"log": [], "rounds": 0}
+"""The context of a run that begins."""
 
 
 class Misbehaved(BaseException):
@@ -140,6 +146,8 @@ ASLEEP = ("sleeps",)
 """Steps that wait for a time."""
 BEHIND = ("behind",)
 """Composites that are executed as a background task, whose result is awaited after it."""
+NEXT = ("next",)
+"""At most one step of a program: in the first runs of a chain it ends the run, and the next one continues."""
 AROUND = ("spare", "search")
 """Steps with other active parts: a fallback, agents that evaluate candidates."""
 AGENTS = ("agent", "paying")
@@ -152,7 +160,12 @@ INSIDE = ("fallback", "evaluate")
 
 def random_program(chance: Random, *, also: Sequence[str] = HUMAN) -> tuple[Part, ...]:
     """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep; `also` names more kinds of steps."""
-    return _Generator(chance, also).body(0)
+    parts = _Generator(chance, [kind for kind in also if kind not in NEXT]).body(0)
+    rounds = chance.randint(0, 2) if set(NEXT) & {*also} else 0
+    if not rounds:
+        return parts
+    at = chance.randint(1, len(parts))
+    return (*parts[:at], Part("next", "next", rounds), *parts[at:])
 
 
 class _Generator:
@@ -183,6 +196,9 @@ class _Generator:
 def known(program: Sequence[Part], start: int) -> Known:
     """Return the result of the program for `start`, computed without the engine."""
     effects: Counter[str] = Counter()
+    for number, part in enumerate(program):
+        for _ in range(part.number if part.kind == "next" else 0):
+            start = _value(program[:number], start, effects)
     return Known(_value(program, start, effects), effects)
 
 
@@ -206,8 +222,8 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         case "search":
             effects[part.name] += 2 * depth(part)
             return n + 3 * depth(part)
-        case "human" | "silent" | "told" | "sleeps":
-            return n + {"human": 1, "silent": 2, "told": 4, "sleeps": 0}[part.kind]
+        case "human" | "silent" | "told" | "sleeps" | "next":  # the last run of a chain skips `next`
+            return n + {"human": 1, "silent": 2, "told": 4}.get(part.kind, 0)
         case "behind":
             effects[task_of(part)] += 1
             return body(0, n)
@@ -335,6 +351,20 @@ class _Builder:
                 return self._agent(part)
             case "paid":
                 return self._paid(part)
+            case "human" | "silent" | "told" | "sleeps":
+                return self._wait(part)
+            case "next":
+                return ContinueAsNewStep(
+                    part.name,
+                    input="{{ previous }}",
+                    when=f"context.rounds < {part.number}",
+                    save={"rounds": "context.rounds + 1"},
+                )
+            case _:
+                return self._composite(part, [self.body(body) for body in part.bodies])
+
+    def _wait(self, part: Part) -> BaseStep:
+        match part.kind:
             case "human":
                 schema = {"type": "integer"}
                 return HumanInTheLoopStep(
@@ -346,15 +376,13 @@ class _Builder:
                 )
             case "sleeps":
                 return SleepStep(part.name, for_s=self._sleep_s)
-            case "silent":
+            case _:
                 return HumanInTheLoopStep(
                     name=part.name,
                     message="silent",
                     deadline_s=DEADLINE_S,
                     on_deadline={"answer": Text("{{ previous + 2 }}")},
                 )
-            case _:
-                return self._composite(part, [self.body(body) for body in part.bodies])
 
     def _leaf(self, part: Part) -> Step:
         async def work(data: int) -> int:

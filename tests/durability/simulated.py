@@ -43,6 +43,7 @@ from flujo.domain.sent_events import NewEvent
 from flujo.exceptions import FlujoError
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.recovery_policy import RecoveryPolicy
+from flujo.services.runs.chains import find_last
 from flujo.services.runs.runner import Flujo
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
@@ -376,7 +377,8 @@ class Simulation:
     # Promises ---------------------------------------------------------------------------------------------
 
     async def _record(self) -> Any:
-        return await MemoryStateStore(self.database, now=self.loop.time).run(RUN)
+        """Return the run, or the last one of its chain."""
+        return await find_last(MemoryStateStore(self.database, now=self.loop.time), RUN)
 
     async def _judged(self) -> list[str]:
         wanted = known(self.program, 5)

@@ -30,7 +30,9 @@ SAMPLE = [
     *product(["sqlite"], ["pause"], MODES[1:]),
 ]
 ON_POSTGRES = dict.fromkeys(
-    SHAPES if EVERY else [*list(SHAPES)[::2], "background_lent", "granular_mcp", "granular_transactional"]
+    SHAPES
+    if EVERY
+    else [*list(SHAPES)[::2], "background_lent", "granular_mcp", "granular_transactional", "continue_as_new"]
 )
 RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], ON_POSTGRES)]
 """The database and the shape of the run; a shape meets the same crash points on both."""

@@ -18,6 +18,7 @@ from durability.random_programs import (
     ASLEEP,
     BEHIND,
     HUMAN,
+    NEXT,
     SLEEP_S,
     TOLD,
     known,
@@ -25,6 +26,7 @@ from durability.random_programs import (
     tree,
 )
 from durability.simulated import Simulation
+from flujo.domain import chains
 from flujo.domain.queues import TASK_ID
 from flujo.domain.run import Due, PauseKind
 from flujo.engine.failed_calls import Verdict
@@ -95,6 +97,14 @@ BESIDE = (*HUMAN, *TOLD, *ASLEEP, *3 * BEHIND)
 def test_runs_with_background_tasks_reach_their_known_result_whatever_crashes(evidence: Evidence) -> None:
     for seed in range(FIRST, FIRST + max(1, SEEDS // 4)):
         violations = _violations(seed, evidence, also=BESIDE)
+        assert not violations, violations
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G4")
+def test_chains_of_runs_reach_the_result_of_their_last_run_whatever_crashes(evidence: Evidence) -> None:
+    for seed in range(FIRST, FIRST + max(1, SEEDS // 4)):
+        violations = _violations(seed, evidence, also=(*BESIDE, *NEXT))
         assert not violations, violations
 
 
@@ -177,6 +187,31 @@ def test_a_task_that_is_left_to_its_dead_process_is_caught(monkeypatch: pytest.M
     assert _is_caught(first=4, also=BESIDE)
 
 
+def test_a_run_that_is_continued_in_a_second_commit_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = MemoryStateStore.write
+
+    async def in_two_commits(self: MemoryStateStore, given: Any) -> bool:
+        following = [each for each in given.children if chains.MARK in each.run.run_id]
+        done = await write(
+            self, replace(given, children=tuple(each for each in given.children if each not in following))
+        )
+        for each in following:
+            await self.accept(each.run, each.blobs, claim=False)
+        return done
+
+    monkeypatch.setattr(MemoryStateStore, "write", in_two_commits)
+    assert not _is_caught(most=10, also=NEXT)  # without a moment between them nothing can happen
+    accept = MemoryStateStore.accept
+
+    async def later(self: MemoryStateStore, run: Any, *of: Any, **more: Any) -> Any:
+        if chains.MARK in run.run_id:
+            await asyncio.sleep(20)  # during which the worker may die
+        return await accept(self, run, *of, **more)
+
+    monkeypatch.setattr(MemoryStateStore, "accept", later)
+    assert _is_caught(also=NEXT)
+
+
 def test_a_sleep_that_begins_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     expire = MemoryStateStore.expire
 
@@ -251,7 +286,7 @@ def test_random_programs_give_the_result_of_the_reference(evidence: Evidence) ->
     loop, programs = SimulatedLoop(0), min(SEEDS, 1000) // 2
 
     async def run(seed: int) -> None:
-        program = random_program(Random(seed), also=(*AROUND, *AGENTS))
+        program = random_program(Random(seed), also=(*AROUND, *AGENTS, *NEXT))
         happened: list[str] = []
 
         async def act(name: str, _: int, _key: str) -> None:
