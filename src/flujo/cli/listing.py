@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.domain import chains
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.exceptions import AgentChanged
@@ -59,6 +60,7 @@ def run_data(task: Task) -> dict[str, Any]:
         "kind": str(task.kind),
         "parent": task.parent,
         "parent_path": task.parent_path,
+        "continues": chains.predecessor_of(task.run_id),
         "user_id": task.user_id,
         "metadata": dict(task.metadata),
         "usage": formatting.usage_data(task.usage),

@@ -610,6 +610,8 @@ class RunQuery:
     """What it may be. None: not a background task, unless `parent` is given."""
     parent: RunId | None = None
     """The run that has launched it."""
+    chain: RunId | None = None
+    """The first run of the chain that it is part of."""
     since: float | None = None
     """The earliest time, in seconds since the epoch: of the start, or of the last change in that order."""
     until: float | None = None

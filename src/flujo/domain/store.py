@@ -121,6 +121,9 @@ class RunStore(Protocol):
     async def find(self, text: str) -> RunRecord:
         """Return the run for an id, a unique prefix of an id, or `@last`.
 
+        A prefix of the ids of one chain means its first run, or the earliest one that is there. So does the
+        id of a first run that is purged.
+
         Raises:
             RunNotFound: none or several match; the message lists the candidates.
         """

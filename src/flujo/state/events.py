@@ -10,7 +10,7 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath, shown
@@ -102,8 +102,8 @@ def repeated(there: Sequence[SentEvent], new: NewEvent) -> Delivery | None:
         return None
     first, *copies = sorted(there, key=lambda each: each.event_id)
     was_to_all = first.taken_at is not None and first.taken is None
-    same = (first.name, first.payload, first.run_id, first.key, was_to_all)
-    if same != (new.name, new.payload, new.run_id, new.key, new.to_all):
+    same = (first.name, first.payload, _address(first), was_to_all)
+    if same != (new.name, new.payload, _address(new), new.to_all):
         raise EventConflict(
             f"event {new.event_id!r} was sent before with {_difference(first, new)}", event_id=new.event_id
         )
@@ -111,10 +111,15 @@ def repeated(there: Sequence[SentEvent], new: NewEvent) -> Delivery | None:
     return Delivery(event_id=new.event_id, taken=tuple(taken), is_repeated=True)
 
 
+def _address(event: NewEvent | SentEvent) -> tuple[RunId | None, str | None]:
+    """Return for what an event is: a run, whichever of its chain it was when it was sent, or a key."""
+    return None if event.run_id is None else chains.first_of(event.run_id), event.key
+
+
 def _difference(there: SentEvent, new: NewEvent) -> str:
     if there.name != new.name:
         return f"another name, {there.name!r}"
-    if (there.run_id, there.key) != (new.run_id, new.key):
+    if _address(there) != _address(new):
         return "another address"
     return "another payload" if there.payload != new.payload else "another choice of `--all`"
 

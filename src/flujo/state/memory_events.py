@@ -51,6 +51,11 @@ class MemoryEvents:
                 return event
         return None
 
+    def pass_on(self, run_id: RunId, successor: RunId) -> None:
+        """Give the events that are kept for a run which ends now to the run that continues it."""
+        for event in self.kept(run_id, ()):
+            self.by_id[event.event_id] = replace(event, run_id=successor)
+
     def kept(self, run_id: RunId, waits: Iterable[Pause]) -> list[SentEvent]:
         """Return the events that are kept for a run: those to it, and those for its waits."""
         addresses = {(wait.event, wait.event_key) for wait in waits}

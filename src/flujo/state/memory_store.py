@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from flujo.domain.feed import FeedLine
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.providers import Admission, Allowed
+    from flujo.domain.run import Child
     from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
 
@@ -341,13 +342,15 @@ class MemoryStateStore(MemoryQueues):
             return self._listed(max(started, key=lambda stored: stored.ordinal))
         if (exact := runs.get(RunId(text))) is not None:
             return self._listed(exact)
-        candidates = sorted(run_id for run_id in runs if text and run_id.startswith(text))
-        candidates = [run_id for run_id in candidates if chains.MARK not in run_id] or candidates
-        if not candidates:
+        beginning = sorted(run_id for run_id in runs if text and run_id.startswith(text))
+        firsts = sorted({chains.first_of(run_id) for run_id in beginning})
+        if not firsts:
             raise rules.no_run(text)
-        if len(candidates) > 1:
-            raise rules.several_runs(text, candidates[:5])
-        return self._listed(runs[candidates[0]])
+        if len(firsts) > 1 and text not in firsts:
+            raise rules.several_runs(text, firsts[:5])
+        meant = text if text in firsts else firsts[0]
+        chain = [run_id for run_id in beginning if chains.first_of(run_id) == meant]
+        return self._listed(runs[min(chain, key=chains.number_of)])
 
     async def find_with_progress(self, text: str) -> tuple[RunRecord, Progress | None]:
         """Return the run that a user means, and its progress; see the port."""
@@ -679,12 +682,21 @@ class MemoryStateStore(MemoryQueues):
         for act in write.acts:
             self._act(stored, act)
         for child in write.children:
-            if child.run.run_id not in self.database.runs:
-                self._insert(child.run, child.blobs, claim=child.is_owned)
+            self._launch(stored, child)
         if write.move is not None:
             self._move(stored, write.move)
         if any(pause.awaits_tasks for pause in write.pauses):
             self._wake(stored)
+
+    def _launch(self, stored: StoredRun, child: Child) -> None:
+        """Insert a background task, or a run that continues another one and gets what was meant for it."""
+        run = child.run
+        if run.run_id not in self.database.runs:
+            self._insert(run, child.blobs, claim=child.is_owned)
+        if chains.predecessor_of(run.run_id) == stored.record.run_id:
+            self.database.events.pass_on(stored.record.run_id, run.run_id)
+            following = self._stored(run.run_id)
+            following.record = replace(following.record, wish=following.record.wish or stored.record.wish)
 
     @staticmethod
     def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[tuple[EntryKey, Entry]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Verb
 from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import command
@@ -404,6 +404,7 @@ def fits(record: RunRecord, pauses: Sequence[Pause], query: RunQuery, *, unatten
         and (query.pause is None or any(each.is_open and each.pause_id == query.pause for each in pauses))
         and record.kind in kinds_of(query)
         and (query.parent is None or (record.parent is not None and record.parent.run_id == query.parent))
+        and (query.chain is None or chains.first_of(record.run_id) == query.chain)
         and (query.pipeline is None or record.pipeline == query.pipeline)
         and (query.user_id is None or record.user_id == query.user_id)
         and (query.queue is None or (record.queued is not None and record.queued.queue == query.queue))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,22 +13,26 @@ from flujo.client import TaskClient
 from flujo.domain import canonical
 from flujo.domain.events import RunEnded
 from flujo.domain.journal import Entry, RunId
-from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, QueueLimits
+from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, Queued, QueueLimits
 from flujo.domain.run import Move, NewRun, RunOrder, RunQuery, RunRecord, RunStatus, Write
 from flujo.domain.steps import (
+    CallableRef,
     ContinueAsNewStep,
+    EventStep,
     HumanInTheLoopStep,
     LoopStep,
     MapStep,
     ParallelStep,
     State,
     StateMachineStep,
+    Step,
     StepConfig,
 )
 from flujo.engine.journal import Journal
-from flujo.exceptions import PipelineError, ResumeConflict
+from flujo.exceptions import EventRefused, PipelineError, ResumeConflict, RunNotFound
 from flujo.services.project.recovery_policy import RecoveryPolicy
-from flujo.services.runs.run_request import pinned_by_name
+from flujo.services.runs.chains import find_last
+from flujo.services.runs.run_request import Request, pinned_by_name
 from flujo.services.runs.runner import Flujo
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline
@@ -247,3 +252,122 @@ def test_it_is_refused_where_other_work_is_not_finished(outer: Any) -> None:
 def test_a_setting_that_has_no_meaning_is_refused(more: Any, message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         Flujo(pipeline(ContinueAsNewStep("next", **more), context_schema=TOTAL))
+
+
+async def test_events_to_the_first_run_reach_the_last_one_whatever_ends_meanwhile(store: StateStore) -> None:
+    tree = pipeline(
+        EventStep("order", event_schema={"type": "integer"}, save={"total": "context.total + output"}),
+        call("work", World().add("work")),
+        ContinueAsNewStep("next", input="{{ input + 1 }}", when="input < 20"),
+        context_schema=TOTAL,
+        output="{{ context.total }}",
+    )
+    async with runner(tree, store, recovery=RecoveryPolicy(every_s=0.02)) as alone:
+        first = await alone.run_result_async(1, run_id=RUN)
+        assert first.status is RunStatus.WAITING
+        client = TaskClient(store, runners=[alone])
+        for number in range(20):  # some while a run waits, some while it ends
+            await client.send_event("order", number, run_id=RUN, event_id=f"e{number}")
+            await asyncio.sleep(0 if number % 2 else 0.02)
+        again = await client.send_event("order", 0, run_id=RUN, event_id="e0")
+        result = await client.wait(RUN, timeout=30)
+    assert (result.run_id, result.output) == ("run~20", sum(range(20)))
+    assert again.is_repeated
+
+
+async def test_an_event_that_meets_the_end_of_a_run_goes_to_the_next_one(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = HumanInTheLoopStep("ask", message="go on?")
+    tree = counting(World(), 2, ask, EventStep("paid", when="input == 2"))
+    async with runner(tree, store) as alone:
+        await alone.run_result_async(1, run_id=RUN)
+        client, send = TaskClient(store, runners=[alone]), store.send_event
+
+        async def late(event: Any) -> Any:
+            if event.run_id == RUN:
+                await alone.resume_async(RUN, "yes")
+            return await send(event)
+
+        monkeypatch.setattr(store, "send_event", late)
+        delivery = await client.send_event("paid", 5, run_id=RUN)
+        assert delivery.taken == ()
+        assert [each.name for each in await store.kept_events(RunId("run~2"))] == ["paid"]
+        assert (await alone.resume_async(RUN, "yes")).status is RunStatus.COMPLETED
+        with pytest.raises(EventRefused, match="run~2 is completed"):
+            await client.send_event("paid", 5, run_id=RUN)
+
+
+@pytest.mark.guarantee("G13")
+async def test_a_cancel_ends_the_chain_although_its_runs_end(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, cancel = World(), store.cancel
+    async with runner(counting(world, 1_000_000), store) as alone:
+        going = asyncio.create_task(alone.run_result_async(1, run_id=RUN))
+        while len(world.calls) < 3:  # noqa: ASYNC110 - it observes from outside, like a user
+            await asyncio.sleep(0)
+
+        async def late(run_id: RunId, actor: Any) -> RunRecord:
+            begun = len(world.calls)
+            while len(world.calls) < begun + 3:  # noqa: ASYNC110 - until the run has been continued
+                await asyncio.sleep(0)
+            monkeypatch.setattr(store, "cancel", cancel)
+            return await cancel(run_id, actor)
+
+        monkeypatch.setattr(store, "cancel", late)
+        ended = await TaskClient(store).cancel_task(RUN)
+        await going
+    assert ended.status is RunStatus.CANCELLED
+    assert (await find_last(store, RUN)).run_id == ended.run_id
+
+
+async def test_a_retry_of_the_first_run_retries_the_last_one(store: StateStore) -> None:
+    fails = [True]
+
+    def fragile(data: int) -> int:
+        if data == 2 and fails:
+            fails.clear()
+            raise ValueError("down")
+        return data
+
+    tree = counting(World(), 3, Step("fragile", CallableRef("test:fragile", fragile), input="{{ input }}"))
+    async with runner(tree, store) as alone:
+        failed = await alone.run_result_async(1, run_id=RUN)
+        assert (failed.run_id, failed.status) == ("run~2", RunStatus.FAILED)
+        again = await TaskClient(store, runners=[alone]).retry_task(RUN)
+    assert (again.run_id, again.output) == ("run~3", 6)
+
+
+async def test_a_chain_holds_one_place_of_its_queue_and_of_its_key(store: StateStore) -> None:
+    limits = QueueLimits(concurrency=2, one_per_key=True)
+    order = ClaimOrder(queues=((DEFAULT_QUEUE, limits),), limit=5)
+    async with runner(counting(World(), 3), store) as alone:
+        service = await alone._open()
+        for run_id, key in ((RUN, "ada"), ("same", "ada"), ("other", "bob")):
+            new = await service.new_run(Request(input=1, run_id=RunId(run_id)))
+            queued = Queued(queue=DEFAULT_QUEUE, key=key)
+            await store.accept(replace(new, queued=queued), service.blobs, claim=False)
+        seen = []
+        while claimed := await store.claim_next(order):
+            keys = [each.queued.key for each in claimed if each.queued is not None]
+            assert len(keys) == len(set(keys)) <= 2
+            assert not await store.claim_next(order), "both places are held, one for each key"
+            for each in claimed:
+                seen.append(each.run_id)
+                await service.execute(each, max_recoveries=3)
+    assert sorted(seen) == sorted(f"{run}{at}" for run in (RUN, "same", "other") for at in ("", "~2", "~3"))
+    assert [each for each in seen if each.startswith(RUN)] == [RUN, "run~2", "run~3"]
+
+
+async def test_the_runs_of_a_chain_are_listed_by_any_of_them(store: StateStore) -> None:
+    async with runner(counting(World(), 3), store) as alone:
+        await alone.run_result_async(1, run_id=RUN)
+        await alone.run_result_async(1, run_id="running")
+    client = TaskClient(store)
+    for run_id in (RUN, "run~2"):
+        found = await client.list_tasks(chain=run_id, order="oldest")
+        assert [each.run_id for each in found] == [RUN, "run~2", "run~3"]
+    assert dict(await client.count(chain="run~3")) == {"completed": 3}
+    with pytest.raises(RunNotFound):
+        await client.list_tasks(chain="nobody")

@@ -90,6 +90,14 @@ def list_(
             metavar="RUN", help="List only tasks that this run has launched.", autocompletion=completion.runs
         ),
     ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="List only the runs that continue one another.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
     metadata: options.Conditions = None,
     user: Annotated[str | None, typer.Option(help="List only runs with this user_id.")] = None,
     since: Annotated[
@@ -132,6 +140,7 @@ def list_(
         "user_id": user,
         "kind": kind,
         "parent": parent,
+        "chain": chain,
         "order": sort,
         "since": times.get("since"),
         "until": times.get("until"),

@@ -100,6 +100,7 @@ class TaskClient:
         pause: str | None = None,
         kind: str | RunKind | Sequence[str] | None = None,
         parent: str | None = None,
+        chain: str | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         order: str = "newest",
@@ -122,6 +123,7 @@ class TaskClient:
             kind: `run`, `task` (launched by a step in the background), or both in a list. Default: `run`, and
                 with `parent` both.
             parent: the run that has launched it: an id, a unique prefix of one, or `@last`.
+            chain: any run of its chain, in the same words: lists the runs that continue one another.
             since: the earliest start, or with the order `updated` the earliest last change: seconds since the
                 epoch, a `datetime` with a time zone, or a `timedelta` for how long ago.
             until: the time before which it must be.
@@ -131,7 +133,7 @@ class TaskClient:
 
         Raises:
             SettingsError: an argument has the wrong type or an unknown value.
-            RunNotFound: there is no run `parent`.
+            RunNotFound: there is no run `parent` or `chain`.
         """
         store = await self._store()
         query = task_query(
@@ -143,7 +145,8 @@ class TaskClient:
             queue=queue,
             pause=pause,
             kind=kind,
-            parent=await _found(store, parent),
+            parent=await _found(store, parent, "parent"),
+            chain=await _found(store, chain, "chain"),
             since=since,
             until=until,
             order=order,
@@ -164,7 +167,9 @@ class TaskClient:
         """
         by, store = choice(RunGroup, group_by, "group_by"), await self._store()
         if "parent" in conditions:
-            conditions["parent"] = await _found(store, conditions["parent"])
+            conditions["parent"] = await _found(store, conditions["parent"], "parent")
+        if "chain" in conditions:
+            conditions["chain"] = await _found(store, conditions["chain"], "chain")
         return await store.count_runs(task_query(clock=_CLOCK, **conditions), by)
 
     async def queues(self) -> list[QueueState]:
@@ -472,9 +477,9 @@ def _offset(after: Any, name: str = "after") -> int:
     return number
 
 
-async def _found(store: StateStore, run: Any) -> str | None:
-    """Return the id of the run that a caller means."""
-    return None if run is None else (await store.find(text(run, "parent"))).run_id
+async def _found(store: StateStore, run: Any, name: str) -> str | None:
+    """Return the id of the run that a caller means with an argument."""
+    return None if run is None else (await store.find(text(run, name))).run_id
 
 
 def _checked_runners(runners: Any) -> Sequence[Flujo[Any, Any, Any]]:

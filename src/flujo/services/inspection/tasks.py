@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from flujo.domain import chains
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import RunKind
@@ -85,6 +86,7 @@ class TaskConditions(TypedDict, total=False):
     pause: str | None
     kind: str | RunKind | Sequence[str] | None
     parent: str | None
+    chain: str | None
     since: Moment | None
     until: Moment | None
     order: str
@@ -182,6 +184,7 @@ def task_query(
     pause: Any = None,
     kind: Any = None,
     parent: Any = None,
+    chain: Any = None,
     since: Any = None,
     until: Any = None,
     order: Any = RunOrder.NEWEST,
@@ -195,6 +198,7 @@ def task_query(
     """
     ordered = choice(RunOrder, order, "order")
     asked, launched_by = text_or_none(pause, "pause"), text_or_none(parent, "parent")
+    chained = text_or_none(chain, "chain")
     return RunQuery(
         statuses=_statuses(status),
         metadata={} if metadata_filter is None else metadata_filter,
@@ -204,6 +208,7 @@ def task_query(
         pause=None if asked is None else StepPath(asked),
         kinds=None if kind is None else tuple(choice(RunKind, each, "kind") for each in _several(kind)),
         parent=None if launched_by is None else RunId(launched_by),
+        chain=None if chained is None else chains.first_of(chained),
         since=_seconds(since, "since", clock),
         until=_seconds(until, "until", clock),
         order=ordered,

@@ -19,7 +19,7 @@ from flujo.exceptions import CallableError, ChangesRefused, ResumeConflict, Secr
 from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.applied_migrations import in_act
-from flujo.services.runs.chains import find_last
+from flujo.services.runs.chains import find_last, last_of
 from flujo.services.runs.changes import changed_files, compare, kept_note, without_counts
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
@@ -202,7 +202,7 @@ async def cancel(
         RunNotFound: no run, or several, are meant.
         ResumeConflict: it has ended already.
     """
-    record = await store.cancel((await find_last(store, run)).run_id, actor)
+    record = await _wished(store, await find_last(store, run), actor)
     began, tried_at = clock.monotonic(), None
     while record.status in CANCELLABLE:
         now = clock.monotonic()
@@ -215,8 +215,19 @@ async def cancel(
                 if now - began >= owner_s:
                     break
         await clock.sleep(_POLL_S)
-        record = await store.run(record.run_id)
+        record = await last_of(store, await store.run(record.run_id))  # which has the wish too
     return record
+
+
+async def _wished(store: StateStore, record: RunRecord, actor: Actor) -> RunRecord:
+    """Record the wish that a run be cancelled, or the run that has continued it meanwhile."""
+    try:
+        return await store.cancel(record.run_id, actor)
+    except ResumeConflict:
+        last = await last_of(store, await store.run(record.run_id))
+        if last.run_id == record.run_id:
+            raise
+        return await _wished(store, last, actor)
 
 
 async def _end_cancelled(store: StateStore, run_id: RunId, actor: Actor, notifier: NotifierOf) -> RunRecord:

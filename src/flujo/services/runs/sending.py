@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
@@ -71,7 +72,8 @@ async def send_event(
     record = None if run_id is None else await find_last(store, text(run_id, "run_id"))
     if record is not None and not record.status.is_settled:
         await _require_expected(store, record, name, value, pipeline_of)
-    return await store.send_event(
+    return await _sent(
+        store,
         NewEvent(
             event_id=SystemRandom().run_id() if event_id is None else _id(event_id),
             name=name,
@@ -80,8 +82,19 @@ async def send_event(
             run_id=None if record is None else record.run_id,
             key=chosen_key,
             to_all=to_all,
-        )
+        ),
     )
+
+
+async def _sent(store: StateStore, event: NewEvent) -> Delivery:
+    """Send an event, to the run that continues its own one if that has ended meanwhile."""
+    try:
+        return await store.send_event(event)
+    except EventRefused:
+        last = None if event.run_id is None else (await find_last(store, event.run_id)).run_id
+        if last == event.run_id:
+            raise
+        return await _sent(store, replace(event, run_id=last))
 
 
 async def schema_for(

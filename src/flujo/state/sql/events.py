@@ -151,3 +151,12 @@ def take_events(schema: str | None) -> Change:
     taken = table.update().where(table.c.event_id == given["of_event"], _is_free)
     values: dict[str, Any] = {name: given[f"new_{name}"] for name in events.TAKEN_COLUMNS}
     return given.change(taken.values(values), "of_event")
+
+
+@cache
+def pass_events_on(schema: str | None) -> Change:
+    """Return what gives events that no run has taken to another run."""
+    types = {"new_run_id": table.c.run_id.type, "new_digest": table.c.digest.type}
+    given = BoundColumns({"of_event": table.c.event_id.type} | types, schema)
+    passed = table.update().where(table.c.event_id == given["of_event"], _is_free)
+    return given.change(passed.values(run_id=given["new_run_id"], digest=given["new_digest"]), "of_event")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.queues import RunKind
 from flujo.domain.run import WAITS, PauseKind, RunCondition, RunGroup, RunOrder, RunStatus, kinds_of
 from flujo.state import metadata_conditions, rules
@@ -67,6 +67,8 @@ def _conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnEle
         runs.c.queue: query.queue,
     }
     found += [column == value for column, value in equal.items() if value is not None]
+    if query.chain is not None:
+        found.append(_is_of_chain(query.chain))
     if query.since is not None:
         found.append(time >= query.since)
     if query.until is not None:
@@ -79,6 +81,10 @@ def _conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnEle
         return found + [_matches_on_postgres(each) for each in wanted]
     indexed = connection.get_execution_options().get(INDEXED_METADATA, ())
     return found + [_matches_on_sqlite(each, indexed) for each in wanted]
+
+
+def _is_of_chain(first: str) -> sa.ColumnElement[bool]:
+    return sa.or_(runs.c.run_id == first, queries.begins(first + chains.MARK))
 
 
 def _has_one_of(

@@ -51,18 +51,44 @@ def newest(connection: sa.Connection) -> str:
 def beginning_with(connection: sa.Connection, text: str) -> str:
     """Return the id of the one run whose id begins so, or raise `RunNotFound`.
 
-    A text that begins the ids of a whole chain means its first run, if that is not purged.
+    A text that begins the ids of a whole chain means its first run, or when that is purged the earliest one
+    that is there.
     """
-    # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
-    within = sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
-    beginning = sa.select(runs.c.run_id).where(within).order_by(runs.c.run_id).limit(6)
-    is_first = ~runs.c.run_id.contains(chains.MARK)
-    ids = connection.scalars(beginning.where(is_first)).all() or connection.scalars(beginning).all()
-    if not ids:
+    if (found := _earliest(connection, text)) is not None:
+        return found
+    known = _beginning(connection, text)
+    if not known:
         raise rules.no_run(text)
-    if len(ids) > 1:
-        raise rules.several_runs(text, ids[:5])
-    return str(ids[0])
+    if len(known) > 1:
+        raise rules.several_runs(text, sorted(known)[:5])
+    [(first, run_id)] = known.items()
+    return run_id if run_id == first else _earliest(connection, first) or run_id
+
+
+def _beginning(connection: sa.Connection, text: str) -> dict[str, str]:
+    """Return up to six first runs whose ids begin so, each with a run of its chain that is there."""
+    known: dict[str, str] = {}
+    after = text
+    while len(known) < 6:
+        following = sa.select(sa.func.min(runs.c.run_id)).where(begins(text), runs.c.run_id > after)
+        if (run_id := connection.scalar(following)) is None:
+            break
+        first = chains.first_of(run_id)
+        known.setdefault(first, run_id)
+        after = run_id if run_id == first else f"{first}{chains.MARK}\U0010ffff"  # past the chain
+    return known
+
+
+def begins(text: str) -> sa.ColumnElement[bool]:
+    """Return whether the id of a run begins with a text."""
+    # A range instead of LIKE: it uses the key's index, and no character of the text is special in it.
+    return sa.and_(runs.c.run_id >= text, runs.c.run_id < text + "\U0010ffff")
+
+
+def _earliest(connection: sa.Connection, first: str) -> str | None:
+    """Return the earliest run that continues the run of this id; None when there is none."""
+    following = sa.select(runs.c.run_id).where(begins(first + chains.MARK))
+    return connection.scalar(following.order_by(sa.func.length(runs.c.run_id), runs.c.run_id).limit(1))
 
 
 _whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run")).order_by(journal.c.seq)

@@ -143,7 +143,7 @@ _transaction_id = sa.cast(sa.func.pg_current_xact_id(), sa.Text).label("transact
 
 def _lock(*, postgres: bool) -> sa.Select[Any]:
     left = runs.c.lease_until - lease_now(runs.c.owner)
-    names = ("run_id", "status", "fence", "owner", "answered", "wish", "seals", "queue")
+    names = ("run_id", "status", "fence", "owner", "answered", "wish", "wish_by", "seals", "queue")
     columns = [runs.c[name] for name in names]
     locked = sa.select(*columns, left).where(among(runs.c.run_id)).order_by(runs.c.run_id)
     # Strong enough against a claim, weak enough for the foreign keys of the entries.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
@@ -160,6 +160,7 @@ class _Locked:
     answered: bool
     """Whether a question was settled since the run was claimed."""
     wish: str | None
+    wish_by: str | None
     seals: bytes
     queue: str | None
     lease_left_s: float | None
@@ -474,6 +475,8 @@ class _Batch:
         pending.acts += [codec.act_row(act, aside) for act in write.acts]
         for child in write.children:
             self._launch(child)
+            if chains.predecessor_of(child.run.run_id) == write.run_id:
+                self._pass_on(write.run_id, child.run.run_id)
         pending.keep(write.run_id, aside)
         if write.move is not None:
             self._move(write, there)
@@ -487,6 +490,14 @@ class _Batch:
         self.pending.fills_queue |= not is_mine
         row, state, _, _ = self._new_row(run, child.blobs, claim=is_mine)
         self.pending.children.append({**row, **state, "lease_s": self.batches.lease_s if is_mine else None})
+
+    def _pass_on(self, run_id: RunId, successor: RunId) -> None:
+        """Give what was meant for a run, and not done by its end, to the run that continues it."""
+        self.events.pass_on(run_id, successor)
+        there = self.locked[run_id]
+        if there.wish is not None:
+            wish = {"new_wish": there.wish, "new_by": there.wish_by, "now": self.now}
+            self.pending.wishes.append({"of_run": successor, **wish})
 
     def _fresh(self, write: Write, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows that are not there yet; raise `JournalConflict` when another is in the place."""
@@ -659,7 +670,7 @@ class _Batch:
             return refusal
         row = self.rows[request.run_id]
         if there.wish is None:
-            there.wish = rules.CANCEL
+            there.wish, there.wish_by = rules.CANCEL, request.actor.by
             self.pending.wishes.append(
                 {
                     "of_run": request.run_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.fast_dataclass import record
@@ -53,6 +54,7 @@ class BatchEvents:
         }
         self._inserted: list[SentEvent] = []
         self._taken: dict[str, dict[str, Any]] = {}
+        self._passed: list[dict[str, Any]] = []
 
     def look(self) -> list[RunId]:
         """Take the locks of names and keys; return the runs to lock, whose waits are needed."""
@@ -105,6 +107,15 @@ class BatchEvents:
                 return event
         return None
 
+    def pass_on(self, run_id: RunId, successor: RunId) -> None:
+        """Give the events that are kept for a run which ends now to the run that continues it."""
+        for event in rows.kept(self._connection, run_id, (), rows.ALL_WAITS):
+            if event.event_id not in self._taken:
+                row = events.event_row(replace(event, run_id=successor))
+                self._passed.append(
+                    {"of_event": event.event_id, "new_run_id": successor, "new_digest": row["digest"]}
+                )
+
     def flush(self) -> None:
         """Write the rows."""
         schema = schema_of(self._connection)
@@ -112,6 +123,8 @@ class BatchEvents:
             rows.insert_events(schema)(self._connection, [events.event_row(each) for each in self._inserted])
         if self._taken:
             rows.take_events(schema)(self._connection, list(self._taken.values()))
+        if self._passed:
+            rows.pass_events_on(schema)(self._connection, self._passed)
 
 
 def waits_in(write: Write) -> list[Pause]:

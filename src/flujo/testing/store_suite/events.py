@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Pause, PauseKind, RunStatus, Write
+from flujo.domain.run import Child, Pause, PauseKind, RunRecord, RunStatus, Write
 from flujo.domain.sent_events import Delivery, NewEvent, Taken
 from flujo.exceptions import EventConflict, EventRefused, InputRejected, RunNotFound
 from flujo.testing.store_suite import families
 from flujo.testing.store_suite.examples import NEVER_S, RUN, OpenStore, ask, move, new_run
 
 if TYPE_CHECKING:
-    from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
 
 WAIT = StepPath("paid")
@@ -60,6 +59,13 @@ async def waiting(store: StateStore, name: str, *waits: Pause) -> RunRecord:
 async def taken_by(store: StateStore, run_id: str = RUN) -> list[bytes | None]:
     """Return what the waits of a run have taken."""
     return [pause.answer for pause in await store.pauses(RunId(run_id))]
+
+
+async def continued(store: StateStore, run: RunRecord) -> RunRecord:
+    """End a run, and return the claimed run that continues it."""
+    following = Child(run=new_run(chains.successor_of(run.run_id)))
+    await store.write(replace(move(run, RunStatus.COMPLETED), children=(following,)))
+    return await store.claim(following.run.run_id, statuses=[RunStatus.ACCEPTED])
 
 
 class EventsSuite:
@@ -190,6 +196,43 @@ class EventsSuite:
         assert retried.fence == run.fence + 2
         assert await opens(store, retried)
         assert await taken_by(store) == [b"7"]
+
+    async def test_what_a_run_has_not_taken_goes_to_the_run_that_continues_it(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await waiting(mine, RUN)
+        await other.send_event(event("taken"))
+        await other.send_event(event("kept", payload=b"8"))
+        claimed = await mine.claim(RUN, statuses=[RunStatus.WAITING])
+        following = await continued(mine, claimed)
+        with pytest.raises(EventRefused, match="completed"):
+            await other.send_event(event("late"))
+        assert [each.event_id for each in await other.kept_events(following.run_id)] == ["kept"]
+        assert await mine.kept_events(RUN) == []
+        assert await opens(mine, following)
+        assert await taken_by(mine, following.run_id) == [b"8"]
+        assert (run.run_id, await taken_by(mine)) == (RUN, [b"7"])
+        for event_id, taker in (("taken", RUN), ("kept", following.run_id)):
+            payload = b"7" if event_id == "taken" else b"8"
+            for address in (RUN, following.run_id):  # whichever of the chain the sender finds
+                again = await other.send_event(event(event_id, payload=payload, run_id=address))
+                assert (again.is_repeated, again.taken) == (True, (Taken(run_id=taker, path=WAIT),))
+
+    async def test_events_that_are_sent_while_a_run_is_continued_are_refused_or_kept(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, *others = [await open_store() for _ in range(3)]
+        run = await mine.accept(new_run(), {})
+        sent = [
+            others[number % 2].send_event(event(f"e{number}", payload=b"%d" % number)) for number in range(20)
+        ]
+        following, *results = await asyncio.gather(continued(mine, run), *sent, return_exceptions=True)
+        assert isinstance(following, RunRecord)
+        kept = {each.event_id for each in await mine.kept_events(following.run_id)}
+        accepted = {each.event_id for each in results if isinstance(each, Delivery)}
+        assert kept == accepted
+        assert all(isinstance(each, Delivery | EventRefused) for each in results)
 
     async def test_an_open_or_settled_wait_takes_no_further_event(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain import canonical
+from flujo.domain.acts import Actor, Via
+from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import Parent, Queued, RunKind, task_id
-from flujo.domain.run import Child, Pause, PauseKind, RunGroup, RunQuery, RunStatus, Wish, Write
+from flujo.domain.run import Child, Pause, PauseKind, RunGroup, RunOrder, RunQuery, RunStatus, Wish, Write
 from flujo.exceptions import Fenced, RunNotFound
 from flujo.testing.store_suite.examples import (
     NEVER_S,
@@ -26,7 +28,6 @@ from flujo.testing.store_suite.examples import (
 )
 
 if TYPE_CHECKING:
-    from flujo.domain.journal import RunId
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
 
@@ -93,13 +94,50 @@ class FamiliesSuite:
         assert claimed.is_new
         await store.write(writes(claimed, entry(1)))
 
+    async def test_the_wish_that_a_run_be_cancelled_goes_to_the_run_that_continues_it(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await other.cancel(RUN, Actor("ada", Via.API))
+        following = Child(run=new_run(f"{RUN}~2"))
+        await mine.write(replace(move(run, RunStatus.COMPLETED), children=(following,)))
+        wish = (await other.run(following.run.run_id)).wish
+        assert wish is not None
+        assert (wish.what, wish.by) == ("cancel", "ada")
+        assert (await mine.run(RUN)).status is RunStatus.COMPLETED
+
     async def test_a_prefix_means_the_first_run_of_a_chain(self, store: StateStore) -> None:
         for run_id in ("order", "order~2", "order~3"):
             await store.accept(new_run(run_id), {}, claim=False)
         assert (await store.find("ord")).run_id == "order"
         assert (await store.find("order~3")).run_id == "order~3"
-        await store.accept(new_run("late~2"), {}, claim=False)  # its first run is purged
-        assert (await store.find("lat")).run_id == "late~2"
+        await store.accept(new_run("orderly"), {}, claim=False)
+        assert (await store.find("order")).run_id == "order"
+        with pytest.raises(RunNotFound, match="several runs: order, orderly"):
+            await store.find("ord")
+
+    async def test_the_earliest_run_stands_for_a_chain_whose_first_run_is_purged(
+        self, store: StateStore
+    ) -> None:
+        for run_id in ("late~10", "late~9", "lately"):
+            await store.accept(new_run(run_id), {}, claim=False)
+        assert (await store.find("late")).run_id == "late~9"
+        with pytest.raises(RunNotFound, match="several runs: late, lately"):
+            await store.find("lat")
+        await store.accept(new_run("older~2"), {}, claim=False)
+        await store.accept(new_run("older~3"), {}, claim=False)
+        assert (await store.find("old")).run_id == "older~2"
+        await store.accept(new_run("oldest~2"), {}, claim=False)
+        with pytest.raises(RunNotFound, match="several runs: older, oldest"):
+            await store.find("old")
+
+    async def test_the_runs_of_a_chain_are_listed_together(self, store: StateStore) -> None:
+        for run_id in ("order", "order~2", "order~10", "orders", "other~2"):
+            await store.accept(new_run(run_id), {}, claim=False)
+        chain = RunQuery(chain=RunId("order"), order=RunOrder.OLDEST)
+        assert [each.run_id for each in await store.runs(chain)] == ["order", "order~2", "order~10"]
+        assert sum((await store.count_runs(chain, RunGroup.STATUS)).values()) == 3
 
     async def test_a_task_that_exists_stays_as_it_is(self, store: StateStore) -> None:
         run = await launched(store)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flujo.domain import canonical
+from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.queues import Queued
-from flujo.domain.run import RunStatus
+from flujo.domain.run import Child, RunStatus
 from flujo.domain.schedule_records import (
     NOT_ENDED,
     ScheduleChange,
@@ -22,7 +22,7 @@ from flujo.domain.schedule_records import (
 )
 from flujo.domain.schedules import Overlap, Schedule, run_id_of
 from flujo.exceptions import RunNotFound
-from flujo.testing.store_suite.examples import OpenStore, in_state, new_run
+from flujo.testing.store_suite.examples import OpenStore, in_state, move, new_run
 
 if TYPE_CHECKING:
     from flujo.domain.store import StateStore
@@ -144,6 +144,19 @@ class SchedulesSuite:
             await store.run(RunId(run_id_of("nightly", FIRST)))
         allowed = await store.change_schedule(_firing(found, SECOND))
         assert allowed.outcome is ScheduleOutcome.DONE
+
+    async def test_runs_that_continue_one_another_block_until_the_last_one_has_ended(
+        self, store: StateStore
+    ) -> None:
+        there = await _applied(store, _record())
+        earlier = await store.accept(new_run(run_id_of("nightly", FIRST - 3600)), {})
+        following = Child(run=new_run(chains.successor_of(earlier.run_id)))
+        await store.write(replace(move(earlier, RunStatus.COMPLETED), children=(following,)))
+        blocked = await store.change_schedule(_firing(there, FIRST, "queue"))
+        assert (blocked.outcome, blocked.blocker) == (ScheduleOutcome.BLOCKED, following.run.run_id)
+        last = await store.claim(following.run.run_id, statuses=[RunStatus.ACCEPTED])
+        await store.write(move(last, RunStatus.COMPLETED))
+        assert (await store.change_schedule(_firing(there, FIRST, "queue"))).outcome is ScheduleOutcome.DONE
 
     async def test_runs_of_other_names_do_not_block(self, store: StateStore) -> None:
         there = await _applied(store, _record())
