@@ -359,10 +359,13 @@ class QueueStore(Protocol):
         """
         ...
 
-    async def next_available(self, queues: Sequence[str], *, without: Collection[str] = ()) -> float | None:
+    async def next_available(
+        self, queues: Sequence[str], *, without: Collection[str] = (), suspects: bool | None = None
+    ) -> float | None:
         """Return in how many seconds the next run of these queues can be claimed, apart from limits.
 
-        0 for now; None when there is none. Excludes runs that have pinned a closure of `without`.
+        0 for now; None when there is none. Excludes runs that have pinned a closure of `without`. With
+        `suspects`, True or False, only those that `ClaimOrder.suspects` means, or only the others.
         """
         ...
 

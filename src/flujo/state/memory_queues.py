@@ -114,10 +114,16 @@ class MemoryQueues:
     def _is_held(self, stored: QueuedRun) -> bool:
         return stored.record.status is RunStatus.RUNNING and not self._is_unattended(stored)
 
-    async def next_available(self, queues: Sequence[str], *, without: Collection[str] = ()) -> float | None:
+    async def next_available(
+        self, queues: Sequence[str], *, without: Collection[str] = (), suspects: bool | None = None
+    ) -> float | None:
         """Return when the next run of queues can be claimed; see the port."""
         found = self._queued(queues, without)
-        times = [queued.available_at or 0.0 for stored, queued in found if not self._is_held(stored)]
+        times = [
+            queued.available_at or 0.0
+            for stored, queued in found
+            if not self._is_held(stored) and suspects in (None, _is_suspect(stored))
+        ]
         return max(0.0, min(times) - self._now()) if times else None
 
     def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:

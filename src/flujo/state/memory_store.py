@@ -212,15 +212,13 @@ class MemoryStateStore(MemoryQueues):
         now = self._now()
         last_seq = max(stored.by_seq, default=0)
         dead = there.owner if there.status is RunStatus.RUNNING else None
+        together = dead is not None and self._executed_by(dead) > 1
         recoveries, suspicions = rules.blame(
-            there,
-            recovering=recovering,
-            together=dead is not None and self._executed_by(dead) > 1,
-            grown=last_seq > there.entries,
+            there, recovering=recovering, together=together, grown=last_seq > there.entries
         )
         if dead is not None:
             self._end_times(stored, min(now, stored.lease_until or now))
-        stored.taken_from = dead
+        stored.taken_from = rules.taken_from(dead, stored.taken_from, together=together)
         stored.lease_until, stored.answered = now + self._lease_s, False
         stored.record = replace(
             stored.record,

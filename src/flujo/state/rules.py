@@ -333,6 +333,15 @@ def blame(there: RunRecord, *, recovering: bool, together: bool, grown: bool) ->
     return (alone, with_others + 1) if together else (alone + 1, with_others)
 
 
+def taken_from(dead: str | None, earlier: str | None, *, together: bool) -> str | None:
+    """Return the dead owner that a claimed run is a witness of: others that it executed were not alone.
+
+    An owner that executed this run alone needs none, so the one before it is kept: a run that ends one
+    process after another is taken over often, and its first neighbours may be taken over later.
+    """
+    return dead if together or dead is None else earlier or dead
+
+
 def check_run(run: NewRun) -> None:
     """Return when every store can hold what a run is called and described by.
 

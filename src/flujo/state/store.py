@@ -329,9 +329,11 @@ class SqlStateStore:
         claimed: list[RunRecord] = await self.writer.submit(ClaimNext(order), loop)
         return claimed
 
-    async def next_available(self, queues: Sequence[str], *, without: Collection[str] = ()) -> float | None:
+    async def next_available(
+        self, queues: Sequence[str], *, without: Collection[str] = (), suspects: bool | None = None
+    ) -> float | None:
         """Return when the next run of queues can be claimed; see the port."""
-        return await self.read(queue.next_available, queues, without)
+        return await self.read(queue.next_available, queues, without, suspects)
 
     def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when a run has come into a queue; see the port."""

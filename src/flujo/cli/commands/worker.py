@@ -1,10 +1,13 @@
 """`flujo worker`: executes runs of queues, fires schedules and resumes orphaned runs, until it is stopped."""
 
 import asyncio
+import os
 import signal
+import sys
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,6 +63,9 @@ def worker(
             "--import", metavar="MODULE", help="Import a module that registers pipelines; repeatable."
         ),
     ] = None,
+    alone: Annotated[
+        str, typer.Option(hidden=True, metavar="RUN", help="Execute a run that may have ended its worker.")
+    ] = "",
     as_json: options.AsJson = False,
 ) -> None:
     """Execute runs of queues, fire schedules, resume orphaned runs.
@@ -79,12 +85,14 @@ def worker(
         is_paused=paused,
         concurrency=concurrency,
         grace_s=read_duration(grace, option="--grace"),
+        alone=alone,
+        modules=tuple(modules or ()),
     )
     logger("asyncio")  # reports exceptions of step code's own tasks
-    ended = event_loop.run(_run_worker(invocation, how, modules=modules or [], as_json=as_json))
+    ended = event_loop.run(_run_worker(invocation, how, as_json=as_json))
     if ended is signal.SIGINT:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if isinstance(ended, signal.Signals):
+    if isinstance(ended, signal.Signals) or ended is None:
         return
     _show(invocation.terminal, ended, as_json=as_json)
     if ended.skipped:
@@ -101,16 +109,38 @@ class _How:
     is_paused: bool
     concurrency: int
     grace_s: float
+    alone: str
+    """What `execute_suspect` gets, in a process that another worker has started for it."""
+    modules: tuple[str, ...]
 
     @property
     def ends(self) -> bool:
         """Whether the worker exits by itself."""
-        return self.once or self.drain
+        return self.once or self.drain or bool(self.alone)
+
+    def work(self, working: "Worker") -> Coroutine[Any, Any, "Drained | None"]:
+        """Return what the worker does until it ends or is stopped."""
+        if self.alone:
+            return working.execute_suspect(self.alone)
+        return working.drain(later=self.drain) if self.ends else working.work()
+
+    def isolated(self, invocation: Invocation) -> tuple[str, ...]:
+        """Return the start of the command line of a process that executes one run for this worker."""
+        if self.alone:
+            return ()
+        options = [("--queue", name) for name in self.queues] + [("--import", name) for name in self.modules]
+        return (
+            *(sys.executable, "-P", "-m", "flujo", "--project", str(invocation.folder)),
+            *(("--env", invocation.environment) if invocation.environment else ()),
+            *("worker", "--json", "--concurrency", "1", "--grace", "0s"),
+            *(word for option in options for word in option),
+            "--alone",
+        )
 
 
 async def _run_worker(
-    invocation: Invocation, how: _How, *, modules: list[str], as_json: bool
-) -> "signal.Signals | Drained":
+    invocation: Invocation, how: _How, *, as_json: bool
+) -> "signal.Signals | Drained | None":
     """Work until no more runs can be executed or a signal arrives; return the result or signal."""
     from flujo.services.admin.retention import Retention
     from flujo.services.runs.worker import Worker, WorkerOptions, import_modules
@@ -119,18 +149,20 @@ async def _run_worker(
     terminal, project = invocation.terminal, invocation.project
 
     def report(event: "WorkerEvents") -> None:
-        terminal.say(_line(event))
+        if not how.alone:  # the worker that has started this process says it
+            terminal.say(_line(event))
         if as_json:
             terminal.json({key: value for key, value in asdict(event).items() if value})
 
     async with Workspace(project, creates=not project.is_outside) as workspace:
-        import_modules(workspace, modules)
+        import_modules(workspace, how.modules)
         policy = replace(workspace.recovery_policy, at_once=how.concurrency)
         served = WorkerOptions(
             queues=how.queues or (DEFAULT_QUEUE,),
             resumes_orphans=not how.queues,
             is_paused=how.is_paused,
             version=__version__,
+            isolated=how.isolated(invocation),
         )
         working = Worker(workspace, policy, report, served, duties=[Retention(workspace)])
         try:
@@ -139,12 +171,12 @@ async def _run_worker(
             await working.aclose()
 
 
-async def _until_signal(working: "Worker", terminal: "Terminal", how: _How) -> "signal.Signals | Drained":
+async def _until_signal(
+    working: "Worker", terminal: "Terminal", how: _How
+) -> "signal.Signals | Drained | None":
     caught: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
-    task: asyncio.Future[Any] = asyncio.ensure_future(
-        working.drain(later=how.drain) if how.ends else working.work()
-    )
+    task = asyncio.ensure_future(how.work(working))
     again = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
@@ -156,16 +188,26 @@ async def _until_signal(working: "Worker", terminal: "Terminal", how: _How) -> "
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)
+    if how.alone:
+        watch = asyncio.create_task(_orphaned())
+        watch.add_done_callback(lambda done: None if done.cancelled() else stop(signal.SIGTERM))
     if not how.ends:
         state = "paused; `flujo workers resume` starts it" if how.is_paused else "started"
         terminal.say(f"worker {state}; SIGTERM or Ctrl-C stops it and releases its runs")
     try:
-        return cast("Drained", await task)
+        return await task
     except asyncio.CancelledError:
         if not caught:
             raise
         await _finish(working, terminal, how.grace_s, again)
         return caught[0]
+
+
+async def _orphaned() -> None:
+    """Wait until the worker that has started this process is gone."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells it
+        await asyncio.sleep(1)
 
 
 async def _finish(working: "Worker", terminal: "Terminal", grace_s: float, again: asyncio.Event) -> None:

@@ -44,6 +44,8 @@ class QueueConsumer:
         retries: for each queue, how often a run that could not be started is tried again.
         prepare: returns what executes a claimed run; raises what keeps it from being started here.
         others: how many places are taken by other runs of this process.
+        isolates: whether suspects are left to processes of their own, instead of being executed here by
+            themselves.
         tell: called with `skipped` or `failed`, a run and the reason.
     """
 
@@ -57,6 +59,7 @@ class QueueConsumer:
         prepare: Callable[[RunRecord], Awaitable[Callable[[Stop], Awaitable[None]]]],
         tell: Tell,
         others: Callable[[], int] = lambda: 0,
+        isolates: bool = False,
     ) -> None:
         self.is_paused = False
         """Whether it claims nothing."""
@@ -67,6 +70,7 @@ class QueueConsumer:
         self._prepare = prepare
         self._tell = tell
         self._others = others
+        self._isolates = isolates
         # Not by run: one that was answered while it paused is claimed before its first task is over.
         self._running: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Future[list[RunRecord]] | None = None
@@ -138,9 +142,25 @@ class QueueConsumer:
             return 0
         if claimed := await self._claimed(replace(self._order, limit=room)):
             return claimed
-        if self._running or self._others() or await self._next_available() != 0.0:
+        if self._isolates or self._running or self._others() or await self._next_available() != 0.0:
             return 0
+        return await self.look_for_suspect()
+
+    async def look_for_suspect(self) -> int:
+        """Claim one run that is better executed alone, and start it; return how many.
+
+        Raises:
+            StateError: the database cannot be read or written.
+        """
         return await self._claimed(replace(self._order, limit=1, suspects=True))
+
+    async def has_suspect(self) -> bool:
+        """Return whether there is a run that is better executed alone, apart from limits of its queue.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        return not self.is_paused and await self._next_available(suspects=True) == 0.0
 
     async def settled(self) -> None:
         """Wait until the claimed runs have ended, paused or moved to another process."""
@@ -174,9 +194,11 @@ class QueueConsumer:
         await self.look()
         return LOOK_S  # a run that ends wakes this
 
-    async def _next_available(self) -> float | None:
-        store = await self._store()
-        return await store.next_available([name for name, _ in self._order.queues], without=self._without())
+    async def _next_available(self, *, suspects: bool | None = None) -> float | None:
+        store, names = await self._store(), [name for name, _ in self._order.queues]
+        if suspects is None and self._isolates:
+            suspects = False
+        return await store.next_available(names, without=self._without(), suspects=suspects)
 
     async def _claimed(self, order: ClaimOrder) -> int:
         store = await self._store()

@@ -65,6 +65,8 @@ class Recovery:
         others: returns how many of the places of `policy.at_once` are taken by runs that it has not started.
         duties: what else is done at each look: messages are delivered, schedules fired, old events deleted.
         notifier: returns what sends messages about a run that is ended here without being executed.
+        isolates: whether suspects are left to processes of their own, instead of being executed here by
+            themselves.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Recovery:
         others: Callable[[], int] = lambda: 0,
         duties: Sequence[Duty] = (),
         notifier: NotifierOf = silent,
+        isolates: bool = False,
     ) -> None:
         self.without: set[str] = set()
         """Closures that cannot be executed here; their runs are left to other processes."""
@@ -92,6 +95,7 @@ class Recovery:
         """Whether it resumes runs; deadlines are fired in any case."""
         self._duties = duties
         self._notifier = notifier
+        self._isolates = isolates
         self._watch: asyncio.Task[None] | None = None
         self._alarm = Alarm()
         self._running: dict[RunId, asyncio.Task[None]] = {}
@@ -161,10 +165,27 @@ class Recovery:
             return []
         waiting = [run_id for run_id in due.runs if run_id not in busy]
         clear = [run_id for run_id in waiting if run_id not in due.suspects]
-        if clear or self._running or self._others() or not waiting:
+        if clear or self._isolates or self._running or self._others() or not waiting:
             return clear
         self._suspect = waiting[0]
         return waiting[:1]
+
+    async def suspect(self) -> RunId | None:
+        """Return a due run that is better executed alone, if there is one and runs are resumed here.
+
+        Raises:
+            StateError: the database cannot be read.
+        """
+        if not self.adopts:
+            return None
+        due = await self._due(await self._store())
+        free = (run_id for run_id in due.runs if run_id in due.suspects and run_id not in self._resting)
+        return next(free, None)
+
+    async def take_over_alone(self, run_id: RunId) -> None:
+        """Claim and execute one run, and wait for its end."""
+        self._running[run_id] = asyncio.create_task(self._attended(run_id), name=f"flujo-recovered-{run_id}")
+        await self.settled()
 
     async def settled(self) -> None:
         """Wait until the started runs have ended, paused or moved, and the duties have been done."""
@@ -195,8 +216,12 @@ class Recovery:
             raise error
         self.without.add(record.closure)
 
-    def _failed(self, run_id: RunId, reason: str) -> None:
+    def rest(self, run_id: RunId) -> None:
+        """Leave a run alone for a while."""
         self._resting[run_id] = asyncio.get_running_loop().time() + REST_S
+
+    def _failed(self, run_id: RunId, reason: str) -> None:
+        self.rest(run_id)
         self._tell("failed", run_id, reason)
 
     async def _fire(self, store: StateStore, due: Due) -> None:

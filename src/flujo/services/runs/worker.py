@@ -8,7 +8,7 @@ import os
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain.commands import command
 from flujo.domain.events import RunStarted
@@ -20,6 +20,7 @@ from flujo.governance.logs import logger
 from flujo.services.project.imports import importable
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.hooks import combine_hooks
+from flujo.services.runs.isolation import OF_QUEUES, Isolation
 from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.old_feeds import OldFeeds
 from flujo.services.runs.queue_consumer import QueueConsumer
@@ -86,6 +87,9 @@ class WorkerOptions:
     """Whether it begins without taking runs, until `flujo workers resume`."""
     version: str = ""
     """The version of Flujo, for the list of workers."""
+    isolated: tuple[str, ...] = ()
+    """The command line of a process that calls `execute_suspect` with the word that is added to it. Without
+    one, a run that may have ended its worker is executed in this process, by itself."""
 
 
 class Worker:
@@ -123,7 +127,7 @@ class Worker:
         """The runs that could not be resumed, with the reason."""
         self._signs: asyncio.Task[None] | None = None
         self._state = WorkerState.PAUSED if options.is_paused else WorkerState.WORKING
-        settings = workspace.project.settings
+        settings, isolates = workspace.project.settings, bool(options.isolated)
         scheduler = Scheduler(workspace, self._services_here, self._report, every_s=policy.every_s)
         self._recovery = Recovery(
             workspace.store,
@@ -137,11 +141,13 @@ class Worker:
                 OldFeeds(workspace.store),
                 StuckRuns(workspace),
                 QueueMetrics(workspace),
+                *([Isolation(options.isolated, self._suspect, self._isolated)] if isolates else ()),
                 *duties,
             ),
             adopts=options.resumes_orphans and not options.is_paused,
             others=lambda: self._consumer.places,
             notifier=self._notifier_of,
+            isolates=isolates,
         )
         self._consumer = QueueConsumer(
             workspace.store,
@@ -151,6 +157,7 @@ class Worker:
             prepare=self._prepare,
             others=lambda: self._recovery.places,
             tell=self._tell,
+            isolates=isolates,
         )
         self._consumer.is_paused = options.is_paused
 
@@ -189,6 +196,34 @@ class Worker:
             skipped=tuple(skipped),
             waiting={status: count for status, count in waiting.items() if count > 0},
         )
+
+    async def execute_suspect(self, suspect: str) -> None:
+        """Execute a run that may have ended its worker, and nothing else in this process.
+
+        Args:
+            suspect: its id, or `OF_QUEUES` for the next one of the queues.
+
+        Raises:
+            StateError: the database cannot be read or written.
+        """
+        await self._workspace.store()
+        self._begin_signs()
+        if suspect != OF_QUEUES:
+            await self._recovery.take_over_alone(RunId(suspect))
+        elif await self._consumer.look_for_suspect():
+            await self._consumer.settled()
+        await self._tasks_settled()
+
+    async def _suspect(self) -> str | None:
+        return OF_QUEUES if await self._consumer.has_suspect() else await self._recovery.suspect()
+
+    def _isolated(self, event: Mapping[str, Any]) -> None:
+        """Pass on what the process of a suspect says."""
+        self._resumed += event["event"] == "begun"
+        if event["event"] == "skipped":
+            self._recovery.rest(event["run_id"])
+            self._failed[event["run_id"]] = event["detail"]
+        self._on_event(WorkerEvents(**event))
 
     async def finish(self) -> None:
         """Take no further run, and wait until those in execution have ended or paused."""

@@ -186,12 +186,16 @@ def _insert(connection: sa.Connection) -> Any:
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(limits)
 
 
-def next_available(connection: sa.Connection, names: Sequence[str], without: Collection[str]) -> float | None:
+def next_available(
+    connection: sa.Connection, names: Sequence[str], without: Collection[str], suspects: bool | None
+) -> float | None:
     """Return in how many seconds a run of the queues can be claimed; None when there is none."""
     dead = _dead_owners(connection, names)
     conditions: list[Any] = [_is_queued, runs.c.queue.in_(names), _is_free(dead)]
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
+    if suspects is not None:
+        conditions.append(_is_suspect if suspects else ~_is_suspect)
     earliest = sa.select(sa.func.min(runs.c.available_at) - database_now()).where(*conditions)
     left = connection.scalar(earliest)
     return None if left is None else max(0.0, float(left))

@@ -631,11 +631,9 @@ class _Batch:
         last_seq = self.rows[request.run_id]["last_seq"] or 0
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
         _, seals = codec.changed_values(request.run_id, there.seals, cleared, {})
+        together = len(self.executed_by.get(there.owner or "", ())) > 1
         recoveries, suspicions = rules.blame(
-            before,
-            recovering=request.recovering,
-            together=len(self.executed_by.get(there.owner or "", ())) > 1,
-            grown=last_seq > before.entries,
+            before, recovering=request.recovering, together=together, grown=last_seq > before.entries
         )
         record = replace(
             before,
@@ -656,7 +654,8 @@ class _Batch:
         dead = there.owner if there.status is RunStatus.RUNNING else None
         if dead is not None:  # it worked until now, or to the end of its lease at the latest
             self._end_times(request.run_id, there.fence, self.now + min(0.0, there.lease_left_s or 0.0))
-        self._note_claim(record, seals, dead)
+        earlier = self.rows[request.run_id]["taken_from"]
+        self._note_claim(record, seals, rules.taken_from(dead, earlier, together=together))
         if request.act is not None:
             self._record(request.act)
         return record
@@ -694,7 +693,7 @@ class _Batch:
     def _end_times(self, run_id: RunId, fence: int, at: float) -> None:
         self.pending.ended.append({"of_run": run_id, "of_fence": fence, "ended_at": at})
 
-    def _note_claim(self, record: RunRecord, seals: bytes, dead: str | None) -> None:
+    def _note_claim(self, record: RunRecord, seals: bytes, taken_from: str | None) -> None:
         there = self.locked[record.run_id]
         self.pending.claims.append(
             {
@@ -703,7 +702,7 @@ class _Batch:
                 "new_claims": record.claims,
                 "new_recoveries": record.recoveries,
                 "new_suspicions": record.suspicions,
-                "new_taken_from": dead,
+                "new_taken_from": taken_from,
                 "new_entries": record.entries,
                 "new_owner": record.owner,
                 "new_seals": seals,

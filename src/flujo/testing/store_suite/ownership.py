@@ -160,6 +160,20 @@ class OwnershipSuite:
         assert (again.recoveries, again.suspicions) == (1, 1)
         assert (await third.run(order[1])).suspicions == 1
 
+    async def test_a_neighbour_that_has_lost_further_owners_alone_is_still_a_neighbour(
+        self, open_store: OpenStore
+    ) -> None:
+        owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+        for name in ("poison", "innocent"):
+            await owner.accept(new_run(name), {})
+        for _ in range(2):  # each time the owner executes nothing else
+            await asyncio.sleep(SHORT_S * 1.5)
+            alone = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
+            poison = await _recovered(alone, RunId("poison"))
+        assert (poison.recoveries, poison.suspicions) == (1, 1)
+        innocent = await _recovered(await open_store(), RunId("innocent"))
+        assert (innocent.recoveries, innocent.suspicions) == (0, 1)
+
     async def test_neighbours_that_are_taken_over_at_once_are_not_blamed(self, open_store: OpenStore) -> None:
         owner = await open_store(lease_s=SHORT_S, renew_s=NEVER_S)
         names = [RunId(f"run-{number}") for number in range(6)]

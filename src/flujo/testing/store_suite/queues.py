@@ -104,6 +104,8 @@ class QueuesSuite:
         assert await claimed(second) == ["a", "b"]
         await asyncio.sleep(2 * SHORT_S)
         assert await claimed(third) == []
+        available = [await third.next_available(["mail"], suspects=which) for which in (None, True, False)]
+        assert available == [0, 0, None]
         assert await claimed(third, 1, suspects=True) == ["a"]
         assert (await third.run(RunId("a"))).suspicions == 2
 
