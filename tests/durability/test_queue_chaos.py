@@ -78,7 +78,10 @@ output: {paid: "{{ steps.paid.output }}", result: "{{ steps.result.output }}"}
 STEPS = ("first", "beside", "last")
 ORDERS = max(10, RUNS // 4)
 WORKERS = 8 if IS_WHOLE else 4
-TROUBLE_S, EVERY_S = (60.0, 2.0) if IS_WHOLE else (4.0, 1.0)
+LOOK_S = 0.25
+FAULTS, LOOKS = (30, 8) if IS_WHOLE else (4, 4)
+"""How many faults there are, and how many looks at the database lie between two: 2 s and 1 s on an idle machine.
+The orders are paid during these looks, so all faults hit work that is not done, however slow a look is."""
 PATIENCE_S = 60.0
 KINDS = tuple(RunKind)
 
@@ -94,9 +97,9 @@ class Shop:
         self._unpaid = [f"order-{number}" for number in range(ORDERS)]
         self.chance.shuffle(self._unpaid)
 
-    async def pay(self, most: int) -> None:
-        """Send the events of some orders: before or while they wait, and sometimes twice."""
-        for name in self._unpaid[:most]:
+    async def pay(self, share: float) -> None:
+        """Send events until this share of the orders is paid: before or while they wait, and sometimes twice."""
+        for name in self._unpaid[: len(self._unpaid) - int(ORDERS * (1 - share))]:
             number = int(name.rpartition("-")[2])
             sent = NewEvent(
                 event_id=f"paid-{name}",
@@ -153,6 +156,7 @@ async def test_queues_waits_and_background_steps_together(
             shop = Shop(await workspace.store(), Random(RUNS))
             await _until_all_ended(fleet, shop)
             wrong = await shop.wrong()
+        assert fleet.faults.total() >= FAULTS
         wrong += fleet.violations(_names())
     evidence.add(faults=fleet.faults.total(), seeds=RUNS + ORDERS, violations=wrong)
     assert wrong == []
@@ -164,23 +168,20 @@ def _names() -> Iterator[str]:
 
 
 async def _until_all_ended(fleet: QueueFleet, shop: Shop) -> None:
-    """Pay the orders and strike workers for a while; return when all runs have completed."""
+    """Pay the orders and strike workers meanwhile; return when all runs have completed."""
     before: Any = None
-    began = moved_at = struck_at = time.monotonic()
+    moved_at, looks = time.monotonic(), 0
     fleet.start(WORKERS)
     while before != {"completed": RUNS + 2 * ORDERS}:
-        await asyncio.sleep(0.25)
-        now = time.monotonic()
-        if now - began > TROUBLE_S:
+        await asyncio.sleep(LOOK_S)
+        now, looks = time.monotonic(), looks + 1
+        while fleet.faults.total() < min(looks // LOOKS, FAULTS):
+            fleet.trouble()
+        if looks > FAULTS * LOOKS:
             fleet.wake()
-        elif now - struck_at > EVERY_S:
-            faults = fleet.faults.total()
-            while fleet.faults.total() == faults:
-                fleet.trouble()
-            struck_at = now
         fleet.start(WORKERS)
         try:
-            await shop.pay(max(1, ORDERS // 100))
+            await shop.pay(min(1.0, looks / (FAULTS * LOOKS + 1)))
             found = await shop.ended()
         except StateError:  # its connection was cut off as well
             continue
