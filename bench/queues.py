@@ -24,7 +24,7 @@ from measuring import SERVERS, say, unavailable, wait_until_quiet
 from postgres import server
 
 OURS = "flujo_queue"
-PEERS = {"dbos_queue": "DBOS queues", "procrastinate_queue": "procrastinate"}
+PEERS = {"dbos_queue": "DBOS queues", "procrastinate_queue": "procrastinate", "awa_queue": "awa-pg"}
 NAMES = {OURS: "Flujo, with its journal", **PEERS}
 WORKERS = (1, 4)
 TIMEOUT_S = 600
