@@ -29,7 +29,13 @@ class Consumer:
     """A consumer whose runs end when the test lets them."""
 
     def __init__(
-        self, store: StateStore, *, at_once: int = 2, retries: int = 1, limits: QueueLimits = NO_LIMITS
+        self,
+        store: StateStore,
+        *,
+        at_once: int = 2,
+        retries: int = 1,
+        limits: QueueLimits = NO_LIMITS,
+        isolates: bool = False,
     ) -> None:
         self.store = store
         self.go = asyncio.Event()
@@ -44,6 +50,7 @@ class Consumer:
             retries={"mail": retries},
             prepare=self._prepare,
             tell=lambda event, record, detail: self.told.append((event, record.run_id, detail)),
+            isolates=isolates,
         )
 
     async def _store(self) -> StateStore:
@@ -126,7 +133,8 @@ async def test_other_runs_of_a_closure_that_cannot_be_executed_here_are_left_alo
     assert (await store.run(RunId("b"))).status is RunStatus.ACCEPTED
 
 
-async def test_a_suspect_is_executed_alone() -> None:
+async def suspects() -> MemoryDatabase:
+    """Return a database with two runs that were cut off together twice."""
     database = MemoryDatabase()
     for _ in range(2):
         lost = MemoryStateStore(database, lease_s=0.0)
@@ -134,7 +142,30 @@ async def test_a_suspect_is_executed_alone() -> None:
             await queued(lost, "a", "b")
         order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=10)
         assert len(await lost.claim_next(order)) == 2
-    mine = Consumer(MemoryStateStore(database))
+    return database
+
+
+async def test_an_isolating_consumer_leaves_suspects_to_other_processes() -> None:
+    database = await suspects()
+    mine = Consumer(MemoryStateStore(database), isolates=True, limits=QueueLimits(one_per_key=True))
+    await queued(mine.store, "c")
+    mine.go.set()
+    assert await mine.consumer.drain(later=True) == 1
+    other = MemoryStateStore(database)
+    await queued(other, "d", "e", key="k")
+    await other.claim_next(ClaimOrder(queues=(("mail", NO_LIMITS),), limit=1))
+    assert await mine.consumer.look() == 0, "`e` waits for its key"
+    assert mine.begun == ["c"]
+    assert await mine.consumer.has_suspect()
+    assert await mine.consumer.look_for_suspect() == 1
+    await mine.consumer.settled()
+    assert mine.begun == ["c", "a"]
+    mine.consumer.is_paused = True
+    assert not await mine.consumer.has_suspect()
+
+
+async def test_a_suspect_is_executed_alone() -> None:
+    mine = Consumer(MemoryStateStore(await suspects()))
     await queued(mine.store, "c")
     assert await mine.consumer.look() == 1
     await asyncio.sleep(0)
