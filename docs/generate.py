@@ -119,6 +119,14 @@ def settings() -> str:
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[schedule.__name__, key])} |" for key in schedule.model_fields),
     ]
+    evaluator = settings_tables.EvaluatorTable
+    lines += [
+        "\n## `[evaluation.evaluators.NAME]`\n",
+        f"{documented[evaluator.__name__, '']}\n",
+        "| key | meaning |",
+        "|---|---|",
+        *(f"| `{key}` | {_cell(documented[evaluator.__name__, key])} |" for key in evaluator.model_fields),
+    ]
     lines.append(
         "\nIf `NO_COLOR` is set, output has no colour.\n\n## Not available yet\n\nThese keys are reserved. Setting one is "
         "an error: " + ", ".join(f"`{name}`" for name in module.PROMISED) + ".\n"
@@ -134,7 +142,7 @@ def _settings_keys(model: Any) -> Iterator[tuple[str, Any, str]]:
         if inner is not None:
             section = type(field.default)
             for key, part in section.model_fields.items():
-                yield f"{name}.{key}", part.default, section.__name__
+                yield f"{name}.{key}", part.get_default(call_default_factory=True), section.__name__
         elif name == "mcp":
             for key, part in settings_tables.McpServer.model_fields.items():
                 yield f"mcp.NAME.{key}", part.get_default(call_default_factory=True), "McpServer"

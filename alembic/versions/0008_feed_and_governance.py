@@ -43,6 +43,7 @@ def upgrade() -> None:
     op.create_table(
         "evaluations",
         sa.Column("id", Number, nullable=False),
+        sa.Column("key", Name, nullable=False),
         sa.Column("run_id", Name, nullable=False),
         sa.Column("path", Name, nullable=False),
         sa.Column("pipeline", Name, nullable=False),
@@ -59,6 +60,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("evaluations_key", "evaluations", ["key"], unique=True)
     op.create_index("evaluations_by_run", "evaluations", ["run_id"])
     op.create_index("evaluations_by_evaluator", "evaluations", ["evaluator", "created_at"])
     subject = sa.text("user_id IS NOT NULL")
@@ -78,7 +80,8 @@ def _replace_index(old: str, new: str, condition: str) -> None:
 
 def downgrade() -> None:
     op.execute("UPDATE schema_info SET revision = '0007'")
-    for name in ("evaluations_by_user", "evaluations_by_evaluator", "evaluations_by_run"):
+    names = ("evaluations_by_user", "evaluations_by_evaluator", "evaluations_by_run", "evaluations_key")
+    for name in names:
         op.drop_index(name, "evaluations")
     op.drop_table("evaluations")
     op.drop_table("feed")

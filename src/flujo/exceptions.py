@@ -4,6 +4,7 @@ FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
 │   ├── TelemetryUnavailable         flujo.toml names a collector, and the extra `otel` is not installed
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
+│   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
 │   ├── LockUnreadable               flujo.lock is corrupt, or has another format version
@@ -24,6 +25,7 @@ FlujoError
 │   ├── TransactionRefused           a transactional tool cannot be called, or ends its transaction itself
 │   └── CassetteMismatch             a cassette has no answer to what a blueprint asks
 ├── EngineError              FLJ4xx
+│   ├── ScoreRejected                an evaluator answered something that is not a score
 │   ├── StepFailed                   user code raised (keeps the cause)
 │   ├── StepTimeout
 │   ├── ExpressionFailed
@@ -171,6 +173,13 @@ class InputRejected(SettingsError):
 
     code = "FLJ601"
     field: str | None = None
+
+
+class EvaluatorUnknown(SettingsError):
+    """No table `[evaluation.evaluators.NAME]` of flujo.toml has this name."""
+
+    code = "FLJ605"
+    evaluator: str | None = None
 
 
 class ProjectNotTrusted(SettingsError):
@@ -340,6 +349,13 @@ class EngineError(FlujoError):
     """A run could not continue."""
 
     code = "FLJ400"
+
+
+class ScoreRejected(EngineError):
+    """An evaluator answered something else than a number from 0 to 1, a boolean, or a score with a reason."""
+
+    code = "FLJ470"
+    hint = "an evaluator returns a number from 0 to 1, a boolean, or `{score, reason}`"
 
 
 class StepFailed(EngineError):

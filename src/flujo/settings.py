@@ -30,6 +30,8 @@ from flujo.settings_tables import (
     Blueprints,
     Budgets,
     Cache,
+    EvaluationTable,
+    EvaluatorTable,
     Journal,
     Lockfile,
     McpServer,
@@ -128,6 +130,7 @@ class Settings(BaseSettings):
     """`[notify.NAME]`: the targets of messages about runs; see below."""
     schedules: ScheduleTables = Field(default_factory=dict)
     """`[schedules.NAME]`: when workers run blueprints; see below."""
+    evaluation: EvaluationTable = EvaluationTable()
 
     _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -313,7 +316,10 @@ class Settings(BaseSettings):
         if isinstance(value, Section):
             for name in type(value).model_fields:
                 yield from self._values_at(f"{key}.{name}", getattr(value, name))
-        elif isinstance(value, Mapping) and not key.startswith("schedules."):
+        elif key == "evaluation.evaluators":
+            for name, table in value.items():
+                yield from self._values_at(f"{key}.{name}", table)
+        elif isinstance(value, Mapping) and not key.startswith(("schedules.", "evaluation.")):
             # headers or environment variables, which often are secrets
             for name, text in value.items():
                 place = f"{key}.{name}"
@@ -558,6 +564,8 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
         "notify": NotifyTable,
         "schedules": ScheduleTable,
     }
+    if table[:2] == ["evaluation", "evaluators"]:
+        return EvaluatorTable.model_fields
     return (named.get(table[0]) or _sections()[table[0]]).model_fields
 
 

@@ -555,3 +555,47 @@ class ScheduleTable(Section):
 
 ScheduleTables = Mapping[Annotated[str, AfterValidator(_schedule_name)], ScheduleTable]
 """The tables `[schedules.NAME]`."""
+
+
+class EvaluatorTable(Section):
+    """`[evaluation.evaluators.NAME]`: what scores outputs: one of `judge`, `call` and `expr`."""
+
+    judge: str | None = Field(default=None, min_length=1)
+    """What a good output is, in words for a model that judges it."""
+    model: str | None = None
+    """The model that judges. Default: `model` of [evaluation]."""
+    model_settings: Mapping[str, Any] = Field(default_factory=dict)
+    """Settings of that model. Default: an answer of at most 1000 tokens."""
+    call: str | None = None
+    """`module:callable`: gets `input`, `output`, `expected` and `metadata` by the names of its parameters."""
+    expr: str | None = Field(default=None, min_length=1)
+    """An expression over `input`, `output`, `expected` and `metadata`: `size(output) < 400`."""
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> EvaluatorTable:
+        if sum(each is not None for each in (self.judge, self.call, self.expr)) != 1:
+            raise ValueError("an evaluator has one of `judge`, `call` and `expr`")
+        if self.judge is None and (self.model is not None or self.model_settings):
+            raise ValueError("`model` and `model_settings` belong to a `judge`")
+        return self
+
+
+def _evaluator_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name):
+        raise ValueError(f"{name!r} cannot name an evaluator: write letters, digits and `_`, no digit first")
+    return name
+
+
+class EvaluationTable(Section):
+    """`[evaluation]`: what scores outputs, and what one evaluation may take and cost."""
+
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds for one evaluation."""
+    model: str | None = None
+    """The model of judges that name none: `provider:model`."""
+    budget: float | None = Field(default=None, gt=0)
+    """US dollars that one evaluation may cost at most."""
+    evaluators: Mapping[Annotated[str, AfterValidator(_evaluator_name)], EvaluatorTable] = Field(
+        default_factory=dict
+    )
+    """`[evaluation.evaluators.NAME]`; see below."""

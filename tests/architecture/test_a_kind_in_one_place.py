@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CEILING = 8
-OF_THE_ATOM = 22
+OF_THE_ATOM = 23
 """For `step` itself, because effects, idempotency, processors and attempts belong to it only."""
 
 

@@ -33,6 +33,7 @@ class Verb(StrEnum):
     FORK = "fork"
     AFTER_RESTORE = "after_restore"
     PULL = "pull"
+    RATE = "rate"
     SCHEDULE_APPLY = "schedule_apply"
     SCHEDULE_REMOVE = "schedule_remove"
     SCHEDULE_PAUSE = "schedule_pause"

@@ -27,17 +27,21 @@ class RunKind(StrEnum):
     """A caller started it."""
     TASK = "task"
     """A background step of another run launched it."""
+    EVAL = "eval"
+    """It scores the output of another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Where a background task comes from, and what it executes."""
+    """Where a background task or an evaluation comes from, and what it executes."""
 
     run_id: RunId
     path: StepPath
-    """The step that launched it."""
+    """The step that launched it, or whose output is scored; the root for the output of the run."""
     entry: str
-    """The step that it executes: its path in the tree of the parent's closure, without counts."""
+    """The step that a task executes: its path in the tree of the parent's closure, without counts. Of an
+    evaluation, the name of the evaluator."""
+    kind: RunKind = RunKind.TASK
 
 
 def task_id(parent: RunId, path: StepPath, attempt: int) -> RunId:

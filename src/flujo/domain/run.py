@@ -11,6 +11,7 @@ from typing import Any
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor
 from flujo.domain.approvals import digest_in
+from flujo.domain.evaluations import Evaluation
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import Entry, RunId
 from flujo.domain.ledger import Hold, HoldState
@@ -320,7 +321,7 @@ class RunRecord:
     @property
     def kind(self) -> RunKind:
         """What the run is."""
-        return RunKind.RUN if self.parent is None else RunKind.TASK
+        return RunKind.RUN if self.parent is None else self.parent.kind
 
     @property
     def is_new(self) -> bool:
@@ -468,6 +469,8 @@ class Move:
     """For a run of a queue that could not start: how long no worker takes it. Counts as one of its tries."""
     notices: tuple[Notice, ...] = ()
     """Messages about this move."""
+    evaluations: tuple[Evaluation, ...] = ()
+    """The scores with which a run that evaluates another one ends."""
 
     def counted(self, entries: int, usage: Usage) -> Move:
         """Set the number of entries and the usage of the run, and return the move."""

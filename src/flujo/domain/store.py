@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
@@ -467,6 +468,25 @@ class ScheduleStore(Protocol):
         ...
 
 
+class EvaluationStore(Protocol):
+    """Keeps the scores of outputs. The end of a run that evaluates writes its own (`Move.evaluations`)."""
+
+    async def add_evaluations(self, evaluations: Sequence[Evaluation], *, acts: Sequence[Act] = ()) -> None:
+        """Record scores, and the acts that lead to them, in one commit.
+
+        A score whose `key` is there already replaces the earlier one, without a second act: so a commit
+        whose acknowledgement was lost is repeated.
+
+        Raises:
+            RunNotFound: there is no run that one of the acts is on; nothing is recorded.
+        """
+        ...
+
+    async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
+        """Return the evaluations that match, the newest first. They outlive the runs that they score."""
+        ...
+
+
 class RunImporter(Protocol):
     """Takes over runs that were recorded in another database."""
 
@@ -548,6 +568,7 @@ class StateStore(
     Outbox,
     EventStore,
     ScheduleStore,
+    EvaluationStore,
     RunImporter,
     RequestStore,
     FeedStore,

@@ -15,6 +15,7 @@ import zstandard
 
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb, Via
+from flujo.domain.evaluations import Evaluation
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outbox import Message, Notice, NoticeEvent
@@ -249,7 +250,7 @@ def _origin_columns(parent: Parent | None) -> dict[str, Any]:
     if parent is None:
         return {"kind": str(RunKind.RUN), "parent_run": None, "parent_path": None, "entry": None}
     return {
-        "kind": str(RunKind.TASK),
+        "kind": str(parent.kind),
         "parent_run": parent.run_id,
         "parent_path": parent.path,
         "entry": parent.entry,
@@ -275,7 +276,12 @@ def _queue_columns(queued: Queued | None) -> dict[str, Any]:
 def _parent(row: Row) -> Parent | None:
     if row["parent_run"] is None:
         return None
-    return Parent(run_id=RunId(row["parent_run"]), path=StepPath(row["parent_path"]), entry=row["entry"])
+    return Parent(
+        run_id=RunId(row["parent_run"]),
+        path=StepPath(row["parent_path"]),
+        entry=row["entry"],
+        kind=RunKind(row["kind"]),
+    )
 
 
 def _queued(row: Row) -> Queued | None:
@@ -617,6 +623,30 @@ def _digest_of(texts: Sequence[str], *values: bytes | None) -> bytes:
     parts = [text.encode() for text in texts]
     parts += [b"-" if value is None else bytes(value) for value in values]
     return hashlib.sha256(b"\n".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
+
+
+# Evaluations ---------------------------------------------------------------------------------------------
+
+_EVALUATED = ("pipeline", "user_id", "closure", "lock_digest", "evaluator", "version")
+_SCORED = ("score", "reason", "error", "by")
+
+
+def evaluation_row(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the row of an evaluation; the database adds its id and time."""
+    names = ("key", "run_id", "path", *_EVALUATED, *_SCORED)
+    row = {name: getattr(evaluation, name) for name in names}
+    return row | {"cost": evaluation.cost_micro_usd}
+
+
+def evaluation(row: Row) -> Evaluation:
+    """Return the evaluation of a row."""
+    names = ("key", *_EVALUATED, *_SCORED, "created_at")
+    return Evaluation(
+        run_id=RunId(row["run_id"]),
+        path=StepPath(row["path"]),
+        cost_micro_usd=row["cost"],
+        **{name: row[name] for name in names},
+    )
 
 
 # Schedules -----------------------------------------------------------------------------------------------

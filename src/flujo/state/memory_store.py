@@ -41,6 +41,7 @@ from flujo.domain.schedule_records import Changed, ScheduleOutcome, Schedules
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
 from flujo.state import codec, events, owner_tokens, rules, schedule_rules
+from flujo.state.memory_evaluations import MemoryEvaluations
 from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_feeds import MemoryFeeds
 from flujo.state.memory_outbox import MemoryOutbox
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from flujo.domain.acts import Actor
+    from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.providers import Admission, Allowed
@@ -96,6 +98,7 @@ class MemoryDatabase:
     ordinals: count[int] = field(default_factory=count)
     queues: QueueTables = field(default_factory=QueueTables)
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
+    evaluations: MemoryEvaluations = field(default_factory=MemoryEvaluations)
     events: MemoryEvents = field(default_factory=MemoryEvents)
     wakes: Wakes = field(default_factory=Wakes)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
@@ -639,6 +642,18 @@ class MemoryStateStore(MemoryQueues):
         found = [act for act in self.database.schedule_acts if act.object == name]
         return found[::-1][:limit]
 
+    async def add_evaluations(self, evaluations: Sequence[Evaluation], *, acts: Sequence[Act] = ()) -> None:
+        """Record scores and the acts that lead to them; see the port."""
+        self._check_open()
+        on = [self._stored(act.run_id) for act in acts if act.run_id is not None]
+        if self.database.evaluations.keep(evaluations, self._now()):
+            for stored, act in zip(on, acts, strict=True):
+                self._act(stored, act)
+
+    async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
+        """Return the evaluations that match, the newest first; see the port."""
+        return self.database.evaluations.matching(query)
+
     async def aclose(self) -> None:
         """Release every lease. Idempotent."""
         self._closed = True
@@ -797,6 +812,7 @@ class MemoryStateStore(MemoryQueues):
             updated_at=self._now(),
         )
         self.database.outbox.add(record.run_id, move.notices, self._now())
+        self.database.evaluations.keep(move.evaluations, self._now())
         if move.release:
             self._release(stored)
         if move.rest_s is not None and record.queued is not None:

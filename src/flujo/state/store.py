@@ -30,6 +30,7 @@ from flujo.state.sql import (
     retention,
     workers,
 )
+from flujo.state.sql import evaluations as evaluation_rows
 from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.ledger import Ledger
@@ -531,6 +533,14 @@ class SqlStateStore:
     async def redeliver(self, ids: Collection[int]) -> int:
         """Make messages due at once; see the port."""
         return await self.write_apart(outbox.redeliver, ids)
+
+    async def add_evaluations(self, evaluations: Sequence[Evaluation], *, acts: Sequence[Act] = ()) -> None:
+        """Record scores and the acts that lead to them; see the port."""
+        await self.write_apart(evaluation_rows.add, self._batches.statements, evaluations, acts)
+
+    async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
+        """Return the evaluations that match, the newest first; see the port."""
+        return await self.read(evaluation_rows.matching, query)
 
     async def aclose(self) -> None:
         """Commit the enqueued writes, release every lease, and close. Idempotent."""

@@ -25,6 +25,7 @@ from flujo.state.sql.tables import (
     blob_refs,
     blobs,
     budget_holds,
+    evaluations,
     intents,
     journal,
     outbox,
@@ -463,6 +464,19 @@ def _insert_messages(schema: str | None) -> Change:
     return given.change(given.insert(sa.insert(outbox).inline(), columns | times))
 
 
+def _keep_evaluations(insert: Any, schema: str | None) -> Change:
+    """Return what records scores; one with the key of an earlier one replaces it."""
+    names = [column.name for column in evaluations.c if column.name not in ("id", "created_at")]
+    given = BoundColumns({name: evaluations.c[name].type for name in names}, schema)
+    columns = {name: given[name] for name in names}
+    kept = given.insert(insert(evaluations), columns | {"created_at": database_now()})
+    news = ("score", "reason", "error", "by", "version", "cost", "created_at")
+    replaced = kept.on_conflict_do_update(
+        index_elements=["key"], set_={name: kept.excluded[name] for name in news}
+    )
+    return given.change(replaced, "key")
+
+
 _wish = (
     runs.update()
     .where(runs.c.run_id == _run, runs.c.wish.is_(None))
@@ -511,6 +525,7 @@ class Statements:
         self.keep_refs = _keep_refs(insert, schema)
         self.insert_acts = _insert_acts(schema)
         self.insert_messages = _insert_messages(schema)
+        self.keep_evaluations = _keep_evaluations(insert, schema)
         self.wish = for_each(text(_wish))
         self._wishes = text(_wishes)
         self.insert_runs = _insert_runs(insert, schema)

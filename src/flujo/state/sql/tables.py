@@ -77,8 +77,8 @@ runs = sa.Table(
     sa.Column("wish", Name),  # cancel: what the run's owner is to do; another process wrote it
     sa.Column("wish_by", Name),
     sa.Column("wish_at", Seconds),
-    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task
-    sa.Column("parent_run", Name),  # a task: the run that launched it
+    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task | eval
+    sa.Column("parent_run", Name),  # of a task, the run that launched it; of an eval, the run that it scores
     sa.Column("parent_path", Name),  # the step that launched it
     sa.Column("entry", Name),  # what it executes of its closure: the names of steps
     sa.Column("queue", Name),  # None: any process may execute it
@@ -401,6 +401,7 @@ evaluations = sa.Table(
     "evaluations",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+    sa.Column("key", Name, nullable=False),  # the run that evaluated, or an id of the rating
     sa.Column("run_id", Name, nullable=False),
     sa.Column("path", Name, nullable=False),
     sa.Column("pipeline", Name, nullable=False),
@@ -415,6 +416,7 @@ evaluations = sa.Table(
     sa.Column("by", Name, nullable=False),  # who: a model's name, a module, or a person
     sa.Column("cost", sa.BigInteger),  # of the evaluation, in millionths of a dollar
     sa.Column("created_at", Seconds, nullable=False),
+    sa.Index("evaluations_key", "key", unique=True),
     sa.Index("evaluations_by_run", "run_id"),
     sa.Index("evaluations_by_evaluator", "evaluator", "created_at"),
 )

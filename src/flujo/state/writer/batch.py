@@ -261,6 +261,7 @@ class _Pending:
     fills_queue: bool = False
     """Whether a run can be claimed from its queue from now on."""
     messages: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
     aside: codec.Rows = field(default_factory=dict)
     """Blobs, by digest."""
     refs: set[tuple[str, str]] = field(default_factory=set)
@@ -530,6 +531,7 @@ class _Batch:
         self.pending.keep(write.run_id, aside)
         there.status = move.status
         self.pending.messages += [codec.message_row(write.run_id, notice) for notice in move.notices]
+        self.pending.evaluations += map(codec.evaluation_row, move.evaluations)
         self.pending.moves.append(
             {
                 "of_run": write.run_id,
@@ -843,6 +845,7 @@ class _Batch:
             (known.wish, pending.wishes),
             (known.insert_acts, pending.acts),
             (known.insert_messages, pending.messages),
+            (known.keep_evaluations, pending.evaluations),
         ):
             if rows:
                 change(connection, rows)

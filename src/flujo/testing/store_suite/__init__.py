@@ -21,6 +21,7 @@ from flujo.testing.store_suite.cancelling import CancellingSuite
 from flujo.testing.store_suite.clocks import ClocksSuite
 from flujo.testing.store_suite.crashes import CrashesSuite
 from flujo.testing.store_suite.effects import EffectsSuite
+from flujo.testing.store_suite.evaluations import EvaluationsSuite
 from flujo.testing.store_suite.events import EventsSuite
 from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
 from flujo.testing.store_suite.families import FamiliesSuite
@@ -75,6 +76,7 @@ class StateStoreSuite(
     RequestsSuite,
     ForksSuite,
     FeedsSuite,
+    EvaluationsSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
