@@ -122,7 +122,7 @@ def settings() -> str:
     evaluator = settings_tables.EvaluatorTable
     lines += [
         "\n## `[evaluation.evaluators.NAME]`\n",
-        f"{documented[evaluator.__name__, '']}\n",
+        f"{documented[evaluator.__name__, '']} See [score live traffic](../how-to/score-live-traffic.md).\n",
         "| key | meaning |",
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[evaluator.__name__, key])} |" for key in evaluator.model_fields),

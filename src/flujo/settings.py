@@ -62,8 +62,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "FLUJO_STATE_URI": "state_uri",
     "FLUJO_STRICT_DSL": "strict_dsl",
     "FLUJO_CACHE_DIR": "cache_dir",
+    "FLUJO_SHADOW_EVAL_ENABLED": "evaluation.enabled",
+    "FLUJO_SHADOW_EVAL_SINK": "evaluation.sink",
 }
-"""Which environment variables are settings, and of which key."""
+"""Which environment variables are settings, and of which key; one inside a table has a dot."""
 
 ENV_VARIABLE = "FLUJO_ENV"
 """Chooses the environment, where `--env` does not."""
@@ -78,8 +80,6 @@ PROMISED = (
     "FLUJO_GOVERNANCE_PII_SCRUB",
     "FLUJO_GOVERNANCE_PII_STRONG",
     "FLUJO_GOVERNANCE_TOOL_ALLOWLIST",
-    "FLUJO_SHADOW_EVAL_ENABLED",
-    "FLUJO_SHADOW_EVAL_SINK",
 )
 """Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
 
@@ -356,8 +356,12 @@ class _Environment(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         variables = environment()
-        given = {key: variables.get(variable) for variable, key in ENVIRONMENT.items()}
-        return {key: value for key, value in given.items() if value}
+        given: dict[str, Any] = {}
+        for variable, key in ENVIRONMENT.items():
+            table, dot, name = key.rpartition(".")
+            if value := variables.get(variable):
+                (given.setdefault(table, {}) if dot else given)[name] = value
+        return given
 
 
 def environment() -> Mapping[str, str]:

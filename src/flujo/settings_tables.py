@@ -570,6 +570,9 @@ class EvaluatorTable(Section):
     """`module:callable`: gets `input`, `output`, `expected` and `metadata` by the names of its parameters."""
     expr: str | None = Field(default=None, min_length=1)
     """An expression over `input`, `output`, `expected` and `metadata`: `size(output) < 400`."""
+    blueprints: tuple[str, ...] = ("*",)
+    """Patterns of the blueprints and pipelines whose runs it scores. `[]`: only those that name it in
+    `evaluate`."""
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> EvaluatorTable:
@@ -587,8 +590,14 @@ def _evaluator_name(name: str) -> str:
 
 
 class EvaluationTable(Section):
-    """`[evaluation]`: what scores outputs, and what one evaluation may take and cost."""
+    """`[evaluation]`: which outputs of live traffic are scored, and what one evaluation may take and cost."""
 
+    enabled: bool = False
+    """Whether outputs are scored after the answer (shadow evaluation)."""
+    sink: Literal["database", "log"] = "database"
+    """Where scores go: the table `evaluations` of the state database, or the log `flujo.evaluation`."""
+    sample_rate: float = Field(default=1.0, ge=0, le=1)
+    """The share of the runs that is scored: 0.1 is every tenth. The id of a run decides."""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     """Seconds for one evaluation."""
     model: str | None = None

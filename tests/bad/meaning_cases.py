@@ -518,6 +518,22 @@ LATER = [
         entry="version: '1'\nname: b\nnotify: {failed: [op]}\nsteps: [{kind: sleep, name: s, for: 1s}]\n",
     ),
     Case(
+        "unknown-evaluator",
+        "",
+        "FLJ471",
+        "there is no [evaluation.evaluators.polit] in flujo.toml",
+        "polit",
+        line=3,
+        entry="version: '1'\nname: b\nevaluate: [polit]\nsteps: [{kind: sleep, name: s, for: 1s}]\n",
+    ),
+    Case(
+        "unknown-evaluator-of-a-step",
+        "  - {name: more, agent: sorter, evaluate: [polit]}\n",
+        "FLJ471",
+        "did you mean `polite`",
+        "polit",
+    ),
+    Case(
         "schedule-that-never-fires",
         'schedule: {cron: "0 0 31 2 *", input: {text: a}}\n',
         "FLJ296",

@@ -131,6 +131,7 @@ LOOK_ALIKES = {
     "FLJ447": "tools-in-a-transaction",
     "FLJ445": "tools-as-strict-as-their-functions",
     "FLJ310": "messages-to-known-targets",
+    "FLJ471": "outputs-scored-by-known-evaluators",
     "FLJ311": "a-run-that-begins-again-in-a-branch-or-at-the-end",
     "FLJ312": "a-run-that-begins-again-in-a-branch-or-at-the-end",
     "FLJ452": "tools-of-an-mcp-server",

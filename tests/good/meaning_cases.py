@@ -10,6 +10,8 @@ TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
 GOOD = {
     "messages-to-known-targets": 'version: "1"\nname: good\nnotify: {failed: [ops], paused: [ops]}\n'
     "steps: [{kind: sleep, name: s, for: 1s}]\n",
+    "outputs-scored-by-known-evaluators": 'version: "1"\nname: good\nevaluate: [polite]\n'
+    "agents: {a: {model: b:c}}\nsteps: [{name: s, agent: a, evaluate: [polite]}]\n",
     "a-run-that-begins-again-in-a-branch-or-at-the-end": HEAD
     + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
     "      bug: [{kind: continue_as_new, name: again}]\n    default: []\n"

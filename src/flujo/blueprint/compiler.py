@@ -75,6 +75,7 @@ def compile_blueprint(
     servers: Servers | None = None,
     targets: Collection[str] | None = None,
     queues: Collection[str] | None = None,
+    evaluators: Collection[str] | None = None,
     secret_problem: Callable[[str], str | None] = lambda _name: None,
     also: Also | None = None,
 ) -> Compiled:
@@ -96,6 +97,7 @@ def compile_blueprint(
         servers: the MCP servers of flujo.toml with their locked tools; None when they are not known.
         targets: the targets of messages in flujo.toml; None when they are not known.
         queues: the queues of flujo.toml besides `default`; None when they are not known.
+        evaluators: the evaluators of flujo.toml; None when they are not known.
         secret_problem: returns why a variable of the environment cannot be used as a secret.
         also: returns further findings in the tree of each file, imports left out.
 
@@ -112,6 +114,7 @@ def compile_blueprint(
             loaded.servers = servers
             loaded.targets = targets
             loaded.queues = queues
+            loaded.evaluators = evaluators
             loaded.secret_problem = secret_problem
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
@@ -260,6 +263,7 @@ class _Tree:
             output=blueprint.output,
             budget=build(blueprint.budget),
             notify=build(blueprint.notify),
+            evaluate=blueprint.evaluate,
             deadline_s=blueprint.deadline,
             schedules=[Schedule(**doc.Schedule.to_tree(dict(one))) for one in scheduled(blueprint)],
             migrations=tuple(

@@ -294,6 +294,11 @@ class BaseStep(Node, Generic[In, Out]):
         return None
 
     @property
+    def evaluators(self) -> tuple[str, ...]:
+        """The names of the evaluators of the project that score the step's output."""
+        return ()
+
+    @property
     def policy(self) -> CachePolicy | None:
         """The cache policy of its answers."""
         return self.cache
@@ -378,7 +383,7 @@ def body(given: Body, where: str) -> Pipeline:
         return Pipeline(steps(given, where))
     own = (
         *("input_schema", "context_schema", "context_type", "output"),
-        *("budget", "notify", "deadline_s", "schedules", "migrations"),
+        *("budget", "notify", "evaluate", "deadline_s", "schedules", "migrations"),
     )
     extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
@@ -399,6 +404,7 @@ if TYPE_CHECKING:  # for overloads
         context_type: CallableRef | type | str | None
         budget: UsageLimits | None
         notify: Notified
+        evaluate: Sequence[str]
         deadline_s: float | None
         schedules: Sequence[Schedule]
         migrations: Mapping[str, str] | tuple[Migration, ...]
@@ -455,6 +461,9 @@ class Pipeline(Node, Generic[In, Out]):
     notify: Takes[Notified, Notify] = takes(notify, default=())
     """The targets that get messages about its runs, tables `[notify.NAME]` of flujo.toml: a list of names, or
     events with names. For an imported pipeline it has no effect."""
+    evaluate: Takes[Sequence[str], tuple[str, ...]] = takes(values.texts, default=())
+    """The evaluators that score the outputs of its runs: names of tables `[evaluation.evaluators.NAME]` of
+    flujo.toml, besides those whose `blueprints` have its name. No effect for an imported pipeline."""
     deadline_s: float | None = takes(values.seconds, default=None)
     """How long a run may last from its acceptance; then it fails. No effect for an imported pipeline."""
     schedules: Takes[Sequence[Schedule], tuple[Schedule, ...]] = takes(_schedules, default=())

@@ -189,6 +189,8 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
     else:
         if attempt.child is not None:
             journal.launch(attempt.child)
+        if leaf.evaluates:
+            frame.launch_evaluations(step, attempt.path, attempt.input, output)
         journal.append_deferred(entry)
         wait = leaf.waits and id(step) not in frame.riding
         if not journal.keeps_back(wait=wait):

@@ -38,7 +38,7 @@ _SHORT = 12
 VERSION = 2
 """Increased when the parts of a key change, so that older answers are no longer found."""
 
-_NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config"})
+_NOT_THE_ANSWERS = frozenset({"name", "when", "save", "cache", "tags", "config", "evaluate"})
 """Fields of a cached step that do not affect its answer."""
 NOT_THE_AGENTS_ANSWERS = frozenset({"name", "instructions_file"})
 """Fields of an agent that do not affect its answers: its model does not see them."""

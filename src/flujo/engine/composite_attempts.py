@@ -87,6 +87,7 @@ async def finish(
     if joins is not None:
         patch = [*patch, added(joins, path)]
     _, frame.scope.tree = frame.scope.accepted(patch, what=f"step {step.name!r}")
+    frame.launch_evaluations(step, path, None, output)
     frame.append_done(path, step.kind, output, before, success.facts)
     if success.facts.get("cached") is True and step.config.durability != "exit":
         await frame.run.journal.flush()  # because the cache may drop the answer before a resume

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Feed, Observer, Random, Sink
-    from flujo.domain.run import Launches
+    from flujo.domain.run import Child, Launches
     from flujo.domain.steps import BaseStep, Save, Value
     from flujo.domain.threads import Exchange
     from flujo.engine.answer_cache import AnswerCache
@@ -153,9 +153,12 @@ class Run:
     exchanges: dict[StepPath, Exchange] = field(default_factory=dict)
     """The exchanges of threads that were read in this execution, by the path of their step."""
     launches: Launches | None = None
+    """What background tasks of the run have in common with it; None where none can be launched."""
+    evaluations: Callable[[BaseStep, StepPath, bytes | None, bytes], Sequence[Child]] | None = None
+    """Returns the runs that score the output of a step, from its path, its input and its output as JSON; None
+    where no output of this run is scored."""
     input_schema: Any = None
     """What an input of a run of this pipeline must fit."""
-    """What background tasks of the run have in common with it; None where none can be launched."""
     recorded: RecordedLeaves | None = None
     """Set in a replay, which makes no call and knows no time limit."""
     is_broken: bool = False
@@ -298,6 +301,19 @@ class Frame:
         if self.written is not None and self.written[1] is data:
             return canonical.read_back(*self.written)
         return canonical.decode(data)
+
+    def launch_evaluations(self, step: BaseStep, path: StepPath, given: bytes | None, output: bytes) -> None:
+        """Launch the runs that score the output of a step, with the entry that is appended next.
+
+        Args:
+            step: the step.
+            path: its path.
+            given: its input, canonical JSON; None when it has none of its own.
+            output: its output, canonical JSON.
+        """
+        if step.evaluators and self.run.evaluations is not None:
+            for evaluation in self.run.evaluations(step, path, given, output):
+                self.run.journal.launch(evaluation)
 
     def append_done(
         self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]

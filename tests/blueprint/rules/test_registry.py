@@ -39,6 +39,7 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
         strict=strict,
         servers=SERVERS,
         targets=["ops"],
+        evaluators=["polite"],
         queues=["slow"],
         secret_problem=lambda name: f"{name} is not set" if name == "LOST_KEY" else None,
     )

@@ -62,6 +62,8 @@ class Unit:
     """The targets of messages of the project's settings; None when they are not known."""
     queues: Collection[str] | None = None
     """The queues of the project's settings besides `default`; None when they are not known."""
+    evaluators: Collection[str] | None = None
+    """The evaluators of the project's settings; None when they are not known."""
     secret_problem: Callable[[str], str | None] = lambda _name: None
     """Returns why a variable of the environment cannot be used as a secret."""
     kept: PartialDocument[doc.Blueprint] | None = None

@@ -141,7 +141,7 @@ DESCRIPTIONS = {
     "on_deadline": "What happens if there is no answer or no event by the deadline.",
     "answer": "The answer to use instead.",
     "propose": "The agent or callable that proposes candidates; it gets `{candidate, path, depth, input}`.",
-    "evaluate": "The agent or callable that scores a candidate; more is better.",
+    "evaluate": "Evaluators of flujo.toml that score the output; in a `tree_search`, what scores candidates.",
     "goal": "A condition over `candidate`, `score` and `depth` that ends the search.",
     "beam_width": "How many candidates of a level are expanded further.",
     "max_depth": "The maximum number of levels.",

@@ -157,6 +157,11 @@ class BaseStep(Strict):
     asks_human: ClassVar[bool] = False
 
     @property
+    def evaluators(self) -> Sequence[str]:
+        """The names of the evaluators that score the step's output."""
+        return ()
+
+    @property
     def is_background(self) -> bool:
         """Whether it launches a task, and the run continues."""
         return self.config.execution_mode == "background"
@@ -265,11 +270,17 @@ class Step(BaseStep):
     processors: Processors = Processors()
     validators: list[CallableName] = []
     thread: Maybe[Identifier] = None
+    evaluate: list[Identifier] = []
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     effect: Effect = "unsafe"
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
     reconcile: Maybe[CallableName] = None
+
+    @property
+    def evaluators(self) -> Sequence[str]:
+        """Those that it names."""
+        return self.evaluate
 
     def bodies(self) -> Iterator[Inside]:
         """Yield the fallback as executed: it inherits this step's `input` or `with` unless it has its own."""
@@ -496,8 +507,14 @@ class GranularStep(BaseStep):
     output_schema: Maybe[JsonSchema] = None
     validators: list[CallableName] = []
     thread: Maybe[Identifier] = None
+    evaluate: list[Identifier] = []
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     history: HistoryLimit = "full"
+
+    @property
+    def evaluators(self) -> Sequence[str]:
+        """Those that it names."""
+        return self.evaluate
 
     def bodies(self) -> Iterator[Inside]:
         """Yield the fallback as executed: it inherits this step's `input` unless it has its own."""
@@ -996,6 +1013,7 @@ class Blueprint(Strict):
     output: Output = None
     budget: Maybe[Budget] = None
     notify: Notify = []
+    evaluate: list[Identifier] = []
     deadline: Maybe[Duration] = None
     schedule: Schedules = []
     migrations: list[Migration] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
@@ -97,6 +97,8 @@ class GranularStep(BaseStep[In, Out]):
     """Callables that check the answer; the reason of a rejection is the next message of the conversation."""
     thread: str | None = None
     """The name of a conversation: the agent sees what the earlier steps of the thread have exchanged."""
+    evaluate: Takes[Sequence[str], tuple[str, ...]] = takes(values.texts, default=())
+    """The evaluators that score the answer: names of tables `[evaluation.evaluators.NAME]` of flujo.toml."""
     fallback: BaseStep | None = takes(fallback, default=None)
     """The step that runs when this one has failed; its name is always `fallback`."""
     history: Takes[History | Mapping[str, Any] | Literal["full"] | None, History | None] = takes(
@@ -125,6 +127,11 @@ class GranularStep(BaseStep[In, Out]):
     def sends(self) -> Value:
         """The files for the model."""
         return self.files
+
+    @property
+    def evaluators(self) -> tuple[str, ...]:
+        """Those that it names."""
+        return self.evaluate
 
     @property
     def joins(self) -> str | None:

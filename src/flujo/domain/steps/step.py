@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, TypeVar, get_args, overload
@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # for overloads
 
         fallback: Step[Any, Any] | None
         processors: Processors | None
+        evaluate: Sequence[str]
         validators: Callables
         effect: Effect
         enforce_idempotency: bool
@@ -79,6 +80,8 @@ class Step(BaseStep[In, Out]):
     """Check the output: None and True accept it; False, a reason, or a `ValueError` rejects it."""
     thread: str | None = None
     """The name of a conversation: the agent sees what the earlier steps of the thread have exchanged."""
+    evaluate: tuple[str, ...] = takes(values.texts, default=())
+    """The evaluators that score the output: names of tables `[evaluation.evaluators.NAME]` of flujo.toml."""
     fallback: Step | None = takes(fallback, default=None)
     """The step that runs when every attempt has failed; its name is always `fallback`."""
     effect: Effect = takes(values.one_of(*get_args(Effect)), default="unsafe")
@@ -146,6 +149,11 @@ class Step(BaseStep[In, Out]):
     def sends(self) -> Value:
         """The files for the model."""
         return self.files
+
+    @property
+    def evaluators(self) -> tuple[str, ...]:
+        """Those that it names."""
+        return self.evaluate
 
     @property
     def joins(self) -> str | None:

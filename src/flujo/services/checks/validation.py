@@ -62,7 +62,7 @@ def compiled(
         models: agent → model, instead of the project's settings.
         strict: whether warnings are errors, instead of the project's settings.
         knows_servers: whether `mcp` of tools is compared with the settings and the lock.
-        knows_targets: whether `notify` and the queues of tasks are compared with the settings.
+        knows_targets: whether `notify`, `evaluate` and the queues of tasks are compared with the settings.
         reads_secrets: whether a secret that is not set is a finding.
         also: returns further findings in the tree of each file.
 
@@ -85,6 +85,7 @@ def compiled(
         servers=_servers(project) if knows_servers else None,
         targets=project.settings.notify if knows_targets else None,
         queues=project.settings.queues if knows_targets else None,
+        evaluators=project.settings.evaluation.evaluators if knows_targets else None,
         secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
         also=also,
     )

@@ -6,7 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
+from flujo.domain.evaluations import EVALUATION_ID
 from flujo.domain.forks import renew_in_children
 from flujo.domain.queues import RunKind
 from flujo.domain.run import Move, RunCondition, RunQuery, RunStatus, Write
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 GRACE_S = 5.0
 """How long a closing process lets its tasks continue, before it leaves them to recovery."""
 
+MAX_EVALUATIONS = 4
+"""How many evaluations an event loop executes at once: a run with many scored steps must slow no other."""
+
 MAX_RECOVERIES = 3
 """How often a task may lose its process before a command that adopts it parks it."""
 
@@ -44,6 +49,7 @@ class _Executed:
 
     work: asyncio.Task[None]
     parent: RunId
+    is_evaluation: bool
 
 
 class BackgroundTasks:
@@ -73,13 +79,19 @@ class BackgroundTasks:
     def _renew(self) -> None:
         """Forget the tasks of the parent process; called in a forked child."""
         self._executed: dict[RunId, _Executed] = {}
+        self._places: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def begin(self, task_id: RunId, parent: RunId, queue: str | None) -> None:
         """Execute a task that this process has launched, and whose lease it has; called inside the loop.
 
         One in a queue is left to a worker; when none is alive, the log `flujo.runs` reports it.
         """
-        work = self._launched(task_id) if queue is None else self._workers.look(self._store, task_id, queue)
+        if queue is not None:
+            work = self._workers.look(self._store, task_id, queue)
+        elif _is_evaluation(task_id):
+            work = self._evaluated(task_id)
+        else:
+            work = self._launched(task_id)
         self._start(task_id, parent, work)
 
     async def adopt(self, parent: RunId) -> None:
@@ -99,21 +111,26 @@ class BackgroundTasks:
 
     def executing(self, parent: RunId) -> list[asyncio.Task[None]]:
         """Return the asyncio tasks of this loop that execute tasks of a run."""
-        return [each.work for each in self._here() if each.parent == parent and not each.work.done()]
+        own = [each.work for each in self._here() if each.parent == parent and not each.is_evaluation]
+        return [work for work in own if not work.done()]
 
     @asynccontextmanager
     async def stay(self) -> AsyncIterator[None]:
-        """After the block, wait until all tasks have ended or paused; an error releases them at once."""
+        """After the block, wait for the tasks as `settled` does; an error releases them at once."""
         try:
             yield
             await self.settled()
         finally:
             await self.release()
 
-    async def settled(self) -> None:
-        """Wait until the tasks of this event loop, and the tasks that these launch, have ended or paused."""
-        while executed := [each.work for each in self._here()]:
+    async def settled(self, grace_s: float = GRACE_S) -> None:
+        """Wait until the tasks of this event loop, and the tasks that these launch, have ended or paused.
+
+        Evaluations are waited for no longer than `grace_s` seconds after the last task.
+        """
+        while executed := [each.work for each in self._here() if not each.is_evaluation]:
             await asyncio.wait(executed)
+        await self._wait(grace_s)
 
     async def aclose(self, grace_s: float = GRACE_S) -> None:
         """Let all tasks continue for a while, then release the rest for recovery. Idempotent."""
@@ -125,14 +142,17 @@ class BackgroundTasks:
         await self._close_here(0)
 
     async def _close_here(self, grace_s: float) -> None:
-        now = asyncio.get_running_loop().time
-        until = now() + grace_s
-        while (executed := [each.work for each in self._here()]) and (left_s := until - now()) > 0:
-            await asyncio.wait(executed, timeout=left_s)
+        await self._wait(grace_s)
         while left := [each.work for each in self._here()]:
             for work in left:
                 work.cancel()
             await asyncio.wait(left)
+
+    async def _wait(self, grace_s: float) -> None:
+        now = asyncio.get_running_loop().time
+        until = now() + grace_s
+        while (executed := [each.work for each in self._here()]) and (left_s := until - now()) > 0:
+            await asyncio.wait(executed, timeout=left_s)
 
     def _here(self) -> list[_Executed]:
         loop = asyncio.get_running_loop()
@@ -140,10 +160,25 @@ class BackgroundTasks:
 
     def _start(self, task_id: RunId, parent: RunId, work: Coroutine[Any, Any, None]) -> None:
         executed = asyncio.create_task(work, name=f"flujo-task-{task_id}")
-        self._executed[task_id] = _Executed(executed, parent)
+        self._executed[task_id] = _Executed(executed, parent, _is_evaluation(task_id))
         executed.add_done_callback(lambda _: self._executed.pop(task_id, None))
 
+    async def _evaluated(self, run_id: RunId) -> None:
+        """Execute a run that evaluates, when fewer than `MAX_EVALUATIONS` are executed."""
+        places = self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_EVALUATIONS))
+        try:
+            await places.acquire()
+        except asyncio.CancelledError:
+            await settled(self._release(run_id))
+            raise
+        try:
+            await self._launched(run_id)
+        finally:
+            places.release()
+
     async def _launched(self, task_id: RunId) -> None:
+        what = "evaluation" if _is_evaluation(task_id) else "background task"
+        sink = None if _is_evaluation(task_id) else self._sink
         try:
             record = await self._store.run(task_id)
             service = await self._service_of(record)
@@ -155,10 +190,10 @@ class BackgroundTasks:
             _log(task_id, error)
             return
         try:
-            result = await service.execute_launched(record, sink=self._sink)
+            result = await service.execute_launched(record, sink=sink)
             if result.status is RunStatus.FAILED and result.error is not None:
                 reason = GATE.text(f"{result.error.message} [{result.error.code}]")
-                log.warning("background task %s has failed: %s", task_id, reason)
+                log.warning("%s %s has failed: %s", what, task_id, reason)
         except Exception as error:  # noqa: BLE001 - an error of one task must not end the others
             _log(task_id, error)
 
@@ -179,7 +214,12 @@ class BackgroundTasks:
             _log(task.run_id, error)
 
 
+def _is_evaluation(run_id: RunId) -> bool:
+    return run_id.startswith(EVALUATION_ID)
+
+
 def _log(task_id: RunId, error: Exception) -> None:
     code = f" [{error.code}]" if isinstance(error, FlujoError) else ""
-    log.warning("background task %s is left to recovery: %s", task_id, GATE.text(f"{error}{code}"))
-    log.debug("background task %s", task_id, exc_info=error)
+    what = "evaluation" if _is_evaluation(task_id) else "background task"
+    log.warning("%s %s is left to recovery: %s", what, task_id, GATE.text(f"{error}{code}"))
+    log.debug("%s %s", what, task_id, exc_info=error)

@@ -6,6 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flujo.domain import canonical, chains
@@ -53,12 +54,14 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.paths import StepPath
+    from flujo.domain.pipeline import BaseStep, Pipeline
     from flujo.domain.ports import Binding, Clock, ContextType, Locate, Observer, Random, Sink
-    from flujo.domain.run import Launches
+    from flujo.domain.run import Launches, Pause
     from flujo.domain.store import JournalSource, StateStore
     from flujo.engine.answer_cache import AnswerCache
     from flujo.services.runs.notices import Notifier
+    from flujo.services.scoring.shadow import Scoring, Shadow
     from flujo.telemetry.telemetry import Telemetry
 
 
@@ -181,6 +184,10 @@ class Runtime:
     """Finds the code of the user in errors; None records no places in code."""
     notifier: Notifier = SILENT
     """Adds the messages about its runs to their moves."""
+    shadow: Shadow | None = None
+    """Chooses the outputs of its runs that are scored; None when none are."""
+    scoring: Scoring | None = None
+    """Of runs that evaluate: adds their score to the move that ends them."""
     launches: Launches | None = None
     """What the background tasks of its runs have in common; None when no step runs in the background."""
     tasks: Tasks | None = None
@@ -193,6 +200,18 @@ class Runtime:
     def context(self) -> ContextType:
         """The context handling of its runs."""
         return self.binding.context(self.owner or self.pipeline)
+
+    def announced(self, record: RunRecord, move: Move, used: Usage, pauses: Sequence[Pause] = ()) -> Move:
+        """Return a move of one of its runs with the messages about it, and with the score that it ends with.
+
+        Args:
+            record: the run.
+            move: the move.
+            used: what the run has used.
+            pauses: what the run waits for afterwards.
+        """
+        move = self.notifier.announced(record, move, pauses)
+        return move if self.scoring is None else self.scoring.scored(record, move, used)
 
 
 @record(frozen=True, slots=True)
@@ -309,7 +328,7 @@ class Execution:
             wish = (await store.run(record.run_id)).wish
             status, error = RunStatus.CANCELLED, cancelled(wish.by if wish else "")
         move = Move(status=status, error=canonical.encode(error.to_json()))
-        move = self.runtime.notifier.announced(record, move)
+        move = self.runtime.announced(record, move, journal.usage if journal else record.usage)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
         try:
             await settled(journal.end(move) if journal else store.write(alone))
@@ -356,6 +375,7 @@ class Execution:
             range_length=runtime.range_length,
             transcripts=runtime.transcripts,
             launches=_launches(runtime, record),
+            evaluations=self._step_evaluations(record),
             input_schema=runtime.pipeline.input_schema,
         )
         walk.ended = run.ended
@@ -372,7 +392,9 @@ class Execution:
             journal.launch(_successor(runtime, record, outcome, move))
         else:
             asked = map(journal.stored_pause, outcome.pauses) if isinstance(outcome, Paused) else ()
-            move = runtime.notifier.announced(record, move, tuple(asked))
+            move = runtime.announced(record, move, journal.usage, tuple(asked))
+            for evaluation in self._evaluations(record, move):
+                journal.launch(evaluation)
         walk.end()
         answered = await journal.end(move)
         if observer is not None:
@@ -384,6 +406,23 @@ class Execution:
             calls = await unresolved(runtime.store, record.run_id)
             result = result.model_copy(update={"in_doubt": calls})
         return result, answered and isinstance(outcome, Paused)
+
+    def _evaluations(self, record: RunRecord, move: Move) -> Sequence[Child]:
+        """Return the runs that score the output with which a run ends."""
+        shadow = self.runtime.shadow
+        return () if shadow is None or self._is_fork(record) else shadow.of_run(record, move)
+
+    def _step_evaluations(
+        self, record: RunRecord
+    ) -> Callable[[BaseStep, StepPath, bytes | None, bytes], Sequence[Child]] | None:
+        """Return what chooses the runs that score outputs of steps; None when none of this run is scored."""
+        shadow = self.runtime.shadow
+        if shadow is None or self._is_fork(record) or not shadow.takes(record):
+            return None
+        return partial(shadow.of_step, record)
+
+    def _is_fork(self, record: RunRecord) -> bool:
+        return is_stubbed(record, self.runtime.closure)
 
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
         """Return what the run may still use; None when it has no limits."""

@@ -11,6 +11,7 @@ from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
 from flujo.domain.checks import task_under_limit
 from flujo.domain.paths import StepPath
+from flujo.domain.queues import RunKind
 from flujo.domain.run import Launches, pinned_entry, pinned_stubs
 from flujo.domain.usage import tightest, uncovered
 from flujo.engine.background import pipeline_of
@@ -29,6 +30,8 @@ from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.queues import WorkerCheck, place_of_task, queue_table
 from flujo.services.runs.run_request import is_stubbed, pinned, pinned_by_name
 from flujo.services.runs.service import RunService, limits_of
+from flujo.services.scoring.evaluators import pipeline_of as evaluator_pipeline
+from flujo.services.scoring.shadow import PinnedEvaluator, Scoring, Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -148,6 +151,7 @@ class RunServices:
                 transcripts=self.workspace.project.settings.journal.transcripts,
                 locate=UserCode(self.workspace.project.root),
                 notifier=self._notifier(pipeline),
+                shadow=Shadow.of(self.workspace.project.settings, pipeline) if self.is_durable else None,
                 launches=launches if _begins_runs(pipeline) else None,
                 tasks=self.tasks,
                 telemetry=self.workspace.telemetry,
@@ -241,7 +245,44 @@ class RunServices:
         blobs = {**service.blobs, record.closure: manifest}
         return replace(service, runtime=runtime, closure=record.closure, blobs=blobs)
 
+    async def _of_evaluation(self, record: RunRecord) -> RunService:
+        """Return the service of a run that scores another one, from the evaluator that it pins."""
+        settings = self.workspace.project.settings
+        manifest = (await self.store.blobs([record.closure]))[record.closure]
+        pinned_evaluator = PinnedEvaluator.load(manifest)
+        pipeline = evaluator_pipeline(
+            pinned_evaluator.evaluator,
+            name=record.pipeline,
+            allow_callables=settings.blueprints.allow_callables,
+            timeout_s=pinned_evaluator.timeout_s,
+            cost_usd=pinned_evaluator.cost_usd,
+        )
+        return RunService(
+            runtime=Runtime(
+                pipeline=pipeline,
+                binding=self.workspace.bind(pipeline),
+                store=self.store,
+                clock=self.clock,
+                random=self.random,
+                closure=record.closure,
+                resources=self.resources,
+                cache=self.cache,
+                limits=limits_of(pipeline, self.limits),
+                transcripts=settings.journal.transcripts,
+                locate=UserCode(self.workspace.project.root),
+                scoring=Scoring(pinned=pinned_evaluator, to_log=settings.evaluation.sink == "log"),
+                tasks=self.tasks,
+                telemetry=self.workspace.telemetry,
+            ),
+            closure=record.closure,
+            blobs={record.closure: manifest},
+            providers=self.providers,
+            files=self.workspace.files,
+        )
+
     async def _of_run(self, record: RunRecord) -> RunService:
+        if record.kind is RunKind.EVAL:
+            return await self._of_evaluation(record)
         if record.parent is not None:
             return await self._of_task(record, record.parent)
         if not is_python(record):
@@ -314,6 +355,8 @@ async def pinned_closure(store: BlobStore, record: RunRecord) -> Closure:
     while (closure := pinned.get("task", pinned.get("stubbed"))) is not None:
         manifest = (await store.blobs([closure]))[closure]
         pinned = canonical.decode(manifest)
+    if "files" not in pinned:  # of an evaluation, whose own closure does not say so
+        raise StateError(f"run {record.run_id} is about a run of a pipeline that is written in Python")
     files: Mapping[str, str] = pinned["files"]
     return Closure.load(manifest, await store.blobs(sorted(set(files.values()))))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from typing_extensions import TypeVar
 
 from flujo.domain.acts import Via
+from flujo.domain.evaluations import EVALUATION_ID
 from flujo.domain.forks import renew_in_children
 from flujo.domain.models import Ctx, Out, PipelineResult
 from flujo.domain.outbox import named_targets
@@ -56,6 +57,8 @@ from flujo.services.runs.run_services import RunServices, is_python, pinned_blue
 from flujo.services.runs.runner_arguments import check_arguments, checked_sink
 from flujo.services.runs.service import NO_ANSWER, RunService
 from flujo.services.runs.streaming import Delivery, RunStream
+from flujo.services.scoring.evaluators import named_evaluators
+from flujo.services.scoring.shadow import named_in_steps
 from flujo.services.workspace import Workspace, blueprint_of, checked_limits, checked_resources
 from flujo.state.memory_cache import MemoryCache
 from flujo.state.memory_store import MemoryStateStore
@@ -683,6 +686,8 @@ class Flujo(Generic[In, Out, Ctx]):
             resources = await workspace.resources()
         if self._sends_messages:
             workspace.project.settings.require_targets(named_targets(self.pipeline.notify))
+            in_steps = (name for _, name in named_in_steps(self.pipeline))
+            named_evaluators(workspace.project.settings, [*self.pipeline.evaluate, *in_steps])
         self._services = RunServices(
             workspace=workspace,
             store=store,
@@ -724,7 +729,7 @@ class Flujo(Generic[In, Out, Ctx]):
             BlueprintError | CallableError | AgentError | LockMismatch: its files cannot be used here.
         """
         service = await self._open()
-        may_be_task = TASK_ID.startswith(run[: len(TASK_ID)])
+        may_be_task = any(each.startswith(run[: len(each)]) for each in (TASK_ID, EVALUATION_ID))
         if self._services is None or (self._blueprint is None and not may_be_task):
             return service  # which refuses the run of a blueprint
         record = await find_last(service.runtime.store, run)
@@ -741,7 +746,9 @@ class Flujo(Generic[In, Out, Ctx]):
         return service
 
     def _executes(self, record: RunRecord) -> bool:
-        """Return whether a background task belongs to a run of this runner's pipeline."""
+        """Return whether a background task or an evaluation belongs to a run of this runner's pipeline."""
+        if record.kind is RunKind.EVAL:
+            return record.pipeline == self.pipeline.name
         is_own_kind = is_python(record) == (self._blueprint is None)
         return record.pipeline == self.pipeline.name and is_own_kind
 

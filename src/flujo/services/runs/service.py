@@ -304,7 +304,7 @@ class RunService:
         )
         why = error_info(error, ROOT)
         reason = canonical.encode(why.to_json())
-        move = self.runtime.notifier.announced(record, Move(status=RunStatus.PARKED, error=reason))
+        move = self.runtime.announced(record, Move(status=RunStatus.PARKED, error=reason), record.usage)
         await self.runtime.store.write(Write(run_id=run_id, fence=record.fence, move=move))
         if self.runtime.telemetry is not None:
             observer = self.runtime.telemetry.observe(record, self.runtime.clock)
