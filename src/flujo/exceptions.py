@@ -5,6 +5,7 @@ FlujoError
 │   ├── TelemetryUnavailable         flujo.toml names a collector, and the extra `otel` is not installed
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
+│   ├── RatingRefused                a score is not from 0 to 1, or scores a step that a run does not have
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
 │   ├── LockUnreadable               flujo.lock is corrupt, or has another format version
@@ -180,6 +181,13 @@ class EvaluatorUnknown(SettingsError):
 
     code = "FLJ605"
     evaluator: str | None = None
+
+
+class RatingRefused(SettingsError):
+    """A person rates a run with a number that is not from 0 to 1, or a step that the run has not reached."""
+
+    code = "FLJ606"
+    run_id: str | None = None
 
 
 class ProjectNotTrusted(SettingsError):

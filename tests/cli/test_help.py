@@ -68,6 +68,7 @@ Look at runs:
   replay    Replay a run from its record; makes no call and writes nothing.
   fork      Run again from a step, with another prompt, model or value.
   diff      Compare two runs.
+  evals     List and show the scores of runs, or rate a run.
   cassette  Make a test of a run.
   export    Write a run as one file, which needs no database.
   pull      Copy a run from another database, or from an exported file.

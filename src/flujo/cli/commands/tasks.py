@@ -82,7 +82,7 @@ def list_(
     queue: Annotated[str | None, typer.Option(help="List only runs of this queue.")] = None,
     kind: Annotated[
         RunKind | None,
-        typer.Option(help="List runs (default), or the tasks of steps in the background."),
+        typer.Option(help="List runs (default), tasks of steps in the background, or evaluations."),
     ] = None,
     parent: Annotated[
         str | None,

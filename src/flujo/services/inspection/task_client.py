@@ -26,10 +26,11 @@ from flujo.services.inspection.task_traces import launched_by
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
 from flujo.services.lifetime import Lifetime
 from flujo.services.project.project import find_project
-from flujo.services.project.system import SystemClock, actor
+from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.chains import find_last, last_of
 from flujo.services.runs.execution import result_of
+from flujo.services.scoring.ratings import rate
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from flujo.domain.acts import Actor
+    from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import PipelineResult
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.run import RunRecord
@@ -354,6 +356,35 @@ class TaskClient:
         actions, who = await self._actions(), self._actor(by)
         return await actions.send(
             event, payload, run_id=run_id, key=key, to_all=all, event_id=event_id, actor=who
+        )
+
+    async def rate(
+        self,
+        run_id: str,
+        score: float,
+        *,
+        path: str | None = None,
+        name: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> Evaluation:
+        """Record the score that a person gives to the output of a run or of a step, and return it.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            score: from 0, the worst, to 1.
+            path: the step whose output is rated; None for the output of the run.
+            name: the `evaluator` of the evaluation. Default: `rating`.
+            reason: why.
+            by: who rates, instead of the client's `by`.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            RatingRefused: the score is not from 0 to 1, or the run has recorded nothing at `path`.
+        """
+        store, who = await self._store(), self._actor(by)
+        return await rate(
+            store, run_id, score, path=path, name=name, reason=reason, actor=who, random=SystemRandom()
         )
 
     async def cancel_task(self, run_id: str, *, by: str | None = None) -> Task:

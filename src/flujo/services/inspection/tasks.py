@@ -209,8 +209,8 @@ def task_query(
         kinds=None if kind is None else tuple(choice(RunKind, each, "kind") for each in _several(kind)),
         parent=None if launched_by is None else RunId(launched_by),
         chain=None if chained is None else chains.first_of(chained),
-        since=_seconds(since, "since", clock),
-        until=_seconds(until, "until", clock),
+        since=seconds_of(since, "since", clock),
+        until=seconds_of(until, "until", clock),
         order=ordered,
         limit=whole_number(limit, "limit"),
         after=None if cursor is None else _read_cursor(cursor),
@@ -236,7 +236,12 @@ def _status(given: Any) -> Status:
     )
 
 
-def _seconds(given: Any, name: str, clock: Clock) -> float | None:
+def seconds_of(given: Any, name: str, clock: Clock) -> float | None:
+    """Return a moment as seconds since the epoch; None for None.
+
+    Raises:
+        SettingsError: it is not a `Moment`; the message says `name`.
+    """
     match given:
         case None:
             return None
