@@ -35,10 +35,17 @@ Work = Callable[["Workspace", Progress, "Stop"], Awaitable["PipelineResult[Any, 
 """The work of a command: takes the workspace, the progress display and the reason to stop."""
 
 
-def drive(invocation: Invocation, work: Work, *, creates: bool = False) -> PipelineResult[Any, Any]:
+def drive(
+    invocation: Invocation,
+    work: Work,
+    *,
+    creates: bool = False,
+    answered: Callable[[PipelineResult[Any, Any]], None] = lambda _: None,
+) -> PipelineResult[Any, Any]:
     """Do `work` in the project's workspace and return the run's result.
 
-    With `creates`, a database that does not exist is created.
+    With `creates`, a database that does not exist is created. `answered` gets the result before the workspace
+    is closed, which may wait for evaluations.
 
     The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C exits at once.
 
@@ -52,7 +59,7 @@ def drive(invocation: Invocation, work: Work, *, creates: bool = False) -> Pipel
     shown = progress(invocation.terminal)
     try:
         workspace = Workspace(invocation.project, creates=creates)
-        return event_loop.run(_supervised(workspace, work, shown, caught))
+        return event_loop.run(_supervised(workspace, work, shown, caught, answered))
     except asyncio.CancelledError:
         if not caught:
             raise
@@ -77,7 +84,11 @@ def in_workspace(
 
 
 async def _supervised(
-    workspace: Workspace, work: Work, shown: Progress, caught: list[signal.Signals]
+    workspace: Workspace,
+    work: Work,
+    shown: Progress,
+    caught: list[signal.Signals],
+    answered: Callable[[PipelineResult[Any, Any]], None],
 ) -> PipelineResult[Any, Any]:
     from flujo.services.runs.execution import Stop, StopReason
 
@@ -97,7 +108,9 @@ async def _supervised(
     async with workspace:
         workspace.on_download = shown.download
         with shown:
-            return await work(workspace, shown, why)
+            result = await work(workspace, shown, why)
+        answered(result)
+    return result
 
 
 def _stopped(terminal: Terminal, number: signal.Signals, progress: Progress) -> ExitCode:

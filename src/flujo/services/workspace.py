@@ -30,7 +30,7 @@ from flujo.services.project.system import SystemClock, SystemRandom
 from flujo.services.telemetry import telemetry_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from flujo.agents.settings import AgentSettings
@@ -104,6 +104,7 @@ class Workspace:
         self._store: DurableStore | None = None
         self._resources: AppResources | None = None
         self._cache: AnswerCache | None = None
+        self._ends: list[Callable[[], Awaitable[None]]] = []
         self._lifetime = Lifetime(f"the workspace of project {project.root.name!r}")
 
     async def __aenter__(self) -> Self:
@@ -114,8 +115,16 @@ class Workspace:
 
     async def aclose(self) -> None:
         """Close everything that was opened: the resources first, then the store. Idempotent."""
-        await self._lifetime.close()
+        await self._lifetime.close(self._end_work)
         await self.mcp.aclose()
+
+    def before_close(self, end: Callable[[], Awaitable[None]]) -> None:
+        """Await `end` before anything of this workspace is closed."""
+        self._ends.append(end)
+
+    async def _end_work(self) -> None:
+        for end in self._ends:
+            await end()
 
     async def store(self) -> DurableStore:
         """Return the project's store, opened and (for SQLite) migrated.

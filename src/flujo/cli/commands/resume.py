@@ -1,5 +1,6 @@
 """`flujo resume`: continues a paused, failed or interrupted run."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,4 +67,4 @@ def resume(
             say=invocation.terminal.say,
         )
 
-    conclude(invocation, drive(invocation, work), as_json=as_json, paused_ok=paused_ok)
+    drive(invocation, work, answered=partial(conclude, invocation, as_json=as_json, paused_ok=paused_ok))

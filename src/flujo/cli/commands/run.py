@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flujo.cli.progress import Progress
+    from flujo.domain.models import PipelineResult
     from flujo.services.runs.execution import Stop
     from flujo.services.runs.run_request import Request
     from flujo.services.workspace import Blueprint, Workspace
@@ -169,10 +170,12 @@ def _execute(invocation: Invocation, load: "_Load", *, as_json: bool, paused_ok:
         displays.append(progress)
         return await blueprint_runs.start(workspace, loaded, request, sink=progress, stop=stop)
 
-    result = drive(invocation, work, creates=True)
-    if not any(display.run_id for display in displays):
-        invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
-    conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
+    def answered(result: "PipelineResult[Any, Any]") -> None:
+        if not any(display.run_id for display in displays):
+            invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
+        conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
+
+    drive(invocation, work, creates=True, answered=answered)
 
 
 def _submit(invocation: Invocation, load: "_Load", place: _Place, *, as_json: bool) -> None:

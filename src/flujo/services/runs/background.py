@@ -116,21 +116,28 @@ class BackgroundTasks:
 
     @asynccontextmanager
     async def stay(self) -> AsyncIterator[None]:
-        """After the block, wait for the tasks as `settled` does; an error releases them at once."""
+        """After the block, wait until all tasks have ended or paused; an error releases them at once.
+
+        Evaluations go on until the workspace closes, so that the answer of a run does not wait for them.
+        """
         try:
             yield
-            await self.settled()
-        finally:
+            await self._tasks_settled()
+        except BaseException:
             await self.release()
+            raise
 
     async def settled(self, grace_s: float = GRACE_S) -> None:
         """Wait until the tasks of this event loop, and the tasks that these launch, have ended or paused.
 
         Evaluations are waited for no longer than `grace_s` seconds after the last task.
         """
+        await self._tasks_settled()
+        await self._wait(grace_s)
+
+    async def _tasks_settled(self) -> None:
         while executed := [each.work for each in self._here() if not each.is_evaluation]:
             await asyncio.wait(executed)
-        await self._wait(grace_s)
 
     async def aclose(self, grace_s: float = GRACE_S) -> None:
         """Let all tasks continue for a while, then release the rest for recovery. Idempotent."""

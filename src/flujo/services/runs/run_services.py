@@ -87,8 +87,11 @@ class RunServices:
 
     @classmethod
     async def of_project(cls, workspace: Workspace) -> RunServices:
-        """Return the services of a process that has only the project's settings: a command or a worker."""
-        return cls(
+        """Return the services of a process that has only the project's settings: a command or a worker.
+
+        The workspace lets their evaluations continue for a while before it closes.
+        """
+        services = cls(
             workspace=workspace,
             store=await workspace.store(),
             clock=workspace.clock,
@@ -98,6 +101,8 @@ class RunServices:
             providers=workspace.state_providers,
             limits=workspace.project.settings.budgets.limits,
         )
+        workspace.before_close(services.tasks.aclose)
+        return services
 
     def of_blueprint(self, blueprint: Blueprint) -> RunService:
         """Return the service of a blueprint; see `of_pipeline`."""
