@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from flujo.services.cases.gate import MARGIN, Verdict, decide
+from flujo.domain.gate import MARGIN, Verdict, decide
 
 TRIALS = 500
 SEED = 18

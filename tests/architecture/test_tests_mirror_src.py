@@ -64,6 +64,8 @@ COVERED_BY = {
     "blueprint/analysis/scope.py": "blueprint/expressions/test_type_checker.py",
     "blueprint/analysis/state_scopes.py": "blueprint/test_corpus.py",
     "blueprint/analysis/unit.py": "blueprint/test_corpus.py",
+    "blueprint/datasets.py": "blueprint/test_cases.py",
+    "blueprint/language/cases.py": "blueprint/test_cases.py",
     "blueprint/closure.py": "blueprint/test_compiler.py",
     "blueprint/expressions/cel.py": "blueprint/expressions/test_evaluators.py",
     "blueprint/expressions/cel_ast.py": "blueprint/expressions/test_type_checker.py",

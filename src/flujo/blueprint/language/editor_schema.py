@@ -1,20 +1,22 @@
-"""Generates `blueprint.schema.json`, the JSON Schema of the language for editors, from the models.
+"""Generates `blueprint.schema.json` and `cases.schema.json`, the JSON Schemas for editors, from the models.
 
-`python -m flujo.blueprint.language.editor_schema` writes the file. It differs from pydantic's schema in
-how it separates alternatives: by `if` and `then` on `kind` (or on the type), so that an editor reports the
-wrong key of a loop instead of "no alternative fits" for the whole file.
+`python -m flujo.blueprint.language.editor_schema` writes the files. The schema of blueprints differs from
+pydantic's schema in how it separates alternatives: by `if` and `then` on `kind` (or on the type), so that an
+editor reports the wrong key of a loop instead of "no alternative fits" for the whole file.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from flujo.blueprint.language.cases import CasesFile
 from flujo.blueprint.language.field_descriptions import DESCRIPTIONS
 from flujo.blueprint.language.models import KINDS, AgentsFile, Blueprint
 from flujo.blueprint.schemas.keywords import DRAFT
 from flujo.domain.checks import MAX_NAME
 
 FILE = Path(__file__).parents[1] / "blueprint.schema.json"
+CASES_FILE = FILE.with_name("cases.schema.json")
 
 
 def generate() -> dict[str, Any]:
@@ -55,8 +57,15 @@ def generate() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return the content of the schema file."""
+    """Return the content of the schema file of blueprints."""
     return json.dumps(generate(), indent=2, ensure_ascii=False) + "\n"
+
+
+def cases_text() -> str:
+    """Return the content of the schema file of files of cases."""
+    schema = _dispatched(CasesFile.model_json_schema())
+    whole = {"$schema": DRAFT, "title": "Cases of a Flujo blueprint", **schema}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def _any_step() -> dict[str, Any]:
@@ -137,3 +146,4 @@ def _chosen(alternatives: list[dict[str, Any]]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     FILE.write_text(text(), "utf-8")
+    CASES_FILE.write_text(cases_text(), "utf-8")

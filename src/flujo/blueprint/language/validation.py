@@ -20,6 +20,7 @@ from flujo.blueprint.diagnostics import (
     one_of,
     suggest,
 )
+from flujo.blueprint.language.cases import Case, CasesFile, Dataset, DatasetCase, Evaluator, Threshold
 from flujo.blueprint.language.model_lookup import Language, keys_of, model_at, path_of
 from flujo.blueprint.language.models import (
     KINDS,
@@ -55,7 +56,7 @@ SCHEMA_KEYS = frozenset({"input_schema", "context_schema", "output_schema", "ans
 _FREE_KEYS = frozenset(
     {
         *("with", "input", "files", "output", "model_settings", "answer", "initial", "mcp", "capabilities"),
-        "metadata",
+        *("metadata", "expected", "inputs", "expected_output"),
     }
 )
 """Keys that hold arbitrary data, which is not part of the language."""
@@ -372,7 +373,17 @@ def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, 
 # Places and names ----------------------------------------------------------------------------------------
 
 
-_WORDS: dict[Any, str] = {Blueprint: "a blueprint", AgentsFile: "a file of agents", Agent: "an agent"}
+_WORDS: dict[Any, str] = {
+    Blueprint: "a blueprint",
+    AgentsFile: "a file of agents",
+    Agent: "an agent",
+    CasesFile: "a file of cases",
+    Case: "a case",
+    Evaluator: "an evaluator",
+    Threshold: "a threshold",
+    Dataset: "a dataset",
+    DatasetCase: "a case of pydantic-evals",
+}
 
 
 def _named(language: Language, loc: Path) -> str:

@@ -212,9 +212,10 @@ def as_data(finding: Diagnostic) -> dict[str, Any]:
     return to_json(finding)
 
 
-def schema_text() -> str:
-    """Return the JSON Schema of blueprints, as the file that ships with Flujo."""
-    return resources.files("flujo.blueprint").joinpath("blueprint.schema.json").read_text("utf-8")
+def schema_text(*, of_cases: bool = False) -> str:
+    """Return the JSON Schema of blueprints or of files of cases, as the file that ships with Flujo."""
+    name = "cases.schema.json" if of_cases else "blueprint.schema.json"
+    return resources.files("flujo.blueprint").joinpath(name).read_text("utf-8")
 
 
 def explain_rule(code: str) -> str:

@@ -4,7 +4,8 @@ The decision is a test by betting: I. Waudby-Smith and A. Ramdas, "Estimating me
 variables by betting", Journal of the Royal Statistical Society B 86(1), 2024. A gambler who bets that the
 mean difference is above (or below) a boundary, and is wrong, multiplies the capital by 1/e with a probability
 of at most e (Ville's inequality). That holds for all numbers of cases at once, so the verdict may be computed
-after each batch, and the first one that is decided counts. See `docs/adr/0094-a-gate-that-can-say-cannot-tell.md`.
+after each batch, and the first one that is decided counts. The reasons are in
+`docs/adr/0094-a-gate-that-can-say-cannot-tell.md`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flujo.services.cases.gate import (
+from flujo.domain.gate import (
     BATCH,
     MARGIN,
     WORSE_ERROR,
