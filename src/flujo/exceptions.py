@@ -6,13 +6,15 @@ FlujoError
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
 │   ├── RatingRefused                a score is not from 0 to 1, or scores a step that a run does not have
+│   ├── CasesRefused                 a run cannot become a case, or a file cannot be extended
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
 │   ├── LockUnreadable               flujo.lock is corrupt, or has another format version
 │   └── GitFailed                    git is missing, or the revision does not exist
 ├── BlueprintError           FLJ1xx  a blueprint that does not pass its checks (carries diagnostics)
 │   ├── ExpressionSyntax             an expression or a text cannot be read (offsets)
-│   └── PipelineError                a pipeline written in Python has an error
+│   ├── PipelineError                a pipeline written in Python has an error
+│   └── CasesInvalid                 a file of cases has errors
 ├── CallableError            FLJ2xx  a `module:callable` that is not allowed or cannot be imported
 ├── AgentError               FLJ3xx
 │   ├── ProviderUnavailable          the provider's package or key is missing
@@ -244,6 +246,20 @@ class PipelineError(BlueprintError):
     """A pipeline written in Python has an error; its `code` is that of the same error in a blueprint."""
 
     code: str = "FLJ198"
+
+
+class CasesInvalid(BlueprintError):
+    """A file of cases has errors; `diagnostics` holds every finding with its place."""
+
+    code = "FLJ480"
+
+
+class CasesRefused(SettingsError):
+    """A run cannot become a case, or a file of cases cannot be extended."""
+
+    code = "FLJ610"
+    run_id: str | None = None
+    file: str | None = None
 
 
 class CallableError(FlujoError):

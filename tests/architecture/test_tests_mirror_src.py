@@ -97,6 +97,8 @@ COVERED_BY = {
     "blueprint/sources/secret_masking.py": "cli/test_secrets_in_findings.py",
     "blueprint/sources/type_stubs.py": "cli/commands/test_types.py",
     "cli/bulk.py": "cli/test_many_runs.py",
+    "cli/evals_rendering.py": "cli/test_files_of_cases.py",
+    "services/cases/": "cli/test_files_of_cases.py",
     "cli/confirmation.py": "cli/test_many_runs.py",
     "cli/fork_rendering.py": "cli/commands/test_fork.py",
     "services/replay/fork.py": "cli/commands/test_fork.py",

@@ -18,7 +18,7 @@ from flujo.blueprint.reading.syntax_rules import ROOT
 from flujo.blueprint.yaml_writer import to_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from flujo.blueprint.reading.source_map import Document, Node
 
@@ -107,17 +107,18 @@ def _meaning(said: CasesFile, document: Document, known: Collection[str]) -> Ite
 # Adding cases --------------------------------------------------------------------------------------------
 
 
-def new_file(blueprint: str, cases: list[Mapping[str, Any]]) -> str:
+def new_file(blueprint: str, cases: Iterable[Mapping[str, Any]]) -> str:
     """Return the text of a file with these cases, and an evaluator for the expected outputs."""
     evaluators = [{"name": "equal", "expr": "output == expected"}]
-    return to_yaml({"blueprint": blueprint, "evaluators": evaluators, "cases": cases})
+    return to_yaml({"blueprint": blueprint, "evaluators": evaluators, "cases": list(cases)})
 
 
-def with_cases(text: str, cases: list[Mapping[str, Any]]) -> str | None:
+def with_cases(text: str, added: Iterable[Mapping[str, Any]]) -> str | None:
     """Return the text of a file of cases with further cases at its end; None if `cases` is in one line.
 
     The text must have been read without a finding.
     """
+    cases = list(added)
     document = read(text.encode(), "", limits=_LIMITS)
     there = document.node(("cases",))
     if not isinstance(there, Sequence) or document.text[there.start] == "[":
@@ -133,8 +134,8 @@ def with_cases(text: str, cases: list[Mapping[str, Any]]) -> str | None:
     if not before.endswith("\n"):
         before += "\n"
     indent = dash[: dash.index("-")]
-    added = "".join(f"{indent}{line}" if line.strip() else line for line in to_yaml(cases).splitlines(True))
-    whole = before + added + after
+    lines = "".join(f"{indent}{line}" if line.strip() else line for line in to_yaml(cases).splitlines(True))
+    whole = before + lines + after
     again = read(whole.encode(), "", limits=_LIMITS)
     wanted = {**document.data, "cases": [*document.data["cases"], *cases]}
     return whole if not again.diagnostics and again.data == wanted else None

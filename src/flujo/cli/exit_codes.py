@@ -29,6 +29,8 @@ class ExitCode(IntEnum):
     """The blueprint does not match flujo.lock."""
     STATE = 8
     """The database is unreachable or not migrated, or another process owns the run."""
+    CANNOT_TELL = 9
+    """The scores of cases prove neither that a version is worse nor that it is not."""
     INTERRUPTED = 130
     """Ctrl-C; the run can be resumed."""
     TERMINATED = 143
@@ -37,6 +39,7 @@ class ExitCode(IntEnum):
 
 _OF_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (ex.LockMismatch, ExitCode.LOCK),
+    (ex.CasesInvalid, ExitCode.USAGE),
     (ex.SettingsError, ExitCode.USAGE),
     (ex.ProviderUnavailable, ExitCode.USAGE),
     (ex.SecretNotSet, ExitCode.USAGE),

@@ -56,14 +56,16 @@ def junit(reports: Sequence[Report]) -> str:
     suite = ET.Element("testsuite", name="flujo validate", tests=str(len(reports)))
     suite.set("failures", str(sum(not report.is_valid for report in reports)))
     for report in reports:
-        case = ET.SubElement(suite, "testcase", classname="flujo.validate", name=_xml(report.path))
+        case = ET.SubElement(suite, "testcase", classname="flujo.validate", name=xml_text(report.path))
         for finding in report.diagnostics:
             text = f"{finding.span}: {finding.message}" + (f"\nhint: {finding.hint}" if finding.hint else "")
             if finding.is_error:
-                failure = ET.SubElement(case, "failure", type=finding.code, message=_xml(finding.message))
-                failure.text = _xml(text)
+                failure = ET.SubElement(case, "failure", type=finding.code, message=xml_text(finding.message))
+                failure.text = xml_text(text)
             else:
-                ET.SubElement(case, "system-out").text = _xml(f"{finding.severity}[{finding.code}] {text}")
+                ET.SubElement(case, "system-out").text = xml_text(
+                    f"{finding.severity}[{finding.code}] {text}"
+                )
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -78,12 +80,13 @@ def _annotation(finding: Any) -> str:
         "endColumn": span.end_column,
         "title": finding.code,
     }
-    properties = ",".join(f"{name}={_escaped(str(value), ',:')}" for name, value in place.items())
+    properties = ",".join(f"{name}={escaped(str(value), ',:')}" for name, value in place.items())
     text = f"{finding.message}\nhint: {finding.hint}" if finding.hint else finding.message
-    return f"::{kind} {properties}::{_escaped(text)}"
+    return f"::{kind} {properties}::{escaped(text)}"
 
 
-def _escaped(text: str, also: str = "") -> str:
+def escaped(text: str, also: str = "") -> str:
+    """Return a text as it may stand in a workflow command of GitHub."""
     for char in f"%\r\n{also}":
         text = text.replace(char, f"%{ord(char):02X}")
     return text
@@ -128,6 +131,6 @@ def _region(span: Any) -> dict[str, int]:
     }
 
 
-def _xml(text: str) -> str:
+def xml_text(text: str) -> str:
     """Return `text` without the characters that XML 1.0 cannot hold."""
     return "".join(char if char in "\t\n" or char >= " " else "\N{REPLACEMENT CHARACTER}" for char in text)

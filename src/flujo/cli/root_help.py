@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "diff": "Compare two runs.",
         "evals": "List and show the scores of runs, or rate a run.",
         "cassette": "Make a test of a run.",
+        "evals": "Run files of cases, and compare versions by their scores.",
         "export": "Write a run as one file, which needs no database.",
         "pull": "Copy a run from another database, or from an exported file.",
         "cache": "Show why cached steps were executed.",

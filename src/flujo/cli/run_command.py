@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -23,6 +22,8 @@ from flujo.exceptions import AgentChanged
 from flujo.governance.logs import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
     from flujo.cli.invocation import Invocation
     from flujo.cli.terminal import Terminal
     from flujo.domain.journal import ErrorInfo
@@ -31,21 +32,22 @@ if TYPE_CHECKING:
     from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
-Work = Callable[["Workspace", Progress, "Stop"], Awaitable["PipelineResult[Any, Any]"]]
-"""The work of a command: takes the workspace, the progress display and the reason to stop."""
+T = TypeVar("T")
 
 
 def drive(
     invocation: Invocation,
-    work: Work,
+    work: Callable[[Workspace, Progress, Stop], Awaitable[T]],
     *,
     creates: bool = False,
-    answered: Callable[[PipelineResult[Any, Any]], None] = lambda _: None,
-) -> PipelineResult[Any, Any]:
-    """Do `work` in the project's workspace and return the run's result.
+    answered: Callable[[T], None] = lambda _: None,
+    say_stopped: Callable[[Terminal], None] | None = None,
+) -> T:
+    """Do `work` in the project's workspace and return its result.
 
     With `creates`, a database that does not exist is created. `answered` gets the result before the workspace
-    is closed, which may wait for evaluations.
+    is closed, which may wait for evaluations. `say_stopped` says how work other than that of one run continues
+    after a signal.
 
     The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C exits at once.
 
@@ -63,6 +65,9 @@ def drive(
     except asyncio.CancelledError:
         if not caught:
             raise
+    if say_stopped is not None:
+        say_stopped(invocation.terminal)
+        raise typer.Exit(ExitCode.INTERRUPTED if caught[0] is signal.SIGINT else ExitCode.TERMINATED)
     raise typer.Exit(_stopped(invocation.terminal, caught[0], shown))
 
 
@@ -85,11 +90,11 @@ def in_workspace(
 
 async def _supervised(
     workspace: Workspace,
-    work: Work,
+    work: Callable[[Workspace, Progress, Stop], Awaitable[T]],
     shown: Progress,
     caught: list[signal.Signals],
-    answered: Callable[[PipelineResult[Any, Any]], None],
-) -> PipelineResult[Any, Any]:
+    answered: Callable[[T], None],
+) -> T:
     from flujo.services.runs.execution import Stop, StopReason
 
     task = asyncio.current_task()

@@ -29,6 +29,8 @@ class RunKind(StrEnum):
     """A background step of another run launched it."""
     EVAL = "eval"
     """It scores the output of another run."""
+    CASE = "case"
+    """It runs one case of a file of cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,6 +162,8 @@ class NewRun:
     lock_digest: str | None = None
     parent: Parent | None = None
     """Set for a background task."""
+    is_case: bool = False
+    """Whether it runs one case of a file of cases."""
     queued: Queued | None = None
     """Set for a run in a queue."""
     life_s: float | None = None
@@ -314,6 +316,8 @@ class RunRecord:
     pauses: tuple[Pause, ...] | None = None
     """All questions, in the order in which they were opened; only in the result of a claim with an answer."""
     parent: Parent | None = None
+    is_case: bool = False
+    """Whether it runs one case of a file of cases."""
     queued: Queued | None = None
     ends_by: float | None = None
     """The deadline of the whole run."""
@@ -321,7 +325,9 @@ class RunRecord:
     @property
     def kind(self) -> RunKind:
         """What the run is."""
-        return RunKind.RUN if self.parent is None else self.parent.kind
+        if self.parent is not None:
+            return self.parent.kind
+        return RunKind.CASE if self.is_case else RunKind.RUN
 
     @property
     def is_new(self) -> bool:

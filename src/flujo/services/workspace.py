@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.closure import Closure
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.sources.source_files import Source
     from flujo.domain.context_references import StateProvider
     from flujo.domain.mcp import ToolServer
     from flujo.domain.models import PipelineContext
@@ -233,6 +234,14 @@ class Workspace:
         blueprint = self._blueprint(path, compiled(self.project, path, overrides, reads_secrets=True))
         find_lock = require_match if self.project.settings.lockfile.enabled else lock_digest
         return replace(blueprint, lock_digest=find_lock(self.project, path, blueprint.pipeline))
+
+    def load_from(self, path: str, source: Source) -> Blueprint:
+        """Return the blueprint at `path` in another source than the project's folder; no lock is required.
+
+        Raises:
+            BlueprintError: it does not pass its checks.
+        """
+        return self._blueprint(path, compiled(self.project, path, source=source, reads_secrets=True))
 
     def load_pinned(self, closure: Closure) -> Blueprint:
         """Return the blueprint that a run was accepted with.

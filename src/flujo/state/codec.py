@@ -226,7 +226,7 @@ def run_row(run: NewRun | RunRecord, aside: Rows) -> dict[str, Any]:
         "metadata": canonical.normalise(dict(run.metadata), what="metadata"),
         "input": _spill(run.input, aside),
         "context": _spill(run.context, aside),
-        **_origin_columns(run.parent),
+        **_origin_columns(run),
         **_queue_columns(run.queued),
     }
     row["seals"] = _seals({**dict.fromkeys(SEALED), **row})
@@ -246,9 +246,11 @@ def recorded_row(record: RunRecord, aside: Rows) -> dict[str, Any]:
     return {**row, "seals": _seals(row)}
 
 
-def _origin_columns(parent: Parent | None) -> dict[str, Any]:
+def _origin_columns(run: NewRun | RunRecord) -> dict[str, Any]:
+    parent = run.parent
     if parent is None:
-        return {"kind": str(RunKind.RUN), "parent_run": None, "parent_path": None, "entry": None}
+        kind = RunKind.CASE if run.is_case else RunKind.RUN
+        return {"kind": str(kind), "parent_run": None, "parent_path": None, "entry": None}
     return {
         "kind": str(parent.kind),
         "parent_run": parent.run_id,
@@ -349,6 +351,7 @@ def run_record(row: Row, aside: Mapping[str, bytes]) -> RunRecord:
             is_answered=bool(row["answered"]),
             wish=None if row["wish"] is None else Wish(row["wish"], row["wish_by"], row["wish_at"]),
             parent=_parent(row),
+            is_case=row["kind"] == RunKind.CASE,
             queued=_queued(row),
             ends_by=row["ends_by"],
         )

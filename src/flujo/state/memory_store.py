@@ -166,6 +166,7 @@ class MemoryStateStore(MemoryQueues):
             created_at=now,
             updated_at=now,
             parent=run.parent,
+            is_case=run.is_case,
             queued=None if run.queued is None else rules.in_queue(run.queued, now),
             ends_by=None if run.life_s is None else now + run.life_s,
         )

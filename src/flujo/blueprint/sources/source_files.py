@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 BLUEPRINT_BYTES = 256 * 1024
 TEXT_BYTES = 1024 * 1024
@@ -91,6 +91,26 @@ class PinnedSource:
                 "start a new run, or resume with `--accept-changes`",
                 missing=True,
             ) from None
+
+
+@dataclass(frozen=True)
+class RevisionSource:
+    """The files of a project at a revision; the text of each comes from `at`, None if there is none."""
+
+    revision: str
+    at: Callable[[str], str | None]
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes at `path`; see `Source`."""
+        _check_inside(path)
+        text = self.at(path)
+        if text is None:
+            raise SourceRefused(
+                f"the file does not exist at revision {self.revision}",
+                "use a later revision, or a file that exists there",
+                missing=True,
+            )
+        return text.encode()
 
 
 _INSIDE = "keep the file inside the project, and write its path relative to the file that names it"

@@ -1,10 +1,10 @@
-"""`flujo evals`: lists the scores of runs, and records those of people."""
+"""`flujo evals`: scores files of cases, lists and compares scores, and records those of people."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completion, formatting, options
+from flujo.cli import cases_commands, completion, formatting, options
 from flujo.cli.invocation import Invocation
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="List and show the scores of runs, or rate a run.",
+    help="Run files of cases, list and compare scores, rate a run.",
 )
 
 Run = Annotated[
@@ -35,7 +35,12 @@ Run = Annotated[
 
 @app.callback()
 def evals() -> None:
-    """List and show the scores of runs, or rate a run."""
+    """Run files of cases, list and compare scores, rate a run."""
+
+
+app.command()(cases_commands.run)
+app.command()(cases_commands.compare)
+app.command()(cases_commands.add)
 
 
 @app.command("list")
@@ -178,8 +183,6 @@ _COLUMNS = {
     "created": "CREATED",
     "detail": "DETAIL",
 }
-_BAR = 10
-"""The characters of the bar of the score 1."""
 
 
 def show_evaluations(terminal: "Terminal", page: "Sequence[Evaluation]") -> None:
@@ -195,18 +198,12 @@ def _row(each: "Evaluation") -> dict[str, str]:
         "path": shown(each.path) if each.path else "",
         "evaluator": each.evaluator,
         "score": "none" if each.score is None else f"{each.score:.2f}",
-        "bar": "" if each.score is None else bar(each.score),
+        "bar": "" if each.score is None else formatting.bar(each.score),
         "by": formatting.brief(each.by, 40),
         "cost": formatting.cost(each.cost_micro_usd / 1e6) if each.cost_micro_usd else "",
         "created": formatting.moment(each.created_at),
         "detail": formatting.brief(each.error or each.reason or ""),
     }
-
-
-def bar(score: float) -> str:
-    """Return a score from 0 to 1 as a bar of constant width."""
-    full = round(score * _BAR)
-    return "█" * full + "░" * (_BAR - full)
 
 
 def evaluation_data(each: "Evaluation") -> dict[str, Any]:

@@ -82,7 +82,7 @@ def list_(
     queue: Annotated[str | None, typer.Option(help="List only runs of this queue.")] = None,
     kind: Annotated[
         RunKind | None,
-        typer.Option(help="List runs (default), tasks of steps in the background, or evaluations."),
+        typer.Option(help="List runs (default), tasks of steps in the background, evaluations or cases."),
     ] = None,
     parent: Annotated[
         str | None,

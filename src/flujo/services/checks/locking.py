@@ -187,21 +187,23 @@ def read(project: Project, revision: str | None = None) -> Contents:
     return lockfile.read(text)
 
 
-def require_match(project: Project, path: str, pipeline: Pipeline) -> str:
+def require_match(project: Project, path: str, pipeline: Pipeline, revision: str | None = None) -> str:
     """Check that a blueprint matches the lock, and return the lock's digest.
 
     Args:
         project: the project.
         path: the blueprint.
         pipeline: its tree, with the models of the run.
+        revision: the git revision of the lock; default: the working tree.
 
     Raises:
         LockMismatch: it does not match; see `differences`.
         LockUnreadable: the lock is broken.
+        GitFailed: the revision does not exist.
     """
     from flujo.blueprint.lock import lockfile
 
-    held = read(project)
+    held = read(project, revision)
     if path not in held["blueprints"]:
         raise LockMismatch(
             f"{path} is not in {LOCK_FILE}", hint="test it, then lock it with `flujo lock`", differences=()
@@ -216,12 +218,16 @@ def require_match(project: Project, path: str, pipeline: Pipeline) -> str:
     )
 
 
-def lock_digest(project: Project, path: str, pipeline: Pipeline) -> str | None:
-    """Return the digest of the lock, or None if there is no lock or the blueprint does not match it."""
-    if not (project.root / LOCK_FILE).exists():
+def lock_digest(project: Project, path: str, pipeline: Pipeline, revision: str | None = None) -> str | None:
+    """Return the digest of the lock, or None if there is no lock or the blueprint does not match it.
+
+    Raises:
+        GitFailed: the revision does not exist.
+    """
+    if revision is None and not (project.root / LOCK_FILE).exists():
         return None
     try:
-        return require_match(project, path, pipeline)
+        return require_match(project, path, pipeline, revision)
     except (LockMismatch, LockUnreadable):
         return None
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from flujo.settings import Settings
 
 _SQLITE = "sqlite:///"
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+"""The ends of the names of blueprints and of files of cases."""
 
 LOCK_FILE = "flujo.lock"
 
@@ -142,7 +143,7 @@ class Project:
             SettingsError: nothing or several fit, or the file is outside the project.
         """
         typed = cwd / text
-        if typed.is_file() or text.endswith(_SUFFIXES):
+        if typed.is_file() or text.endswith(SUFFIXES):
             return self._inside(typed, text)
         known = self.blueprints()
         fitting = [b for b in known if text in (Path(b.path).stem, b.path)] or [
@@ -232,7 +233,7 @@ def _yaml_files(base: Path) -> Iterator[Path]:
         yield base
     for path in base.rglob("*") if base.is_dir() else ():
         hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-        if path.suffix in _SUFFIXES and path.is_file() and not hidden:
+        if path.suffix in SUFFIXES and path.is_file() and not hidden:
             yield path
 
 

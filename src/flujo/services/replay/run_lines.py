@@ -105,6 +105,8 @@ def _run_line(record: RunRecord) -> Line:
     if record.parent is not None:
         origin = record.parent
         line["parent"] = {"run_id": origin.run_id, "path": origin.path, "entry": origin.entry}
+    if record.is_case:
+        line["is_case"] = True
     if record.queued is not None:
         line["queued"] = _facts(record.queued, _QUEUE_FACTS)
     return line
@@ -240,6 +242,7 @@ def _record(line: Line) -> RunRecord:
         usage=_usage(line),
         wish=None if wish is None else Wish(**wish),
         parent=origin,
+        is_case=line.get("is_case", False),
         queued=None if queued is None else Queued(**queued),
         **_given(line, (*_RUN_FACTS, *_RUN_TIMES)),
         **_bytes(line, _RUN_VALUES),

@@ -45,6 +45,7 @@ class Request:
         metadata: flat facts to find the run by.
         if_exists: what to do when `run_id` exists already with the same pipeline, input and context.
         longest_wait_s: a run that waits no longer than this is continued by this process.
+        is_case: whether the run is one case of a file of cases.
     """
 
     input: Any
@@ -53,6 +54,7 @@ class Request:
     metadata: Metadata | None = None
     if_exists: IfExists = "attach"
     longest_wait_s: float = NEAR_S
+    is_case: bool = False
 
     async def new_run(
         self,
@@ -88,6 +90,7 @@ class Request:
             metadata=metadata,
             user_id=user_id if isinstance(user_id, str) else None,
             lock_digest=lock_digest,
+            is_case=self.is_case,
             life_s=pipeline.deadline_s,
         )
 

@@ -83,6 +83,16 @@ def named_evaluators(settings: Settings, names: Iterable[str]) -> list[Evaluator
     return [known[name] for name in wanted]
 
 
+def require_expression(source: str) -> None:
+    """Check an expression of an evaluator.
+
+    Raises:
+        ExpressionSyntax: it cannot be read.
+        PipelineError: it names something else than `input`, `output`, `expected` and `metadata`.
+    """
+    _Expression(source)
+
+
 def _evaluator(name: str, table: EvaluatorTable, settings: Settings) -> Evaluator:
     is_judge = table.judge is not None
     try:

@@ -77,7 +77,7 @@ runs = sa.Table(
     sa.Column("wish", Name),  # cancel: what the run's owner is to do; another process wrote it
     sa.Column("wish_by", Name),
     sa.Column("wish_at", Seconds),
-    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task | eval
+    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task | eval | case
     sa.Column("parent_run", Name),  # of a task, the run that launched it; of an eval, the run that it scores
     sa.Column("parent_path", Name),  # the step that launched it
     sa.Column("entry", Name),  # what it executes of its closure: the names of steps

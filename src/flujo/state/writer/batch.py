@@ -579,6 +579,7 @@ class _Batch:
             lock_digest=run.lock_digest,
             lease_left_s=lease_s,
             parent=run.parent,
+            is_case=run.is_case,
             queued=queued,
             **state,
         )

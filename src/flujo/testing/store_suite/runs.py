@@ -10,7 +10,7 @@ import pytest
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import Parent, Queued, RunKind
-from flujo.domain.run import RunRecord, RunStatus, Write
+from flujo.domain.run import RunQuery, RunRecord, RunStatus, Write
 from flujo.exceptions import (
     ResumeConflict,
     RunConflict,
@@ -63,6 +63,13 @@ class RunsSuite:
             assert record.queued == Queued(
                 queue="mail", key="acme", priority=2, available_at=record.created_at + 90
             )
+
+    async def test_a_case_is_listed_only_by_its_kind(self, store: StateStore) -> None:
+        accepted = await store.accept(new_run(is_case=True), {})
+        for record in (accepted, await store.run(RUN)):
+            assert (record.kind, record.parent) == (RunKind.CASE, None)
+        assert await store.runs(RunQuery()) == []
+        assert [each.run_id for each in await store.runs(RunQuery(kinds=(RunKind.CASE,)))] == [RUN]
 
     async def test_accepting_the_same_run_again_returns_the_stored_one(self, store: StateStore) -> None:
         await store.accept(new_run(), {})
