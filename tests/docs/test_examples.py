@@ -198,7 +198,8 @@ def run(block: Block, project: Path, env: dict[str, str]) -> None:
         check(block, warm.run([sys.executable, "-c", block.text], cwd=project, env=env, **QUIETLY), [])
     elif block.language == "yaml":
         assert "title" in block.words, f"{block.place}: name the file in its title"
-        if "invalid" not in block.words:
+        is_blueprint = not block.words["title"].startswith("evals/")  # a later command reads a file of cases
+        if "invalid" not in block.words and is_blueprint:
             check(block, shell(project, f"flujo validate {shlex.quote(block.words['title'])}", env), [])
 
 
