@@ -68,9 +68,8 @@ Look at runs:
   replay    Replay a run from its record; makes no call and writes nothing.
   fork      Run again from a step, with another prompt, model or value.
   diff      Compare two runs.
-  evals     List and show the scores of runs, or rate a run.
   cassette  Make a test of a run.
-  evals     Run files of cases, and compare versions by their scores.
+  evals     Run files of cases, list and compare scores, rate a run.
   export    Write a run as one file, which needs no database.
   pull      Copy a run from another database, or from an exported file.
   cache     Show why cached steps were executed.

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flujo.services.cases.reports import CaseScores, Comparison, EvaluatorReport, Report
     from flujo.services.cases.trials import Trial
 
-_BAR = 10
 _MOST_CASES = 10
 """How many of the worst cases the text shows."""
 
@@ -34,12 +33,6 @@ _STYLES = {Verdict.BETTER_OR_EQUAL: "green", Verdict.WORSE: "red", Verdict.CANNO
 def exit_code(verdict: Verdict) -> ExitCode:
     """Return the exit code for a verdict."""
     return _EXITS[verdict]
-
-
-def bar(score: float) -> str:
-    """Return a score from 0 to 1 as a bar."""
-    full = round(score * _BAR)
-    return "█" * full + "░" * (_BAR - full)
 
 
 def trial_line(trial: Trial) -> str:
@@ -72,7 +65,7 @@ def show_report(terminal: Terminal, report: Report) -> None:
 
 
 def _evaluator_row(each: EvaluatorReport, judged: Judgement | None) -> dict[str, str]:
-    row = {"name": each.name, "mean": f"{each.mean:.2f}", "bar": bar(each.mean)}
+    row = {"name": each.name, "mean": f"{each.mean:.2f}", "bar": formatting.bar(each.mean)}
     row |= {"interval": f"{each.low:.2f} to {each.high:.2f}", "cases": str(each.count)}
     return row if judged is None else row | _judged(judged)
 
@@ -85,7 +78,7 @@ def _judged(judged: Judgement) -> dict[str, str]:
 def _case_row(row: CaseScores) -> dict[str, str]:
     scores = row.scores
     reasons = (reason for trial in row.trials for reason in trial.reasons.values())
-    shown = {name: f"{score:.2f} {bar(score)}" for name, score in scores.items()}
+    shown = {name: f"{score:.2f} {formatting.bar(score)}" for name, score in scores.items()}
     why = row.problem or next(reasons, "")
     return {"case": row.case.name, **shown, "why": formatting.brief(why, 60), "run": row.trials[0].run_id}
 

@@ -53,6 +53,16 @@ def cost(usd: float) -> str:
     return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
 
 
+def bar(score: float) -> str:
+    """Return a score from 0 to 1 as a bar of constant width."""
+    full = round(score * _BAR)
+    return "█" * full + "░" * (_BAR - full)
+
+
+_BAR = 10
+"""The characters of a bar."""
+
+
 def moment(epoch: float) -> str:
     """Return a time in the local time zone; empty for 0."""
     return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""

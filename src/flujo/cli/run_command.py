@@ -46,8 +46,8 @@ def drive(
     """Do `work` in the project's workspace and return its result.
 
     With `creates`, a database that does not exist is created. `answered` gets the result before the workspace
-    is closed, which may wait for evaluations. `say_stopped` says how work other than that of one run continues
-    after a signal.
+    is closed, which may wait for evaluations. `say_stopped` says how work other than that of one run
+    continues after a signal.
 
     The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C exits at once.
 
