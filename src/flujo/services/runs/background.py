@@ -118,7 +118,7 @@ class BackgroundTasks:
     async def stay(self) -> AsyncIterator[None]:
         """After the block, wait until all tasks have ended or paused; an error releases them at once.
 
-        Evaluations go on until the workspace closes, so that the answer of a run does not wait for them.
+        Evaluations continue until the workspace closes, so that the answer of a run does not wait for them.
         """
         try:
             yield
