@@ -371,12 +371,65 @@ LATER = [
         line=11,
     ),
     Case(
-        "migration-into-a-composite",
+        "migration-into-a-loop",
         "  - {kind: loop, name: again, until: 'false', max_iterations: 2, steps: [{name: more, agent: sorter}]}\n"
         "migrations: [{from: more, to: again/more}]\n",
-        "FLJ286",
-        "they are in different places",
+        "FLJ287",
+        "has iterations",
         "again/more",
+        line=10,
+    ),
+    Case(
+        "migration-into-a-router",
+        "  - {kind: router, name: route, router: skills.crm:plain, branches: {one: [{name: more, agent: sorter}]}}\n"
+        "migrations: [{from: more, to: 'route:one/more'}]\n",
+        "FLJ287",
+        "asks for its branches",
+        "'route:one/more'",
+        line=10,
+    ),
+    Case(
+        "migration-into-a-composite-with-a-cache",
+        "  - {kind: parallel, name: both, cache: {ttl_s: 1h}, branches: {one: [{name: more, agent: sorter}]}}\n"
+        "migrations: [{from: more, to: 'both:one/more'}]\n",
+        "FLJ287",
+        "has a cache",
+        "'both:one/more'",
+        line=10,
+    ),
+    Case(
+        "migration-out-of-a-composite",
+        step("agent: sorter") + "migrations: [{from: again/more, to: more}]\n",
+        "FLJ286",
+        "are in different places",
+        "more",
+        line=10,
+    ),
+    Case(
+        "migration-to-a-misspelt-branch",
+        "  - {kind: parallel, name: both, branches: {one: [{name: more, agent: sorter}]}}\n"
+        "migrations: [{from: 'both:left', to: 'both:noe'}]\n",
+        "FLJ284",
+        "there is no branch or state `both:noe`",
+        "'both:noe'",
+        line=10,
+    ),
+    Case(
+        "migration-of-a-branch-of-an-if",
+        "  - {kind: conditional, name: size, if: 'true', then: [{name: more, agent: sorter}]}\n"
+        "migrations: [{from: 'size:yes', to: 'size:then'}]\n",
+        "FLJ286",
+        "what decides is not its name",
+        "'size:then'",
+        line=10,
+    ),
+    Case(
+        "migration-of-a-branch-called-merge",
+        "  - {kind: parallel, name: both, branches: {one: [{name: more, agent: sorter}]}}\n"
+        "migrations: [{from: 'both:merge', to: 'both:one'}]\n",
+        "FLJ286",
+        "a composite has records of its own at `:merge`",
+        "'both:merge'",
         line=10,
     ),
     Case(
@@ -386,22 +439,6 @@ LATER = [
         "FLJ286",
         "write it without counts",
         "'again[0]/old'",
-        line=10,
-    ),
-    Case(
-        "migration-on-a-thread",
-        step("agent: sorter, thread: talk") + "migrations: [{from: old, to: more}]\n",
-        "FLJ286",
-        "is on the thread 'talk'",
-        "more",
-        line=10,
-    ),
-    Case(
-        "migration-of-a-background-step",
-        step("agent: sorter, config: {execution_mode: background}") + "migrations: [{from: old, to: more}]\n",
-        "FLJ286",
-        "the id of its task depends on its path",
-        "more",
         line=10,
     ),
     Case(

@@ -1,18 +1,13 @@
-"""Paths of renamed steps, both ways, and the migrations that a pipeline in Python may not have."""
+"""Paths of renamed and moved parts, both ways, and the migrations that apply to a run."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from flujo import Flujo, Pipeline, Step
+from flujo import Pipeline, Step
 from flujo.domain.migrations import Migrations
 from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Migration
-from flujo.domain.steps import Expr, LoopStep, ParallelStep
-from flujo.exceptions import PipelineError
-from flujo.state.memory_store import MemoryStateStore
 
 
 def renamed(**paths: str) -> Migrations:
@@ -67,42 +62,21 @@ def test_a_recorded_path_that_a_renamed_step_has_now_is_ambiguous() -> None:
 def test_a_migration_applies_to_a_run_that_has_recorded_its_old_path(
     recorded: list[str], applied: list[str]
 ) -> None:
-    declared = renamed(a="b", older="b").applied
-    assert [each.old for each in Migrations.of(declared, map(StepPath, recorded)).applied] == applied
+    tree = Pipeline((Step("b", str),), migrations={"a": "b", "older": "b"})
+    assert [each.old for each in Migrations.of(tree, map(StepPath, recorded)).applied] == applied
 
 
-def same(data: Any) -> Any:
-    return data
-
-
-INNER = LoopStep(name="loop", body=Pipeline((Step("inner", same),)), until=Expr("true"))
-BRANCHES = ParallelStep(name="both", branches={"left": Pipeline((Step("one", same),))})
-
-
-@pytest.mark.parametrize(
-    ("migrations", "code", "words"),
-    [
-        ({"a": "nothing"}, "FLJ284", "no step `nothing`"),
-        ({"first": "loop"}, "FLJ286", "still a path"),
-        ({"a": "loop", "loop": "first"}, "FLJ286", "still a path"),
-        ({"a": "loop/inner"}, "FLJ286", "different places"),
-        ({"loop/inner": "first"}, "FLJ286", "still a path"),
-        ({"both:right": "both:left"}, "FLJ286", "different places"),
-        ({"old/a": "loop/inner"}, "FLJ286", "different places"),
-        ({"": "first"}, "FLJ286", "not the path of a step"),
-        ({"loop[0]/a": "loop/inner"}, "FLJ286", "not the path of a step"),
-        ({1: "first"}, "FLJ198", "mapping of old paths"),
-    ],
-)
-def test_migrations_that_no_run_could_follow_are_refused(migrations: Any, code: str, words: str) -> None:
-    with pytest.raises(PipelineError, match=words) as refused:
-        Flujo(
-            Pipeline((Step("first", same), INNER, BRANCHES), "p", migrations=migrations),
-            store=MemoryStateStore(),
-        )
-    assert refused.value.code == code
-
-
-def test_a_step_inside_a_renamed_step_may_be_renamed_as_well() -> None:
-    migrations = {"old": "loop", "old/a": "loop/inner", "older": "loop"}
-    Flujo(Pipeline((INNER,), "p", migrations=migrations), store=MemoryStateStore())
+def test_a_path_moves_with_its_counts() -> None:
+    found = renamed(a="c:l/a", a__x="c:l/a/p:z/y", b__x="b/c/x")
+    pairs = {
+        "a": "c:l/a",
+        "a[1]/x[2]/q": "c:l/a[1]/p:z/y[2]/q",
+        "a[1]/w!doubt[0]": "c:l/a[1]/w!doubt[0]",
+        "b[3]/x": "b[3]/c/x",
+        "b[3]": "b[3]",
+        "c:l": "c:l",
+        "c": "c",
+    }
+    assert {old: found.new(StepPath(old)) for old in pairs} == pairs
+    assert [found.old(StepPath(new)) for new in pairs.values()] == [*pairs]
+    assert found.shells == {"c", "c:l", "c:l/a/p", "c:l/a/p:z", "b/c"}

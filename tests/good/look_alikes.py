@@ -113,6 +113,7 @@ LOOK_ALIKES = {
     "FLJ284": "migrations-of-renamed-steps",
     "FLJ285": "migrations-of-renamed-steps",
     "FLJ286": "migrations-of-renamed-steps",
+    "FLJ287": "migrations-of-branches-states-and-moves",
     "FLJ296": "schedules-of-all-forms",
     "FLJ297": "schedules-of-all-forms",
     "FLJ298": "schedules-of-all-forms",

@@ -237,6 +237,16 @@ GOOD = {
     + "  - {kind: loop, name: again, until: 'false', max_iterations: 2, steps: [{name: more, agent: sorter}]}\n"
     + "migrations:\n  - {from: label, to: sort}\n  - {from: first, to: sort}\n"
     + "  - {from: retry, to: again}\n  - {from: retry/ask, to: again/more}\n",
+    "migrations-of-branches-states-and-moves": HEAD
+    + "  - {kind: parallel, name: both, branches: {one: [{name: more, agent: sorter, thread: talk}]}}\n"
+    + "  - kind: state_machine\n    name: machine\n    initial: open\n    final: [closed]\n    states:\n"
+    + "      open: {steps: [{name: see, agent: sorter}], transitions: [{to: closed}]}\n"
+    + "      closed: {steps: [{name: shut, agent: sorter}]}\n"
+    + "  - kind: conditional\n    name: size\n    switch: input.text\n    branches: {big: [{name: more, agent: sorter}]}\n"
+    + "    default: [{name: later, agent: sorter, config: {execution_mode: background}}]\n"
+    + "migrations:\n  - {from: pair, to: both}\n  - {from: 'pair:left', to: 'both:one'}\n"
+    + "  - {from: 'pair:left/first', to: 'both:one/more'}\n  - {from: 'machine:begun', to: 'machine:open'}\n"
+    + "  - {from: 'size:huge', to: 'size:big'}\n  - {from: after, to: 'size:default/later'}\n",
     "schedules-of-all-forms": HEAD
     + 'schedule:\n  - {cron: "30 2 29 2 *", timezone: Europe/Berlin, input: {text: a}}\n'
     + '  - {cron: "0 * * * MON-FRI", name: hourly, input: {text: b, note: "{{ not a template }}"}, jitter: 5m,'

@@ -1,72 +1,113 @@
-"""Migrations: steps of a pipeline that had other names in earlier versions of it.
+"""Migrations: parts of a pipeline that had other paths in earlier versions of it.
 
-The journal of a run keeps the paths that it began with. A run that continues with a renamed step reads and
-writes it under the recorded path; to the pipeline it has the new one. `Migrations` converts both ways.
+The journal of a run keeps the paths that it began with. A run that continues with a renamed step, branch or
+state, or with a step that has moved into a new composite, reads and writes it under the recorded path; to the
+pipeline it has the new one. `Migrations` converts both ways: paths, and the values that have paths or names.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flujo.domain import canonical, paths
-from flujo.domain.journal import Entry
+from flujo.domain import paths
 from flujo.domain.ledger import Ledger
-from flujo.domain.paths import StepPath, is_within, parent
+from flujo.domain.migrated_values import Names, Renaming
+from flujo.domain.paths import ROOT, StepPath, is_within, operator, parent
 from flujo.domain.run import Intent, Move, Pause, Write
-from flujo.domain.wording import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from flujo.domain.journal import Entry
     from flujo.domain.pipeline import Migration, Pipeline
-    from flujo.domain.steps import BaseStep
-
-NO_SUCH_STEP = "FLJ284"
-REPEATED = "FLJ285"
-UNFIT = "FLJ286"
 
 _COUNTS = r"(?:\[[0-9.]+\])*"
 _SEPARATORS = re.compile(r"([/:])")
 
 
 @dataclass(frozen=True, slots=True)
-class MigrationFinding:
-    """Something wrong with one of several migrations."""
+class _Rule:
+    """Converts the paths of one part of a pipeline; each outer part of the old path keeps its counts."""
 
-    code: str
-    index: int
-    key: str
-    """`from` or `to`."""
-    message: str
-    hint: str
+    pattern: re.Pattern[str]
+    parts: Sequence[str]
+
+    def converted(self, path: StepPath) -> StepPath | None:
+        """Return a path below the other one, or None if it is not of this part."""
+        found = self.pattern.match(path)
+        if found is None:
+            return None
+        *outer, last = self.parts
+        head = "".join(part + counts for part, counts in zip(outer, found.groups(), strict=True))
+        return StepPath(head + last + path[found.end() :])
 
 
 class Migrations:
     """The migrations that apply to one run."""
 
-    __slots__ = ("_newer", "_older", "applied")
+    __slots__ = ("_newer", "_older", "_read", "_written", "applied", "shells")
 
-    def __init__(self, applied: Sequence[Migration]) -> None:
+    def __init__(self, applied: Sequence[Migration], pipeline: Pipeline | None = None) -> None:
+        """Prepare the conversions.
+
+        Args:
+            applied: the migrations.
+            pipeline: the one that has them; None for conversions of paths alone.
+        """
         self.applied = tuple(applied)
-        self._newer = _rules((each.old, each.new) for each in applied)
-        self._older = _rules((each.new, each.old) for each in applied)
+        self._newer: list[_Rule] = []
+        self._older: list[_Rule] = []
+        shells: set[StepPath] = set()
+        for each in sorted(applied, key=lambda one: len(_parts(one.old))):
+            pieces = self._pieces(each)
+            if pieces is not None:
+                olds = _parts(each.old)
+                self._newer.insert(0, _Rule(_pattern(olds), pieces))
+                self._older.append(_Rule(_pattern(pieces), olds))
+                shells |= _between(parent(each.new), self.new(parent(each.old)))
+        self._older.sort(key=lambda rule: -len(rule.pattern.pattern))
+        self.shells = frozenset(shells)
+        """The composites and branches into which steps have moved, without counts."""
+        renamed = _names(self.applied)
+        outputs = {} if pipeline is None else _outputs(pipeline, renamed)
+        older = {place: names.reversed() for place, names in renamed.items()}
+        self._read = Renaming(self.new, renamed, outputs, is_read=True)
+        self._written = Renaming(self.old, older, outputs, is_read=False)
+
+    def _pieces(self, migration: Migration) -> list[str] | None:
+        """Return the piece of the new path for each part of the old one; None if the two do not fit.
+
+        An outer part that was renamed or moved has its own migration, which is converted already.
+        """
+        pieces, done, outer = list[str](), "", ""
+        *above, _ = _parts(migration.old)
+        for part in above:
+            outer += part
+            now = self.new(StepPath(outer))
+            if not now.startswith(done):
+                return None
+            pieces.append(now[len(done) :])
+            done = now
+        if not migration.new.startswith(done):
+            return None
+        return [*pieces, migration.new[len(done) :]]
 
     @classmethod
-    def of(cls, declared: Sequence[Migration], recorded: Iterable[StepPath]) -> Migrations:
+    def of(cls, pipeline: Pipeline, recorded: Iterable[StepPath]) -> Migrations:
         """Return those of a pipeline that apply to a run: it has recorded the old path.
 
         Args:
-            declared: the migrations of the pipeline.
-            recorded: the paths of the run's entries and questions.
+            pipeline: the one with which the run continues.
+            recorded: the paths of the run's entries and questions, and of what these name.
         """
         places = {paths.without_counts(StepPath(path.partition("!")[0])) for path in recorded}
         found: dict[StepPath, Migration] = {}
-        for each in declared:
+        for each in pipeline.migrations:
             if any(is_within(place, each.old) for place in places):
                 found.setdefault(each.new, each)
-        return cls([*found.values()])
+        return cls([*found.values()], pipeline)
 
     def __bool__(self) -> bool:
         return bool(self.applied)
@@ -86,8 +127,8 @@ class Migrations:
     # What a run reads ---------------------------------------------------------------------------------------
 
     def read_entry(self, entry: Entry) -> Entry:
-        """Return a recorded entry with the path in the pipeline."""
-        return _moved_entry(entry, self.new)
+        """Return a recorded entry as the pipeline has it."""
+        return self._read.entry(entry)
 
     def read_pause(self, pause: Pause) -> Pause:
         """Return a recorded question with the path in the pipeline."""
@@ -99,7 +140,7 @@ class Migrations:
 
     def read_error(self, error: bytes | None) -> bytes | None:
         """Return a recorded error with the path in the pipeline."""
-        return _moved_error(error, self.new)
+        return self._read.error(error)
 
     def read_ledger(self, ledger: Ledger) -> Ledger:
         """Return what a run has spent, by the paths in the pipeline."""
@@ -112,10 +153,10 @@ class Migrations:
     # What a run writes --------------------------------------------------------------------------------------
 
     def written(self, write: Write) -> Write:
-        """Return the changes of a commit with the paths of the journal."""
+        """Return the changes of a commit with the paths and names of the journal."""
         return replace(
             write,
-            entries=tuple(_moved_entry(each, self.old) for each in write.entries),
+            entries=tuple(map(self._written.entry, write.entries)),
             pauses=tuple(map(self.written_pause, write.pauses)),
             voids=tuple(map(self.old, write.voids)),
             intents=tuple(replace(each, path=self.old(each.path)) for each in write.intents),
@@ -128,16 +169,7 @@ class Migrations:
         return replace(pause, pause_id=self.old(pause.pause_id))
 
     def _written_move(self, move: Move) -> Move:
-        return move if move.error is None else replace(move, error=_moved_error(move.error, self.old))
-
-
-def _rules(pairs: Iterable[tuple[StepPath, StepPath]]) -> tuple[tuple[re.Pattern[str], list[str]], ...]:
-    """Return for each pair what finds the first path with any counts, and the parts of the second.
-
-    The longest path comes first. Both paths have as many parts, and each part keeps its counts.
-    """
-    ordered = sorted(pairs, key=lambda pair: -len(_parts(pair[0])))
-    return tuple((_pattern(one), _parts(other)) for one, other in ordered)
+        return move if move.error is None else replace(move, error=self._written.error(move.error))
 
 
 def _parts(path: StepPath) -> list[str]:
@@ -146,96 +178,43 @@ def _parts(path: StepPath) -> list[str]:
     return [first, *(mark + name for mark, name in zip(others[::2], others[1::2], strict=True))]
 
 
-def _pattern(path: StepPath) -> re.Pattern[str]:
-    *outer, last = map(re.escape, _parts(path))
+def _pattern(parts: Sequence[str]) -> re.Pattern[str]:
+    """Return what finds a path with any counts after its outer parts."""
+    *outer, last = map(re.escape, parts)
     return re.compile("".join(f"{part}({_COUNTS})" for part in outer) + last + r"(?=[/:\[!]|$)")
 
 
-def _converted(path: StepPath, rules: Sequence[tuple[re.Pattern[str], list[str]]]) -> StepPath:
-    for pattern, parts in rules:
-        found = pattern.match(path)
-        if found is not None:
-            *outer, last = parts
-            head = "".join(part + counts for part, counts in zip(outer, found.groups(), strict=True))
-            return StepPath(head + last + path[found.end() :])
-    return path
+def _converted(path: StepPath, rules: Sequence[_Rule]) -> StepPath:
+    """Return a path as the first rule converts it; the rules of inner parts come first."""
+    return next((found for rule in rules if (found := rule.converted(path)) is not None), path)
 
 
-def _moved_entry(entry: Entry, moved: Callable[[StepPath], StepPath]) -> Entry:
-    path, error = moved(entry.path), _moved_error(entry.error, moved)
-    return entry if (path, error) == (entry.path, entry.error) else replace(entry, path=path, error=error)
+def _between(inner: StepPath, outer: StepPath) -> set[StepPath]:
+    """Return `inner`, and what encloses it below `outer`."""
+    found: set[StepPath] = set()
+    while inner not in (outer, ROOT):
+        found.add(inner)
+        inner = parent(inner)
+    return found
 
 
-def _moved_error(error: bytes | None, moved: Callable[[StepPath], StepPath]) -> bytes | None:
-    if error is None:
-        return None
-    said: dict[str, Any] = canonical.decode(error)
-    return canonical.encode({**said, "path": moved(StepPath(said["path"]))}) if said.get("path") else error
+def _names(applied: Sequence[Migration]) -> dict[StepPath, Names]:
+    """Return by composite the new names of its branches or states, by their old ones."""
+    found: dict[StepPath, dict[str, str]] = {}
+    for each in applied:
+        if operator(each.new) == ":":
+            old, new = (paths.decoded(_parts(path)[-1][1:]) for path in (each.old, each.new))
+            found.setdefault(parent(each.new), {})[old] = new
+    return {place: Names(names) for place, names in found.items()}
+
+
+def _outputs(pipeline: Pipeline, renamed: dict[StepPath, Names]) -> dict[StepPath, frozenset[str]]:
+    """Return by composite the names of all its branches, where its output is a map of their outputs."""
+    found: dict[StepPath, frozenset[str]] = {}
+    for path, step in pipeline.walk():
+        if path in renamed and step.gives_bodies:
+            found[path] = frozenset((*step.bodies(), *renamed[path].newer))
+    return found
 
 
 NONE = Migrations(())
-
-# Checks --------------------------------------------------------------------------------------------------
-
-
-def migration_findings(pipeline: Pipeline) -> Iterator[MigrationFinding]:
-    """Yield every problem of the migrations of a pipeline."""
-    declared = pipeline.migrations
-    steps = dict(pipeline.walk()) if declared else {}
-    olds, news = [each.old for each in declared], [each.new for each in declared]
-    linked: set[StepPath] = set()
-    """The old paths of the findings about chains and swaps, each of which is reported once."""
-    for index, each in enumerate(declared):
-        if each.old in olds[:index]:
-            message = f"two migrations are from `{each.old}`"
-            yield MigrationFinding(REPEATED, index, "from", message, "remove one of them")
-        elif each.new in linked:
-            continue
-        elif _exists(each.old, steps) or each.old in news:
-            linked.add(each.old)
-            message = f"`{each.old}` is still a path of the pipeline, so its record would have two meanings"
-            hint = "there are no chains and no swaps: write the oldest path in `from`, and a new one in `to`"
-            yield MigrationFinding(UNFIT, index, "from", message, hint)
-        elif each.new in olds:
-            continue  # the other end of a chain
-        elif each.new not in steps and _operator(each.new) == "/":
-            hint = did_you_mean(each.new, steps) or "a path is that of `flujo trace`, without counts"
-            yield MigrationFinding(NO_SUCH_STEP, index, "to", f"there is no step `{each.new}`", hint)
-        elif problem := _unfit(each, declared, steps):
-            yield MigrationFinding(UNFIT, index, *problem)
-
-
-def _exists(path: StepPath, steps: dict[StepPath, BaseStep]) -> bool:
-    """Return whether a path is that of a step, or of what a step records below its own path."""
-    if path in steps:
-        return True
-    while path and path not in steps:
-        path = parent(path)
-    return bool(path) and steps[path].records_inside
-
-
-def _unfit(
-    migration: Migration, declared: Sequence[Migration], steps: dict[StepPath, BaseStep]
-) -> tuple[str, str, str] | None:
-    """Return why a step cannot be renamed like this: the key, the message and a hint."""
-    old, new = migration.old, migration.new
-    if not old or paths.without_counts(old) != old or "!" in old:
-        return "from", f"`{old}` is not the path of a step", "write it without counts: `loop/draft`"
-    around = Migrations([each for each in declared if each is not migration])
-    if around.new(parent(old)) != parent(new) or _operator(old) != "/" or _operator(new) != "/":
-        message = f"`{old}` and `{new}` are not two names of one step: they are in different places"
-        return "to", message, "a step keeps its place, and branches and states their names, while runs wait"
-    for path, step in steps.items():
-        if is_within(path, new) and step.joins is not None:
-            message = f"`{path}` is on the thread {step.joins!r}, which names it by its path"
-            return "to", message, "keep the name of a step on a thread while runs wait"
-        if is_within(path, new) and step.config.execution_mode == "background":
-            message = f"`{path}` runs in the background, and the id of its task depends on its path"
-            return "to", message, "keep the name of a step in the background while runs wait"
-    return None
-
-
-def _operator(path: StepPath) -> str:
-    """Return what leads to the last part of a path: `/` for a step."""
-    outer = parent(path)
-    return path[len(outer)] if outer else "/"

@@ -170,6 +170,17 @@ def encoded(name: str) -> str:
     return name if name.isidentifier() else _ENCODED.sub(_escape, name)
 
 
+def decoded(segment: str) -> str:
+    """Return the name that `encoded` has encoded."""
+    return unquote_to_bytes(segment).decode("utf-8", "surrogatepass") if "%" in segment else segment
+
+
+def operator(path: StepPath) -> str:
+    """Return what leads to the last part of a path: `/` for a step, `:` for a branch, `[` for a count."""
+    outer = parent(path)
+    return path[len(outer)] if outer else "/"
+
+
 def shown(path: str) -> str:
     """Return a path for display: names unencoded, except characters that a terminal cannot print."""
     return _ESCAPES.sub(_unescape, path) if "%" in path else path

@@ -119,7 +119,7 @@ Shape = Literal["point", "human", "import", "inside", "choice", "loop", "states"
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """A step that had another path in earlier versions of the pipeline; both are without counts."""
+    """A step, branch or state that had another path in earlier versions; both are without counts."""
 
     old: StepPath
     new: StepPath
@@ -262,6 +262,11 @@ class BaseStep(Node, Generic[In, Out]):
     def flow(self) -> Flow | None:
         """Return the transitions between bodies; None for kinds without transitions."""
         return None
+
+    @property
+    def gives_bodies(self) -> bool:
+        """Whether its output is a map of the outputs of its bodies, by their names."""
+        return False
 
     @property
     def imported(self) -> Imported | None:
@@ -471,8 +476,8 @@ class Pipeline(Node, Generic[In, Out]):
     migrations: Takes[Mapping[str, str] | tuple[Migration, ...], tuple[Migration, ...]] = takes(
         _migrations, default=()
     )
-    """The old paths of renamed steps with their new ones, for runs that began with the old names; no effect
-    for an imported pipeline."""
+    """The old paths of renamed and moved parts with their new ones, for runs that began with the old ones; no
+    effect for an imported pipeline."""
 
     if TYPE_CHECKING:
 

@@ -214,6 +214,7 @@ class Launches:
         run_id: RunId,
         path: StepPath,
         *,
+        recorded: StepPath,
         given: bytes,
         context: bytes,
         queued: Queued | None = None,
@@ -224,6 +225,7 @@ class Launches:
         Args:
             run_id: the run.
             path: the step.
+            recorded: its path in the journal of the run, which names the task.
             given: what the step reads, canonical JSON.
             context: a copy of the context, canonical JSON.
             queued: its place in a queue; None for a task that this process executes.
@@ -234,7 +236,7 @@ class Launches:
         closure, manifest = pinned_entry(self.closure, entry)
         return Child(
             run=NewRun(
-                run_id=task_id(run_id, path, 1),
+                run_id=task_id(run_id, recorded, 1),
                 pipeline=self.pipeline,
                 closure=closure,
                 input=given,
@@ -242,7 +244,7 @@ class Launches:
                 metadata=self.metadata,
                 user_id=self.user_id,
                 lock_digest=self.lock_digest,
-                parent=Parent(run_id=run_id, path=path, entry=entry),
+                parent=Parent(run_id=run_id, path=recorded, entry=entry),
                 queued=queued,
             ),
             blobs={**self.blobs, closure: manifest},

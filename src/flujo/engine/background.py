@@ -40,7 +40,10 @@ async def launched(step: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     context = encoded(frame.scope.tree, "context")
     queued = _place(step, frame, run.launches.place)
     lent = await _lent(step, frame, path)
-    child = run.launches.child(run.id, path, given=given, context=context, queued=queued, lent=lent)
+    recorded = run.journal.stored_path(path)
+    child = run.launches.child(
+        run.id, path, recorded=recorded, given=given, context=context, queued=queued, lent=lent
+    )
     attempt = Attempt(step, frame, path, started_at=run.clock.now(), child=child)
     attempt.output = {"task_id": child.run.run_id}
     if run.recorded is not None and (known := run.recorded.launched(path)) is not None:

@@ -467,7 +467,7 @@ class Journal:
             forked = Forked.of(await self._store.acts(self._run_id))
             known = () if forked is None or forked.stubs is None else forked.stubs
             self._stubs = {each.key: each for each in known}
-        return self._stubs.get((path, tool, canonical.digest(sent)))
+        return self._stubs.get((self.stored_path(path), tool, canonical.digest(sent)))
 
     def take_usage(self, path: StepPath) -> Usage:
         """Return the usage of the attempts at `path` since the last call."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical, merge
 from flujo.domain.differences import Cause, Difference
 from flujo.domain.journal import EntryKind, EntryStatus
-from flujo.domain.paths import bounds, indexed, is_inside
+from flujo.domain.paths import bounds, indexed, is_inside, without_counts
 from flujo.domain.run import Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.engine.journal import Journal, success
@@ -49,6 +49,7 @@ class RecordedJournal(Journal):
 
     __slots__ = (
         "_beyond",
+        "_ended",
         "_is_over",
         "_known_at",
         "_recording",
@@ -86,6 +87,8 @@ class RecordedJournal(Journal):
         for kinds in self._known_at.values():
             for known in kinds.values():
                 known.sort(key=lambda entry: entry.attempt)
+        self._ended: dict[StepPath, Entry] = {}
+        """What the walk has computed and the record lacks."""
         self.seen: set[StepPath] = set()
         """The paths to which the walk has come."""
         self.missing: list[StepPath] = []
@@ -223,9 +226,10 @@ class RecordedJournal(Journal):
         return known[-1]
 
     async def read(self, paths: Sequence[StepPath]) -> Sequence[Entry]:
-        """Return the entries at some paths."""
+        """Return the entries at some paths, also those with which a step has ended beyond the record."""
         found = [kinds for path in paths for kinds in self._known_at.get(path, {}).values()]
-        return [entry for entries in found for entry in entries]
+        ended = [self._ended[path] for path in paths if path in self._ended]
+        return [*(entry for entries in found for entry in entries), *ended]
 
     async def contents(self, digests: Collection[str]) -> Mapping[str, bytes]:
         """Return contents of the run by their digests.
@@ -261,6 +265,7 @@ class RecordedJournal(Journal):
             return entry
         before = self._before(entry)
         if before is None:
+            self._ended[entry.path] = entry
             if bounds(entry.path) is None:  # a range is a summary, and the run may have made others
                 self.miss(entry.path)
             return entry
@@ -322,8 +327,13 @@ class RecordedJournal(Journal):
             self.compare(path, cause, before, now)
 
     def miss(self, path: StepPath) -> None:
-        """Note that the record has nothing at `path`, which is a difference when the run has completed."""
+        """Note that the record has nothing at `path`, which is a difference when the run has completed.
+
+        It is none at a composite into which recorded steps have moved.
+        """
         self.seen.add(path)
+        if without_counts(path) in self._recording.shells:
+            return
         self.missing.append(path)
         if self.is_whole:
             self.tell(path, "new step", None, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
 from flujo.domain.journal import EntryStatus
+from flujo.domain.migrated_values import named
 from flujo.domain.migrations import NONE, Migrations
 from flujo.domain.outcomes import Paused
 from flujo.domain.run import Pause
@@ -60,9 +61,12 @@ class Recording:
     """Has the contents that entries name."""
     copied: int = 0
     """How many entries a fork has in common with its parent: the first ones."""
+    shells: frozenset[StepPath] = frozenset()
+    """The composites and branches into which recorded steps have moved, without counts. They may be without
+    a record."""
 
     def migrated(self, pipeline: Pipeline) -> Recording:
-        """Return the record with the paths that its steps have in a pipeline which has renamed some."""
+        """Return the record as it is for a pipeline which has renamed or moved some of its parts."""
         found = self.migrations(pipeline)
         if not found:
             return self
@@ -72,13 +76,14 @@ class Recording:
             entries=[*map(found.read_entry, self.entries)],
             pauses=[*map(found.read_pause, self.pauses)],
             intents=[*map(found.read_intent, self.intents)],
+            shells=found.shells,
         )
 
     def migrations(self, pipeline: Pipeline) -> Migrations:
         """Return the migrations of a pipeline that apply to the run."""
         if not pipeline.migrations or self.run.parent is not None:
             return NONE
-        return Migrations.of(pipeline.migrations, self.paths)
+        return Migrations.of(pipeline, [*self.paths, *self.named])
 
     @property
     def paths(self) -> list[StepPath]:
@@ -87,3 +92,8 @@ class Recording:
         held = [each.path for each in (*self.ledger.holds, *self.ledger.tasks)]
         used = [each.path for each in self.ledger.spendings]
         return [*made, *(pause.pause_id for pause in self.pauses), *held, *used]
+
+    @property
+    def named(self) -> list[StepPath]:
+        """The paths of the branches and states that decisions name, whether they have begun or not."""
+        return [path for entry in self.entries for path in named(entry)]

@@ -143,16 +143,26 @@ async def recorded(
     store: StateStore, folder: Path, *, text: str = ORDER, answer: Any = "yes", tools: Any = None
 ) -> None:
     """Run the blueprint to its question, and with an answer to its end."""
-    pipeline, ws = compiled(text), workspace(folder)
-    binding = Answering(allow_callables=["doors"], agent_settings=agent_settings(ws.project.settings))
-    binding.real, binding.tools = recorded_binding(ws, pipeline), tools or {}
-    binding.bind(pipeline)
-    async with Flujo[Any, Any, Any](pipeline, store=store, binding=binding, recovery=False) as runner:
+    async with _runner(store, folder, text, tools) as runner:
         result = await runner.run_result_async(GIVEN, run_id=RUN)
         assert not result.error, result.error
         if answer is not None:
             result = await runner.resume_async(RUN, answer)
             assert result.success, result.error
+
+
+async def continued(store: StateStore, folder: Path, text: str, answer: Any = "yes") -> Any:
+    """Answer the question of the run with another version of the blueprint; return the result."""
+    async with _runner(store, folder, text, None) as runner:
+        return await runner.resume_async(RUN, answer)
+
+
+def _runner(store: StateStore, folder: Path, text: str, tools: Any) -> Flujo[Any, Any, Any]:
+    pipeline, ws = compiled(text), workspace(folder)
+    binding = Answering(allow_callables=["doors"], agent_settings=agent_settings(ws.project.settings))
+    binding.real, binding.tools = recorded_binding(ws, pipeline), tools or {}
+    binding.bind(pipeline)
+    return Flujo[Any, Any, Any](pipeline, store=store, binding=binding, recovery=False)
 
 
 async def replayed(store: StateStore, folder: Path, text: str, **more: Any) -> Replay:

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flujo.exceptions import ChangesRefused
 from flujo.services.recorded.recorded_binding import recorded_binding
 from flujo.services.recorded.replay import Replayed, recording_of
 from flujo.services.runs.changes import compare, without_counts
 from flujo.state.memory_store import MemoryStateStore
-from services.recorded.orders import ORDER, RUN, compiled, edited, recorded, workspace
+from services.recorded.orders import (
+    ORDER,
+    RUN,
+    compiled,
+    continued,
+    edited,
+    recorded,
+    replayed,
+    workspace,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +42,9 @@ WRITE = '{name: write, call: "doors:say", with: {text: "draft {{ loop.index }}"}
 PACK = '{name: pack, call: "doors:say", with: {text: "pack {{ item }}"}}'
 LEFT, RIGHT = ('[{name: one, call: "doors:say", with: {text: left}}]', "      right: [")
 CLOSED = "      closed:\n"
+ENDED = (
+    ORDER.replace("to: closed", "to: ended").replace("[closed]", "[ended]").replace(CLOSED, "      ended:\n")
+)
 
 KEPT = {
     "nothing": ORDER,
@@ -123,12 +136,7 @@ LOST = {
     "a renamed composite": (edited("name: both", "name: pair"), "both"),
     "a renamed branch": (edited("left: [", "port: ["), "both:left"),
     "a renamed chosen branch": (edited("high: [", "tall: ["), "route:high"),
-    "a renamed state": (
-        ORDER.replace("to: closed", "to: ended")
-        .replace("[closed]", "[ended]")
-        .replace(CLOSED, "      ended:\n"),
-        "machine:closed[0]",
-    ),
+    "a renamed state": (ENDED, "machine:closed[0]"),
     "a renamed conversation": (edited("name: buy", "name: get"), "buy"),
     "a renamed question": (ORDER.replace("name: ok", "name: sure").replace("s.ok.", "s.sure."), "ok"),
     "a completed step less": (edited(BUY, ""), "buy"),
@@ -142,7 +150,7 @@ LOST = {
     "a step that moved into a composite": (
         edited(RATE, "")
         .replace(LEFT, LEFT[:-1] + ', {name: rate, agent: clerk, input: "x"}]')
-        .replace("Send {{ steps.rate.output }}?", "Send?"),
+        .replace("{{ steps.rate.output }}?", "good: Rate draft 1.?"),
         "rate",
     ),
     "a step that moved out of a composite": (
@@ -158,9 +166,31 @@ LOST = {
 
 def renamed(old: str, new: str, **paths: str) -> str:
     """Return the blueprint with another name of a step, and with migrations from old to new paths."""
-    pairs = ", ".join(f'{{from: "{one}", to: "{other}"}}' for one, other in paths.items())
     text = ORDER.replace(f"name: {old}", f"name: {new}").replace(f"steps.{old}.", f"steps.{new}.")
+    return migrated(text, **paths)
+
+
+def migrated(text: str, **paths: str) -> str:
+    """Return a blueprint with migrations from old to new paths."""
+    pairs = ", ".join(f'{{from: "{one}", to: "{other}"}}' for one, other in paths.items())
     return text.replace("steps:\n  - {name: ", f"migrations: [{pairs}]\nsteps:\n  - {{name: ", 1)
+
+
+def moved(step: str, into: str, **paths: str) -> str:
+    """Return the blueprint with a new composite around a step, which nothing reads any more."""
+    assert step in ORDER, step
+    text = ORDER.replace(step, into).replace("{{ steps.rate.output }}?", "good: Rate draft 1.?")
+    text = text.replace("{{ steps.draft.output }}", "draft 1").replace("{{ steps.ok.output }}", "yes")
+    return migrated(text, **paths)
+
+
+def around(step: str, composite: str) -> str:
+    """Return a step of the blueprint in a composite, at the place of `...`."""
+    indent = len(step) - len(step.lstrip())
+    inner = "".join(f"        {line}\n" for line in step.splitlines())
+    return "".join(f"{' ' * indent}{line}\n" for line in composite.splitlines()).replace(
+        "...\n", f"\n{inner}"
+    )
 
 
 MIGRATED = {
@@ -173,8 +203,85 @@ MIGRATED = {
     "a machine": renamed("machine", "device", machine="device"),
     "a conversation": renamed("buy", "get", buy="get"),
     "a question": renamed("ok", "sure", ok="sure"),
+    "a chosen branch": migrated(edited("high: [", "tall: ["), **{"route:high": "route:tall"}),
+    "another chosen branch": migrated(edited("low: [", "down: ["), **{"route:low": "route:down"}),
+    "a chosen branch and its step": migrated(
+        edited("high: [{name: rise", "tall: [{name: climb"),
+        **{"route:high": "route:tall", "route:high/rise": "route:tall/climb"},
+    ),
+    "a router and a chosen branch": migrated(
+        edited("name: route", "name: way").replace("high: [", "tall: ["),
+        **{"route": "way", "route:high": "way:tall"},
+    ),
+    "a final state": migrated(ENDED, **{"machine:closed": "machine:ended"}),
+    "the first state": migrated(
+        edited("initial: open", "initial: begun").replace("      open:\n", "      begun:\n"),
+        **{"machine:open": "machine:begun"},
+    ),
+    "every state, a step and the machine": migrated(
+        ENDED.replace("initial: open", "initial: begun")
+        .replace("      open:\n", "      begun:\n")
+        .replace("name: look", "name: see")
+        .replace("name: machine", "name: device"),
+        **{
+            "machine": "device",
+            "machine:open": "device:begun",
+            "machine:open/look": "device:begun/see",
+            "machine:closed": "device:ended",
+        },
+    ),
 }
-"""Renamed steps with which the run keeps everything, because migrations name their old paths."""
+"""Renamed parts with which the run keeps everything, because migrations name their old paths."""
+
+CHECKS = "- kind: parallel\n  name: checks\n  branches:\n    one:\n..."
+IF = "- kind: conditional\n  name: checks\n  if: context.total > 1\n  then:\n..."
+OK = '  - {kind: hitl, name: ok, message: "Send {{ steps.rate.output }}?"}\n'
+MACHINE = "  - kind: " + ORDER.split("  - kind: ")[6].split("  - {name: rate")[0]
+EACH = "  - kind: " + ORDER.split("  - kind: ")[2]
+
+ASKED = ("checks:one/ok", "checks:then/ok")
+MOVED = {
+    "a step": moved(RATE, around(RATE, CHECKS), rate="checks:one/rate"),
+    "a step with another name": moved(
+        RATE, around(RATE, CHECKS).replace("name: rate", "name: mark"), rate="checks:one/mark"
+    ),
+    "two steps in sequence": moved(
+        RATE + BUY, around(RATE + BUY, CHECKS), rate="checks:one/rate", buy="checks:one/buy"
+    ),
+    "a step into a condition": moved(RATE, around(RATE, IF), rate="checks:then/rate"),
+    "a conversation": moved(BUY, around(BUY, CHECKS), buy="checks:one/buy"),
+    "a question": moved(OK, around(OK, CHECKS), ok="checks:one/ok"),
+    "a question into a condition": moved(OK, around(OK, IF), ok="checks:then/ok"),
+    "a map": moved(EACH, around(EACH, CHECKS), each="checks:one/each"),
+    "a map and its step": moved(
+        EACH,
+        around(EACH, CHECKS).replace("name: pack", "name: wrap"),
+        **{"each": "checks:one/each", "each/pack": "checks:one/each/wrap"},
+    ),
+    "a loop": moved(DRAFT, around(DRAFT, IF), draft="checks:then/draft"),
+    "a machine and a state": moved(
+        MACHINE,
+        around(MACHINE, CHECKS)
+        .replace("to: closed", "to: ended")
+        .replace("[closed]", "[ended]")
+        .replace("closed:\n", "ended:\n"),
+        **{"machine": "checks:one/machine", "machine:closed": "checks:one/machine:ended"},
+    ),
+    "a step of an iteration": moved(
+        f"      - {WRITE}\n",
+        around(f"      - {WRITE}\n", IF.replace("context.total > 1", "loop.index >= 0")),
+        **{"draft/write": "draft/checks:then/write"},
+    ),
+    "a step of an item": moved(
+        f"      - {PACK}\n", around(f"      - {PACK}\n", IF), **{"each/pack": "each/checks:then/pack"}
+    ),
+    "a step of a branch": moved(
+        f"      - {LARGE}\n",
+        around(f"      - {LARGE}\n", IF),
+        **{"size:then/large": "size:then/checks:then/large"},
+    ),
+}
+"""Steps in new composites, in which the run keeps them."""
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +304,64 @@ async def test_the_run_keeps_renamed_steps(waiting: StateStore, tmp_path: Path, 
     found = await _compared(waiting, tmp_path, text)
     assert (found.can_continue, found.changed, found.lost) == (True, (), ())
     assert found.migrations.applied[0].new in [*map(without_counts, found.kept), "sure"]
+
+
+@pytest.mark.parametrize("text", MOVED.values(), ids=MOVED)
+async def test_the_run_keeps_steps_in_new_composites(waiting: StateStore, tmp_path: Path, text: str) -> None:
+    found = await _compared(waiting, tmp_path, text)
+    assert (found.refusal(), found.changed) == ("", ())
+    assert found.migrations.applied[0].new in {*map(without_counts, found.kept), *ASKED}
+
+
+@pytest.mark.parametrize("text", [*MIGRATED.values(), *MOVED.values()], ids=[*MIGRATED, *MOVED])
+async def test_the_run_ends_as_if_it_had_always_been_so(tmp_path: Path, text: str) -> None:
+    store = MemoryStateStore()
+    await recorded(store, tmp_path, answer=None)
+    before = await store.entries(RUN)
+    result = await continued(store, tmp_path, text)
+    assert (result.success, result.output) == (True, "yes"), result.error
+    after = await store.entries(RUN)
+    assert after[: len(before)] == before
+    replay = await replayed(store, tmp_path, text)
+    assert replay.differences == []
+
+
+LEFT_OUT = {
+    "into another branch of a condition": moved(
+        RATE, around(RATE, IF.replace("> 1", "> 99")), rate="checks:then/rate"
+    ),
+    "into a composite that is skipped": moved(
+        RATE, around(RATE, CHECKS.replace("\n", "\n  when: context.total > 99\n", 1)), rate="checks:one/rate"
+    ),
+    "a question into a composite that has ended": moved(OK, "", ok="both:left/ok").replace(
+        LEFT, f'{LEFT[:-1]}, {{kind: hitl, name: ok, message: "Send?"}}]'
+    ),
+    "into a condition behind a new step": moved(RATE, MORE + around(RATE, IF), rate="checks:then/rate"),
+}
+"""Steps that have moved to where the run does not come, as far as it is known."""
+
+
+@pytest.mark.parametrize("text", LEFT_OUT.values(), ids=LEFT_OUT)
+async def test_the_run_cannot_continue_where_it_would_leave_out_a_step(tmp_path: Path, text: str) -> None:
+    store = MemoryStateStore()
+    await recorded(store, tmp_path, answer=None)
+    found = await _compared(store, tmp_path, text)
+    assert found.left_out == (found.migrations.applied[0].new,)
+    assert "does not come to where" in found.refusal()
+    entries = await store.entries(RUN)
+    with pytest.raises(ChangesRefused, match="does not come to where"):
+        await continued(store, tmp_path, text)
+    assert await store.entries(RUN) == entries
+
+
+async def test_what_the_run_has_copied_keeps_the_name_of_a_branch(
+    waiting: StateStore, tmp_path: Path
+) -> None:
+    text = migrated(edited("left: [", "port: ["), **{"both:left": "both:port"})
+    found = await _compared(waiting, tmp_path, text)
+    assert found.refusal() == ""
+    assert [(each.path, each.cause) for each in found.changed] == [("route", "prompt")]
+    assert found.changed[0].got == {"port": "left", "right": "right"}
 
 
 async def test_a_record_that_would_be_another_step_is_lost(waiting: StateStore, tmp_path: Path) -> None:

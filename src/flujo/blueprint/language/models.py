@@ -991,7 +991,7 @@ Schedules = Annotated[
 
 
 class Migration(Strict):
-    """One of `migrations:`: a step that had another path."""
+    """One of `migrations:`: a step, branch or state that had another path."""
 
     from_: Annotated[str, Field(alias="from", min_length=1)]
     to: Annotated[str, Field(min_length=1)]

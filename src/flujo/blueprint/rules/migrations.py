@@ -1,11 +1,11 @@
-"""Rules about migrations: a renamed step must be found, and its record must have one meaning."""
+"""Rules about migrations: a renamed or moved part must be found, and its record must have one meaning."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import RULES, rule
-from flujo.domain.migrations import migration_findings
+from flujo.domain.migration_checks import migration_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +37,30 @@ rule(
     "FLJ286",
     "migration-unfit",
     "A migration that a run cannot follow",
-    finds="A `from` that is still a step or the `to` of another entry (a chain or a swap), paths in two "
-    "places, a renamed branch or state, and a renamed step that is on a thread or runs in the background.",
-    why="The recorded path would have two meanings, or values of the record name the step as well: decisions "
-    "name branches and states, threads and tasks name their steps.",
+    finds="A `from` that is still a path of the blueprint or the `to` of another entry (a chain or a swap), "
+    "two paths in different places, other names of `then`, `else` and `default`, and names of branches at "
+    "which a composite has records of its own (`merge`, `cache`, `agent`, `files`).",
+    why="The recorded path would have two meanings, or the record would not say what the run has decided.",
     example="migrations: [{from: count, to: count}]" + _STEPS,
     instead="migrations: [{from: length, to: count}]" + _STEPS,
+)
+_ROUND = (
+    "\nsteps:\n  - {name: again, kind: loop, until: 'true', steps: [{name: count, call: skills.text:count}]}"
+)
+_BOTH = (
+    "\nsteps:\n  - {name: both, kind: parallel, branches: {one: [{name: count, call: skills.text:count}]}}"
+)
+rule(
+    "FLJ287",
+    "migration-into-unfit",
+    "A step that moved where its record cannot follow",
+    finds="A migration that moves a step into a new loop, map, state machine, router, `cache`, `tree_search` "
+    "or conversation, or into a composite that runs in the background, has a `cache:`, or has a callable as "
+    "its condition.",
+    why="The record does not say in which iteration, item or branch of the new composite the step was. A "
+    "step can move into a `parallel`, an import, or a conditional with an expression.",
+    example="migrations: [{from: count, to: again/count}]" + _ROUND,
+    instead="migrations: [{from: count, to: 'both:one/count'}]" + _BOTH,
 )
 
 

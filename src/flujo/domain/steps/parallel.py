@@ -47,6 +47,11 @@ class ParallelStep(BaseStep[In, Out]):
         """Return a fixed text."""
         return "all branches at once"
 
+    @property
+    def gives_bodies(self) -> bool:
+        """Whether its output is `{branch: output}`."""
+        return self.output is None
+
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the branches."""
         return self.branches

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.migrated_values import text_of
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
 from flujo.engine.decisions import decide, decide_flag
@@ -40,7 +41,7 @@ async def run(step: ConditionalStep, frame: Frame, path: StepPath, run_body: Run
 
 
 def _branch_of(step: ConditionalStep, value: Any) -> str:
-    name = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    name = text_of(value)
     if name in step.branches:
         return name
     if step.default is None:

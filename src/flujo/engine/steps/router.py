@@ -20,7 +20,7 @@ from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.limits import budget_hit, remember
 from flujo.engine.step_meter import StepMeter
 from flujo.engine.transcripts import encoded_detail, transcript_of
-from flujo.exceptions import ControlSignal, UnknownBranch
+from flujo.exceptions import ControlSignal, JournalConflict, UnknownBranch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
     attempt = known[-1].attempt if known else 0
     if known and known[-1].status is EntryStatus.COMPLETED:
         frame.run.journal.keeps(path, known[-1].input, partial(_given, step, frame))
-        return _names(known[-1])
+        return _still_there(step, path, _names(known[-1]))
     failures = [_error(entry) for entry in known if entry.seq > frame.since]
     cause: Exception | None = None
     while len(failures) < MOST_ATTEMPTS and all(failure.code == UnknownBranch.code for failure in failures):
@@ -161,6 +161,24 @@ def _chosen(step: DynamicParallelRouterStep, answer: Any) -> list[str]:
 
 def _names(entry: Entry) -> list[str]:
     names: list[str] = canonical.decode(entry.output or b"[]")
+    return names
+
+
+def _still_there(step: DynamicParallelRouterStep, path: StepPath, names: list[str]) -> list[str]:
+    """Return recorded names.
+
+    Raises:
+        JournalConflict: one is not a branch any more, so that the run would leave it out.
+    """
+    gone = next((name for name in names if name not in step.branches), None)
+    if gone is not None:
+        raise JournalConflict(
+            f"the choice at `{path}` is recorded as `{gone}`, and there is no such branch any more",
+            hint="restore the branch, or name its new one in `migrations`",
+            path=path,
+            recorded=names,
+            now=[*step.branches],
+        )
     return names
 
 

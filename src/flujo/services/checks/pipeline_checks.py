@@ -11,7 +11,7 @@ from flujo.blueprint.rules.schedules import violations
 from flujo.domain import wording
 from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
-from flujo.domain.migrations import migration_findings
+from flujo.domain.migration_checks import migration_findings
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.schedule_checks import schedule_findings
@@ -70,8 +70,12 @@ def checked_pipeline(pipeline: Any) -> Pipeline:
     raise PipelineError(f"`pipeline` is {wording.repr_short(pipeline)}, not a pipeline", hint=hint)
 
 
-def check_pipeline(pipeline: Pipeline) -> Flow | None:
+def check_pipeline(pipeline: Pipeline, *, is_pinned: bool = True) -> Flow | None:
     """Return the type of a pipeline's output, as far as annotations say.
+
+    Args:
+        pipeline: the tree.
+        is_pinned: whether its runs pin its source; those of a pipeline in Python do not.
 
     Raises:
         PipelineError: the tree has an error, with the code that a blueprint gets for the same error; or the
@@ -83,7 +87,7 @@ def check_pipeline(pipeline: Pipeline) -> Flow | None:
     for wrong in unfit_schedules(pipeline, pipeline.schedules):
         message = f"pipeline {pipeline.name!r}: {wrong.message}"
         raise PipelineError(message, hint=wrong.hint, code=wrong.code)
-    for unfit in migration_findings(pipeline):
+    for unfit in migration_findings(pipeline, is_pinned=is_pinned):
         message = f"pipeline {pipeline.name!r}: `migrations`: {unfit.message}"
         raise PipelineError(message, hint=unfit.hint, code=unfit.code)
     flow = _through(pipeline, ROOT, None)

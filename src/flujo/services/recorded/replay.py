@@ -91,6 +91,8 @@ class Replay:
     """How many entries the record has."""
     differences: list[Difference] = field(default_factory=list)
     """Empty when everything is the same. A replay that stops at the first difference has no more than one."""
+    seen: Collection[StepPath] = ()
+    """The paths to which the walk has come."""
 
 
 async def replay(
@@ -164,7 +166,7 @@ async def replay_recording(
     except ReplayDiverged:
         return Replay(_result(record, recording, subject, ()), len(recording.entries), found)
     result = _result(record, recording, subject, run.ended)
-    return Replay(result, len(recording.entries), found)
+    return Replay(result, len(recording.entries), found, journal.seen)
 
 
 def diverged(run_id: RunId, difference: Difference) -> ReplayDiverged:

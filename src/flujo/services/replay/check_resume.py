@@ -143,6 +143,6 @@ def checked_data(checked: Checked) -> dict[str, Any]:
         "kept": list(found.kept),
         "changed": [each.to_json() for each in found.changed],
         "conflicts": [each.to_json() for each in found.conflicts],
-        "lost": list(found.lost),
+        "lost": [*found.lost, *found.left_out],
         "migrations": [{"from": each.old, "to": each.new} for each in found.migrations.applied],
     }

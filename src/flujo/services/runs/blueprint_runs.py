@@ -340,7 +340,7 @@ async def _accept(
         raise ChangesRefused(
             found.refusal(),
             hint="keep the names and kinds of recorded steps, branches and states, or start a new run",
-            paths=(*found.lost, *(each.path for each in found.conflicts)),
+            paths=(*found.lost, *found.left_out, *(each.path for each in found.conflicts)),
         )
     say(f"changed on disk: {listed(changed)}")
     kept = dict.fromkeys(map(without_counts, found.kept))

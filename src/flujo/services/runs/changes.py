@@ -14,6 +14,7 @@ from flujo.domain.paths import ROOT, StepPath, branch, parent, shown
 from flujo.domain.run import UNENDED
 from flujo.domain.wording import json_short, listed
 from flujo.services.recorded.replay import replay_recording
+from flujo.services.runs.moved_steps import left_out, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,18 +42,21 @@ class Comparison:
     """Recorded decisions that a resume would make again, and otherwise."""
     lost: tuple[StepPath, ...] = ()
     """The recorded paths that the version does not have, or would take for those of another step."""
+    left_out: tuple[StepPath, ...] = ()
+    """The recorded steps that have moved to where the run would not come."""
     migrations: Migrations = NO_MIGRATIONS
     """The migrations of the version that apply to the run."""
 
     @property
     def can_continue(self) -> bool:
         """Whether the run can continue with the version."""
-        return not self.lost and not self.conflicts
+        return not self.lost and not self.left_out and not self.conflicts
 
     def refusal(self) -> str:
         """Return why the run cannot continue; empty when it can."""
         reasons = [f"the changed blueprint lacks {listed(self.lost)}, which this run has recorded"]
         reasons = reasons if self.lost else []
+        reasons += [refusal(self.left_out)] if self.left_out else []
         for each in self.conflicts:
             here = shown(each.path) or "the end"
             expected, got = json_short(each.expected), json_short(each.got)
@@ -70,7 +74,7 @@ async def compare(recording: Recording, subject: Replayed) -> Comparison:
         FlujoError: the run cannot be replayed with it.
     """
     migrations = recording.migrations(subject.pipeline)
-    ambiguous = filter(migrations.is_ambiguous, recording.paths)
+    ambiguous = filter(migrations.is_ambiguous, [*recording.paths, *recording.named])
     recording = recording.migrated(subject.pipeline)
     found = await replay_recording(recording, subject, collects=True)
     ended = [
@@ -78,7 +82,8 @@ async def compare(recording: Recording, subject: Replayed) -> Comparison:
         for entry in recording.entries
         if entry.status is EntryStatus.COMPLETED and entry.kind is not EntryKind.DECISION
     ]
-    lost = tuple(sorted({*ambiguous, *lost_paths(subject.pipeline, recording.entries, recording.pauses)}))
+    gone = lost_paths(subject.pipeline, recording.entries, recording.pauses)
+    lost = tuple(sorted({*ambiguous, *gone}))
     done, changed, conflicts = set(ended), [], []
     for each in found.differences:
         is_done = any(above in done for above in _upwards(each.path))
@@ -92,6 +97,7 @@ async def compare(recording: Recording, subject: Replayed) -> Comparison:
         changed=tuple(changed),
         conflicts=tuple(conflicts),
         lost=lost,
+        left_out=left_out(migrations, recording, subject.pipeline, found.seen),
         migrations=migrations,
     )
 

@@ -40,7 +40,7 @@ from flujo.engine.foreign_code import Wish
 from flujo.engine.frame import RANGE_LENGTH, Plans, Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
-from flujo.exceptions import Fenced, PipelineAbortSignal, StateError, StepFailed
+from flujo.exceptions import ChangesRefused, Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
 from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.feed_writer import RunFeed
@@ -261,7 +261,7 @@ class Execution:
                 start = Progress() if record.is_new else await store.progress(record.run_id)
             tasks = self.runtime.tasks
             begin = None if tasks is None else tasks.begin
-            migrations = await applied_migrations(store, record, self.runtime.pipeline)
+            migrations = await applied_migrations(store, record, self.runtime.pipeline, self.runtime.binding)
             journal = Journal(
                 store,
                 record,
@@ -287,6 +287,9 @@ class Execution:
                 f"the task of run {record.run_id} was cancelled, and its caller was not",
                 hint="code of a step cancels tasks that it did not create; resume the run once that is fixed",
             ) from error
+        except ChangesRefused:
+            await self._stop(record, journal, RunStatus.INTERRUPTED)
+            raise
         except StateError as error:
             self._let_go(record.run_id, error)
             raise

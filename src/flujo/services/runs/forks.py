@@ -21,7 +21,7 @@ from flujo.services.runs.run_request import checked_run_id, declared
 from flujo.services.runs.service import is_free
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.pipeline import Pipeline
@@ -153,7 +153,8 @@ async def new_fork(
     with bind_blobs(service.providers, service.files):
         await binding.prepare()
     GATE.admit(canonical.encode(fork.changes, what="the changes"), "the changes of the fork")
-    recorded = (await recording_of(source, record.run_id)).migrated(pipeline)
+    found = await recording_of(source, record.run_id)
+    recorded, stored = found.migrated(pipeline), found.migrations(pipeline).old
     entries, pauses = recorded.entries, recorded.pauses
     at = point_of(fork.at, entries, pauses, pipeline)
     for path in fork.answers:
@@ -161,7 +162,7 @@ async def new_fork(
     if not fork.live_effects:
         _require_stubs(pipeline, binding, at)
     point = Point.of(at, entries, pipeline)
-    launches = await _unended_launches(source, entries)
+    launches = await _unended_launches(source, entries, stored)
     kept: Sequence[Entry] = [
         entry for entry in entries if point.is_after(entry) and not _is_again(entry, launches)
     ]
@@ -305,8 +306,13 @@ def _require_stubs(pipeline: Pipeline, binding: Binding, at: StepPath) -> None:
 # Background tasks ----------------------------------------------------------------------------------------
 
 
-async def _unended_launches(source: RunSource, entries: Sequence[Entry]) -> set[StepPath]:
-    """Return the paths of launches whose tasks have not ended: the fork launches them anew."""
+async def _unended_launches(
+    source: RunSource, entries: Sequence[Entry], stored: Callable[[StepPath], StepPath]
+) -> set[StepPath]:
+    """Return the paths of launches whose tasks have not ended: the fork launches them anew.
+
+    `stored` returns the path under which the run has recorded a step.
+    """
     found: set[StepPath] = set()
     for entry in entries:
         output = canonical.decode(entry.output) if entry.output and b'"task_id"' in entry.output else None
@@ -315,7 +321,7 @@ async def _unended_launches(source: RunSource, entries: Sequence[Entry]) -> set[
                 task = await source.run(output["task_id"])
             except RunNotFound:
                 continue  # the output of a step that looks like a launch, or a purged task
-            is_own = task.parent is not None and task.parent.path == entry.path
+            is_own = task.parent is not None and task.parent.path == stored(entry.path)
             if is_own and task.status not in ENDS_OF_TASKS:
                 found.add(entry.path)
     return found

@@ -302,7 +302,7 @@ class RunServices:
             )
         return self.of_pipeline(
             found.pipeline,
-            output=check_pipeline(found.pipeline),
+            output=check_pipeline(found.pipeline, is_pinned=False),
             context_model=found.context_model,
             limits=found.usage_limits,
         )

@@ -187,11 +187,11 @@ class Flujo(Generic[In, Out, Ctx]):
 
     @pipeline.setter
     def pipeline(self, pipeline: Pipeline[In, Out]) -> None:
-        self._output = check_pipeline(checked_pipeline(pipeline))
+        checked, self._blueprint = checked_pipeline(pipeline), blueprint_of(pipeline)
+        self._output = check_pipeline(checked, is_pinned=self._blueprint is not None)
         if self._store is None and not self._opens_state:
             require_no_enforcement(pipeline)
         self._pipeline = pipeline
-        self._blueprint = blueprint_of(pipeline)
         self._binding = None
 
     async def __aenter__(self) -> Self:
