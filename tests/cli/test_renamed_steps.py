@@ -77,7 +77,8 @@ def test_a_waiting_run_continues_with_the_new_names(flujo: Flujo, project: Proje
 def test_a_run_is_replayed_explained_and_forked_with_the_new_names(flujo: Flujo, project: Project) -> None:
     assert flujo("replay", "@last", "--blueprint", "blueprints/offer.yaml").exit_code == 0
     assert flujo("resume", "@last", "--accept-changes").exit_code == 5
-    assert flujo("replay", "@last").exit_code == 0
+    replay = flujo("replay", "@last")
+    assert replay.exit_code == 0, replay.stderr
     why = flujo("why", "@last", "again")
     assert (why.exit_code, "loop.index >= 1" in why.stdout) == (0, True), why.stdout + why.stderr
     forked = flujo("fork", "@last", "--at", "confirm", "--answer", "confirm=no", "--live-effects")
@@ -103,3 +104,102 @@ def test_the_accepted_migrations_are_recorded(flujo: Flujo, project: Project) ->
     assert "renamed: `draft → compose`" in again.stderr
     assert flujo("tasks", "resume", "@last", "--input", "yes").exit_code == 0
     assert project.notes() == ["Ada", "n0", "n1", "yes"]
+
+
+BRANCHES = """\
+version: "1"
+name: sort
+input_schema: {type: string}
+steps:
+  - {name: draft, call: "skills.work:note", with: {text: "{{ input }}"}}
+  - kind: parallel
+    name: both
+    branches:
+      left: [{name: one, call: "skills.work:note", with: {text: left}}]
+      right: [{kind: hitl, name: approve, message: "Go on?"}]
+  - kind: import
+    name: apart
+    blueprint: inner.yaml
+    with: {text: later}
+    config: {execution_mode: background}
+  - {kind: hitl, name: sure, message: "Sure?"}
+  - {kind: await, name: all, task: apart}
+output: {left: "{{ steps.both.output.left }}", task: "{{ steps.all.output }}"}
+"""
+INNER = """\
+version: "1"
+name: inner
+input_schema: {type: object, required: [text], properties: {text: {type: string}}}
+steps:
+  - {name: deep, call: "skills.work:note", with: {text: "{{ input.text }}"}}
+"""
+MOVED = """\
+version: "1"
+name: sort
+input_schema: {type: string}
+migrations:
+  - {from: draft, to: "intro:in/draft"}
+  - {from: "both:left", to: "both:port"}
+  - {from: "both:left/one", to: "both:port/first"}
+  - {from: "both:right/approve", to: "both:right/extra:then/confirm"}
+  - {from: apart, to: later}
+steps:
+  - kind: parallel
+    name: intro
+    branches: {in: [{name: draft, call: "skills.work:note", with: {text: "{{ input }}"}}]}
+  - kind: parallel
+    name: both
+    branches:
+      port: [{name: first, call: "skills.work:note", with: {text: left}}]
+      right:
+        - kind: conditional
+          name: extra
+          if: "input != ''"
+          then: [{kind: hitl, name: confirm, message: "Go on?"}]
+  - kind: import
+    name: later
+    blueprint: inner.yaml
+    with: {text: later}
+    config: {execution_mode: background}
+  - {kind: hitl, name: sure, message: "Sure?"}
+  - {kind: await, name: all, task: later}
+output: {left: "{{ steps.both.output.port }}", task: "{{ steps.all.output }}"}
+"""
+
+
+@pytest.mark.parametrize("answers", [0, 1])
+def test_a_run_follows_branches_moves_and_tasks(flujo: Flujo, project: Project, answers: int) -> None:
+    """Before and after the background task has been launched under its old name."""
+    project.blueprint("inner", INNER)
+    project.blueprint("sort", BRANCHES)
+    ran = flujo("run", "sort", "--input", "Ada")
+    assert ran.exit_code == 5, ran.stderr
+    for _ in range(answers):
+        assert flujo("tasks", "resume", "@last", "--input", "yes").exit_code == 5
+    project.blueprint("sort", MOVED)
+    checked = flujo("check-resume", "--json")
+    assert (checked.exit_code, json.loads(checked.stdout)[0]["lost"]) == (0, []), checked.stdout
+    said = flujo("check-resume")
+    assert "draft → intro:in/draft, both:left → both:port" in said.stderr + said.stdout
+    assert flujo("resume", "@last", "--accept-changes").exit_code == 5
+    for _ in range(2 - answers):
+        answered = flujo("tasks", "resume", "@last", "--input", "yes")
+    assert answered.exit_code == 0, answered.stderr
+    assert json.loads(answered.stdout) == {"left": "left", "task": "later"}
+    assert sorted(project.notes()) == ["Ada", "later", "left"]
+    replay = flujo("replay", "@last")
+    assert replay.exit_code == 0, replay.stderr
+
+
+def test_a_run_that_would_not_come_to_its_step_is_refused(flujo: Flujo, project: Project) -> None:
+    project.blueprint("inner", INNER)
+    project.blueprint("sort", BRANCHES)
+    ran = flujo("run", "sort", "--input", "Ada")
+    assert ran.exit_code == 5, ran.stderr
+    project.blueprint("sort", MOVED.replace("input != ''", "input == ''"))
+    checked = flujo("check-resume", "--json")
+    assert json.loads(checked.stdout)[0]["lost"] == ["both:right/extra:then/confirm"]
+    assert checked.exit_code == 1
+    refused = flujo("resume", "@last", "--accept-changes")
+    assert "FLJ541" in refused.stderr
+    assert "does not come to where" in refused.stderr

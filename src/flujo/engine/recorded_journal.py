@@ -103,6 +103,10 @@ class RecordedJournal(Journal):
         """The recorded run."""
         return self._recording.run
 
+    def stored_path(self, path: StepPath) -> StepPath:
+        """Return the path under which the run has recorded `path`: keys and ids of tasks are made from it."""
+        return self._recording.applied.old(path)
+
     @property
     def is_whole(self) -> bool:
         """Whether the run has completed, so that its record says everything."""
@@ -332,7 +336,7 @@ class RecordedJournal(Journal):
         It is none at a composite into which recorded steps have moved.
         """
         self.seen.add(path)
-        if without_counts(path) in self._recording.shells:
+        if without_counts(path) in self._recording.applied.shells:
             return
         self.missing.append(path)
         if self.is_whole:

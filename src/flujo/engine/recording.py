@@ -61,9 +61,8 @@ class Recording:
     """Has the contents that entries name."""
     copied: int = 0
     """How many entries a fork has in common with its parent: the first ones."""
-    shells: frozenset[StepPath] = frozenset()
-    """The composites and branches into which recorded steps have moved, without counts. They may be without
-    a record."""
+    applied: Migrations = NONE
+    """The migrations that have converted it."""
 
     def migrated(self, pipeline: Pipeline) -> Recording:
         """Return the record as it is for a pipeline which has renamed or moved some of its parts."""
@@ -76,7 +75,7 @@ class Recording:
             entries=[*map(found.read_entry, self.entries)],
             pauses=[*map(found.read_pause, self.pauses)],
             intents=[*map(found.read_intent, self.intents)],
-            shells=found.shells,
+            applied=found,
         )
 
     def migrations(self, pipeline: Pipeline) -> Migrations:

@@ -59,6 +59,8 @@ def check_resume(
         terminal.say("no runs to check: none waits, is paused, was interrupted or has failed")
     else:
         terminal.table(_COLUMNS, [_row(each) for each in found])
+        for pairs, count in checking.migrations_in(found).items():
+            terminal.say(f"migrated in {plural(count, 'run')}: {pairs}")
         for each in refused:
             terminal.say(f"{each.run.run_id}: {each.reason()}")
     if refused:
@@ -67,7 +69,8 @@ def check_resume(
 
 def _row(checked: "Checked") -> dict[str, Any]:
     found = checked.comparison
-    counts = {"kept": found.kept, "changed": found.changed, "lost": found.lost, "conflicts": found.conflicts}
+    counts = {"kept": found.kept, "migrated": found.migrated, "changed": found.changed}
+    counts |= {"lost": (*found.lost, *found.left_out), "conflicts": found.conflicts}
     said = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items() if paths)
     answer = "unknown" if checked.is_skipped else "yes" if checked.can_continue else "no"
     return {

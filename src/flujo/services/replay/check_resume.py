@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.paths import shown
 from flujo.domain.run import RunCursor, RunQuery, RunStatus
 from flujo.exceptions import FlujoError
 from flujo.services.recorded.replay import recording_of
@@ -52,6 +53,15 @@ class Checked:
         if self.is_skipped:
             return "not checked: the pipeline is written in Python"
         return self.comparison.refusal()
+
+
+def migrations_in(found: Sequence[Checked]) -> dict[str, int]:
+    """Return how many runs have each set of migrations: `draft → compose`."""
+    counted: Counter[str] = Counter()
+    for each in found:
+        if applied := each.comparison.migrations.applied:
+            counted[", ".join(f"{shown(one.old)} → {shown(one.new)}" for one in applied)] += 1
+    return dict(counted)
 
 
 async def check_resume(ws: Workspace, runs: Sequence[str], against: str | None) -> list[Checked]:
@@ -141,6 +151,7 @@ def checked_data(checked: Checked) -> dict[str, Any]:
         "can_continue": checked.can_continue,
         "reason": checked.reason(),
         "kept": list(found.kept),
+        "migrated": list(found.migrated),
         "changed": [each.to_json() for each in found.changed],
         "conflicts": [each.to_json() for each in found.conflicts],
         "lost": [*found.lost, *found.left_out],

@@ -48,6 +48,11 @@ class Comparison:
     """The migrations of the version that apply to the run."""
 
     @property
+    def migrated(self) -> tuple[StepPath, ...]:
+        """The kept steps that the record has under other paths."""
+        return tuple(path for path in self.kept if self.migrations.old(path) != path)
+
+    @property
     def can_continue(self) -> bool:
         """Whether the run can continue with the version."""
         return not self.lost and not self.left_out and not self.conflicts
