@@ -30,6 +30,7 @@ from flujo.domain.conversations import ToolCall
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
 from flujo.domain.ledger import HoldState
+from flujo.domain.migrations import Migrations
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import StepPath
 from flujo.domain.pipeline import Pipeline
@@ -45,6 +46,7 @@ from flujo.domain.steps import (
     Carry,
     ConditionalStep,
     ContinueAsNewStep,
+    DynamicParallelRouterStep,
     EventStep,
     Expr,
     GranularStep,
@@ -55,9 +57,12 @@ from flujo.domain.steps import (
     ParallelStep,
     Save,
     SleepStep,
+    State,
+    StateMachineStep,
     Step,
     StepConfig,
     Text,
+    Transition,
     TreeSearchStep,
 )
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
@@ -626,6 +631,61 @@ def continuing(do: Effects) -> Pipeline:
     )
 
 
+def deployed(do: Effects) -> Pipeline:
+    """Is continued by `redeployed` after a question or a crash: with other names, and steps in new places."""
+    ways = {"p": _body(do.step("p1"), do.step("p2", save=LOGGED)), "q": _body(do.step("q1"))}
+    return _pipeline(
+        do.step("a", save=LOGGED),
+        do.step("b"),
+        ParallelStep("both", ways, output=Text("{{ previous.p + previous.q }}")),
+        _pick(do, "p", "q"),
+        _machine(do, "machine", "go", "end"),
+        HumanInTheLoopStep("ok", message="go on?"),
+        do.step("z", len),
+    )
+
+
+def redeployed(do: Effects) -> Pipeline:
+    """Return the version that continues runs of `deployed`."""
+    ways = {"x": _body(do.step("p1"), do.step("p2", save=LOGGED)), "q": _body(do.step("q1"))}
+    asking = HumanInTheLoopStep("fine", message="go on?")
+    first = _body(do.step("a", save=LOGGED), do.step("b"))
+    return _pipeline(
+        ParallelStep("intro", {"only": first}, output=Text("{{ previous.only }}")),
+        ParallelStep("both", ways, output=Text("{{ previous.x + previous.q }}")),
+        _pick(do, "x", "y"),
+        ConditionalStep(
+            "maybe", condition=Expr("size(context.log) > 0"), then=_machine(do, "device", "run", "stop")
+        ),
+        ImportStep("sub", _pipeline(asking), context="inherit"),
+        do.step("z", len),
+        migrations={
+            "a": "intro:only/a",
+            "b": "intro:only/b",
+            "both:p": "both:x",
+            "pick:p": "pick:x",
+            "pick:q": "pick:y",
+            "machine": "maybe:then/device",
+            "machine:go": "maybe:then/device:run",
+            "machine:end": "maybe:then/device:stop",
+            "ok": "sub/fine",
+        },
+    )
+
+
+def _pick(do: Effects, *names: str) -> DynamicParallelRouterStep:
+    ways = {name: _body(do.step(f"r{number}", lambda _: 1)) for number, name in enumerate(names)}
+    choose = do.call("pick", lambda _: [*names])
+    return DynamicParallelRouterStep("pick", ways, router=choose, output=Text("{{ size(previous) }}"))
+
+
+def _machine(do: Effects, name: str, first: str, last: str) -> StateMachineStep:
+    again = (Transition(last, Expr("size(context.log) > 3")), Transition(first))
+    body = _body(do.step("m", save=LOGGED))
+    states = {first: State(body, again), last: State(_body(do.step("n")))}
+    return StateMachineStep(name, initial=first, states=states, final=(last,))
+
+
 NOTIFY = '[notify.here]\ncallable = "nowhere:called"\nblueprints = []\n'
 
 
@@ -662,6 +722,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "background_lent": lending,
     "notify": notifying,
     "continue_as_new": continuing,
+    "migrated": deployed,
 }
 
 
@@ -690,8 +751,11 @@ class Crashing:
             seen_before = await _consistent(store, run_id) or await _written_apart(store, run)
             if self._build is awaiting:
                 await store.send_event(sent_event(f"early {run}", "early", key=str(run)))
+            tree = self._build(effects)
+            if self._build is deployed:
+                tree = await _redeployed(tree, effects, store, run_id)
             async with Flujo[Any, Any, Any](
-                self._build(effects), store=store, hooks=[effects.acknowledge], range_length=2
+                tree, store=store, hooks=[effects.acknowledge], range_length=2
             ) as runner:
                 if self._build is queueing:
                     await worked_off(runner, store, run_id)
@@ -703,6 +767,7 @@ class Crashing:
             entries = [
                 entry for each in chain for entry in await store.entries(chains.numbered(run_id, each))
             ]
+            entries = [*map(Migrations(tree.migrations, tree).read_entry, entries)]
             seen_before = seen_before or await _written_apart(store, run)
             if self._build is lending:
                 seen_before = seen_before or await _overspent(store, run_id)
@@ -756,6 +821,16 @@ class Crashing:
         self._whole = in_a_fork(self.run, 0)
         assert bool(self._whole.pop("lone")) or not self._lone, "the event loop has committed no step"
         assert (self._whole["status"], self._whole.pop("broken")) == ("completed", ""), self._whole
+
+
+async def _redeployed(tree: Pipeline, effects: Effects, store: SqlStateStore, run_id: RunId) -> Pipeline:
+    """Execute a new run to its question, and return the version of the pipeline that continues it."""
+    try:
+        await store.run(run_id)
+    except RunNotFound:
+        async with Flujo[Any, Any, Any](tree, store=store, hooks=[effects.acknowledge]) as runner:
+            await runner.run_result_async(1, run_id=run_id)
+    return redeployed(effects)
 
 
 async def ended(
