@@ -80,3 +80,6 @@ def test_a_path_moves_with_its_counts() -> None:
     assert {old: found.new(StepPath(old)) for old in pairs} == pairs
     assert [found.old(StepPath(new)) for new in pairs.values()] == [*pairs]
     assert found.shells == {"c", "c:l", "c:l/a/p", "c:l/a/p:z", "b/c"}
+    levels = ["", "c", "c:l", "c:l/a", "c:l/a[1]/p:z", "b[3]/c", "b[3]"]
+    moved = [found.moved_into(StepPath(level)) for level in levels]
+    assert moved == [[], [], ["a"], [], ["a[1]/x"], ["b[3]/x"], []]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind
 from flujo.domain.paths import StepPath, branch, operator, parent, without_counts
+from flujo.domain.steps.conditional import value_text
 from flujo.domain.threads import THREADS, is_of_threads
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Names:
         """Return a decision with other names: a list of branches, or a value that is the name of one."""
         if isinstance(value, list):
             return [self.of(each) for each in value]
-        return self.newer.get(text_of(value), value)
+        return self.newer.get(value_text(value), value)
 
     def keys(self, output: Mapping[str, Any]) -> dict[str, Any]:
         """Return a map by branches with other keys."""
@@ -63,16 +64,11 @@ def named(entry: Entry) -> Iterator[StepPath]:
         chosen = canonical.decode(entry.output)
         for each in chosen if isinstance(chosen, list) else [chosen]:
             if isinstance(each, str | int | float):
-                yield branch(without_counts(entry.path), text_of(each))
+                yield branch(without_counts(entry.path), value_text(each))
     elif entry.kind is EntryKind.DONE and entry.detail is not None and b'"to":' in entry.detail:
         to = canonical.decode(entry.detail).get("to")
         if isinstance(to, str):
             yield branch(without_counts(parent(parent(entry.path))), to)
-
-
-def text_of(value: Any) -> str:
-    """Return the name of a branch that a value chooses."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

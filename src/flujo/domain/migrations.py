@@ -124,6 +124,14 @@ class Migrations:
         """Return whether a recorded path would be taken for that of another step: no path leads back."""
         return self.old(self.new(recorded)) != recorded
 
+    def moved_into(self, level: StepPath) -> list[StepPath]:
+        """Return the recorded paths of the steps that have moved into a body: they are not at its level."""
+        place = paths.without_counts(level)
+        if place not in self.shells:
+            return []
+        here = [each.new for each in self.applied if parent(each.new) == place]
+        return [self.old(StepPath(level + new[len(place) :])) for new in here]
+
     # What a run reads ---------------------------------------------------------------------------------------
 
     def read_entry(self, entry: Entry) -> Entry:

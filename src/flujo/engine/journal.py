@@ -217,7 +217,10 @@ class Journal:
         first, self._first = self._first, None
         if path == ROOT and first is not None:
             return first  # read at the start of the execution
-        return self._as_read(await self._store.entries(self._run_id, parent=self.stored_path(path)))
+        found = await self._store.entries(self._run_id, parent=self.stored_path(path))
+        if self._migrations is not None and (moved := self._migrations.moved_into(path)):
+            found = [*found, *await self._store.entries(self._run_id, paths=moved)]
+        return self._as_read(found)
 
     def stored_path(self, path: StepPath) -> StepPath:
         """Return the path under which the store has `path`: another one below a step that was renamed."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from durability.later_versions import later_version
+from durability.random_programs import CONTEXT, known, random_program, tree
 from engine.talking import Panel
+from flujo import Flujo
+from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import (
@@ -17,6 +23,7 @@ from flujo.domain.steps import (
     ConditionalStep,
     DynamicParallelRouterStep,
     Expr,
+    HumanInTheLoopStep,
     ImportStep,
     ParallelStep,
     Save,
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
     from flujo.domain.ports import StateStore
 
 RUN = RunId("run")
+AT_ONCE = 6
+"""How many steps of a random program may be executed when its run breaks off."""
 LOG = {"log": Save(Expr("output"), append=True)}
 
 
@@ -213,6 +222,23 @@ async def test_a_choice_keeps_its_meaning_before_its_branch_has_begun(tmp_path: 
     await store.aclose()
 
 
+async def test_a_state_that_is_gone_is_not_left_out(store: StateStore) -> None:
+    def states(last: str, **more: Any) -> Pipeline:
+        first = State(call("begin", World().add("begin")), (Transition(last),))
+        asking = State(HumanInTheLoopStep("ask", message="?"))
+        machine = StateMachineStep(
+            name="m", initial="open", states={"open": first, last: asking}, final=(last,)
+        )
+        return pipeline(machine, **more)
+
+    assert len((await start(states("closed"), store, 1)).pauses) == 1
+    gone = await resume(states("ended"), store, answer="yes", pause_id="m:closed[0]/ask")
+    assert gone.error is not None
+    assert "is recorded as `closed`" in gone.error.message
+    renamed = states("ended", migrations={"m:closed": "m:ended"})
+    assert (await resume(renamed, store, retry_failed=True)).output == "yes"
+
+
 def threaded(
     panel: Panel, names: str, wrap: Callable[[BaseStep], BaseStep] = lambda step: step, **more: Any
 ) -> Pipeline:
@@ -270,3 +296,28 @@ async def test_a_move_into_another_context_is_refused_after_a_write(store: State
     assert result.error is None
     assert result.context is not None
     assert result.context.model_dump()["log"] == [1]
+
+
+@pytest.mark.parametrize("seed", [0, 4, 7, 8, 10, 13, 115, 207, 250, 254])
+async def test_a_random_program_ends_the_same_in_a_later_version(seed: int, tmp_path: Path) -> None:
+    """The run has broken off anywhere, and any steps, branches and states have other names or places."""
+    chance = Random(seed)
+    program = random_program(chance, also=())
+    made: list[tuple[str, str]] = []
+
+    async def act(name: str, data: Any, _key: str) -> None:
+        made.append((name, str(data)))
+
+    expected = known(program, 1)
+    earlier = tree(program, act)
+    later = later_version(earlier, chance, CONTEXT)
+    store = SqlStateStore(f"sqlite:///{tmp_path}/a.db")
+    if await broken_off(earlier, store, chance.randint(1, 12)):
+        await continued(later, store)
+    record = await store.run(RUN)
+    assert canonical.decode(record.output or b"") == expected.output
+    twice = sum((Counter(name for name, _ in made) - expected.effects).values())
+    assert twice <= AT_ONCE, "only what was not recorded is executed again"
+    async with Flujo[Any, Any, Any](later, store=store) as runner:
+        await runner.replay_from_trace(RUN)
+    await store.aclose()

@@ -16,6 +16,11 @@ from flujo.exceptions import PipelineError
 Form = Literal["if", "switch"]
 
 
+def value_text(value: Any) -> str:
+    """Return the name of the branch that a value of a `switch` means."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @node
 class ConditionalStep(BaseStep[In, Out]):
     """Runs `then` or `else_` by a condition, or one of `branches` or `default` by a value."""
@@ -59,6 +64,16 @@ class ConditionalStep(BaseStep[In, Out]):
             )
         arguments["branches"] = branches
         arguments["form"] = arguments["form"] or ("if" if fits_if else "switch")
+
+    def chosen(self, value: Any) -> str | None:
+        """Return the name of the branch for a value of the condition; None without a branch and a `default`.
+
+        An `else` that is left out is named as well.
+        """
+        if self.form == "if":
+            return "then" if value else "else"
+        name = value_text(value)
+        return name if name in self.branches else None if self.default is None else "default"
 
     def summary(self) -> str:
         """Return the condition."""

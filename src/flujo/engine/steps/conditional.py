@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.migrated_values import text_of
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
 from flujo.engine.decisions import decide, decide_flag
@@ -25,11 +24,10 @@ async def run(step: ConditionalStep, frame: Frame, path: StepPath, run_body: Run
         ExpressionFailed: an `if` is neither true nor false.
     """
     if step.form == "if":
-        holds = await decide_flag(step.condition, frame, path, what=f"`if` of step {step.name!r}")
-        name = "then" if holds else "else"
+        value = await decide_flag(step.condition, frame, path, what=f"`if` of step {step.name!r}")
     else:
-        find = partial(_branch_of, step)
-        name = find(await decide(step.condition, frame, path, check=find))
+        value = await decide(step.condition, frame, path, check=partial(_branch_of, step))
+    name = _branch_of(step, value)
     body = step.branches.get(name, step.default)
     if body is None:
         return Success(frame.previous)
@@ -41,13 +39,11 @@ async def run(step: ConditionalStep, frame: Frame, path: StepPath, run_body: Run
 
 
 def _branch_of(step: ConditionalStep, value: Any) -> str:
-    name = text_of(value)
-    if name in step.branches:
-        return name
-    if step.default is None:
+    name = step.chosen(value)
+    if name is None:
         raise NoBranch(
             f"`switch` of step {step.name!r} is {value!r}, and there is no such branch and no `default`; "
             f"the branches are {', '.join(step.branches)}",
             value=value,
         )
-    return "default"
+    return name

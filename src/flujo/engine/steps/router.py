@@ -60,7 +60,7 @@ async def _choose(step: DynamicParallelRouterStep, frame: Frame, path: StepPath)
     attempt = known[-1].attempt if known else 0
     if known and known[-1].status is EntryStatus.COMPLETED:
         frame.run.journal.keeps(path, known[-1].input, partial(_given, step, frame))
-        return _still_there(step, path, _names(known[-1]))
+        return _still_there(step, frame, path, _names(known[-1]))
     failures = [_error(entry) for entry in known if entry.seq > frame.since]
     cause: Exception | None = None
     while len(failures) < MOST_ATTEMPTS and all(failure.code == UnknownBranch.code for failure in failures):
@@ -164,7 +164,9 @@ def _names(entry: Entry) -> list[str]:
     return names
 
 
-def _still_there(step: DynamicParallelRouterStep, path: StepPath, names: list[str]) -> list[str]:
+def _still_there(
+    step: DynamicParallelRouterStep, frame: Frame, path: StepPath, names: list[str]
+) -> list[str]:
     """Return recorded names.
 
     Raises:
@@ -172,12 +174,14 @@ def _still_there(step: DynamicParallelRouterStep, path: StepPath, names: list[st
     """
     gone = next((name for name in names if name not in step.branches), None)
     if gone is not None:
-        raise JournalConflict(
-            f"the choice at `{path}` is recorded as `{gone}`, and there is no such branch any more",
-            hint="restore the branch, or name its new one in `migrations`",
-            path=path,
-            recorded=names,
-            now=[*step.branches],
+        frame.run.journal.differs(
+            JournalConflict(
+                f"the choice at `{path}` is recorded as `{gone}`, and there is no such branch any more",
+                hint="restore the branch, or name its new one in `migrations`",
+                path=path,
+                recorded=names,
+                now=[*step.branches],
+            )
         )
     return names
 

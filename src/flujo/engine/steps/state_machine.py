@@ -11,7 +11,7 @@ from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch, child, indexed
 from flujo.engine.decisions import decide_flag
 from flujo.engine.journal import success
-from flujo.exceptions import NoTransition, TransitionLimitReached
+from flujo.exceptions import JournalConflict, NoTransition, TransitionLimitReached
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,7 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
 
     Raises:
         NoTransition: no transition of a state leads to a state.
+        JournalConflict: the recorded next state is not a state any more.
         TransitionLimitReached: `max_transitions` is reached before a final state.
     """
     visits = dict.fromkeys(step.states, 0)
@@ -62,6 +63,14 @@ async def run(step: StateMachineStep, frame: Frame, path: StepPath, run_body: Ru
         previous, to = finished.output, finished.facts["to"]
         if to is None:
             return Success(finished.facts.get("output", previous))
+        if to not in step.states:
+            raise JournalConflict(
+                f"the state after `{here}` is recorded as `{to}`, and there is no such state any more",
+                hint="restore the state, or name its new one in `migrations`",
+                path=here,
+                recorded=to,
+                now=[*step.states],
+            )
         name = to
     raise TransitionLimitReached(
         f"state machine {step.name!r} made {step.max_transitions} transitions without reaching a final state",

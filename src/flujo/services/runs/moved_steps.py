@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, EntryStatus
-from flujo.domain.paths import ROOT, StepPath, is_inside, parent, without_counts
+from flujo.domain.paths import ROOT, StepPath, decoded, is_inside, parent, without_counts
+from flujo.domain.steps import ConditionalStep
 from flujo.domain.wording import listed
 from flujo.exceptions import ChangesRefused
 from flujo.services.recorded.replay import replay_recording
@@ -80,6 +82,11 @@ def left_out(
         for entry in recording.entries
         if entry.kind is EntryKind.DONE and entry.status is EntryStatus.COMPLETED
     }
+    decided = {
+        (entry.path, entry.attempt): canonical.decode(entry.output)
+        for entry in recording.entries
+        if entry.kind is EntryKind.DECISION and entry.output is not None
+    }
     return tuple(
         sorted(
             step
@@ -87,7 +94,7 @@ def left_out(
             if any(
                 ended.get(shell, seq) < seq
                 or (step in writes and _is_apart(steps.get(without_counts(shell))))
-                or (step not in seen and _passes(shell, steps, seen))
+                or (step not in seen and _passes(shell, steps, decided, seen))
                 for shell in _shells(step, shells)
             )
         )
@@ -118,10 +125,24 @@ def _is_apart(composite: BaseStep | None) -> bool:
     return composite is not None and composite.imported is not None and not composite.imported.inherits
 
 
-def _passes(shell: StepPath, steps: Mapping[StepPath, BaseStep], seen: Collection[StepPath]) -> bool:
-    """Return whether a condition decides about a composite or branch, and the walk does not come inside."""
-    place = without_counts(shell)
-    composite, owner = steps.get(place), steps.get(parent(place))
-    is_branch = composite is None and owner is not None and owner.kind == "conditional"
-    is_decided = is_branch or (composite is not None and composite.when is not None)
-    return is_decided and not any(is_inside(each, shell) for each in seen)
+def _passes(
+    shell: StepPath,
+    steps: Mapping[StepPath, BaseStep],
+    decided: Mapping[tuple[StepPath, int], Any],
+    seen: Collection[StepPath],
+) -> bool:
+    """Return whether a condition decides about a composite or branch, and the run does not come inside.
+
+    A recorded decision counts, because a composite that has failed is not replayed inside.
+    """
+    place, outer = without_counts(shell), parent(shell)
+    composite, owner = steps.get(place), steps.get(without_counts(outer))
+    comes: bool | None = None
+    if composite is not None and composite.when is not None:
+        comes = decided.get((shell, 0))
+    elif composite is None and isinstance(owner, ConditionalStep):
+        if (outer, 1) in decided:
+            comes = owner.chosen(decided[outer, 1]) == decoded(shell[len(outer) + 1 :])
+    else:
+        return False
+    return not (any(is_inside(each, shell) for each in seen) if comes is None else comes)
