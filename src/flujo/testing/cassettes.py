@@ -19,12 +19,13 @@ from flujo.domain.paths import StepPath
 from flujo.domain.queues import RunKind
 from flujo.domain.run import AT_A_PAUSE, PauseKind, RunQuery, RunStatus
 from flujo.domain.sent_events import NewEvent
-from flujo.exceptions import CallableError, CassetteMismatch, OutputRejected
+from flujo.exceptions import CallableError, CassetteMismatch, CassetteRefused, OutputRejected
 from flujo.services.project.project import find_project, replace_file
 from flujo.services.replay.cassette import Cassette
 from flujo.services.replay.cassette_saving import cassette_of
-from flujo.services.replay.recorded_agents import cassette_binding
+from flujo.services.replay.recorded_agents import CassetteBinding, cassette_binding
 from flujo.services.replay.tape import Tape
+from flujo.services.runs.run_services import pinned_blueprint
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import Workspace
 from flujo.testing.clock import TestClock
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flujo.domain.models import AppResources, PipelineResult
+    from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.store import RunSource
     from flujo.services.workspace import Blueprint
     from flujo.state.memory_store import MemoryStateStore
 
-_RUN = RunId("cassette")
 _BY = Actor("cassette", Via.API)
 _PATIENCE_S = 0.01
 """How often to look whether a background task has ended."""
@@ -105,17 +107,61 @@ async def play_async(path: Path, *, resources: AppResources | None = None) -> Pl
         BlueprintError | CallableError: the blueprint cannot be run.
     """
     cassette = Cassette.open(path)
-    blueprint = _blueprint(cassette, path)
+    pipeline, project = _blueprint(cassette, path).handed_out(), _workspace(path).project
     tape = Tape(cassette)
-    pipeline = blueprint.handed_out()
-    binding = cassette_binding(_workspace(path).project, pipeline, tape)
+    return await _played(tape, pipeline, cassette_binding(project, pipeline, tape), resources)
+
+
+async def _played(
+    tape: Tape, pipeline: Pipeline, binding: CassetteBinding, resources: AppResources | None = None
+) -> Played:
     clock = TestClock(auto_advance=True)
     store = clock.memory_store()
     async with Flujo[Any, Any, Any](
         pipeline, store=store, binding=binding, clock=clock, resources=resources, recovery=False
     ) as runner:
-        result = await _Play(cassette, runner, store, clock).ended()
-    return Played(cassette, result, tape.mismatches, tape.unused)
+        result = await _Play(tape.cassette, runner, store, clock).ended()
+    return Played(tape.cassette, result, tape.mismatches, tape.unused)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A run as a cassette."""
+
+    cassette: Cassette
+    untried: tuple[str, ...] = ()
+    """The callables that a play calls; because of them it was not played."""
+
+
+async def saved_async(workspace: Workspace, source: RunSource, run_id: RunId) -> Saved:
+    """Return a completed run as a cassette that gives the output of the run when it is played.
+
+    It is played in memory, with the files that the run has pinned, and without connections and processes. It
+    is not played if a play would call code of the project that changes the context.
+
+    Raises:
+        RunNotFound: there is no such run.
+        CorruptState: a row or a content is damaged or missing.
+        CassetteRefused: the run has not completed, is one of Python, has kept no transcripts, or its cassette
+            gives something else than the run.
+        FlujoError: its blueprint cannot be loaded or bound here.
+    """
+    cassette = await cassette_of(workspace, source, run_id)
+    blueprint = await pinned_blueprint(workspace, source, await source.run(run_id))
+    tape, pipeline = Tape(cassette), blueprint.handed_out()
+    binding = cassette_binding(workspace.project, pipeline, tape)
+    if binding.called:
+        return Saved(cassette, tuple(sorted(binding.called)))
+    try:
+        with refusing_outside_calls():
+            (await _played(tape, pipeline, binding)).require_expected()
+    except CassetteFailed as failed:
+        raise CassetteRefused(
+            f"run {run_id} cannot be made a cassette: played without its models, tools and callables, it "
+            f"ends otherwise:\n{failed}",
+            run_id=run_id,
+        ) from None
+    return Saved(cassette)
 
 
 async def record_async(path: Path, *, resources: AppResources | None = None) -> Cassette:
@@ -139,7 +185,7 @@ async def record_async(path: Path, *, resources: AppResources | None = None) -> 
             result = await _Play(cassette, runner, store, clock).ended()
         if result.error is not None:
             raise CassetteFailed(f"the run is {result.status}: {result.error.message} [{result.error.code}]")
-        recorded = cassette.recorded_again(await cassette_of(workspace, store, _RUN))
+        recorded = cassette.recorded_again(await cassette_of(workspace, store, RunId(cassette.run_id)))
     replace_file(path, recorded.to_text())
     return recorded
 
@@ -180,16 +226,17 @@ class _Play:
         self._store = store
         self._clock = clock
         self._left = list(cassette.answers)
+        self._run = RunId(cassette.run_id)  # prompts and the ids of tasks may contain it
 
     async def ended(self) -> PipelineResult[Any, Any]:
         """Return the result of the run, once nothing can move any more."""
         result = await self._runner.run_result_async(
-            self._cassette.input, initial_context_data=self._cassette.context, run_id=_RUN
+            self._cassette.input, initial_context_data=self._cassette.context, run_id=self._run
         )
         while result.status in AT_A_PAUSE and await self._step():
-            record = await self._store.run(_RUN)
+            record = await self._store.run(self._run)
             if record.status in AT_A_PAUSE and record.owner is None:
-                result = await self._runner.resume_async(_RUN)
+                result = await self._runner.resume_async(self._run)
         return result
 
     async def _step(self) -> bool:
@@ -200,13 +247,13 @@ class _Play:
             for pause in await self._store.pauses(run.run_id):
                 moved |= pause.is_open and await self._settle(run, pause)
         for run in runs:
-            if run.run_id != _RUN and run.status in AT_A_PAUSE and not await self._asks(run):
+            if run.run_id != self._run and run.status in AT_A_PAUSE and not await self._asks(run):
                 await self._runner.resume_async(run.run_id)
                 moved = True
         if any(run.status is RunStatus.RUNNING for run in runs):
             await asyncio.sleep(_PATIENCE_S)
             return True
-        return moved or not await self._asks(await self._store.run(_RUN))
+        return moved or not await self._asks(await self._store.run(self._run))
 
     async def _asks(self, run: RunRecord) -> bool:
         return any(pause.is_open for pause in await self._store.pauses(run.run_id))

@@ -26,6 +26,7 @@ def test_a_completed_run_is_saved_below_the_tests(flujo: Flujo, project: Project
         "tools": 0,
         "calls": 2,
         "answers": 0,
+        "untried": [],
     }
 
 

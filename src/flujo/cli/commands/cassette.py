@@ -8,11 +8,11 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
-from flujo.domain.wording import plural
+from flujo.domain.wording import listed, plural
 
 if TYPE_CHECKING:
-    from flujo.services.replay.cassette import Cassette
     from flujo.services.workspace import Workspace
+    from flujo.testing.cassettes import Saved
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Make a test of a run."
@@ -43,24 +43,29 @@ def save(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a completed run as a cassette, which pytest plays without a model; known secrets are masked."""
+    """Write a completed run as a cassette, which pytest plays without a model; known secrets are masked.
+
+    It is written only if playing it gives the output of the run.
+    """
     from flujo.cli.run_command import in_workspace
 
     invocation = Invocation.of(ctx)
 
-    async def work(workspace: "Workspace") -> "tuple[Cassette, Path]":
+    async def work(workspace: "Workspace") -> "tuple[Saved, Path]":
         from flujo.services.project.project import replace_file
-        from flujo.services.replay.cassette_saving import cassette_of
+        from flujo.testing.cassettes import saved_async
 
         store = await workspace.store()
-        tape = await cassette_of(workspace, store, (await store.find(run)).run_id)
+        saved = await saved_async(workspace, store, (await store.find(run)).run_id)
+        tape = saved.cassette
         folder = workspace.project.root / "tests" / "cassettes"
         path = folder / f"{tape.name}-{tape.run_id[:12]}.yaml" if output is None else output
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, tape.to_text())
-        return tape, path
+        return saved, path
 
-    tape, path = in_workspace(invocation, work)
+    saved, path = in_workspace(invocation, work)
+    tape = saved.cassette
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     tools = sum(each.is_tool for each in tape.calls)
     exchanges = sum(len(each.exchanges) for each in tape.conversations)
@@ -71,8 +76,13 @@ def save(
         "answers": len(tape.answers),
     }
     if as_json:
-        invocation.terminal.json({"run_id": tape.run_id, "file": str(path), **counts})
+        invocation.terminal.json(
+            {"run_id": tape.run_id, "file": str(path), **counts, "untried": list(saved.untried)}
+        )
         return
     said = ", ".join(plural(count, name.removesuffix("s")) for name, count in counts.items() if count)
     invocation.terminal.say(f"wrote {path}{f' ({said})' if said else ''}", "green")
+    if saved.untried:
+        called = listed([f"`{each}`" for each in saved.untried], "and")
+        invocation.terminal.say(f"it was not played, because a play calls {called}", "yellow")
     invocation.terminal.next(command("pytest", str(path)), "play it")

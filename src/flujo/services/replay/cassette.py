@@ -24,14 +24,29 @@ Part = dict[str, Any]
 """What is sent to a model, or what it answers, as JSON data: see `docs/reference/cassettes.md`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedError:
+    """The error that ended a request or a call."""
+
+    type: str
+    """The name of its class."""
+    code: str
+    message: str
+    hint: str | None = None
+    retryable: bool | None = None
+    """Whether another attempt may succeed; None as for every error of its class."""
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request to a model, and its response."""
+    """One request to a model, and its response or its error."""
 
     send: tuple[Part, ...]
     """What is new since the response before: `user`, `result`, or `message` for anything else."""
-    answer: tuple[Part, ...]
+    answer: tuple[Part, ...] = ()
     """`text`, and `call` with `arguments` for each tool call."""
+    error: RecordedError | None = None
+    """Why there is no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +75,9 @@ class Call:
     """`module:callable` of a step, or the name of a tool."""
     given: Any
     """The arguments, or the input of a step without `with`."""
-    result: Any
+    result: Any = None
+    error: RecordedError | None = None
+    """Why there is no result."""
     is_tool: bool = False
     outcome: str = "result"
     """Of a tool: `result`, or a text for the model because the call failed."""
@@ -127,7 +144,7 @@ class Cassette:
             NotJournalable: YAML cannot hold a value of it.
         """
         data = _data(self)
-        text = _HEAD + to_yaml(data)
+        text = f"{_HEAD}{to_yaml(data)}\n"
         again = read(text.encode(), "", limits=_LIMITS)
         if again.diagnostics or again.data != data:
             raise NotJournalable("the run has a value that YAML cannot hold, such as a key of 128 characters")
@@ -217,13 +234,25 @@ def _conversation(each: Conversation) -> dict[str, Any]:
         said["answered_by"] = each.answered_by
     if each.instructions is not None:
         said["instructions"] = each.instructions
-    said["exchanges"] = [{"send": list(one.send), "answer": list(one.answer)} for one in each.exchanges]
+    said["exchanges"] = [_exchange(one) for one in each.exchanges]
     return said | ({"summaries": list(each.summaries)} if each.summaries else {})
 
 
+def _exchange(each: Exchange) -> dict[str, Any]:
+    ended = {"answer": list(each.answer)} if each.error is None else {"error": _error(each.error)}
+    return {"send": list(each.send), **ended}
+
+
 def _call(each: Call) -> dict[str, Any]:
-    said = {"at": each.at, "name": each.name, "given": each.given, "result": each.result}
+    ended = {"result": each.result} if each.error is None else {"error": _error(each.error)}
+    said = {"at": each.at, "name": each.name, "given": each.given, **ended}
     return said | ({} if each.outcome == "result" else {"outcome": each.outcome})
+
+
+def _error(error: RecordedError) -> dict[str, Any]:
+    said = {"type": error.type, "code": error.code, "message": error.message}
+    more = {"hint": error.hint, "retryable": error.retryable}
+    return said | {name: value for name, value in more.items() if value is not None}
 
 
 def _expected(expect: Expected) -> dict[str, Any]:
@@ -298,8 +327,23 @@ class _Reading:
         )
 
     def _exchange(self, data: Any, at: str) -> Exchange:
-        self._only(data, ("send", "answer"), at)
-        return Exchange(self._each(data, "send", self._part, at), self._each(data, "answer", self._part, at))
+        self._only(data, ("send", "answer", "error"), at)
+        send, answer = self._each(data, "send", self._part, at), self._each(data, "answer", self._part, at)
+        return Exchange(send, answer, self._error(data, at))
+
+    def _error(self, data: Any, at: str) -> RecordedError | None:
+        error = self._get(data, "error", dict, at, None)
+        if error is None:
+            return None
+        at = f"{at}error."
+        self._only(error, ("type", "code", "message", "hint", "retryable"), at)
+        return RecordedError(
+            type=self._get(error, "type", str, at),
+            code=self._get(error, "code", str, at),
+            message=self._get(error, "message", str, at),
+            hint=self._get(error, "hint", str, at, None),
+            retryable=self._get(error, "retryable", bool, at, None),
+        )
 
     def _part(self, data: Any, at: str) -> Part:
         if not isinstance(data, dict):
@@ -312,12 +356,14 @@ class _Reading:
         return data
 
     def _call(self, data: Any, at: str, *, is_tool: bool) -> Call:
-        self._only(data, ("at", "name", "given", "result", "outcome"), at)
+        self._only(data, ("at", "name", "given", "result", "error", "outcome"), at)
+        error = self._error(data, at)
         return Call(
             at=self._get(data, "at", str, at),
             name=self._get(data, "name", str, at),
             given=self._get(data, "given", _ANYTHING, at),
-            result=self._get(data, "result", _ANYTHING, at),
+            result=self._get(data, "result", _ANYTHING, at, *([None] if error is not None else [])),
+            error=error,
             outcome=self._get(data, "outcome", str, at, "result"),
             is_tool=is_tool,
         )

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.agents.messages import calls_in
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical, paths
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus
-from flujo.domain.paths import StepPath
+from flujo.domain.paths import StepPath, branch
 from flujo.domain.recorded_run import launched_by
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps.step import SummaryStep, ToolCallStep, TurnStep
 from flujo.domain.threads import only_fields
+from flujo.domain.values import CallableRef
+from flujo.engine.agent_choice import CHOICE
 from flujo.exceptions import CassetteRefused
 from flujo.governance.sink import GATE
 from flujo.services.replay.cassette import Answer, Call, Cassette, Conversation, Exchange, Expected
+from flujo.services.replay.cassette_errors import error_of, unprefixed
 from flujo.services.replay.cassette_messages import answered, sent, split
 from flujo.services.replay.recording import recorded_family
 
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
 
 _ANSWERED = (PauseKind.QUESTION, PauseKind.APPROVAL, PauseKind.LIMIT, PauseKind.EVENT)
 """The kinds of pauses whose answers come from outside."""
+
+_WITHHELD = ("length", "content_filter")
+"""Why a response was cut off or withheld, so that it is an error and not an answer."""
 
 
 async def cassette_of(ws: Workspace, source: RunSource, run_id: RunId) -> Cassette:
@@ -87,11 +96,12 @@ class _Taping:
         self._task = "" if origin is None else origin.path
         self._inside = "" if origin is None else origin.entry.rpartition("/")[0]
         launches = {canonical.encode({"task_id": each}) for each in launched_by(run.run_id, run.entries)}
-        self._done = [
+        self._ended = [
             each
             for each in run.entries
-            if each.status is EntryStatus.COMPLETED and each.output not in launches  # the task's run has it
+            if each.status is not EntryStatus.SKIPPED and each.output not in launches  # the task's run has it
         ]
+        """Each attempt, completed or failed: a step that is played fails as often as it did."""
 
     def answers(self) -> Iterator[Answer]:
         """Yield the answers from outside, in the order of the questions."""
@@ -101,51 +111,100 @@ class _Taping:
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls of steps and of tools, in the order in which they ended."""
-        for entry in self._done:
-            if entry.kind is not EntryKind.WORK:
+        for entry in self._ended:
+            if entry.kind is not EntryKind.WORK or entry.input is None:
                 continue
-            target = canonical.decode(entry.detail or b"{}").get("call")
             if entry.fingerprint == ToolCallStep.kind:
                 yield from self._tool_call(entry)
-            elif target is not None:
-                given, result = _value(entry.input), _value(entry.output)
-                yield Call(at=entry.path, name=target, given=given, result=result)
+            elif (target := self._target(entry)) is not None:
+                yield _call(entry, target)
         for entry, said in self._transcripts():
-            yield from _calls_in(entry.path, said["messages"])
+            yield from _calls_in(entry, said["messages"])
+
+    def _target(self, entry: Entry) -> str | None:
+        """Return the callable that an attempt has called."""
+        if entry.status is EntryStatus.COMPLETED:
+            target: str | None = canonical.decode(entry.detail or b"{}").get("call")
+            return target
+        call = getattr(self._step(entry.path), "call", None)  # a failed attempt does not name it
+        return call.target if entry.fingerprint == "step" and isinstance(call, CallableRef) else None
 
     def _tool_call(self, entry: Entry) -> Iterator[Call]:
         detail = canonical.decode(entry.detail or b"{}")
         outcome = detail.get("outcome", "result")
         if outcome in ("refused", "denied"):
             return  # no call was made
-        given, result = _value(entry.input), _value(entry.output)
-        name = detail.get("tool", "")
-        yield Call(at=entry.path, name=name, given=given, result=result, is_tool=True, outcome=outcome)
+        name = detail.get("tool") or self._tool(entry.path)
+        if name is not None:
+            yield replace(_call(entry, name), is_tool=True, outcome=outcome)
+
+    def _tool(self, path: StepPath) -> str | None:
+        """Return the tool of a call, from the response that has requested it."""
+        turn, place = paths.parent(paths.parent(path)), paths.last_count(path) or 0
+        response = next(
+            (each.output for each in reversed(self._ended) if each.path == turn and each.output), None
+        )
+        calls = calls_in(canonical.decode(response)) if response is not None else []
+        return calls[place].name if place < len(calls) else None
 
     def conversations(self) -> Iterator[Conversation]:
         """Yield the conversations of steps that ask an agent once, then those in turns."""
         for entry, said in self._transcripts():
             detail = canonical.decode(entry.detail or b"{}")
-            yield Conversation(
-                at=entry.path,
-                model=detail.get("asked", ""),
-                answered_by=detail.get("model"),
-                instructions=_masked(said["instructions"]),
-                exchanges=_exchanges(said["messages"]),
-            )
+            exchanges = _exchanges(said["messages"])
+            if entry.status is EntryStatus.FAILED:
+                exchanges = self._with_error(entry, exchanges, said["messages"])
+            if exchanges:
+                yield Conversation(
+                    at=entry.path,
+                    model=detail.get("asked") or self._model(entry),
+                    answered_by=detail.get("model"),
+                    instructions=_masked(said["instructions"]),
+                    exchanges=exchanges,
+                )
         for path in self._in_turns():
             yield self._conversation(path)
 
     def _transcripts(self) -> Iterator[tuple[Entry, Any]]:
-        for entry in self._done:
+        for entry in self._ended:
             detail = canonical.decode(entry.detail or b"{}")
             if TRANSCRIPT in detail:
                 yield entry, canonical.decode(self._run.blobs[detail[TRANSCRIPT]])
-            elif entry.kind is EntryKind.WORK and self._asks_agent(entry):
+            elif (
+                entry.kind is EntryKind.WORK
+                and entry.status is EntryStatus.COMPLETED
+                and self._asks_agent(entry)
+            ):
                 raise _refused(
                     self._run,
                     f"`{entry.path}` has kept no transcript; `[journal] transcripts` must not be 'off'",
                 )
+
+    def _with_error(
+        self, entry: Entry, exchanges: tuple[Exchange, ...], messages: Sequence[Any]
+    ) -> tuple[Exchange, ...]:
+        """Return the exchanges of a failed attempt; the last one has failed, unless its answer was read."""
+        error = error_of(entry)
+        unanswered = _unanswered(messages)
+        if unanswered:
+            return (*exchanges, Exchange(tuple(GATE.data(sent(unanswered))), error=error))
+        if error is not None and exchanges and messages[-1].get("finish_reason") in _WITHHELD:
+            cut = unprefixed(error, self._agent_of(entry).name)
+            return (*exchanges[:-1], replace(exchanges[-1], answer=(), error=cut))
+        return exchanges
+
+    def _model(self, entry: Entry) -> str:
+        return self._agent_of(entry).model
+
+    def _agent_of(self, entry: Entry) -> AgentSpec:
+        """Return the agent that an attempt has asked."""
+        agent = getattr(self._step(entry.path), "agent", None)
+        if isinstance(agent, OneOf):
+            chosen = [each.output for each in self._run.entries if each.path == branch(entry.path, CHOICE)]
+            agent = agent.one_of[canonical.decode(chosen[-1] or b"null")]
+        if not isinstance(agent, AgentSpec):
+            raise _refused(self._run, f"`{entry.path}` is not a step of its blueprint that asks an agent")
+        return agent
 
     def _asks_agent(self, entry: Entry) -> bool:
         """Return whether an entry is that of a step which asks an agent once."""
@@ -156,37 +215,63 @@ class _Taping:
     def _in_turns(self) -> list[str]:
         """Return the paths of the conversations in turns, in the order in which they began."""
         return list(
-            dict.fromkeys(_above(each.path) for each in self._done if each.fingerprint == TurnStep.kind)
+            dict.fromkeys(_above(each.path) for each in self._ended if each.fingerprint == TurnStep.kind)
         )
 
     def _conversation(self, path: str) -> Conversation:
-        turns = [
-            each for each in self._done if each.fingerprint == TurnStep.kind and _above(each.path) == path
-        ]
+        parts = [each for each in self._ended if _above(each.path) == path]
+        turns = [each for each in parts if each.fingerprint == TurnStep.kind]
         summaries = [
-            each for each in self._done if each.fingerprint == SummaryStep.kind and _above(each.path) == path
+            each
+            for each in parts
+            if each.fingerprint == SummaryStep.kind and each.status is EntryStatus.COMPLETED
         ]
         agents = [each for each in self._run.entries if each.path == path and each.kind is EntryKind.DECISION]
         traits = canonical.decode(agents[-1].output or b"{}") if agents else {}
-        detail = canonical.decode(turns[0].detail or b"{}")
-        messages = [message for turn in turns for message in (*_value(turn.input), _value(turn.output))]
+        answers = [each for each in turns if each.status is EntryStatus.COMPLETED]
+        detail = canonical.decode(answers[0].detail or b"{}") if answers else {}
         return Conversation(
             at=path,
             model=traits.get("model", ""),
             answered_by=detail.get("model"),
             instructions=_masked(traits.get("instructions")),
-            exchanges=_exchanges(messages),
+            exchanges=tuple(_turn(each) for each in turns if each.input is not None),
             summaries=tuple(_text(_value(each.output)) for each in summaries),
         )
 
     def _step(self, path: StepPath) -> BaseStep | None:
+        """Return the step at a path, also that of a tool which consists of steps."""
         place = paths.without_counts(path)
-        return self._tree.get(StepPath(f"{self._inside}/{place}") if self._inside else place)
+        place = StepPath(f"{self._inside}/{place}") if self._inside else place
+        if place in self._tree or _TOOL not in place:
+            return self._tree.get(place)
+        # The path of a call does not have the name of the tool, which the path in the tree has.
+        wanted = re.compile(re.escape(place).replace(re.escape(_TOOL), r"/[^/:]+"))
+        return next((step for at, step in self._tree.items() if wanted.fullmatch(at)), None)
+
+
+_TOOL = "/turn/tool"
+"""The place of a tool call below its step, without numbers."""
 
 
 def _above(path: str) -> str:
     """Return the path of a conversation from that of one of its turns or summaries."""
     return path.rpartition("/")[0]
+
+
+def _call(entry: Entry, name: str) -> Call:
+    given, error = _value(entry.input), error_of(entry)
+    if error is not None:
+        return Call(at=entry.path, name=name, given=given, error=error)
+    return Call(at=entry.path, name=name, given=given, result=_value(entry.output))
+
+
+def _turn(entry: Entry) -> Exchange:
+    """Return the exchange of an attempt of a turn."""
+    said = tuple(GATE.data(sent(_value(entry.input))))
+    if entry.status is EntryStatus.FAILED:
+        return Exchange(said, error=error_of(entry))
+    return Exchange(said, tuple(GATE.data(answered(_value(entry.output)))))
 
 
 def _exchanges(messages: Sequence[Any]) -> tuple[Exchange, ...]:
@@ -196,8 +281,17 @@ def _exchanges(messages: Sequence[Any]) -> tuple[Exchange, ...]:
     )
 
 
-def _calls_in(path: StepPath, messages: Sequence[Any]) -> Iterator[Call]:
-    """Yield the tool calls of a conversation within one attempt."""
+def _unanswered(messages: Sequence[Any]) -> Sequence[Any]:
+    """Return the messages after the last response."""
+    answers = [number for number, each in enumerate(messages) if each["kind"] == "response"]
+    return messages[answers[-1] + 1 :] if answers else messages
+
+
+def _calls_in(entry: Entry, messages: Sequence[Any]) -> Iterator[Call]:
+    """Yield the tool calls of a conversation within one attempt.
+
+    Those of the last response have no results if one of them has failed the attempt; each gets its error.
+    """
     asked: list[Any] = []
     for message in messages:
         if message["kind"] == "response":
@@ -205,15 +299,21 @@ def _calls_in(path: StepPath, messages: Sequence[Any]) -> Iterator[Call]:
             continue
         results = [part for part in message["parts"] if part["part_kind"] == "tool-return"]
         for call, result in zip(asked, results, strict=False):
-            if result.get("outcome", "success") != "failed":  # which was not made, or not in time
-                yield Call(
-                    at=path,
-                    name=call["call"],
-                    given=GATE.data(call["arguments"]),
-                    result=GATE.data(result["content"]),
-                    is_tool=True,
-                    outcome="result" if result.get("outcome", "success") == "success" else "retry",
-                )
+            yield Call(
+                at=entry.path,
+                name=call["call"],
+                given=GATE.data(call["arguments"]),
+                result=GATE.data(result["content"]),
+                is_tool=True,
+                # A call that was refused is not made when it is played either.
+                outcome="result" if result.get("outcome", "success") == "success" else "retry",
+            )
+        asked = []
+    error = error_of(entry)
+    if error is not None:
+        for call in asked:
+            given = GATE.data(call["arguments"])
+            yield Call(at=entry.path, name=call["call"], given=given, error=error, is_tool=True)
 
 
 def _answer(pause: Pause) -> Any:

@@ -64,11 +64,15 @@ class CassetteBinding(PipelineBinding):
         recorded = {call.name for call in tape.cassette.calls if not call.is_tool}
         self._recorded = (called | recorded) - set(tape.cassette.live)
         """The callables of steps that the cassette answers; those of blueprints as tools are only in it."""
+        self.called: set[str] = set()
+        """The callables and tools that are called, because they take the context."""
 
     def _function(self, ref: CallableRef) -> Agent:
         agent = super()._function(ref)
-        # What changes the context is called: a result alone would leave the change out.
-        if ref.target not in self._recorded or agent.wants_context:
+        if ref.target not in self._recorded:
+            return agent
+        if agent.wants_context:  # a result alone would leave the change of the context out
+            self.called.add(ref.target)
             return agent
         return RecordedFunction(ref.target, agent, self._tape)
 
@@ -79,9 +83,13 @@ class CassetteBinding(PipelineBinding):
                 hint="test this blueprint with `ScriptedAgent` and a fake server",
             )
         callables = {tool.call.target for tool in tools if isinstance(tool, CallableTool)}
-        return CassetteAgent(
+        agent = CassetteAgent(
             spec, self._tape, callables, tools=tools, output_type=output_type, settings=self._agent_settings
         )
+        self.called |= {
+            each.target for each in agent.tools.values() if each.wants_context and each.target in callables
+        }
+        return agent
 
 
 class RecordedFunction:
@@ -111,6 +119,7 @@ class RecordedFunction:
         Raises:
             ArgumentsRejected: the arguments do not match the parameters.
             CassetteMismatch: the call is not recorded.
+            Exception: the recorded error of the call.
         """
         self.check_arguments(ask)
         given = ask.data if ask.arguments is None else dict(ask.arguments)
@@ -160,8 +169,9 @@ class RecordedTool:
         """Return the recorded result.
 
         Raises:
-            BackToModel: the recorded call failed.
+            BackToModel: the model got a text instead of a result.
             CassetteMismatch: the call is not recorded.
+            Exception: the recorded error of the call.
         """
         call = self._tape.call(self.name, dict(ask.arguments or {}), is_tool=True)
         if call.outcome != "result":
@@ -251,6 +261,7 @@ class CassetteSession(MessageWriter):
 
         Raises:
             CassetteMismatch: the request is not the recorded one.
+            Exception: the recorded error of the request.
         """
         tape, name, model = self._agent.tape, self._agent.spec.name, self._agent.spec.model
         if self._playing is not None and list(messages) == [self.summarise()]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, paths
+from flujo.domain.current_step import CURRENT_STEP
 from flujo.domain.wording import json_short
 from flujo.exceptions import CassetteMismatch
 from flujo.governance.sink import GATE
+from flujo.services.replay.cassette_errors import exception_of
 from flujo.services.replay.cassette_messages import answered, sent, shown, split
 
 if TYPE_CHECKING:
@@ -32,6 +34,25 @@ class Playing:
         left = self.recorded.exchanges[self.exchanges :]
         return left[0] if left else None
 
+    @property
+    def answered(self) -> Sequence[Exchange]:
+        """The played exchanges that have an answer."""
+        return [each for each in self.recorded.exchanges[: self.exchanges] if each.error is None]
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last request has failed."""
+        return self.recorded.exchanges[-1].error is not None
+
+    def is_at(self, here: Sequence[str]) -> bool:
+        """Return whether it is the conversation of one of these paths."""
+        return self.recorded.at in here
+
+    def asks(self, model: str, instructions: str | None, given: tuple[Part, ...]) -> bool:
+        """Return whether the next request is this one."""
+        same = (self.recorded.model, self.recorded.instructions) == (model, instructions)
+        return same and self.next is not None and self.next.send == given
+
 
 class Tape:
     """Answers for one run. Requests that differ from the recorded ones are collected in `mismatches`."""
@@ -44,7 +65,8 @@ class Tape:
         self._calls: dict[tuple[bool, str, bytes], list[Call]] = {}
         for call in cassette.calls:
             self._calls.setdefault(_key(call.name, call.given, is_tool=call.is_tool), []).append(call)
-        self._last: dict[tuple[bool, str, bytes], Call] = {}
+        self._last: dict[tuple[bool, str, bytes], dict[str, Call]] = {}
+        """The last call that was answered with each key, by the path that made it."""
 
     def begin(self, agent: str, model: str, instructions: str | None, messages: Sequence[Message]) -> Playing:
         """Return the recorded conversation whose first prompt is this one.
@@ -52,13 +74,21 @@ class Tape:
         Raises:
             CassetteMismatch: no conversation that is left has this model, these instructions and this prompt.
         """
-        given = _sent(messages)
+        given, here = _sent(messages), _here()
+        asked = (model, instructions, given)
+        for each in self._conversations:  # its first request failed, and is made again
+            is_begun = id(each) in self._begun and 0 < each.exchanges < len(each.recorded.exchanges)
+            if is_begun and each.is_at(here) and not each.answered and each.asks(*asked):
+                return each
         free = [each for each in self._conversations if id(each) not in self._begun]
-        for each in free:
-            first = each.recorded.exchanges[0]
-            if (each.recorded.model, each.recorded.instructions, first.send) == (model, instructions, given):
+        for each in sorted(free, key=lambda each: not each.is_at(here)):
+            if each.asks(*asked):
                 self._begun.add(id(each))
                 return each
+        for each in self._conversations:  # more attempts than were recorded
+            again = Playing(each.recorded)
+            if each.is_at(here) and each.has_failed and again.asks(*asked):
+                return again
         raise self._mismatch(self._no_beginning(agent, model, instructions, given, free))
 
     def continued(self, model: str, instructions: str | None, history: Sequence[Message]) -> Playing | None:
@@ -66,9 +96,9 @@ class Tape:
         done = [(_sent(asked), answered(response)) for asked, response in split(history)]
         for each in self._conversations:
             recorded = each.recorded
-            before = [(one.send, one.answer) for one in recorded.exchanges[: len(done)]]
+            before = [(one.send, one.answer) for one in each.answered]
             same = (recorded.model, recorded.instructions) == (model, instructions)
-            if same and id(each) in self._begun and each.exchanges == len(done) and before == done:
+            if same and id(each) in self._begun and before == done:
                 return each
         return None
 
@@ -77,6 +107,7 @@ class Tape:
 
         Raises:
             CassetteMismatch: the request is another one, or there is none left.
+            Exception: the recorded error of the request.
         """
         given, expected, at = _sent(messages), playing.next, playing.recorded.at
         number = playing.exchanges
@@ -88,6 +119,8 @@ class Tape:
             what = f"exchange {number + 1} of `{at}` no longer matches the request of agent {agent!r}"
             raise self._mismatch(_with_diff(what, shown(None, expected.send), shown(None, given)))
         playing.exchanges += 1
+        if expected.error is not None:
+            raise exception_of(expected.error)
         return expected.answer
 
     def summary(self, agent: str, playing: Playing) -> str:
@@ -104,17 +137,25 @@ class Tape:
         return left[0]
 
     def call(self, name: str, given: Any, *, is_tool: bool) -> Call:
-        """Return the recorded result of a call; of equal calls the next one, and the last one again.
+        """Return a recorded call: of equal ones that of the current step, the next, or the last again.
 
         Raises:
             CassetteMismatch: the call is not recorded.
+            Exception: the recorded error of the call.
         """
         given = GATE.data(given)
-        key = _key(name, given, is_tool=is_tool)
-        if left := self._calls.get(key):
-            self._last[key] = left.pop(0)
-        if key in self._last:
-            return self._last[key]
+        key, here = _key(name, given, is_tool=is_tool), _here()
+        left, last = self._calls.get(key, []), self._last.setdefault(key, {})
+        mine = next((each for each in left if each.at in here), None)
+        found = mine or next((last[at] for at in here if at in last), None) or next(iter(left), None)
+        found = found or next(reversed(last.values()), None)
+        if found is not None:
+            if found in left:
+                left.remove(found)
+            last[here[0]] = found
+            if found.error is not None:
+                raise exception_of(found.error)
+            return found
         known = [each for each in self.cassette.calls if (each.is_tool, each.name) == (is_tool, name)]
         kind = "tool" if is_tool else "callable"
         if not known:
@@ -161,6 +202,12 @@ class Tape:
         error = CassetteMismatch(message)
         self.mismatches.append(error)
         return error
+
+
+def _here() -> tuple[str, ...]:
+    """Return the path of the current step, and the path above: a conversation is above its turns."""
+    current = CURRENT_STEP.get()
+    return ("",) if current is None else (current.path, paths.parent(paths.parent(current.path)))
 
 
 def _sent(messages: Sequence[Message]) -> tuple[Part, ...]:
