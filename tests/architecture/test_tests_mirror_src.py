@@ -220,6 +220,7 @@ COVERED_BY = {
     "services/replay/cassette.py": "testing/test_cassettes.py",
     "services/replay/cassette_messages.py": "testing/test_cassettes.py",
     "services/replay/cassette_saving.py": "testing/test_cassettes.py",
+    "services/replay/cassette_servers.py": "testing/test_cassette_failures.py",
     "services/replay/recorded_agents.py": "testing/test_cassettes.py",
     "services/replay/tape.py": "testing/test_cassettes.py",
     "services/replay/pull.py": "cli/commands/test_pull.py",

@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from agents.provider_server import Fault, Response, provider_server
 from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.journal import RunId
-from flujo.exceptions import CassetteRefused
+from flujo.exceptions import CassetteMismatch, CassetteRefused
 from flujo.services.admin.scaffold import scaffold
 from flujo.services.project.project import find_project
 from flujo.services.replay.cassette import Cassette
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import Workspace
 from flujo.testing import TestClock
-from flujo.testing.cassettes import play_async, saved_async
+from flujo.testing.cassettes import CassetteFailed, play_async, refusing_outside_calls, saved_async
+from local_mcp import shop_toml
 from properties.sample import tries
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def count(data: object) -> int:
     """Return another number at each call."""
     SEEN["count"] += 1
     return SEEN["count"]
+
+
+def size(data: dict) -> int:
+    """Return how much it is."""
+    return len(str(data))
 
 
 def lookup(name: str) -> str:
@@ -114,7 +120,8 @@ async def run_save_play(root: Path, blueprint: Mapping[str, Any], given: Any) ->
         saved = await saved_async(workspace, store, run)
     path = root / "it.yaml"
     path.write_text(saved.cassette.to_text(), "utf-8")
-    played = await play_async(path)
+    with refusing_outside_calls():
+        played = await play_async(path)
     played.require_expected()
     return Ran(result.output, Cassette.open(path), played.output)
 
@@ -236,6 +243,77 @@ async def test_a_run_whose_code_changes_the_context_is_not_played_when_it_is_sav
             result = await runner.run_result_async({})
         saved = await saved_async(workspace, store, RunId(result.run_id))
     assert saved.untried == ("skills.flaky:note",)
+
+
+# Servers and caches --------------------------------------------------------------------------------------
+
+
+def shopper(request: dict[str, Any]) -> Response:
+    """Call two tools of a server, and answer with the result of the last one."""
+    messages = request["messages"]
+    if messages[-1]["role"] == "tool":
+        return Response(text=f"so {messages[-1]['content']}")
+    return Response(tool_call=("lookup", {"name": "Ada"}), more_calls=(("stock", {"item": "lamp"}),))
+
+
+@pytest.mark.parametrize("kind", ["step", "granular"])
+@pytest.mark.parametrize("allow", [{}, {"allow": ["lookup", "stock"]}], ids=["all", "some"])
+async def test_tools_of_servers_are_answered_without_the_server(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kind: str, allow: dict[str, Any]
+) -> None:
+    ledger = project / "ledger.txt"
+    ledger.touch()
+    (project / "flujo.toml").write_text(f"{shop_toml(LEDGER=ledger)}timeout = 60\n", "utf-8")
+    agent = {"model": "openai-chat:gpt-5-mini", "tools": [{"mcp": "shop", "effect": "read", **allow}]}
+    steps = [{"kind": kind, "name": "serve", "agent": "clerk", "input": "Who is Ada?"}]
+    with provider_server() as server:
+        server.will_answer(shopper)
+        for key, value in server.environment.items():
+            monkeypatch.setenv(key, value)
+        ran = await run_save_play(project, {"agents": {"clerk": agent}, "steps": steps}, {})
+    assert str(ran.output).startswith("so ")
+    assert ran.played == ran.output
+    assert sorted(each.name for each in ran.cassette.calls) == ["lookup", "stock"]
+    assert {"lookup", "stock"} <= ran.cassette.servers["shop"].keys()
+    path = project / "it.yaml"
+    path.write_text(path.read_text("utf-8").replace("servers:\n  shop:", "servers:\n  desk:"), "utf-8")
+    with pytest.raises(CassetteMismatch, match="has tools of MCP server 'shop', and the cassette does not"):
+        await play_async(path)
+
+
+async def test_an_answer_from_the_cache_is_played_as_the_answer_of_the_model(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = {
+        "model": "openai-chat:gpt-5-mini",
+        "instructions": "Sort tickets.",
+        "output_schema": {"type": "object", "required": ["label"]},
+    }
+    sort = {"name": "sort", "agent": "sorter", "input": "{{ item }}", "cache": {}}
+    number = {"kind": "cache", "name": "kept", "step": {"name": "number", "call": "skills.flaky:size"}}
+    each = {"kind": "map", "name": "each", "over": "input", "max_concurrency": 1, "steps": [sort, number]}
+    with provider_server() as server:
+        server.will_answer('{"label": "bug"}', '{"label": "praise"}', Response(status=500))
+        for key, value in server.environment.items():
+            monkeypatch.setenv(key, value)
+        blueprint = {
+            "agents": {"sorter": agent},
+            "steps": [each],
+            "output": ["{{ steps.each.output }}"],
+        }
+        ran = await run_save_play(project, blueprint, ["crash", "thanks", "crash"])
+        assert len(server.requests) == 2
+    assert ran.played == ran.output
+    assert sorted(said.at for said in ran.cassette.conversations) == [
+        "each[0]/sort",
+        "each[1]/sort",
+        "each[2]/sort",
+    ]
+    assert [each.at for each in ran.cassette.calls] == [f"each[{number}]/kept/number" for number in range(3)]
+    path = project / "blueprints/it.yaml"
+    path.write_text(path.read_text("utf-8").replace("Sort tickets.", "Sort letters."), "utf-8")
+    with pytest.raises(CassetteFailed, match="no longer matches the request of agent 'sorter'"):
+        (await play_async(project / "it.yaml")).require_matches()
 
 
 # Random programs -----------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from flujo.exceptions import CassetteDamaged, CassetteMismatch, CassetteRefused,
 from flujo.services.admin.scaffold import scaffold
 from flujo.services.project.project import find_project
 from flujo.services.replay.cassette import Cassette
-from flujo.services.replay.cassette_saving import cassette_of
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import Workspace
 from flujo.state.memory_store import MemoryStateStore
@@ -29,6 +28,7 @@ from flujo.testing.cassettes import (
     play_async,
     record_async,
     refusing_outside_calls,
+    saved_async,
 )
 from support import pipeline, start
 
@@ -208,7 +208,7 @@ async def taped_run(root: Path) -> Cassette:
         await store.send_event(event)
         result = await runner.resume_async(run)
         assert result.success, result.error
-        return await cassette_of(workspace, store, run)
+        return (await saved_async(workspace, store, run)).cassette
 
 
 @pytest.fixture
@@ -466,8 +466,8 @@ async def test_only_a_completed_run_of_a_blueprint_is_saved(project: Path) -> No
     store, workspace = MemoryStateStore(), Workspace(find_project(project))
     done = await start(pipeline(), store, 1)
     with pytest.raises(CassetteRefused, match="its pipeline is written in Python"):
-        await cassette_of(workspace, store, RunId(done.run_id))
+        await saved_async(workspace, store, RunId(done.run_id))
     (project / "blueprints/ask.yaml").write_text(ASK, "utf-8")
     asking = await start(workspace.load("blueprints/ask.yaml").handed_out(), store, run_id="asks")
     with pytest.raises(CassetteRefused, match="it is paused, and a cassette is of a completed run"):
-        await cassette_of(workspace, store, RunId(asking.run_id))
+        await saved_async(workspace, store, RunId(asking.run_id))

@@ -22,7 +22,7 @@ from flujo.domain.sent_events import NewEvent
 from flujo.exceptions import CallableError, CassetteMismatch, CassetteRefused, OutputRejected
 from flujo.services.project.project import find_project, replace_file
 from flujo.services.replay.cassette import Cassette
-from flujo.services.replay.cassette_saving import cassette_of
+from flujo.services.replay.cassette_saving import taped
 from flujo.services.replay.recorded_agents import CassetteBinding, cassette_binding
 from flujo.services.replay.tape import Tape
 from flujo.services.runs.run_services import pinned_blueprint
@@ -118,10 +118,29 @@ async def _played(
     clock = TestClock(auto_advance=True)
     store = clock.memory_store()
     async with Flujo[Any, Any, Any](
-        pipeline, store=store, binding=binding, clock=clock, resources=resources, recovery=False
+        pipeline,
+        store=store,
+        binding=binding,
+        clock=clock,
+        cache=_NothingCached(),
+        resources=resources,
+        recovery=False,
     ) as runner:
         result = await _Play(tape.cassette, runner, store, clock).ended()
     return Played(tape.cassette, result, tape.mismatches, tape.unused)
+
+
+class _NothingCached:
+    """A cache without answers: the cassette has what each cached step would have been answered."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return None."""
+        del key
+        return None
+
+    async def put(self, key: str, value: bytes, *, ttl_s: float | None = None) -> None:
+        """Do nothing."""
+        del key, value, ttl_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +165,32 @@ async def saved_async(workspace: Workspace, source: RunSource, run_id: RunId) ->
             gives something else than the run.
         FlujoError: its blueprint cannot be loaded or bound here.
     """
-    cassette = await cassette_of(workspace, source, run_id)
+    found = await taped(workspace, source, run_id)
     blueprint = await pinned_blueprint(workspace, source, await source.run(run_id))
-    tape, pipeline = Tape(cassette), blueprint.handed_out()
+    pipeline = blueprint.handed_out()
+    tape = Tape(found.cassette, found.cached)
     binding = cassette_binding(workspace.project, pipeline, tape)
-    if binding.called:
-        return Saved(cassette, tuple(sorted(binding.called)))
+    called = tuple(sorted(binding.called))
+    if called and found.cached:
+        at = next(iter(found.cached))
+        why = f"`{at}` has an output from the cache, and `{called[0]}` changes the context"
+        raise CassetteRefused(f"run {run_id} cannot be made a cassette: {why}", run_id=run_id)
+    if called:
+        return Saved(found.cassette, called)
     try:
         with refusing_outside_calls():
             (await _played(tape, pipeline, binding)).require_expected()
+            if found.cached:  # their requests are known from the play
+                tape = Tape(tape.cassette)
+                binding = cassette_binding(workspace.project, pipeline, tape)
+                (await _played(tape, pipeline, binding)).require_expected()
     except CassetteFailed as failed:
         raise CassetteRefused(
             f"run {run_id} cannot be made a cassette: played without its models, tools and callables, it "
             f"ends otherwise:\n{failed}",
             run_id=run_id,
         ) from None
-    return Saved(cassette)
+    return Saved(tape.cassette)
 
 
 async def record_async(path: Path, *, resources: AppResources | None = None) -> Cassette:
@@ -185,7 +214,7 @@ async def record_async(path: Path, *, resources: AppResources | None = None) -> 
             result = await _Play(cassette, runner, store, clock).ended()
         if result.error is not None:
             raise CassetteFailed(f"the run is {result.status}: {result.error.message} [{result.error.code}]")
-        recorded = cassette.recorded_again(await cassette_of(workspace, store, RunId(cassette.run_id)))
+        recorded = cassette.recorded_again((await saved_async(workspace, store, result.run_id)).cassette)
     replace_file(path, recorded.to_text())
     return recorded
 

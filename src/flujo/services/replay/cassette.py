@@ -132,6 +132,8 @@ class Cassette:
     overrides: Mapping[str, str] = field(default_factory=dict)
     conversations: tuple[Conversation, ...] = ()
     calls: tuple[Call, ...] = ()
+    servers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """For each MCP server its tools, by name: the JSON Schema of their arguments."""
     answers: tuple[Answer, ...] = ()
     live: tuple[str, ...] = ()
     """Callables of steps that are called when the cassette is played, instead of answered from it."""
@@ -206,6 +208,7 @@ def _data(tape: Cassette) -> dict[str, Any]:
         "context": dict(tape.context),
         "answers": [_answer(each) for each in tape.answers],
         "models": [_conversation(each) for each in tape.conversations],
+        "servers": {name: dict(tools) for name, tools in tape.servers.items()},
         "tools": [_call(each) for each in tape.calls if each.is_tool],
         "calls": [_call(each) for each in tape.calls if not each.is_tool],
         "live": list(tape.live),
@@ -287,7 +290,7 @@ class _Reading:
                 version=version,
             )
         known = ("flujo_cassette", "blueprint", "run", "input", "context", "answers", "models", "tools")
-        self._only(data, (*known, "calls", "live", "expect"), "")
+        self._only(data, (*known, "servers", "calls", "live", "expect"), "")
         blueprint = self._get(data, "blueprint", dict, "")
         return Cassette(
             blueprint=self._get(blueprint, "path", str, "blueprint."),
@@ -302,10 +305,14 @@ class _Reading:
                 *self._each(data, "tools", lambda each, at: self._call(each, at, is_tool=True)),
                 *self._each(data, "calls", lambda each, at: self._call(each, at, is_tool=False)),
             ),
+            servers=self._servers(self._get(data, "servers", dict, "", {})),
             answers=self._each(data, "answers", self._answer),
             live=self._each(data, "live", self._text),
             expect=self._expected(self._get(data, "expect", dict, "", {})),
         )
+
+    def _servers(self, data: Any) -> dict[str, dict[str, Any]]:
+        return {name: self._get(data, name, dict, "servers.") for name in data}
 
     def _answer(self, data: Any, at: str) -> Answer:
         self._only(data, ("at", "task", "answer"), at)

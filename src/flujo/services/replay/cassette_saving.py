@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.messages import calls_in
@@ -11,9 +11,10 @@ from flujo.blueprint.closure import Closure
 from flujo.domain import canonical, paths
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus
-from flujo.domain.paths import StepPath, branch
+from flujo.domain.paths import StepPath, branch, child
 from flujo.domain.recorded_run import launched_by
 from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.steps import cached_step
 from flujo.domain.steps.step import SummaryStep, ToolCallStep, TurnStep
 from flujo.domain.threads import only_fields
 from flujo.domain.values import CallableRef
@@ -23,6 +24,7 @@ from flujo.governance.sink import GATE
 from flujo.services.replay.cassette import Answer, Call, Cassette, Conversation, Exchange, Expected
 from flujo.services.replay.cassette_errors import error_of, unprefixed
 from flujo.services.replay.cassette_messages import answered, sent, split
+from flujo.services.replay.cassette_servers import servers_of
 from flujo.services.replay.recording import recorded_family
 
 if TYPE_CHECKING:
@@ -42,7 +44,16 @@ _WITHHELD = ("length", "content_filter")
 """Why a response was cut off or withheld, so that it is an error and not an answer."""
 
 
-async def cassette_of(ws: Workspace, source: RunSource, run_id: RunId) -> Cassette:
+@dataclass(frozen=True, slots=True)
+class Taped:
+    """A cassette, and the answers for which it has no request yet."""
+
+    cassette: Cassette
+    cached: Mapping[str, Any]
+    """The outputs that steps took from the cache, by path. What these steps ask is not recorded."""
+
+
+async def taped(ws: Workspace, source: RunSource, run_id: RunId) -> Taped:
     """Return a completed run of a blueprint, with its background tasks, as a cassette; secrets are masked.
 
     Raises:
@@ -66,12 +77,14 @@ async def cassette_of(ws: Workspace, source: RunSource, run_id: RunId) -> Casset
     conversations: list[Conversation] = []
     calls: list[Call] = []
     answers: list[Answer] = []
+    cached: dict[str, Any] = {}
     for each in family:
         taping = _Taping(each, tree)
+        cached |= taping.cached()
         conversations += taping.conversations()
         calls += taping.calls()
         answers += taping.answers()
-    return Cassette(
+    cassette = Cassette(
         blueprint=closure.entry,
         name=pipeline.name,
         digest=run.record.closure,
@@ -81,9 +94,11 @@ async def cassette_of(ws: Workspace, source: RunSource, run_id: RunId) -> Casset
         context=GATE.data(only_fields(canonical.decode(run.record.context))),
         conversations=tuple(conversations),
         calls=tuple(calls),
+        servers=servers_of(ws.project, tree.values(), family),
         answers=tuple(answers),
         expect=Expected(output=(GATE.data(canonical.decode(run.record.output or b"null")),)),
     )
+    return Taped(cassette, cached)
 
 
 class _Taping:
@@ -108,6 +123,20 @@ class _Taping:
         for pause in self._run.pauses:
             if pause.answer is not None and not pause.void and pause.kind in _ANSWERED:
                 yield Answer(at=pause.pause_id, value=GATE.data(_answer(pause)), task=self._task)
+
+    def cached(self) -> Iterator[tuple[str, Any]]:
+        """Yield the paths of the steps whose answers came from the cache, and their outputs."""
+        for entry in self._ended:
+            detail = canonical.decode(entry.detail or b"{}") if entry.kind is EntryKind.DONE else {}
+            if detail.get("cached") is not True:
+                continue
+            step, path = self._step(entry.path), entry.path
+            inner = None if step is None else cached_step(step)[0]
+            if inner is not None and inner is not step:
+                path = child(path, inner.name)
+            if getattr(inner, "agent", None) is None and getattr(inner, "call", None) is None:
+                raise _refused(self._run, f"`{path}` consists of steps, and its output came from the cache")
+            yield path, _value(entry.output)
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls of steps and of tools, in the order in which they ended."""

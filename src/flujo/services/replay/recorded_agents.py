@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.agents.chat import ChatAgent
 from flujo.agents.function import FunctionAgent
+from flujo.agents.mcp_tools import with_mcp_tools
 from flujo.agents.messages import MessageWriter
 from flujo.domain.agents import Reply
 from flujo.domain.conversations import BackToModel, Response
+from flujo.domain.mcp import ListedTool
 from flujo.domain.steps import Step
-from flujo.domain.tools import CallableTool, McpTools
-from flujo.exceptions import CassetteMismatch, ResourcesMissing, SecretNotSet
+from flujo.domain.tools import CallableTool
+from flujo.exceptions import ResourcesMissing, SecretNotSet
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.imports import importable
 from flujo.services.replay.cassette_messages import response
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Meter
     from flujo.domain.approvals import Approval
     from flujo.domain.conversations import FinalAnswer, Message, Session, ToolCalls
+    from flujo.domain.mcp import ListedTools
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Agent
     from flujo.domain.tools import Effect, InDoubt, ToolSpec
@@ -40,7 +43,6 @@ def cassette_binding(project: Project, pipeline: Pipeline, tape: Tape) -> Casset
 
     Raises:
         CallableError: a callable that runs is not available.
-        CassetteMismatch: an agent has tools of an MCP server, which cassettes do not have.
     """
     settings = project.settings
     binding = CassetteBinding(
@@ -77,11 +79,6 @@ class CassetteBinding(PipelineBinding):
         return RecordedFunction(ref.target, agent, self._tape)
 
     def _model_agent(self, spec: AgentSpec, tools: Sequence[ToolSpec], output_type: Any) -> ChatAgent:
-        if any(isinstance(tool, McpTools) for tool in tools):
-            raise CassetteMismatch(
-                f"agent {spec.name!r} has tools of an MCP server, which cassettes do not record",
-                hint="test this blueprint with `ScriptedAgent` and a fake server",
-            )
         callables = {tool.call.target for tool in tools if isinstance(tool, CallableTool)}
         agent = CassetteAgent(
             spec, self._tape, callables, tools=tools, output_type=output_type, settings=self._agent_settings
@@ -179,6 +176,29 @@ class RecordedTool:
         return Reply(output=call.result)
 
 
+class RecordedServer:
+    """An MCP server that is not started: its tools are those of a cassette."""
+
+    timeout_s = 60.0
+
+    def __init__(self, name: str, tape: Tape) -> None:
+        self.name = name
+        self._tape = tape
+
+    async def tools(self) -> ListedTools:
+        """Return the recorded tools.
+
+        Raises:
+            CassetteMismatch: the cassette does not have the server.
+        """
+        return {name: ListedTool("", parameters) for name, parameters in self._tape.server(self.name).items()}
+
+    async def call(self, tool: str, arguments: dict[str, Any], key: str | None) -> Any:
+        """Refuse a call: its answer is recorded."""
+        del arguments, key
+        raise AssertionError(tool)
+
+
 class _NoSource:
     """The source of a model that is never opened."""
 
@@ -207,6 +227,7 @@ class CassetteAgent(ChatAgent):
             name: RecordedTool(tool, tape) if tool.target in callables and not tool.wants_context else tool
             for name, tool in self.tools.items()
         }
+        self._functions = self.tools
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 
     def converse(self, ask: Ask, history: Sequence[Message]) -> Session:  # type: ignore[override]  # as the port says
@@ -214,7 +235,24 @@ class CassetteAgent(ChatAgent):
         return CassetteSession(self, super().converse(ask, history), ask, history)
 
     async def prepare(self) -> None:
-        """Do nothing: no weights and no servers are needed."""
+        """Take the tools of MCP servers from the cassette; no weights and no servers are needed.
+
+        Raises:
+            CassetteMismatch: the cassette does not have one of the servers.
+            McpServerFailed: a server in it does not have one of the tools that the agent may call.
+        """
+        if self._of_servers:
+            tools = await with_mcp_tools(
+                self.spec.name,
+                self._functions,
+                self._of_servers,
+                lambda name: RecordedServer(name, self.tape),
+                timeout_s=self.spec.tool_timeout,
+            )
+            self.tools = {
+                name: tool if name in self._functions else RecordedTool(tool, self.tape)
+                for name, tool in tools.items()
+            }
 
 
 class CassetteSession(MessageWriter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
@@ -10,14 +11,15 @@ from flujo.domain.current_step import CURRENT_STEP
 from flujo.domain.wording import json_short
 from flujo.exceptions import CassetteMismatch
 from flujo.governance.sink import GATE
+from flujo.services.replay.cassette import Call, Conversation, Exchange
 from flujo.services.replay.cassette_errors import exception_of
 from flujo.services.replay.cassette_messages import answered, sent, shown, split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from flujo.domain.conversations import Message
-    from flujo.services.replay.cassette import Call, Cassette, Conversation, Exchange, Part
+    from flujo.services.replay.cassette import Cassette, Part
 
 
 class Playing:
@@ -57,8 +59,16 @@ class Playing:
 class Tape:
     """Answers for one run. Requests that differ from the recorded ones are collected in `mismatches`."""
 
-    def __init__(self, cassette: Cassette) -> None:
+    def __init__(self, cassette: Cassette, cached: Mapping[str, Any] | None = None) -> None:
+        """Take the answers.
+
+        Args:
+            cassette: the recorded ones.
+            cached: the outputs of steps that took them from the cache, by path. What such a step asks is not
+                recorded: it is taken from the play, and becomes a part of `cassette`.
+        """
         self.cassette = cassette
+        self._cached = dict(cached or {})
         self.mismatches: list[CassetteMismatch] = []
         self._conversations = [Playing(each) for each in cassette.conversations]
         self._begun: set[int] = set()
@@ -76,6 +86,12 @@ class Tape:
         """
         given, here = _sent(messages), _here()
         asked = (model, instructions, given)
+        at = next((each for each in here if each in self._cached), None)
+        if at is not None:
+            only = Exchange(given, ({"text": _as_text(self._cached[at])},))
+            learned = Conversation(at=at, model=model, instructions=instructions, exchanges=(only,))
+            self.cassette = replace(self.cassette, conversations=(*self.cassette.conversations, learned))
+            return Playing(learned)
         for each in self._conversations:  # its first request failed, and is made again
             is_begun = id(each) in self._begun and 0 < each.exchanges < len(each.recorded.exchanges)
             if is_begun and each.is_at(here) and not each.answered and each.asks(*asked):
@@ -145,6 +161,10 @@ class Tape:
         """
         given = GATE.data(given)
         key, here = _key(name, given, is_tool=is_tool), _here()
+        if not is_tool and here[0] in self._cached:
+            learned = Call(at=here[0], name=name, given=given, result=self._cached[here[0]])
+            self.cassette = replace(self.cassette, calls=(*self.cassette.calls, learned))
+            return learned
         left, last = self._calls.get(key, []), self._last.setdefault(key, {})
         mine = next((each for each in left if each.at in here), None)
         found = mine or next((last[at] for at in here if at in last), None) or next(iter(left), None)
@@ -166,6 +186,16 @@ class Tape:
         near = max(known, key=lambda each: _likeness(canonical.encode(each.given).decode(), wanted))
         what = f"the call of {kind} `{name}` at `{near.at}` no longer matches"
         raise self._mismatch(_with_diff(what, _lines(near.given), _lines(given)))
+
+    def server(self, name: str) -> Mapping[str, Any]:
+        """Return the schemas of the tools of an MCP server.
+
+        Raises:
+            CassetteMismatch: the server is not recorded.
+        """
+        if name not in self.cassette.servers:
+            raise self._mismatch(f"an agent has tools of MCP server {name!r}, and the cassette does not")
+        return self.cassette.servers[name]
 
     @property
     def unused(self) -> list[str]:
@@ -213,6 +243,11 @@ def _here() -> tuple[str, ...]:
 def _sent(messages: Sequence[Message]) -> tuple[Part, ...]:
     """Return what requests say, without secrets, as a cassette has it."""
     return tuple(GATE.data(sent(messages)))
+
+
+def _as_text(output: Any) -> str:
+    """Return the answer of a model that gives this output."""
+    return output if isinstance(output, str) else canonical.encode(output).decode()
 
 
 def _key(name: str, given: Any, *, is_tool: bool) -> tuple[bool, str, bytes]:
