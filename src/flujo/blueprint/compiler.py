@@ -66,7 +66,7 @@ def compile_blueprint(
     entry: str,
     source: Source,
     *,
-    allow_callables: Sequence[str] = (),
+    allow_callables: Sequence[str] | None = (),
     models: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
     strict: bool = False,
@@ -86,7 +86,8 @@ def compile_blueprint(
     Args:
         entry: the blueprint's path in the project.
         source: the project's files.
-        allow_callables: the patterns of flujo.toml; a callable that matches none is an error.
+        allow_callables: the patterns of flujo.toml; a callable that matches none is an error. None allows
+            all, for a pipeline whose callables are never imported.
         models: agent → model, from the project's settings; `*` stands for all other agents. They become
             overrides of the closure if the blueprint has such an agent.
         overrides: `agents.NAME.model` or `agents.*.model` to a model, `agents.NAME.instructions` to a text;

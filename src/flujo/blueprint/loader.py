@@ -84,7 +84,7 @@ _TOO_MANY = f"this blueprint and its imports have over {MAX_STEPS} steps"
 class Loader:
     """Loads a closure. A file's findings are reported once, however often it is imported."""
 
-    def __init__(self, source: Source, allow: Sequence[str]) -> None:
+    def __init__(self, source: Source, allow: Sequence[str] | None) -> None:
         self.files: dict[str, bytes] = {}
         self.units: dict[str, Unit] = {}
         """Every valid blueprint by its project path, imported ones first."""
@@ -94,7 +94,7 @@ class Loader:
         self._documents: dict[str, Document] = {}
         self._texts: dict[str, str] = {}
         self._source = source
-        self._allow = tuple(allow)
+        self._allow = None if allow is None else tuple(allow)
         self._module = cache(lambda name: read_module(name, source))
         self._types = cache(lambda name: read_types(name, source))
         self._loaded: set[str] = set()

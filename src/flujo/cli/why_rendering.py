@@ -39,7 +39,7 @@ def show_account(terminal: Terminal, account: Account) -> None:
         terminal.data("no decisions: each step was executed once, in order")
     if account.note:
         terminal.say(f"note: {account.note}", "yellow")
-    run = formatting.short_id(account.run_id)
+    run = account.file or formatting.short_id(account.run_id)
     terminal.next(command("flujo", "trace", run, *([shown(account.path)] if account.path else [])))
 
 

@@ -45,9 +45,11 @@ class RecordedJournal(Journal):
         tell: called with each difference; it may raise, or collect them.
         until: the walk ends after the step at this path.
         servers: the MCP servers whose tools are known; the tools of others are not compared.
+        absent: the tools whose code is not here; they are not compared.
     """
 
     __slots__ = (
+        "_absent",
         "_beyond",
         "_ended",
         "_is_over",
@@ -67,6 +69,7 @@ class RecordedJournal(Journal):
         tell: Callable[[Difference], None],
         until: StepPath | None = None,
         servers: Collection[str] = (),
+        absent: Collection[str] = (),
     ) -> None:
         # Its store is never called: every method that would is below.
         start = Progress(usage=recording.run.usage, pauses=tuple(recording.pauses))
@@ -75,6 +78,7 @@ class RecordedJournal(Journal):
         self._tell = tell
         self._until = until
         self._servers = servers
+        self._absent = absent
         self._is_over = False
         self._beyond: set[StepPath] = set()
         """The items at which the record of an iterator ends."""
@@ -310,7 +314,8 @@ class RecordedJournal(Journal):
             key, _, tool = name.partition(" ")
             before, now = ((each or {}).get("tools", {}) if tool else each for each in _both(conflict))
             server = before.get(tool, {}).get("server") if tool else None
-            if server is not None and server not in self._servers and tool not in now:
+            is_unknown = server is not None and server not in self._servers
+            if tool not in now and (is_unknown or tool in self._absent):
                 continue
             self.tell(path, _CAUSES.get(key, "schema"), before.get(tool or key), now.get(tool or key))
 

@@ -243,8 +243,12 @@ class Workspace:
         """
         return self._blueprint(path, compiled(self.project, path, source=source, reads_secrets=True))
 
-    def load_pinned(self, closure: Closure) -> Blueprint:
+    def load_pinned(self, closure: Closure, *, is_read: bool = False) -> Blueprint:
         """Return the blueprint that a run was accepted with.
+
+        Args:
+            closure: its files.
+            is_read: whether it is only read. Then the project needs neither its callables nor its servers.
 
         Raises:
             BlueprintError: it does not pass its checks.
@@ -260,7 +264,9 @@ class Workspace:
             source=source,
             models={},
             strict=False,
+            knows_servers=not is_read,
             knows_targets=False,
+            allows_all=is_read,
         )
         return replace(self._blueprint(closure.entry, result), closure=closure)
 

@@ -6,9 +6,13 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+from agents.provider_server import Response, provider_server
 from flujo.cli.exit_codes import ExitCode
+from local_mcp import shop_toml
 
 if TYPE_CHECKING:
+    import pytest
+
     from cli.conftest import Flujo, Project
 
 ORDER = """\
@@ -81,3 +85,45 @@ def test_a_run_is_replayed_and_explained_from_a_file(flujo: Flujo, project: Proj
         damaged = flujo(command, "run.jsonl.zst")
         assert (damaged.exit_code, "FLJ560" in damaged.stderr) == (8, True)
     assert not (project.root / ".flujo").exists()
+
+
+DESK = """\
+version: "1"
+name: desk
+input_schema: {type: string}
+agents:
+  clerk:
+    model: openai-chat:gpt-5-mini
+    tools: [{call: "skills.work:note", effect: read}, {mcp: help, allow: [lookup], effect: read}]
+steps:
+  - {kind: granular, name: serve, agent: clerk, input: "{{ input }}"}
+  - {name: write, call: "skills.work:note", with: {text: "{{ previous }}"}}
+"""
+
+
+def test_a_file_is_replayed_traced_and_explained_in_an_empty_folder(
+    flujo: Flujo, project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.blueprint("desk", DESK)
+    toml = project.root / "flujo.toml"
+    shop = shop_toml(LEDGER=project.root / "ledger.txt").replace("[mcp.shop]", "[mcp.help]")
+    (project.root / "ledger.txt").touch()
+    toml.write_text(f"{toml.read_text('utf-8')}\n{shop}timeout = 60\n", "utf-8")
+    with provider_server() as server:
+        server.will_answer(Response(tool_call=("note", {"text": "a"})), "noted")
+        for key, value in server.environment.items():
+            monkeypatch.setenv(key, value)
+        ran = flujo("run", "desk", "--input", "a", "--run-id", "far")
+        assert ran.exit_code == 0, ran.output
+    empty = tmp_path_factory.mktemp("empty")
+    assert flujo("export", "far", "-o", str(empty / "far.jsonl.zst")).exit_code == 0
+    monkeypatch.chdir(empty)
+    replayed = flujo("replay", "far.jsonl.zst")
+    assert replayed.exit_code == 0, replayed.output
+    assert "no difference\nnot compared, because the code is not here: `note`\n" in replayed.stderr
+    assert json.loads(flujo("replay", "far.jsonl.zst", "--json").stdout)["not_compared"] == ["note"]
+    assert flujo("trace", "far.jsonl.zst").exit_code == 0
+    explained = flujo("why", "far.jsonl.zst")
+    assert (explained.exit_code, "cannot be read" in explained.output) == (0, False)
+    assert "next: flujo trace far.jsonl.zst" in explained.stderr
+    assert [each.name for each in empty.iterdir()] == ["far.jsonl.zst"]

@@ -49,7 +49,7 @@ class Unit:
     """The project path and text of each `instructions_file`, by agent."""
     is_bounded: bool = False
     """Whether something outside this file limits what a run may use."""
-    allow: Sequence[str] = ()
+    allow: Sequence[str] | None = ()
     module: Callable[[str], Module | None] = lambda _name: None
     """Returns a module from the project's source text."""
     types: Callable[[str], ModuleTypes | None] = lambda _name: None

@@ -42,13 +42,13 @@ class CallableProblem:
     hint: str
 
 
-def check_callable_name(target: str, allow: Sequence[str]) -> CallableProblem | None:
+def check_callable_name(target: str, allow: Sequence[str] | None) -> CallableProblem | None:
     """Return why `target` must not be imported, or None; checks only the name.
 
     Args:
         target: `module:callable`.
         allow: patterns of `allow_callables`: `skills.crm` (a module), `skills.*` (every module below), or
-            `skills.crm:lookup` (one callable).
+            `skills.crm:lookup` (one callable). None allows all, for what is read and never imported.
     """
     if problem := _misspelt(target):
         return problem
@@ -58,7 +58,7 @@ def check_callable_name(target: str, allow: Sequence[str]) -> CallableProblem | 
             f"`{target}` is in `{module.partition('.')[0]}`, which blueprints may not call",
             "write your own function for exactly this purpose, and call that",
         )
-    if not _allows(allow, module, name):
+    if allow is not None and not _allows(allow, module, name):
         return CallableProblem(
             f"`{target}` is not in this project's `allow_callables`",
             f'add "{module}" to `allow_callables` under `[blueprints]` in flujo.toml',

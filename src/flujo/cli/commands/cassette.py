@@ -83,6 +83,6 @@ def save(
     said = ", ".join(plural(count, name.removesuffix("s")) for name, count in counts.items() if count)
     invocation.terminal.say(f"wrote {path}{f' ({said})' if said else ''}", "green")
     if saved.untried:
-        called = listed([f"`{each}`" for each in saved.untried], "and")
+        called = listed(saved.untried, "and")
         invocation.terminal.say(f"it was not played, because a play calls {called}", "yellow")
     invocation.terminal.next(command("pytest", str(path)), "play it")

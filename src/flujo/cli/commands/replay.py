@@ -8,7 +8,7 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
-from flujo.domain.wording import plural
+from flujo.domain.wording import listed, plural
 
 if TYPE_CHECKING:
     from flujo.services.recorded.replay import Replay
@@ -62,7 +62,7 @@ def replay(
     """Replay a run from its record; makes no call and writes nothing."""
     from flujo.cli.exporting import write_export
     from flujo.cli.run_command import in_workspace
-    from flujo.services.replay.sources import named_run
+    from flujo.services.replay.sources import is_file, named_run
     from flujo.services.runs.replays import difference_in, replay_run
 
     invocation = Invocation.of(ctx)
@@ -74,13 +74,20 @@ def replay(
 
     async def work(workspace: "Workspace") -> "Replay":
         source, record = await named_run(workspace, run)
-        return await replay_run(workspace, source, record.run_id, until=until, path=path)
+        return await replay_run(
+            workspace, source, record.run_id, until=until, path=path, is_elsewhere=is_file(run)
+        )
 
     found: Replay = in_workspace(invocation, work)
     result = found.result
     if as_json:
         differs = found.differences[0].to_json() if found.differences else None
-        facts = {"run_id": result.run_id, "status": str(result.status), "entries": found.entries}
+        facts = {
+            "run_id": result.run_id,
+            "status": str(result.status),
+            "entries": found.entries,
+            "not_compared": list(found.absent),
+        }
         terminal.json({**facts, "output": result.output, "difference": differs})
         if differs is not None:
             raise typer.Exit(ExitCode.RUN_FAILED)
@@ -89,3 +96,6 @@ def replay(
     else:
         entries = plural(found.entries, "entry", "entries")
         terminal.say(f"run {result.run_id} ({result.status}): {entries}, no difference", "green")
+        if found.absent:
+            tools = listed(found.absent, "and")
+            terminal.say(f"not compared, because the code is not here: {tools}", "yellow")

@@ -49,6 +49,7 @@ def compiled(
     strict: bool | None = None,
     knows_servers: bool = True,
     knows_targets: bool = True,
+    allows_all: bool = False,
     reads_secrets: bool = False,
     also: Also | None = None,
 ) -> Compiled:
@@ -63,6 +64,7 @@ def compiled(
         strict: whether warnings are errors, instead of the project's settings.
         knows_servers: whether `mcp` of tools is compared with the settings and the lock.
         knows_targets: whether `notify`, `evaluate` and the queues of tasks are compared with the settings.
+        allows_all: whether callables need no permission, because none of them is imported.
         reads_secrets: whether a secret that is not set is a finding.
         also: returns further findings in the tree of each file.
 
@@ -76,7 +78,7 @@ def compiled(
     return compile_blueprint(
         path,
         source or _files(project),
-        allow_callables=project.settings.blueprints.allow_callables,
+        allow_callables=None if allows_all else project.settings.blueprints.allow_callables,
         models=project.settings.models if models is None else models,
         overrides=overrides or {},
         strict=project.settings.strict_dsl if strict is None else strict,

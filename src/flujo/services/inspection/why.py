@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.expressions.evaluators import compile_expression
@@ -21,7 +21,7 @@ from flujo.exceptions import FlujoError
 from flujo.services.inspection.recorded_scope import Reading, RecordedScope
 from flujo.services.inspection.trace import trace
 from flujo.services.recorded.replay import recording_of
-from flujo.services.replay.sources import named_run
+from flujo.services.replay.sources import is_file, named_run
 from flujo.services.runs.pipeline_registry import registered
 from flujo.services.runs.run_services import is_python, pinned_blueprint
 
@@ -86,6 +86,8 @@ class Account:
     """The question of the step and its answer, if a human or an event has settled it."""
     note: str = ""
     """Why expressions are missing."""
+    file: str = ""
+    """The file that the run was read from; empty for a database."""
 
 
 async def explain_pinned(workspace: Workspace, run: str, path: str | None = None) -> Account:
@@ -98,7 +100,8 @@ async def explain_pinned(workspace: Workspace, run: str, path: str | None = None
     """
     source, record = await named_run(workspace, run)
     pipeline, note = await _pinned_pipeline(workspace, source, record)
-    return await why(source, record, pipeline, path, note=note)
+    account = await why(source, record, pipeline, path, note=note)
+    return replace(account, file=run) if is_file(run) else account
 
 
 async def _pinned_pipeline(
@@ -111,7 +114,7 @@ async def _pinned_pipeline(
         note = "the pipeline is written in Python, so the run does not have the texts of its expressions"
     else:
         try:
-            pipeline, note = (await pinned_blueprint(workspace, store, record)).pipeline, ""
+            pipeline, note = (await pinned_blueprint(workspace, store, record, is_read=True)).pipeline, ""
         except FlujoError as error:
             pipeline, note = None, f"the pinned blueprint cannot be read here: {error.message}"
     if pipeline is not None and record.parent is not None:

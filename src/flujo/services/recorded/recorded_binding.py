@@ -15,7 +15,9 @@ from flujo.agents.no_model import NoModel
 from flujo.domain.conversations import ConversingAgent
 from flujo.domain.values import CallableRef
 from flujo.engine.recording import EndOfRecord
+from flujo.exceptions import CallableError
 from flujo.services.binding.binding import PipelineBinding
+from flujo.services.binding.contexts import SchemaContext
 from flujo.services.mcp_servers import locked_servers
 from flujo.services.project.imports import importable
 from flujo.services.workspace import agent_settings
@@ -27,16 +29,22 @@ if TYPE_CHECKING:
     from flujo.domain.mcp import ListedTools
     from flujo.domain.models import PipelineContext
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Agent, Binding
+    from flujo.domain.ports import Agent, Binding, ContextType
     from flujo.domain.steps import BaseStep
     from flujo.domain.tools import ToolSpec
     from flujo.services.workspace import Workspace
 
 
 def recorded_binding(
-    ws: Workspace, pipeline: Pipeline, context_model: type[PipelineContext] | None = None
+    ws: Workspace,
+    pipeline: Pipeline,
+    context_model: type[PipelineContext] | None = None,
+    *,
+    is_elsewhere: bool = False,
 ) -> RecordedBinding:
     """Return `pipeline` bound for a replay: no key is needed, and no server is started.
+
+    With `is_elsewhere`, a tool of an agent and the type of the context may be missing.
 
     Raises:
         CallableError: a type or the tool of an agent cannot be imported.
@@ -50,12 +58,20 @@ def recorded_binding(
         agent_settings=agent_settings(settings, None, lambda name: _LockedServer(name, locked)),
         context_model=context_model,
     )
+    bound.is_elsewhere = is_elsewhere
     bound.bind(pipeline)
     return bound
 
 
 class RecordedBinding(PipelineBinding):
     """The binding of a replay."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.is_elsewhere = False
+        """Whether code may be missing, because the run is of another project."""
+        self.absent: set[str] = set()
+        """The tools whose code is missing, by name."""
 
     def bind(self, pipeline: Pipeline) -> None:
         """Import and compile what a replay of `pipeline` reads.
@@ -82,6 +98,25 @@ class RecordedBinding(PipelineBinding):
     def _model_agent(self, spec: AgentSpec, tools: Sequence[ToolSpec], output_type: Any) -> Agent:
         settings = self._agent_settings
         return ChatAgent(spec, NoModel(), tools=tools, output_type=output_type, settings=settings)
+
+    def _tools(self, spec: AgentSpec) -> list[ToolSpec]:
+        found = []
+        for each in spec.tools:
+            try:
+                found.append(self._tool(each))
+            except CallableError:
+                if not self.is_elsewhere:
+                    raise
+                self.absent.add(each.name)
+        return found
+
+    def _context_type(self, pipeline: Pipeline, model: type[PipelineContext] | None) -> ContextType:
+        try:
+            return super()._context_type(pipeline, model)
+        except CallableError:
+            if not self.is_elsewhere:
+                raise
+            return SchemaContext(None, None)
 
     def _require_declared(self, step: BaseStep) -> None:
         """Require nothing, because nothing is called."""

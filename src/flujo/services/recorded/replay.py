@@ -79,6 +79,8 @@ class Replayed:
     range_length: int = RANGE_LENGTH
     servers: Collection[str] = ()
     """The MCP servers whose tools are in flujo.lock; the tools of others are not compared."""
+    absent: Collection[str] = ()
+    """Tools whose code is not here; they are not compared."""
 
 
 @dataclass(slots=True)
@@ -93,6 +95,8 @@ class Replay:
     """Empty when everything is the same. A replay that stops at the first difference has no more than one."""
     seen: Collection[StepPath] = ()
     """The paths to which the walk has come."""
+    absent: Collection[str] = ()
+    """Tools that were not compared, because their code is not here."""
 
 
 async def replay(
@@ -158,15 +162,16 @@ async def replay_recording(
             raise diverged(record.run_id, difference)
 
     last = None if until is None else _step(recording, until)
-    journal = RecordedJournal(recording, tell, last, subject.servers)
+    journal = RecordedJournal(recording, tell, last, subject.servers, subject.absent)
     try:
         outcome, tree, run = await _walk(journal, subject, record)
         if not (isinstance(outcome, Failure) and isinstance(outcome.cause, ReplayDiverged)):
             _compare_end(journal, record, outcome, tree)
     except ReplayDiverged:
-        return Replay(_result(record, recording, subject, ()), len(recording.entries), found)
+        result = _result(record, recording, subject, ())
+        return Replay(result, len(recording.entries), found, (), subject.absent)
     result = _result(record, recording, subject, run.ended)
-    return Replay(result, len(recording.entries), found, journal.seen)
+    return Replay(result, len(recording.entries), found, journal.seen, subject.absent)
 
 
 def diverged(run_id: RunId, difference: Difference) -> ReplayDiverged:

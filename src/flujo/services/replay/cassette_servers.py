@@ -26,8 +26,8 @@ def servers_of(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Return the tools of the MCP servers that the agents of some steps use, as they were in a run.
 
-    A conversation in turns records the schemas. A step that calls its agent once records the names of its tools:
-    their schemas are those of flujo.lock.
+    A conversation in turns records the schemas. A step that calls its agent once records only the names of
+    its tools; their schemas are those of flujo.lock.
     """
     used = {spec.server: spec for step in steps for spec in _specs(step)}
     if not used:

@@ -149,7 +149,7 @@ def _side(record: RunRecord, entries: Sequence[Entry]) -> Side:
 
 async def _pipeline(ws: Workspace, source: RunSource, record: RunRecord) -> Pipeline | None:
     """Return what a run has pinned; None of a pipeline in Python, whose prompts are in the code of today."""
-    return None if is_python(record) else (await pinned_blueprint(ws, source, record)).pipeline
+    return None if is_python(record) else (await pinned_blueprint(ws, source, record, is_read=True)).pipeline
 
 
 def _prompts(one: Pipeline | None, other: Pipeline | None) -> Iterator[PromptChange]:

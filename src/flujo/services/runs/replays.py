@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 
 async def replay_run(
-    ws: Workspace, source: RunSource, run_id: str, *, until: str | None = None, path: str | None = None
+    ws: Workspace,
+    source: RunSource,
+    run_id: str,
+    *,
+    until: str | None = None,
+    path: str | None = None,
+    is_elsewhere: bool = False,
 ) -> Replay:
     """Replay a run of a blueprint; nothing is called, and nothing is written.
 
@@ -34,6 +40,7 @@ async def replay_run(
         run_id: its id.
         until: a step, after which the replay ends.
         path: the blueprint on disk that is compared with the record. Default: what the run has pinned.
+        is_elsewhere: whether the run may be of another project, so that code which is not here is not needed.
 
     Raises:
         StateError: the run is of a pipeline that is written in Python.
@@ -49,8 +56,8 @@ async def replay_run(
             hint="replay it where that pipeline is built: `await runner.replay_from_trace(run_id)`",
         )
     else:
-        pipeline = (await pinned_blueprint(ws, source, record)).pipeline
-    subject = replayed(ws, pipeline, is_pinned=path is None)
+        pipeline = (await pinned_blueprint(ws, source, record, is_read=True)).pipeline
+    subject = replayed(ws, pipeline, is_pinned=path is None, is_elsewhere=is_elsewhere)
     return await replay(source, record.run_id, subject, until=until)
 
 
@@ -59,19 +66,29 @@ def replayed(
     pipeline: Pipeline,
     *,
     is_pinned: bool,
+    is_elsewhere: bool = False,
     context_model: type[PipelineContext] | None = None,
     binding: Binding | None = None,
 ) -> Replayed:
     """Return a pipeline as it is replayed; `binding` has its agents, when the caller has bound them already.
+
+    With `is_elsewhere`, tools and types whose code is not here are left out of the comparison.
 
     Raises:
         PipelineError: it has an error.
         CallableError: a type or the tool of an agent cannot be imported.
     """
     output = check_pipeline(pipeline)
+    absent: tuple[str, ...] = ()
+    if binding is None:
+        recorded = recorded_binding(ws, pipeline, context_model, is_elsewhere=is_elsewhere)
+        binding, absent = recorded, tuple(sorted(recorded.absent))
+    else:
+        binding = SilentBinding(binding)
     return Replayed(
         pipeline=pipeline,
-        binding=recorded_binding(ws, pipeline, context_model) if binding is None else SilentBinding(binding),
+        binding=binding,
+        absent=absent,
         is_pinned=is_pinned,
         servers=frozenset(locked_servers(ws.project)),
         load_output=None if output is None else output.load,

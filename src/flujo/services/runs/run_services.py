@@ -338,8 +338,12 @@ def is_python(record: RunRecord) -> bool:
     return record.closure == plain or is_stubbed(record, closure)
 
 
-async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -> Blueprint:
+async def pinned_blueprint(
+    ws: Workspace, store: BlobStore, record: RunRecord, *, is_read: bool = False
+) -> Blueprint:
     """Return the blueprint as it was when the run was accepted, from the blobs in the database.
+
+    With `is_read`, the project needs neither its callables nor its servers: it is never executed.
 
     Raises:
         StateError: the run is of a pipeline that is written in Python.
@@ -350,7 +354,7 @@ async def pinned_blueprint(ws: Workspace, store: BlobStore, record: RunRecord) -
             f"run {record.run_id} is of the pipeline {record.pipeline!r}, which is written in Python",
             hint="resume it where that pipeline is built: `await runner.resume_async(run_id)`",
         )
-    return ws.load_pinned(await pinned_closure(store, record))
+    return ws.load_pinned(await pinned_closure(store, record), is_read=is_read)
 
 
 async def pinned_closure(store: BlobStore, record: RunRecord) -> Closure:
