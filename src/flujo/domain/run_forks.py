@@ -1,8 +1,8 @@
 """Forks: a run that has its beginning in common with another one, which is its parent.
 
 The acts of both runs tell the family, and are recorded in the commit that accepts the fork. That of the fork
-also has the results that replace calls with effects, so that any process finds them, even when the parent
-is purged.
+also has the results that replace calls with effects, and the answers to questions that the fork will ask, so
+that any process finds them, even when the parent is purged.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain import canonical
+from flujo.domain import canonical, paths
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 STUBBED = "stubbed"
 """The key of an entry's `detail` for a call that was not made: `recorded`, or a human's `answer`."""
@@ -60,11 +60,14 @@ class Forked:
     """The changes that the caller wanted, by the name of the option."""
     stubs: tuple[Stub, ...] | None = None
     """The results that replace calls with effects; None when the fork makes such calls."""
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    """The answers to questions that the fork will ask, by the paths of their steps as they were given."""
 
     def acts(self, fork: RunId, actor: Actor) -> tuple[Act, Act]:
         """Return the act of the fork, and that of its parent."""
         stubs = None if self.stubs is None else [each.to_json() for each in self.stubs]
         said = {"copied": self.copied, "changes": dict(self.changes), "stubs": stubs}
+        said |= {"answers": dict(self.answers)} if self.answers else {}
         return (
             Act(
                 verb=Verb.FORK,
@@ -96,8 +99,37 @@ class Forked:
                     copied=said["copied"],
                     changes=said["changes"],
                     stubs=None if stubs is None else tuple(Stub(**each) for each in stubs),
+                    answers=said.get("answers", {}),
                 )
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingAnswer:
+    """An answer that was given when a run was forked, and the open question that it is for."""
+
+    pause_id: StepPath
+    value: Any
+    actor: Actor
+
+
+def waiting_answer(acts: Sequence[Act], questions: Iterable[StepPath]) -> WaitingAnswer | None:
+    """Return an answer that waits for one of the open questions of a fork; each answer counts once.
+
+    Args:
+        acts: the acts on the fork.
+        questions: the ids of its open questions.
+    """
+    forked = Forked.of(acts)
+    if forked is None:
+        return None
+    answered = {act.object for act in acts if act.verb is Verb.ANSWER}
+    actor = next(act.actor for act in acts if act.verb is Verb.FORK and act.before is not None)
+    for pause_id in questions:
+        for typed, value in forked.answers.items():
+            if pause_id not in answered and paths.find(typed, [pause_id]) is not None:
+                return WaitingAnswer(pause_id, value, actor)
+    return None
 
 
 def forks_of(acts: Iterable[Act]) -> list[tuple[RunId, StepPath]]:

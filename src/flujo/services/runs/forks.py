@@ -108,26 +108,10 @@ async def execute_fork(
     sink: Sink | None = None,
     stop: Stop | None = None,
 ) -> Result:
-    """Record a fork of a run, execute it, and give the answers that it asks for; see `new_fork`."""
+    """Record a fork of a run, and execute it; see `new_fork`."""
     require_forkable(record)
     new, contents = await new_fork(source, record, service, fork, actor)
-    result = await service.begin(new, contents, sink=sink, stop=stop)
-    answers = dict(fork.answers)
-    while (asked := _asked(result, answers)) is not None:
-        path, pause_id = asked
-        result = await service.resume(
-            result.run_id, answers.pop(path), pause_id=pause_id, actor=actor, sink=sink, stop=stop
-        )
-    return result
-
-
-def _asked(result: Result, answers: Mapping[str, Any]) -> tuple[str, StepPath] | None:
-    """Return an answer that is given beforehand, by its path, and the question that it is for."""
-    for pause in result.pauses:
-        for path in answers if pause.needs_answer else ():
-            if paths.find(path, [pause.pause_id]) is not None:
-                return path, pause.pause_id
-    return None
+    return await service.begin(new, contents, sink=sink, stop=stop)
 
 
 async def new_fork(
@@ -153,6 +137,9 @@ async def new_fork(
     with bind_blobs(service.providers, service.files):
         await binding.prepare()
     GATE.admit(canonical.encode(fork.changes, what="the changes"), "the changes of the fork")
+    answers = canonical.decode(
+        GATE.admit(canonical.encode(dict(fork.answers), what="the answers"), "the answers of the fork")
+    )
     found = await recording_of(source, record.run_id)
     recorded, stored = found.migrated(pipeline), found.migrations(pipeline).old
     entries, pauses = recorded.entries, recorded.pauses
@@ -178,7 +165,9 @@ async def new_fork(
     if fork.input is not UNCHANGED:
         given = declared(pipeline, binding, canonical.encode(fork.input, what="input"))
     run_id = checked_run_id(fork.run_id) or runtime.random.run_id()
-    forked = Forked(parent=record.run_id, at=at, copied=len(copied), changes=fork.changes, stubs=stubs)
+    forked = Forked(
+        parent=record.run_id, at=at, copied=len(copied), changes=fork.changes, stubs=stubs, answers=answers
+    )
     new = NewRun(
         run_id=run_id,
         pipeline=record.pipeline,

@@ -15,12 +15,13 @@ from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
 from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write, pinned_stubs
+from flujo.domain.run_forks import waiting_answer
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
-from flujo.services.runs.answers import checked
+from flujo.services.runs.answers import checked, record_answer
 from flujo.services.runs.chains import last_of
 from flujo.services.runs.execution import Execution, Stop, settled, standing
 from flujo.services.runs.run_request import NEAR_S, fits, pinned_by_name
@@ -439,6 +440,7 @@ async def _executed(execution: Execution, record: RunRecord, start: Progress | N
     while not execution.wish.is_there():
         run_id = result.continued_as or result.run_id
         begins = result.continued_as is not None
+        settled = settled or await _answered_by_fork(execution, result)
         if not (begins or settled or await _wait_ends(execution, result)):
             break
         try:
@@ -449,6 +451,27 @@ async def _executed(execution: Execution, record: RunRecord, start: Progress | N
             return await _existing(execution, await execution.runtime.store.run(run_id), "attach")
         result, settled = await replace(execution, retry_failed=False).run(claimed)
     return result
+
+
+async def _answered_by_fork(execution: Execution, result: Result) -> bool:
+    """Answer a question of a fork with the answer that was given when the run was forked, if there is one.
+
+    Raises:
+        InputRejected: the answer does not fit the question.
+    """
+    asked = [pause.pause_id for pause in result.pauses if pause.needs_answer]
+    if not asked:
+        return False
+    store, run_id = execution.runtime.store, RunId(result.run_id)
+    waiting = waiting_answer(await store.acts(run_id), asked)
+    if waiting is None:
+        return False
+    record, value, pause_id = await store.run(run_id), waiting.value, waiting.pause_id
+    try:
+        await record_answer(store, record, pause_id, value, waiting.actor)
+    except ResumeConflict:
+        return False  # another process answered first
+    return True
 
 
 async def _wait_ends(execution: Execution, run: Result | RunRecord) -> bool:
