@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.talking import calls, talk
 from flujo.blueprint.expressions.evaluators import compile_expression
 from flujo.domain.agents import OneOf
 from flujo.domain.pipeline import Pipeline, StepConfig
@@ -25,6 +26,7 @@ from flujo.domain.steps import (
     Step,
     Transition,
 )
+from flujo.domain.steps.tools import BlueprintTool
 from flujo.domain.usage import Usage
 from flujo.exceptions import SettingsError
 from flujo.services.inspection.recorded_scope import Reading
@@ -124,8 +126,8 @@ async def test_each_iteration_of_a_loop_says_why_it_continued_and_the_last_why_i
     ]
     carried = [each for each in account.decisions if each.key == "carry.sum"]
     assert carried[1].substituted == "1 + 1 + 2"
-    initial = {each.name: each.is_known for each in carried[0].readings}
-    assert initial["loop.sum"] is False, "no entry has the initial value"
+    initial = {each.name: (each.value, each.origin) for each in carried[0].readings}
+    assert initial["loop.sum"] == (0, "the initial value of `loop.sum`")
     assert effects(await explained(store, pipeline(loop), "grow.1")) == effects(account)[2:4]
 
 
@@ -232,22 +234,87 @@ async def test_retries_say_what_they_cost_and_the_end_names_the_reason(store: St
     assert (await explained(store, tree, "flaky")).end == "completed"
 
 
-async def test_values_that_no_entry_has_are_not_invented(store: StateStore) -> None:
+async def test_values_that_no_entry_has_are_computed_again(store: StateStore) -> None:
     child = Pipeline(
-        (inc("x", when=Expr("input.n > 1 && context.total > 5")),), name="c", context_schema=COUNTER_SCHEMA
+        (inc("x", input=Text("{{ input.n }}"), when=Expr("input.n > 0 && previous.n == 1")),),
+        name="c",
+        input_schema={"type": "object", "properties": {"n": {"type": "integer"}}},
     )
     inside = ImportStep("child", blueprint="c.yaml", pipeline=child, arguments={"n": Text("{{ previous }}")})
-    each = MapStep("each", over=Expr("[1, 2]"), body=pipeline(inc("y", when=Expr("item > 1 || index == 0"))))
-    tree = pipeline(inside, each)
+    each = MapStep(
+        "each",
+        over=Expr("[steps.first.output, 5]"),
+        item_name="one",
+        body=pipeline(inc("y", when=Expr("item > 1 || one == 1 || index == 0 || previous == 7"))),
+    )
+    rounds = LoopStep(
+        "rounds",
+        body=pipeline(inc("z", input=Text("{{ loop.top }}"), when=Expr("loop.top > 0"))),
+        until=Expr("loop.top > 5"),
+        carry={"top": Carry(Text("{{ steps.first.output + 1 }}"), Expr("loop.top * 3"))},
+    )
+    tree = pipeline(inc("first"), inside, each, rounds)
     await start(tree, store, 0)
     account = await explained(store, tree)
-    assert [reading.is_known for reading in only(account, "child/x", "when").readings] == [False, False]
-    items = only(account, "each[0]/y", "when")
-    assert [(reading.name, reading.is_known) for reading in items.readings] == [
-        ("index", True),
-        ("item", False),
-    ]
-    assert items.substituted == "item > 1 || 0 == 0"
+    assert [read for each in account.decisions for read in each.readings if not read.is_known] == []
+    assert all(is_same(each) for each in account.decisions)
+
+    def origins(path: str, key: str) -> dict[str, tuple[Any, str, str | None]]:
+        found = only(account, path, key).readings
+        return {each.name: (each.value, each.origin, each.path) for each in found}
+
+    assert origins("child/x", "when") == {
+        "input.n": (1, "the input of import `child`, from step `first`", "first"),
+        "previous.n": (1, "the input of import `child`, from step `first`", "first"),
+    }
+    assert origins("each[0]/y", "when") == {
+        "index": (0, "the number of the item", None),
+        "item": (1, "item 0 of `each`, from step `first`", "first"),
+        "one": (1, "item 0 of `each`, from step `first`", "first"),
+        "previous": (1, "item 0 of `each`, from step `first`", "first"),
+    }
+    assert origins("each[1]/y", "when")["one"] == (5, "item 1 of `each`, from step `first`", "first")
+    assert origins("rounds[0]/z", "when") == {
+        "loop.top": (2, "the initial value of `loop.top`, from step `first`", "first")
+    }
+    assert origins("rounds[1]/z", "when") == {"loop.top": (6, "iteration 1 of `rounds`", "rounds[1]")}
+
+
+async def test_items_of_a_callable_are_those_that_are_recorded(store: StateStore) -> None:
+    async def stream() -> Any:
+        for number in (4, 5):
+            yield number
+
+    body = pipeline(inc("y", when=Expr("item > 4")))
+    tree = pipeline(
+        MapStep("listed", over=CallableRef("w:listed", lambda: [4, 5]), body=body),
+        MapStep("streamed", over=CallableRef("w:stream", stream), body=body),
+    )
+    await start(tree, store, 0)
+    account = await explained(store, tree)
+    for name, target in (("listed", "w:listed"), ("streamed", "w:stream")):
+        [read] = only(account, f"{name}[1]/y", "when").readings
+        assert (read.value, read.origin) == (5, f"item 1 of `{name}`, from `{target}`")
+
+
+async def test_the_input_of_a_blueprint_as_a_tool_is_the_arguments_of_its_call(store: StateStore) -> None:
+    schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    step = inc("x", input=Text("{{ input.n }}"), when=Expr("input.n > 1"))
+    desk = BlueprintTool(Pipeline((step,), "desk", input_schema=schema), "Look")
+    tree = talk([calls(("desk", {"n": 2})), "done"], tools=[desk])
+    await start(tree, store, "go")
+    account = await explained(store, tree)
+    [read] = only(account, "research/turn[0]/tool[0]/x", "when").readings
+    assert (read.name, read.value, read.path) == ("input.n", 2, "research/turn[0]")
+    assert read.origin == "the arguments of `research/turn[0]/tool[0]`"
+
+
+async def test_values_that_cannot_be_known_are_not_invented(store: StateStore) -> None:
+    child = Pipeline((inc("x", when=Expr("context.total > 5")),), name="c", context_schema=COUNTER_SCHEMA)
+    tree = pipeline(ImportStep("child", blueprint="c.yaml", pipeline=child))
+    await start(tree, store, 0)
+    [read] = only(await explained(store, tree), "child/x", "when").readings
+    assert (read.name, read.is_known) == ("context.total", False)
 
 
 async def test_a_sibling_branch_is_not_read(store: StateStore) -> None:

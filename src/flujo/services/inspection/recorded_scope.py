@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.agents.messages import calls_in
+from flujo.blueprint.expressions.evaluators import compile_expression, compile_text
+from flujo.blueprint.schemas.validator import compile_schema
 from flujo.domain import canonical, merge, paths
 from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus
 from flujo.domain.paths import ROOT, StepPath, indexed, parent
+from flujo.domain.steps import Expr, Text
 from flujo.engine.journal import RESULTS
+from flujo.exceptions import FlujoError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flujo.domain.journal import Entry
     from flujo.domain.pipeline import BaseStep
     from flujo.domain.ports import Chain
     from flujo.domain.run import Pause, RunRecord
-
-_OF_OTHER_INPUT = ("import", "granular")
-"""The kinds of steps whose bodies have an input and a context of their own, which no entry holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,14 @@ class RecordedScope:
         self._results: dict[StepPath, list[Entry]] = defaultdict(list)
         self._inside: dict[StepPath, list[Entry]] = defaultdict(list)
         self._written: list[Entry] = []
+        self._entries = entries
+        self._decided: dict[StepPath, Entry] = {}
+        self._starts: dict[StepPath, int] = {}
+        self._lists: dict[StepPath, Reading] = {}
+        """The items of maps, computed once for all items."""
         for entry in entries:
+            if entry.kind is EntryKind.DECISION and entry.attempt == 1 and not entry.fingerprint:
+                self._decided[entry.path] = entry
             if entry.kind in RESULTS and entry.status is not EntryStatus.FAILED:
                 self._results[entry.path].append(entry)
                 self._inside[body_of(entry.path)].append(entry)
@@ -75,6 +86,26 @@ class RecordedScope:
                     self._inside[body_of(visit)].append(entry)
                 if entry.patch is not None:
                     self._written.append(entry)
+
+    def step_at(self, path: StepPath) -> BaseStep | None:
+        """Return the step at a path, also inside a call of a tool that consists of steps."""
+        found = self._places.get(paths.without_counts(path))
+        if found is not None or _TOOL.search(path) is None:
+            return found
+        while (call := _TOOL.search(path)) is not None:
+            # The tree has the name of the tool, and the journal the number of its call.
+            name = self._call(StepPath(path[: call.end()])).get("name", "")
+            path = StepPath(f"{path[: call.start()]}/{paths.encoded(name)}{path[call.end() :]}")
+        return self._places.get(paths.without_counts(path))
+
+    def _call(self, path: StepPath) -> dict[str, Any]:
+        """Return the name and the arguments of a tool call, from the response that has requested it."""
+        turn, place = parent(parent(path)), paths.last_count(path) or 0
+        responses = [entry.output for entry in self._results.get(turn, ()) if entry.output is not None]
+        calls = calls_in(canonical.decode(responses[-1])) if responses else []
+        if place >= len(calls):
+            return {}
+        return {"name": calls[place].name, "arguments": calls[place].arguments}
 
     def read(self, chain: Chain, frame: StepPath, before: int, *, ends: bool = False) -> Reading:
         """Return the value of a name.
@@ -93,12 +124,14 @@ class RecordedScope:
                 found = self._previous(frame, before, ends=ends)
             case "context":
                 found = self._context(rest, frame, before)
-            case "input" if not self._is_of_other_input(frame):
-                found = Reading("", canonical.decode(self._record.input), origin="the input of the run")
+            case "input":
+                found = self._input(frame)
             case "loop":
-                found = self._loop(frame)
-            case "index" if (count := self._count(frame)) is not None:
-                found = Reading("", count, origin="the number of the item")
+                found = self._loop(rest, frame)
+            case "index" if (item := self._item_body(frame)) is not None:
+                found = Reading("", paths.last_count(item), origin="the number of the item")
+            case _ if (item := self._item_body(frame, root)) is not None:
+                found = self._item(item)
             case _:
                 found = _UNKNOWN
         return self._at(chain, found, rest)
@@ -169,9 +202,13 @@ class RecordedScope:
     def _at_start(self, frame: StepPath, before: int) -> Reading:
         if frame == ROOT:
             return Reading("", canonical.decode(self._record.input), origin="the input of the run")
-        step, count = self._places.get(paths.without_counts(frame)), paths.last_count(frame)
-        if step is None or step.kind in ("map", *_OF_OTHER_INPUT):
+        step, count = self.step_at(frame), paths.last_count(frame)
+        if step is None:
             return _UNKNOWN
+        if step.kind == "map" and count is not None:
+            return self._item(frame)
+        if step.imported is not None:
+            return self._input(frame)
         if rounds := self._rounds_before(frame, before, count):
             return self._of(rounds[-1], canonical.decode(rounds[-1].output or b"null"))
         first = min((each.seq for each in self._inside[frame]), default=before)
@@ -186,7 +223,9 @@ class RecordedScope:
 
     def _context(self, rest: Sequence[str], frame: StepPath, before: int) -> Reading:
         """Return the fields of the context; the origin is the last step that wrote the field."""
-        if self._is_of_other_input(frame):
+        if self._record.parent is not None or any(
+            step.imported is not None and not step.imported.inherits for _, step in self._apart(frame)
+        ):
             return _UNKNOWN
         tree = canonical.decode(self._record.context)
         origin = Reading("", origin="the context at the start of the run")
@@ -198,32 +237,140 @@ class RecordedScope:
                     origin = self._of(entry, None)
         return Reading("", tree, True, origin.origin, origin.path, origin.input, origin.model, origin.by)
 
-    def _loop(self, frame: StepPath) -> Reading:
+    def _loop(self, rest: Sequence[str], frame: StepPath) -> Reading:
         """Return `loop` of the innermost loop around the expression."""
         for body in _around(frame):
-            step, count = self._places.get(paths.without_counts(body)), paths.last_count(body)
-            if step is not None and step.kind == "loop" and count is not None:
-                done = self._results.get(indexed(parent(body), count - 1)) if count else None
-                facts = canonical.decode(done[-1].detail) if done and done[-1].detail else {}
-                place = f"iteration {count} of `{paths.shown(parent(body))}`"
-                return Reading("", {"index": count, **facts.get("carried", {})}, origin=place, path=body)
+            step, count = self.step_at(body), paths.last_count(body)
+            if step is None or step.kind != "loop" or count is None:
+                continue
+            loop = parent(body)
+            carry: Mapping[str, Any] = getattr(step, "carry", {})
+            if count == 0 and rest and rest[0] in carry:
+                what = f"the initial value of `loop.{rest[0]}`"
+                found = self._computed(carry[rest[0]].initial, body_of(loop), self._start_of(loop), what)
+                return replace(found, value={rest[0]: found.value}) if found.is_known else found
+            done = self._results.get(indexed(loop, count - 1)) if count else None
+            facts = canonical.decode(done[-1].detail) if done and done[-1].detail else {}
+            place = f"iteration {count} of `{paths.shown(loop)}`"
+            return Reading("", {"index": count, **facts.get("carried", {})}, origin=place, path=body)
         return _UNKNOWN
 
-    def _count(self, frame: StepPath) -> int | None:
+    def _item_body(self, frame: StepPath, name: str = "item") -> StepPath | None:
+        """Return the body of the innermost item that is visible under a name."""
         for body in _around(frame):
-            step = self._places.get(paths.without_counts(body))
-            if step is not None and step.kind == "map" and paths.last_count(body) is not None:
-                return paths.last_count(body)
+            step = self.step_at(body)
+            if step is None or step.kind != "map" or paths.last_count(body) is None:
+                continue
+            if name in ("item", getattr(step, "item_name", None)):
+                return body
         return None
 
-    def _is_of_other_input(self, frame: StepPath) -> bool:
-        around = (self._places.get(paths.without_counts(body)) for body in _around(frame) if body)
-        return self._record.parent is not None or any(
-            step is not None and step.kind in _OF_OTHER_INPUT for step in around
-        )
+    def _item(self, body: StepPath) -> Reading:
+        """Return an item: as it is recorded, or computed again from the values that `over` has read."""
+        step, index, path = self.step_at(body), paths.last_count(body) or 0, parent(body)
+        rule = getattr(step, "over", None)
+        what = f"item {index} of `{paths.shown(path)}`"
+        decided = self._decided.get(path)
+        items = None if decided is None else canonical.decode(decided.output or b"null")
+        if not isinstance(rule, Expr):
+            origin = f"{what}, from `{rule}`"
+            if (one := self._decided.get(body)) is not None:
+                return Reading("", canonical.decode(one.output or b"null"), origin=origin)
+            return Reading("", items[index], origin=origin) if isinstance(items, list) else _UNKNOWN
+        if path not in self._lists:
+            self._lists[path] = self._computed(rule, body_of(path), self._start_of(path), "")
+        found = self._lists[path]
+        if not found.is_known or not isinstance(found.value, list) or index >= len(found.value):
+            return _UNKNOWN
+        return replace(found, value=found.value[index], origin=f"{what}{found.origin}")
+
+    def _input(self, frame: StepPath) -> Reading:
+        """Return `input`: that of the innermost import around the expression, tool call, or the run."""
+        body, step = next(self._apart(frame), (ROOT, None))
+        if step is None:
+            if self._record.parent is not None:
+                return _UNKNOWN
+            return Reading("", canonical.decode(self._record.input), origin="the input of the run")
+        if (call := _TOOL.search(body)) is not None and call.end() == len(body):
+            ended = [entry.input for entry in self._results.get(body, ()) if entry.input is not None]
+            given = canonical.decode(ended[-1]) if ended else self._call(body).get("arguments")
+            turn = parent(parent(body))
+            requested = self._results.get(turn)
+            origin = f"the arguments of `{paths.shown(body)}`"
+            model = self._of(requested[-1], None).model if requested else None
+            found = Reading("", given, given is not None, origin, turn, model=model)
+        else:
+            before, what = self._start_of(body), f"the input of import `{paths.shown(body)}`"
+            arguments = getattr(step, "arguments", None)
+            if arguments is None:
+                found = self._previous(body_of(body), before, ends=False)
+            else:
+                found = self._computed(arguments, body_of(body), before, what)
+        schema = None if step.imported is None else step.imported.pipeline.input_schema
+        if schema is None or not found.is_known:
+            return found
+        try:
+            return replace(found, value=compile_schema(schema).check(found.value, what="the input"))
+        except FlujoError:
+            return _UNKNOWN
+
+    def _computed(self, rule: Any, frame: StepPath, before: int, what: str) -> Reading:
+        """Return the value of a key of a step: its expressions, computed again from what they have read."""
+        read: dict[str, Reading] = {}
+
+        def lookup(chain: Chain) -> Any:
+            found = self.read(chain, frame, before)
+            if not found.is_known:
+                raise KeyError(chain)
+            read[found.name] = found
+            return found.value
+
+        try:
+            value = _filled(rule, lookup)
+        except (KeyError, FlujoError):
+            return _UNKNOWN
+        if not read:
+            return Reading("", value, origin=what)
+        origin = f"{what}, from {' and '.join(dict.fromkeys(each.origin for each in read.values()))}"
+        sources = list({each.path: each for each in read.values()}.values())
+        only = sources[0] if len(sources) == 1 else Reading("")
+        return replace(only, name="", value=value, is_known=True, origin=origin)
+
+    def _start_of(self, path: StepPath) -> int:
+        """Return the number of the first entry of a step: it has read only earlier ones."""
+        if path not in self._starts:
+            own = (entry.seq for entry in self._entries if paths.is_within(entry.path, path))
+            self._starts[path] = min(own, default=len(self._entries) + 1)
+        return self._starts[path]
+
+    def _apart(self, frame: StepPath) -> Iterator[tuple[StepPath, BaseStep]]:
+        """Yield the imports, and the calls of tools that consist of steps, around an expression."""
+        for body in _around(frame):
+            step = self.step_at(body) if body else None
+            if step is not None and step.imported is not None:
+                yield body, step
 
 
 _UNKNOWN = Reading("", is_known=False, origin="the journal does not have it")
+
+
+_TOOL = re.compile(r"/turn\[\d+\]/tool\[\d+\]")
+"""The part of a path that is a tool call."""
+
+
+def _filled(rule: Any, lookup: Callable[[Chain], Any]) -> Any:
+    """Return a value of the tree with its expressions computed."""
+    match rule:
+        case Expr():
+            return compile_expression(rule.source)(lookup)
+        case Text():
+            return compile_text(rule.source, literal=rule.literal)(lookup)
+        case tuple():
+            return [_filled(each, lookup) for each in rule]
+        case Mapping():
+            return {name: _filled(each, lookup) for name, each in rule.items()}
+        case _:
+            return rule
 
 
 def body_of(path: StepPath) -> StepPath:

@@ -154,7 +154,7 @@ async def why(
         decision
         for entry in recording.entries
         if entry.kind is EntryKind.DECISION and _is_asked(entry.path, wanted)
-        for decision in _decisions(entry, places, scope)
+        for decision in _decisions(entry, scope)
     ]
     return Account(
         run_id=record.run_id,
@@ -185,17 +185,17 @@ def _is_asked(path: StepPath, wanted: StepPath) -> bool:
 # Decisions -----------------------------------------------------------------------------------------------
 
 
-def _decisions(entry: Entry, places: Mapping[StepPath, BaseStep], scope: RecordedScope) -> Iterator[Decision]:
+def _decisions(entry: Entry, scope: RecordedScope) -> Iterator[Decision]:
     """Yield the decision of an entry, if it is one of an expression, a callable or an agent of the step."""
     if entry.fingerprint or entry.status is not EntryStatus.COMPLETED:
         return  # the record beside a step, such as its files
     value = canonical.decode(entry.output or b"null")
     if entry.path == branch(parent(entry.path), CHOICE):
-        chosen = getattr(places.get(paths.without_counts(parent(entry.path))), "agent", None)
+        chosen = getattr(scope.step_at(parent(entry.path)), "agent", None)
         rule = getattr(chosen, "by", None)
         yield _explained(entry, "agent", value, f"asked `{value}`", rule, parent(parent(entry.path)), scope)
         return
-    step = places.get(paths.without_counts(entry.path))
+    step = scope.step_at(entry.path)
     for key, rule, effect, frame in _rules(entry, step, value):
         yield _explained(entry, key, value, effect, rule, frame, scope)
 
