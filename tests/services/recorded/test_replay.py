@@ -221,7 +221,7 @@ async def test_a_step_that_the_run_does_not_have_and_an_unknown_run_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match="no step 'rat'") as refused:
         await replayed(ended, tmp_path, ORDER, until="rat")
-    assert refused.value.hint == "did you mean `rate`?"
+    assert refused.value.hint == "did you mean `rate`? `flujo trace run` lists all steps"
     with pytest.raises(RunNotFound):
         await replayed(MemoryStateStore(), tmp_path, ORDER)
 

@@ -334,7 +334,7 @@ async def test_a_path_that_does_not_exist_or_was_not_reached_is_refused(store: S
     await start(everything(world), store, 1)
     with pytest.raises(ForkPointMissing) as wrong:
         await fork(everything(world), store, "loop[1]/tik")
-    assert wrong.value.hint == "did you mean `loop[1]/tick`?"
+    assert wrong.value.hint == "did you mean `loop[1]/tick`? `flujo trace run` lists all steps"
     with pytest.raises(ForkPointMissing, match="has not reached"):
         await fork(everything(world), store, "loop[7]/tick")
     with pytest.raises(ForkPointMissing, match="has not reached"):

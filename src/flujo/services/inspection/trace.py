@@ -40,7 +40,7 @@ _AWAIT = "await"
 
 async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     """Return the tree of what happened in a run, from its journal and its questions."""
-    root = TraceNode(ROOT, kind="run", status=record.status)
+    root = TraceNode(ROOT, kind="run", status=record.status, run_id=record.run_id)
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
     entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
     for entry in entries:

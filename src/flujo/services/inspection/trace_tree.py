@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.agents.messages import of_thread
 from flujo.domain import paths
 from flujo.domain.journal import CodeFrame
+from flujo.domain.unknown_steps import unknown_step
 from flujo.domain.usage import NOTHING, Usage
-from flujo.domain.wording import did_you_mean
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class TraceNode:
     path: StepPath
     kind: str = ""
     status: str = "running"
+    run_id: str = ""
+    """The id of the run; of the run's node."""
     attempts: int = 0
     made: list[AttemptMade] = field(default_factory=list)
     """Its recorded attempts, in order."""
@@ -156,9 +158,7 @@ class TraceNode:
         if (found := paths.find(path, nodes)) is not None:
             return nodes[found]
         raise SettingsError(
-            f"this run has no step {path!r}",
-            hint=did_you_mean(paths.from_command_line(path), map(paths.shown, nodes), cutoff=0.5)
-            or "`flujo trace RUN` lists all steps",
+            f"run {self.run_id} has no step {path!r}", hint=unknown_step(path, nodes, self.run_id)
         )
 
     @property

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, chains, paths
-from flujo.domain.commands import command
 from flujo.domain.differences import Difference
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import BegunAgain, Failure, Paused, Success
 from flujo.domain.run import AT_A_PAUSE, Launches, RunStatus
 from flujo.domain.run_forks import Forked
 from flujo.domain.step_results import step_facts
-from flujo.domain.wording import did_you_mean, json_short
+from flujo.domain.unknown_steps import unknown_step
+from flujo.domain.wording import json_short
 from flujo.engine.background import pipeline_of
 from flujo.engine.foreign_code import Wish
 from flujo.engine.frame import RANGE_LENGTH, Plans, Run
@@ -322,9 +322,6 @@ def _step(recording: Recording, typed: str) -> StepPath:
     known = list(dict.fromkeys(entry.path for entry in recording.entries))
     found = paths.find(typed, known)
     if found is None:
-        near = did_you_mean(paths.from_command_line(typed), map(paths.shown, known), cutoff=0.5)
-        raise SettingsError(
-            f"run {recording.run.run_id} has no step {typed!r}",
-            hint=near or f"`{command('flujo', 'trace', recording.run.run_id)}` lists all steps",
-        )
+        run_id = recording.run.run_id
+        raise SettingsError(f"run {run_id} has no step {typed!r}", hint=unknown_step(typed, known, run_id))
     return found

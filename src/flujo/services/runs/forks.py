@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, paths
+from flujo.domain.commands import command
 from flujo.domain.journal import FILES, TRANSCRIPT, Entry, EntryKind, EntryStatus
 from flujo.domain.paths import StepPath
 from flujo.domain.run import ENDS_OF_TASKS, NewRun, RunStatus, pinned_stubs
 from flujo.domain.run_forks import Forked, Stub
+from flujo.domain.unknown_steps import unknown_step
 from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import ForkPointMissing, ForkRefused, RunNotFound
 from flujo.governance.sink import GATE
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Sink
-    from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.run import RunRecord
     from flujo.domain.steps import BaseStep
     from flujo.domain.store import RunSource
+    from flujo.engine.recording import Recording
     from flujo.services.runs.execution import Stop
     from flujo.services.runs.service import Result, RunService
 
@@ -142,8 +145,8 @@ async def new_fork(
     )
     found = await recording_of(source, record.run_id)
     recorded, stored = found.migrated(pipeline), found.migrations(pipeline).old
-    entries, pauses = recorded.entries, recorded.pauses
-    at = point_of(fork.at, entries, pauses, pipeline)
+    entries = recorded.entries
+    at = point_of(fork.at, recorded, pipeline)
     for path in fork.answers:
         _require_step(path, pipeline)
     if not fork.live_effects:
@@ -187,14 +190,15 @@ async def new_fork(
 # The point -----------------------------------------------------------------------------------------------
 
 
-def point_of(typed: str, entries: Sequence[Entry], pauses: Sequence[Pause], pipeline: Pipeline) -> StepPath:
+def point_of(typed: str, recorded: Recording, pipeline: Pipeline) -> StepPath:
     """Return the path that is meant: one that the run has reached.
 
     Raises:
         ForkPointMissing: there is no such path; the hint names the nearest.
     """
     reached: dict[StepPath, None] = {}
-    for path in (*(entry.path for entry in entries), *(pause.pause_id for pause in pauses)):
+    questions = (pause.pause_id for pause in recorded.pauses)
+    for path in (*(entry.path for entry in recorded.entries), *questions):
         whole = paths.step_of(StepPath(path.partition("!")[0]))
         reached |= dict.fromkeys(each for each in chain_of(whole) if paths.bounds(each) is None)
     places = {place for place, _ in pipeline.walk()}
@@ -202,17 +206,16 @@ def point_of(typed: str, entries: Sequence[Entry], pauses: Sequence[Pause], pipe
     found = paths.find(typed, known)
     if found is not None:
         return found
+    run_id = recorded.run.run_id
     if paths.without_counts(paths.from_command_line(typed)) in places:
+        reached_now = listed(map(paths.shown, known), "and")
         raise ForkPointMissing(
-            f"this run has not reached `{typed}`",
-            hint=f"it has reached {listed(map(paths.shown, known), 'and')}",
+            f"run {run_id} has not reached `{typed}`",
+            hint=f"it has reached {reached_now}; `{command('flujo', 'trace', run_id)}` lists all steps",
             path=typed,
         )
     raise ForkPointMissing(
-        f"this run has no step {typed!r}",
-        hint=did_you_mean(paths.from_command_line(typed), map(paths.shown, known), cutoff=0.5)
-        or "`flujo trace RUN` lists all steps",
-        path=typed,
+        f"run {run_id} has no step {typed!r}", hint=unknown_step(typed, known, run_id), path=typed
     )
 
 
