@@ -111,6 +111,24 @@ def settings() -> str:
             for key, field in target.model_fields.items()
         ),
     ]
+    from flujo import settings_budgets
+
+    documented |= _documented(Path(settings_budgets.__file__))
+    lines += [
+        "\n## `[[budgets.rule]]`\n",
+        f"{documented['RuleTable', '']} See [budgets for teams](../how-to/budgets-for-teams.md).\n",
+        "| key | default | meaning |",
+        "|---|---|---|",
+        *(
+            f"| `{key}` | {_default(part.default)} | {_cell(documented['RuleTable', key])} |"
+            for key, part in settings_budgets.RuleTable.model_fields.items()
+            if key != "match"
+        ),
+        *(
+            f"| `match.{key}` | | {_cell(documented['MatchTable', key])} |"
+            for key in settings_budgets.MatchTable.model_fields
+        ),
+    ]
     schedule = settings_tables.ScheduleTable
     lines += [
         "\n## `[schedules.NAME]`\n",

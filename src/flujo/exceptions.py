@@ -64,6 +64,7 @@ FlujoError
 │   ├── FileRefused                  a file cannot or must not be sent to a model
 │   └── BudgetError                  the run's budget does not allow the request
 │       ├── UsageLimitExceeded           a limit has no room for the next request
+│       │   └── SharedBudgetExceeded         a budget of several runs has none
 │       ├── TaskUnderLimit               a step runs in the background under a limit
 │       ├── PriceUnknown                 the price of a request is unknown
 │       └── AnswerUnbounded              the maximum response length, and so the cost, is unknown
@@ -697,6 +698,21 @@ class UsageLimitExceeded(BudgetError):
     held: Any = None
     needed: Any = None
     where: tuple[Any, ...] = ()
+
+
+class SharedBudgetExceeded(UsageLimitExceeded):
+    """A budget that several runs share has no room for the next request.
+
+    `spent`, `held`, `needed` and `allowed` are amounts of `limit`, in dollars, tokens or requests.
+    """
+
+    code = "FLJ464"
+    rule: str = ""
+    """The name of the rule in flujo.toml."""
+    scope: str = ""
+    """Whose amount it is: a JSON object, empty when the rule has one amount for all its runs."""
+    window_ends_at: int | None = None
+    """When the next window begins: seconds since the epoch; None when there is none."""
 
 
 class TaskUnderLimit(BudgetError):

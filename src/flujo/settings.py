@@ -24,6 +24,7 @@ from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
+from flujo.settings_budgets import MatchTable, RuleTable
 from flujo.settings_tables import (
     AgentModel,
     Aros,
@@ -82,6 +83,9 @@ PROMISED = (
     "FLUJO_GOVERNANCE_TOOL_ALLOWLIST",
 )
 """Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
+
+_RULES = ("budgets", "rule")
+"""The key of the tables `[[budgets.rule]]`."""
 
 _OFF = ("", "0", "false", "no", "off")
 
@@ -313,6 +317,13 @@ class Settings(BaseSettings):
                 yield from self._values_at(name, value)
 
     def _values_at(self, key: str, value: Any) -> Iterator[tuple[str, Any, str]]:
+        if key == ".".join(_RULES):
+            for number, rule in enumerate(value):
+                line = self._file.line((*_RULES, str(number)))
+                origin = f"{CONFIG_FILE}:{line}" if line else self.origin(key)
+                for field, given in rule.model_dump(exclude_unset=True, exclude={"name"}).items():
+                    yield f"{key}.{rule.name}.{field}", given, origin
+            return
         if isinstance(value, Section):
             for name in type(value).model_fields:
                 yield from self._values_at(f"{key}.{name}", getattr(value, name))
@@ -540,13 +551,19 @@ def _explained(errors: Iterable[Any], file: TomlFile) -> SettingsError:
 
 
 def _key(found: Any) -> Key:
-    """Return the key of one of pydantic's errors."""
-    return tuple(str(part) for part in takewhile(lambda part: isinstance(part, str), found["loc"]))
+    """Return the key of one of pydantic's errors; a table of several has its number in it."""
+    is_key = (lambda _: True) if found["loc"][:2] == _RULES else (lambda part: isinstance(part, str))
+    return tuple(str(part) for part in takewhile(is_key, found["loc"]))
 
 
 def _unknown(key: Key) -> str:
     """Return the message for an unknown key, with a suggestion."""
     *table, name = key
+    if tuple(table[:2]) == _RULES:
+        fields = MatchTable.model_fields if table[3:] == ["match"] else RuleTable.model_fields
+        return (
+            f"unknown key `{name}` in [[budgets.rule]]; {suggest(name, fields, what='there are', cutoff=0.6)}"
+        )
     where = f"[{'.'.join(table)}]" if table else CONFIG_FILE
     owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
     if owner and [owner] != table:
@@ -577,6 +594,10 @@ def _worded(key: Key, found: Any) -> str:
     if found["type"] == "value_error":
         return str(found["msg"]).removeprefix("Value error, ")
     says = str(found["msg"]).replace("Input should be", "must be")
+    if key[:2] == _RULES and found["type"] == "missing":
+        return f"[[budgets.rule]] has no `{key[-1]}`"
+    if key[:2] == _RULES:
+        key = key[3:]
     return f"`{'.'.join(key)}` {_WANTED.get(found['type'], says)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +28,10 @@ from flujo.domain.schedule_checks import setting_problems
 from flujo.domain.schedules import NAME, CatchUp, Overlap, Schedule
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
+from flujo.settings_budgets import Rules
+
+if TYPE_CHECKING:
+    from flujo.domain.shared_budgets import BudgetRule
 
 _LONGEST_NAME = 63
 """The bytes of an identifier of PostgreSQL."""
@@ -145,11 +149,18 @@ class Budgets(Section):
     """Seconds of work; waiting for a human does not count."""
     unknown_price: UnknownPrice = "refuse"
     """With a cost limit: `refuse` or `allow` requests to models with unknown pricing."""
+    rule: Rules = ()
+    """`[[budgets.rule]]`: budgets that several runs share; see below."""
 
     @property
     def limits(self) -> UsageLimits:
         """The budget as limits of a run."""
-        return UsageLimits(**self.model_dump())
+        return UsageLimits(**self.model_dump(exclude={"rule"}))
+
+    @property
+    def rules(self) -> tuple[BudgetRule, ...]:
+        """The budgets that several runs share."""
+        return tuple(each.rule for each in self.rule)
 
 
 class Blueprints(Section):

@@ -6,6 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -131,6 +132,10 @@ class TomlFile:
             if header := _HEADER.match(line):
                 table = _parts(header["key"])
                 found.setdefault(table, number)
+                if line.lstrip().startswith("[["):  # one of several: its number belongs to its key
+                    place = next(n for n in count() if (*table, str(n)) not in found)
+                    table = (*table, str(place))
+                    found[table] = number
             elif entry := _ENTRY.match(line):
                 key = (*table, *_parts(entry["key"]))
                 for end in range(len(table) + 1, len(key) + 1):

@@ -79,6 +79,7 @@ Operate:
   worker         Execute runs of queues, fire schedules, resume orphaned runs.
   workers        List the living workers; pause or resume them.
   queues         Show what waits in the queues.
+  budgets        Show the usage of the budgets that several runs share.
   schedules      List, apply, pause and trigger schedules.
   notifications  List messages about runs, or send them again.
   migrate        Migrate the database to the current schema.

@@ -208,6 +208,7 @@ def call_listings(call: Call, project: Project) -> None:
         "check-resume",
         "workers",
         "queues",
+        "budgets",
         "notifications list",
         "ls",
         "lock show",

@@ -69,7 +69,10 @@ _OF_STATUS = {
 }
 
 
-_BUDGET_ERRORS = (ex.BudgetError, ex.UsageLimitExceeded, ex.PriceUnknown, ex.AnswerUnbounded)
+_BUDGET_ERRORS = (
+    *(ex.BudgetError, ex.UsageLimitExceeded, ex.SharedBudgetExceeded),
+    *(ex.PriceUnknown, ex.AnswerUnbounded),
+)
 
 
 def of_run(status: str, error_code: str | None) -> ExitCode:

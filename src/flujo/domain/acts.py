@@ -27,6 +27,7 @@ class Verb(StrEnum):
     RESOLVE = "resolve"
     CANCEL = "cancel"
     RETRY = "retry"
+    SET = "set"
     ACCEPT_CHANGES = "accept_changes"
     PURGE = "purge"
     SEND = "send"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from flujo.domain.paths import StepPath, is_within
 from flujo.domain.usage import NOTHING, Usage
+
+if TYPE_CHECKING:
+    from flujo.domain.shared_budgets import Share
 
 
 class HoldState(StrEnum):
@@ -44,6 +48,17 @@ class Hold:
     """The number of the hold within the step, from 1; of a body's time the fence of the claim."""
     state: HoldState
     usage: Usage = NOTHING
+    shares: tuple[Share, ...] = ()
+    """The budgets of several runs that it counts in, while its process has it."""
+    used: Usage = NOTHING
+    """What the attempt is known to have used, once it has ended: the shared budgets count it with `usage`."""
+    is_shared: bool = False
+    """Whether the database has counted it in budgets of several runs."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether budgets of several runs count it."""
+        return bool(self.shares) or self.is_shared
 
     @property
     def is_open(self) -> bool:

@@ -89,6 +89,11 @@ def limit(path: StepPath, number: int) -> StepPath:
     return indexed(StepPath(f"{path}!limit"), number)
 
 
+def budget(path: StepPath, number: int) -> StepPath:
+    """Return the id of pause number `number` of the step at `path` at a budget of several runs."""
+    return indexed(StepPath(f"{path}!budget"), number)
+
+
 def stub(path: StepPath) -> StepPath:
     """Return the id of the question about a call that a fork would make at `path`."""
     return StepPath(f"{path}!stub")

@@ -105,6 +105,8 @@ class PauseKind(StrEnum):
     """A tool call waits for the approval of a human."""
     LIMIT = "limit"
     """A `granular` step has reached its limit of turns."""
+    BUDGET = "budget"
+    """A budget of several runs has no room for the next request."""
     STUB = "stub"
     """A fork would make a call with an effect, and its parent has no result of the same call."""
     SLEEP = "sleep"
@@ -138,6 +140,10 @@ _NAMES: Mapping[PauseKind, tuple[str, str]] = {
     PauseKind.DOUBT: ("a call in doubt", "calls in doubt"),
     PauseKind.APPROVAL: ("an approval", "approvals"),
     PauseKind.LIMIT: ("a question about a limit of turns", "questions about limits of turns"),
+    PauseKind.BUDGET: (
+        "a question about a budget of several runs",
+        "questions about budgets of several runs",
+    ),
     PauseKind.STUB: ("a question about a call of a fork", "questions about calls of a fork"),
     PauseKind.SLEEP: ("a wait, which ends by itself", "waits"),
     PauseKind.EVENT: ("a wait for an event", "waits"),
@@ -345,7 +351,7 @@ new_run_record = constructor(RunRecord)
 class Pause:
     """A question to a human, or a wait.
 
-    Its id is a step's path, or `path!doubt[n]`, `path!limit[n]`, `path!stub`.
+    Its id is a step's path, or `path!doubt[n]`, `path!limit[n]`, `path!budget[n]`, `path!stub`.
     """
 
     pause_id: StepPath

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
-    from flujo.domain.ledger import Ledger
+    from flujo.domain.ledger import Hold, Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from flujo.domain.schedule_records import Changed, ScheduleChange, Schedules
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
+    from flujo.domain.shared_budgets import Counted
 
 
 class RunStore(Protocol):
@@ -315,6 +316,20 @@ class RunSource(JournalSource, BlobStore, Protocol):
 class JournalStore(RunSource, Protocol):
     """Reads and writes the journal of a run that this store has claimed."""
 
+    async def reserve(self, run_id: RunId, fence: int, hold: Hold) -> None:
+        """Write the hold of a request, if the budgets of several runs in its `shares` have room for it.
+
+        All stores of the database count in the same budgets. A hold that is reserved once more is counted
+        with its newest usage. A `write` with a hold of an ended attempt counts what it has used instead, in
+        the windows of the reservation. Cancelling the waiter does not cancel it.
+
+        Raises:
+            SharedBudgetExceeded: one of them has no room; nothing was written.
+            Fenced: the fence is no longer the run's; nothing was written.
+            StateBackendUnavailable | StateBackendFull: nothing was written.
+        """
+        ...
+
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed. Writes of one run keep their order.
 
@@ -332,6 +347,10 @@ class JournalStore(RunSource, Protocol):
             Fenced: the fence is no longer the run's; nothing was written.
             StateBackendUnavailable | StateBackendFull: nothing was written.
         """
+        ...
+
+    async def budget_counters(self) -> list[Counted]:
+        """Return every counter of budgets that several runs share, by name, scope and window."""
         ...
 
     def may_begin(self, run_id: RunId) -> bool:

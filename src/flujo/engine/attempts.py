@@ -19,15 +19,16 @@ from flujo.domain.threads import added
 from flujo.engine import idempotent_calls, threads
 from flujo.engine.attempt import Attempt, Leaf, new_attempt
 from flujo.engine.attempt_costs import note_unfinished, used
+from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.frame import standing_still
 from flujo.engine.journal import STOPS_THE_WALK, encoded, foreign_text
-from flujo.engine.limits import budget_hit, cut_off, remember, timed_out
+from flujo.engine.limits import OUT_OF_BUDGET, budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
 from flujo.engine.stubs import StubAsked, stubbed
 from flujo.engine.transcripts import encoded_detail, transcript_of
-from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal, UsageLimitExceeded
+from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -124,7 +125,9 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
 
 
 def _question(signal: PausedException, path: StepPath) -> Pause:
-    return signal.pause if isinstance(signal, StubAsked) else Pause(pause_id=path, message=signal.message)
+    if isinstance(signal, StubAsked | BudgetAsked):
+        return signal.pause
+    return Pause(pause_id=path, message=signal.message)
 
 
 async def _answer_in_time(call: LeafCall, attempt: Attempt, limit: asyncio.Timeout) -> None:
@@ -346,7 +349,7 @@ def _failures_with(attempt: Attempt) -> int:
 def _is_retried(step: BaseStep, error: ErrorInfo, failures: int) -> bool:
     """Return whether another attempt follows the latest of some failures."""
     policy = step.config.retry or _USUAL_POLICY
-    if failures > step.config.max_retries or error.code == UsageLimitExceeded.code:
+    if failures > step.config.max_retries or error.code in OUT_OF_BUDGET:
         return False  # regardless of the policy: a retry does not make room in a budget
     if policy.on:
         return error.type in policy.on or error.code in policy.on

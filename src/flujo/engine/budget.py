@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.commands import command
 from flujo.domain.ledger import Hold, HoldState, Ledger
 from flujo.domain.paths import ROOT, StepPath, step_of
 from flujo.domain.usage import NOTHING, Usage, UsageLimits, amount, format_amount
-from flujo.exceptions import UsageLimitExceeded
+from flujo.exceptions import SharedBudgetExceeded, UsageLimitExceeded
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from flujo.domain.journal import ErrorInfo
+    from flujo.domain.shared_budgets import Share
 
 _TOP = 3
 """The number of steps with the largest usage that an error lists."""
@@ -33,6 +36,8 @@ class Budget:
         path: the part: the step at this path and the steps inside it.
         around: the enclosing budget.
         read: returns the ledger of the run as it is now; it tells which background tasks have ended.
+        shares: the budgets of several runs that the run counts in; only for the run itself.
+        raised: limits of the run that a person has set for it, instead of those of its own body.
     """
 
     def __init__(
@@ -44,8 +49,12 @@ class Budget:
         path: StepPath = ROOT,
         around: Budget | None = None,
         read: Callable[[], Awaitable[Ledger]] | None = None,
+        shares: Sequence[Share] = (),
+        raised: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.limits = limits
+        self._shares = tuple(shares)
+        self._raised = raised
         self.path = path
         self.spent = NOTHING
         self.clock: asyncio.Timeout | None = None
@@ -65,9 +74,10 @@ class Budget:
         self._worked_s, self._began = self._ledger.worked_s, now()
         for spending in self._ledger.spendings:
             self._note(step_of(spending.path), spending.usage)
+            self._numbers[step_of(spending.path)] = self._numbers.get(step_of(spending.path), 0) + 1
         for hold in self._ledger.holds:
             self.held += hold.usage
-            self._numbers[hold.path] = max(hold.number, self._numbers.get(hold.path, 0))
+            self._numbers[hold.path] = max(hold.number, self._numbers.get(hold.path, 0) + 1)
         for task in self._ledger.tasks:
             self._lend(task.path, task.usage)
         self._settle(self._ledger)
@@ -83,19 +93,24 @@ class Budget:
         return self.held.beyond(sum(self._lent.values(), NOTHING))
 
     @property
+    def shares(self) -> tuple[Share, ...]:
+        """The budgets of several runs that the run counts in."""
+        return list(self._chain())[-1]._shares
+
+    @property
     def counts(self) -> bool:
         """Whether requests are reserved, which a limit on time alone does not need."""
-        return any(budget.limits.count for budget in self._chain())
+        return any(limits.count for limits in self._all_limits())
 
     @property
     def bounds_answers(self) -> bool:
         """Whether every request must limit the length of its answer."""
-        return any(budget.limits.bound_answers for budget in self._chain())
+        return any(limits.bound_answers for limits in self._all_limits())
 
     @property
     def refuses_unpriced(self) -> bool:
         """Whether requests of unknown price are refused."""
-        return any(budget.limits.refuses_unpriced for budget in self._chain())
+        return any(limits.refuses_unpriced for limits in self._all_limits())
 
     @property
     def limits_tool_calls(self) -> bool:
@@ -110,6 +125,9 @@ class Budget:
 
     def inside(self, path: StepPath, limits: UsageLimits) -> Budget:
         """Return the budget of the part at `path`, the same one for all its attempts."""
+        if path == ROOT:
+            given: dict[str, Any] = {name: self._raised.get(name, most) for name, most in limits.given()}
+            limits = replace(limits, **given)
         if path not in self._parts:
             self._parts[path] = Budget(
                 limits, now=self._now, ledger=self._ledger.below(path), path=path, around=self
@@ -153,6 +171,12 @@ class Budget:
         for budget in outermost._with_parts():
             budget._settle(now)
 
+    def refuse(self, path: StepPath, error: SharedBudgetExceeded) -> None:
+        """Note that a budget of several runs has no room: no step of the run continues."""
+        error.step = path
+        outermost = list(self._chain())[-1]
+        outermost._breach = outermost._breach or error
+
     def release(self, held: Usage) -> None:
         """Release a reservation."""
         for budget in self._chain():
@@ -165,7 +189,10 @@ class Budget:
                 budget._note(path, used)
 
     def hold_number(self, path: StepPath) -> int:
-        """Return a number for a new hold of a step, different from those of its open holds."""
+        """Return a number for a new hold of a step that none of its holds has had.
+
+        Each ended attempt has an entry with its usage, and each other one an open hold.
+        """
         outermost = list(self._chain())[-1]
         outermost._numbers[path] = outermost._numbers.get(path, 0) + 1
         return outermost._numbers[path]
@@ -183,7 +210,8 @@ class Budget:
     def remember(self, path: StepPath, error: ErrorInfo) -> None:
         """Restore a limit that was hit in an earlier execution, in the budget of the part at `path`."""
         owner = next((budget for budget in self._chain() if budget.path == path), self)
-        owner._breach = UsageLimitExceeded(error.message, hint=error.hint, step=error.path, budget=path)
+        kind = SharedBudgetExceeded if error.code == SharedBudgetExceeded.code else UsageLimitExceeded
+        owner._breach = kind(error.message, hint=error.hint, step=error.path, budget=path)
 
     def _over(self, step: StepPath) -> UsageLimitExceeded:
         limit = self.limits.wall_time_s_limit
@@ -206,6 +234,10 @@ class Budget:
         while budget is not None:
             yield budget
             budget = budget._around
+
+    def _all_limits(self) -> Iterator[UsageLimits]:
+        yield from (budget.limits for budget in self._chain())
+        yield from (share.limits for share in self.shares)
 
     def _with_parts(self) -> Iterator[Budget]:
         yield self
@@ -272,7 +304,8 @@ class Budget:
 def _hint(name: str) -> str:
     return (
         f"raise `{name}` where it is set (`budget:`, [budgets], `UsageLimits`) and continue with "
-        "`flujo resume --retry-failed`; if the blueprint was changed, add `--accept-changes`"
+        "`flujo resume --retry-failed`; if the blueprint was changed, add `--accept-changes`. For this run "
+        f"alone: `{command('flujo', 'resume', 'RUN', '--set', f'budget.{name}=AMOUNT')}`"
     )
 
 

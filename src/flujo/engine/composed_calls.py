@@ -28,6 +28,7 @@ from flujo.exceptions import (
     FlujoError,
     PriceUnknown,
     SecretInValue,
+    SharedBudgetExceeded,
     UsageLimitExceeded,
 )
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 _ENDS_THE_STEP = frozenset(
     each.code
     for each in (
-        *(BudgetError, UsageLimitExceeded, PriceUnknown, AnswerUnbounded),
+        *(BudgetError, UsageLimitExceeded, SharedBudgetExceeded, PriceUnknown, AnswerUnbounded),
         *(CallInDoubt, SecretInValue, AgentChanged),
     )
 )

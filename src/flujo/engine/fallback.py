@@ -8,7 +8,8 @@ from flujo.domain.outcomes import Failure, Success
 from flujo.domain.paths import child
 from flujo.domain.pipeline import FALLBACK
 from flujo.engine.composite_attempts import finish
-from flujo.exceptions import CallInDoubt, UsageLimitExceeded
+from flujo.engine.limits import OUT_OF_BUDGET
+from flujo.exceptions import CallInDoubt
 
 if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from flujo.engine.frame import Frame, RunBody, Work
 
 
-NOT_TAKEN_OVER = frozenset({CallInDoubt.code, UsageLimitExceeded.code})
+NOT_TAKEN_OVER = OUT_OF_BUDGET | {CallInDoubt.code}
 """Codes of errors after which no fallback runs: the step may have succeeded, or the budget is used up."""
 
 

@@ -11,11 +11,20 @@ from flujo.domain import canonical
 from flujo.domain.agents import OneOf
 from flujo.domain.events import StepStarted, new_step_ended
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, BegunAgain, Failure, StepOutcome, Success
+from flujo.domain.outcomes import (
+    Aborted,
+    BackgroundLaunched,
+    BegunAgain,
+    Failure,
+    Paused,
+    StepOutcome,
+    Success,
+)
 from flujo.domain.paths import ROOT, StepPath, child
 from flujo.domain.pipeline import NO_ITEMS
 from flujo.engine import background
 from flujo.engine.agent_choice import chosen
+from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
@@ -196,7 +205,7 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     except FlujoError as error:
         outcome = Failure(run.journal.error_info(error, path), error)
     except ControlSignal as signal:
-        outcome = _signalled(signal, each, path)
+        outcome = _signalled(signal, each, frame, path)
     except (SystemExit, KeyboardInterrupt) as error:  # of foreign code that is called without `call_code`
         if is_ctrl_c(error):
             raise
@@ -213,11 +222,13 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     return outcome
 
 
-def _signalled(signal: ControlSignal, each: PlannedStep, path: StepPath) -> StepOutcome:
+def _signalled(signal: ControlSignal, each: PlannedStep, frame: Frame, path: StepPath) -> StepOutcome:
     """Return the outcome of a step that a signal ends outside of its attempts."""
     match signal:
         case EndOfRecord():
             return end_of_record(path)
+        case BudgetAsked():
+            return Paused((frame.run.journal.ask(signal.pause),))
         case PausedException():
             refused = StepFailed(
                 f"a callable that decides for step {each.name!r} asked a human: {signal.message}",

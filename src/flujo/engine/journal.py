@@ -480,6 +480,19 @@ class Journal:
         """Write or settle a hold of the run's budget with the next commit."""
         self._holds[hold.path, hold.number] = hold
 
+    async def reserve(self, hold: Hold) -> None:
+        """Reserve a request in the budgets of several runs; its hold is committed when this returns.
+
+        Raises:
+            SharedBudgetExceeded: one of them has no room; the hold is not written.
+            Fenced: another process executes this run now.
+        """
+        await self.flush()
+        if self._migrations is not None:
+            hold = replace(hold, path=self._migrations.old(hold.path))
+        await self._store.reserve(self._run_id, self._fence, hold)
+        await self.require_lease()
+
     async def begin_time(self, path: StepPath) -> None:
         """Commit that the time of the body at `path` counts from now on, also when this process dies."""
         self.hold(Hold(path=path, number=self._fence, state=HoldState.TIMED))

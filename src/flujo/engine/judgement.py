@@ -10,6 +10,7 @@ from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempt_costs import note_unfinished, spent
+from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.processors import OutputGate
 from flujo.engine.step_meter import StepMeter
@@ -58,7 +59,7 @@ async def judged(step: TurnStep, frame: Frame, path: StepPath, value: Any) -> An
         raise
     except STOPS_THE_WALK:
         raise
-    except asyncio.CancelledError as signal:
+    except (BudgetAsked, asyncio.CancelledError) as signal:
         note_unfinished(attempt, signal)
         raise
     except Exception as error:

@@ -9,7 +9,13 @@ from flujo.domain import canonical
 from flujo.domain.outcomes import Failure
 from flujo.domain.paths import StepPath
 from flujo.engine.journal import STOPS_THE_WALK, error_info
-from flujo.exceptions import EngineError, FlujoError, StepTimeout, UsageLimitExceeded
+from flujo.exceptions import (
+    EngineError,
+    FlujoError,
+    SharedBudgetExceeded,
+    StepTimeout,
+    UsageLimitExceeded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
     from flujo.domain.usage import UsageLimits
     from flujo.engine.budget import Budget
     from flujo.engine.frame import Frame
+
+OUT_OF_BUDGET = frozenset({UsageLimitExceeded.code, SharedBudgetExceeded.code})
+"""Codes of errors that a retry cannot help: it does not make room in a budget."""
 
 # Time ----------------------------------------------------------------------------------------------------
 
@@ -112,7 +121,7 @@ def budget_hit(cause: BaseException | None) -> dict[str, Any]:
 
 def remember(frame: Frame, entry: Entry, error: ErrorInfo) -> None:
     """Restore a limit that was hit before this execution: no step under it resumes."""
-    if frame.budget is not None and error.code == UsageLimitExceeded.code:
+    if frame.budget is not None and error.code in OUT_OF_BUDGET:
         detail = canonical.decode(entry.detail) if entry.detail else {}
         frame.budget.remember(StepPath(detail.get("budget", "")), error)
 

@@ -9,6 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import Ask
 from flujo.domain.wording import kind_of
 from flujo.engine.attempt_costs import take_over
+from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.journal import described, encoded, text_of
 from flujo.exceptions import (
     ArgumentsRejected,
@@ -161,6 +162,8 @@ def _named(ref: CallableRef, role: str) -> Iterator[None]:
     """Wrap an exception of a processor or validator; a `ValueError` of a validator is a rejection."""
     try:
         yield
+    except BudgetAsked:
+        raise
     except PausedException as signal:
         raise StepFailed(
             f"{role} `{ref.target}` asked a human: {signal.message}",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.usage import NOTHING, Usage
+from flujo.engine.budget_questions import asked, void_open
+from flujo.exceptions import SharedBudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,17 +19,36 @@ if TYPE_CHECKING:
     from flujo.engine.journal import Journal
 
 
+async def _reserves_nothing(hold: Hold) -> None:
+    """Of an attempt whose run has no budgets in common with others."""
+
+
+async def _reserve_shared(budget: Budget, path: StepPath, journal: Journal, hold: Hold) -> None:
+    """Commit a hold that counts in budgets of several runs; without room, fail or pause as the rule says."""
+    try:
+        await journal.reserve(hold)
+    except SharedBudgetExceeded as error:
+        share = next(each for each in budget.shares if each.rule == error.rule)
+        if share.on_exhausted == "pause":
+            raise asked(error, path, journal) from error
+        budget.refuse(path, error)
+        raise
+    void_open(path, journal)
+
+
 @dataclass(slots=True)
 class StepMeter:
     """The port `Meter` for one attempt.
 
     `keep` writes the attempt's hold with the next commit; `announce` makes that commit, under a valid lease.
+    `reserve_shared` commits a hold that counts in budgets of several runs, if they have room.
     """
 
     budget: Budget
     path: StepPath
     keep: Callable[[Hold], None]
     announce: Callable[[], Awaitable[None]]
+    reserve_shared: Callable[[Hold], Awaitable[None]] = _reserves_nothing
     used: Usage = NOTHING
     """The known usage of the attempt's requests."""
     _open: Usage = NOTHING
@@ -38,7 +60,8 @@ class StepMeter:
         """Return the meter of an attempt of the step at `path`; None when no limit counts requests."""
         if budget is None or not budget.counts:
             return None
-        return cls(budget, path, journal.hold, journal.announce)
+        reserving = partial(_reserve_shared, budget, path, journal)
+        return cls(budget, path, journal.hold, journal.announce, reserving)
 
     @property
     def bounds_answers(self) -> bool:
@@ -55,6 +78,7 @@ class StepMeter:
 
         Raises:
             UsageLimitExceeded: a limit has no room.
+            BudgetAsked: a budget of several runs has none, and its rule pauses the step.
             Fenced: another process executes this run now.
         """
         await self.budget.count_ended_tasks(worst)
@@ -92,15 +116,21 @@ class StepMeter:
         """
         self.budget.charge(self.path, total.beyond(self.used))
         self._lost, self._open = self._lost + self._open, NOTHING
-        if self._number:
+        if self._number or (total and self.budget.shares):
             state = HoldState.UNCONFIRMED if self._lost else HoldState.SETTLED
-            self.keep(Hold(path=self.path, number=self._number, state=state, usage=self._lost))
+            self.keep(replace(self._held_as(state, self._lost), used=total))
 
     async def _hold(self) -> None:
-        self._number = self._number or self.budget.hold_number(self.path)
-        usage = self.used + self._lost + self._open
-        self.keep(Hold(path=self.path, number=self._number, state=HoldState.HELD, usage=usage))
+        hold = self._held_as(HoldState.HELD, self.used + self._lost + self._open)
+        if hold.shares:
+            await self.reserve_shared(hold)
+            return
+        self.keep(hold)
         await self.announce()
+
+    def _held_as(self, state: HoldState, usage: Usage) -> Hold:
+        self._number = self._number or self.budget.hold_number(self.path)
+        return Hold(path=self.path, number=self._number, state=state, usage=usage, shares=self.budget.shares)
 
     def _use(self, used: Usage) -> None:
         self.used += used

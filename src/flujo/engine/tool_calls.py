@@ -35,6 +35,7 @@ from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls
 from flujo.engine.approvals import ApprovalGate, Decision
 from flujo.engine.attempts import perform
+from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.call_layers import LeafCall
 from flujo.engine.composed_calls import composed_call, has_begun
 from flujo.engine.failed_calls import Verdict, verdict
@@ -323,7 +324,7 @@ class _Delivery:
             async with asyncio.timeout(timeout_s):
                 reply = await self._called(tool, replace(ask, data=None, arguments=ask.data), transaction)
         except PausedException as signal:
-            if tool.approve is None:
+            if tool.approve is None or isinstance(signal, BudgetAsked):
                 signal.usage = _ONE  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
             text = f"the tool asked a human ({signal.message}), and a tool with `approve` cannot do that"

@@ -399,6 +399,7 @@ def hold_row(run_id: RunId, hold: Hold) -> dict[str, Any]:
         "state": str(hold.state),
         "usage": _usage_bytes(hold.usage),
         "digest": _hold_digest(run_id, hold),
+        "shares": None,
     }
 
 
@@ -414,6 +415,7 @@ def hold(row: Row) -> Hold:
             number=row["number"],
             state=HoldState(row["state"]),
             usage=usage(row["usage"]),
+            is_shared=row["shares"] is not None,
         )
         if _hold_digest(row["run_id"], found) != row["digest"]:
             raise ValueError("its digest differs")

@@ -41,6 +41,7 @@ from flujo.domain.schedule_records import Changed, ScheduleOutcome, Schedules
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
 from flujo.state import codec, events, owner_tokens, rules, schedule_rules
+from flujo.state.memory_budgets import MemoryBudgets
 from flujo.state.memory_evaluations import MemoryEvaluations
 from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_feeds import MemoryFeeds
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import Child
     from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
+    from flujo.domain.shared_budgets import Counted
 
 EntryKey = tuple[StepPath, EntryKind, int]
 
@@ -102,6 +104,7 @@ class MemoryDatabase:
     events: MemoryEvents = field(default_factory=MemoryEvents)
     wakes: Wakes = field(default_factory=Wakes)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
+    budgets: MemoryBudgets = field(default_factory=MemoryBudgets)
     schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
     schedule_acts: list[Act] = field(default_factory=list)
     feeds: MemoryFeeds = field(default_factory=MemoryFeeds)
@@ -331,6 +334,23 @@ class MemoryStateStore(MemoryQueues):
         stored = self.database.runs.get(run_id)
         if stored is not None and stored.record.owner == self.owner:
             self._release(stored)
+
+    async def reserve(self, run_id: RunId, fence: int, hold: Hold) -> None:
+        """Write the hold of a request in budgets of several runs; see the port."""
+        self._check_open()
+        stored, write = self._stored(run_id), Write(run_id=run_id, fence=fence, holds=(hold,))
+        record = stored.record
+        refusal = rules.write_refusal(write, record.fence, record.status, record.owner, self.owner)
+        if refusal is not None:
+            raise refusal
+        exceeded = self.database.budgets.reserve(run_id, hold, self._now())
+        if exceeded is not None:
+            raise exceeded
+        self._hold(stored, [hold])
+
+    async def budget_counters(self) -> list[Counted]:
+        """Return every counter of budgets that several runs share."""
+        return self.database.budgets.counted()
 
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
@@ -687,6 +707,7 @@ class MemoryStateStore(MemoryQueues):
             before = stored.intents.pop(intent.key, intent)
             sent_at = self._now() if intent.state is IntentState.SENT else before.sent_at
             stored.intents[intent.key] = replace(intent, sent_at=sent_at)
+        self.database.budgets.settle(write.run_id, write.holds, self._now())
         self._hold(stored, write.holds)
         for pause in write.pauses:
             self._open(stored, pause)
@@ -731,7 +752,7 @@ class MemoryStateStore(MemoryQueues):
             if hold.state is HoldState.TIMED:
                 stored.times.setdefault(key, Spending(hold.path, NOTHING, self._now(), inf))
             elif key not in stored.holds or stored.holds[key].state is not HoldState.SPENT:
-                stored.holds[key] = hold
+                stored.holds[key] = replace(hold, shares=(), used=NOTHING, is_shared=hold.is_counted)
 
     def _open(self, stored: StoredRun, pause: Pause) -> None:
         there = stored.pauses.get(pause.pause_id)

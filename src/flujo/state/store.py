@@ -28,6 +28,7 @@ from flujo.state.sql import (
     queue,
     requests,
     retention,
+    shared_budgets,
     workers,
 )
 from flujo.state.sql import evaluations as evaluation_rows
@@ -38,7 +39,7 @@ from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
 from flujo.state.transactions import ON_POSTGRES_S, ON_SQLITE_S, LentWriter, OwnConnection
 from flujo.state.wakes import wakes_of
-from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, ClaimNext, Expire
+from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, ClaimNext, Expire, Reserve
 from flujo.state.writer.events import Send
 from flujo.state.writer.readers import Readers
 from flujo.state.writer.writer import Writer
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
-    from flujo.domain.ledger import Ledger
+    from flujo.domain.ledger import Hold, Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.providers import Admission, Allowed
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.schedule_records import Changed, ScheduleChange, Schedules
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
+    from flujo.domain.shared_budgets import Counted
     from flujo.domain.transactions import Transaction
 
 T = TypeVar("T")
@@ -217,6 +219,14 @@ class SqlStateStore:
     def write(self, write: Write) -> Awaitable[bool]:
         """Enqueue a write; the awaitable returns when it is committed; see the port."""
         return self.writer.submit(write, asyncio.get_running_loop())
+
+    async def reserve(self, run_id: RunId, fence: int, hold: Hold) -> None:
+        """Write the hold of a request in budgets of several runs; see the port."""
+        await self.writer.submit(Reserve(run_id, fence, hold), asyncio.get_running_loop())
+
+    async def budget_counters(self) -> list[Counted]:
+        """Return every counter of budgets that several runs share; see the port."""
+        return await self.read(shared_budgets.counters)
 
     def may_begin(self, run_id: RunId) -> bool:
         """Return whether the run's lease still lasts by this machine's clock; see the port."""

@@ -33,6 +33,15 @@ def resume(
         typer.Option("--accept-changes", help="Use the files on disk instead of those the run started with."),
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry the step that failed.")] = False,
+    budgets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="budget.LIMIT=AMOUNT",
+            help="Set a limit for this run, or with budget.RULE.LIMIT one of a rule as it counts this run.",
+            show_default=False,
+        ),
+    ] = None,
     wait: options.Wait = False,
     by: options.By = None,
     paused_ok: options.PausedOk = False,
@@ -60,6 +69,7 @@ def resume(
             run,
             accept_changes=accept_changes,
             retry_failed=retry_failed,
+            budgets=budgets or (),
             stays=wait,
             actor=actor,
             sink=progress,

@@ -322,7 +322,10 @@ def _environment(settings: Settings) -> Environment:
     steering: dict[str, Any] = {
         "blueprints.allow_callables": sorted(settings.blueprints.allow_callables),
         **{f"aros.{key}": value for key, value in settings.aros.model_dump().items()},
-        **{f"budgets.{key}": value for key, value in settings.budgets.model_dump(exclude_none=True).items()},
+        **{
+            f"budgets.{key}": value
+            for key, value in settings.budgets.model_dump(exclude_none=True, exclude={"rule"}).items()
+        },
         **{f"prices.{name}": price.to_json() for name, price in settings.own_prices.items()},
     }
     return Environment(settings.models, steering, _providers(settings))

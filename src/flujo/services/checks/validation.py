@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.exceptions import BlueprintError, FlujoError, LockUnreadable, SettingsError
 from flujo.governance.secrets import secret_problem
+from flujo.services.checks.budget_rules import require_blueprints
 from flujo.services.mcp_servers import locked_servers
 from flujo.settings import CONFIG_FILE, environment
 
@@ -134,7 +135,11 @@ def check(project: Project, paths: Sequence[str], also: Also | None = None) -> l
     """Return one report per blueprint or agent file, in the order of `paths`.
 
     A finding in a shared file is reported once. `also` returns further findings in the tree of each file.
+
+    Raises:
+        SettingsError: a rule of `[[budgets.rule]]` names a blueprint that does not exist.
     """
+    require_blueprints(project)
     seen: set[tuple[str, Span, str]] = set()
     reports = []
     for path in paths:

@@ -34,6 +34,7 @@ from flujo.exceptions import (
     ReplayDiverged,
     RunDeadlinePassed,
     SettingsError,
+    SharedBudgetExceeded,
     StateError,
     StepTimeout,
     UsageLimitExceeded,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 _NOT_COMPUTED = frozenset(
     each.code
     for each in (
-        *(UsageLimitExceeded, RunDeadlinePassed, StepTimeout, CallInDoubt),
+        *(UsageLimitExceeded, SharedBudgetExceeded, RunDeadlinePassed, StepTimeout, CallInDoubt),
         *(JournalConflict, AgentChanged, PipelineError),
     )
 )

@@ -186,6 +186,11 @@ def settled_by(target: str, pause: Pause) -> tuple[ShellCommand, str]:
     if pause.kind is PauseKind.LIMIT:
         more = command("flujo", "tasks", "resume", target, "--field", "turns=TURNS")
         return more, "TURNS: a whole number; instead of it, `finish=true` or `fail=true`"
+    if pause.kind is PauseKind.BUDGET:
+        again = command("flujo", "tasks", "resume", target, "--field", "again=true")
+        run = target.partition(":")[0]
+        raised = command("flujo", "resume", run, "--set", "budget.RULE.LIMIT=AMOUNT")
+        return again, f"tries it now; `{raised}` raises the limit for this run"
     if pause.kind is PauseKind.STUB:
         permitted = command("flujo", "tasks", "resume", target, "--field", "call=true")
         return permitted, "makes the call; `--field result=RESULT` replaces it"

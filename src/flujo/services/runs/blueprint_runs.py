@@ -24,6 +24,7 @@ from flujo.services.runs.changes import changed_files, compare, kept_note, witho
 from flujo.services.runs.execution import cancelled, result_of
 from flujo.services.runs.notices import silent
 from flujo.services.runs.queues import no_worker_note, place
+from flujo.services.runs.raised_budgets import failed_at_a_limit, parsed
 from flujo.services.runs.replays import replayed
 from flujo.services.runs.run_request import NEAR_S, is_stubbed
 from flujo.services.runs.run_services import (
@@ -36,6 +37,8 @@ from flujo.services.runs.run_services import (
 from flujo.services.runs.service import RESUMABLE, is_free, retry_act
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.blueprint.closure import Closure
     from flujo.domain.acts import Actor
     from flujo.domain.journal import RunId
@@ -123,6 +126,7 @@ async def resume(
     *,
     accept_changes: bool = False,
     retry_failed: bool = False,
+    budgets: Sequence[str] = (),
     stays: bool = False,
     actor: Actor,
     sink: Sink | None = None,
@@ -133,15 +137,19 @@ async def resume(
 
     The run keeps the files that were pinned when it was accepted. When those on disk differ, `say` is called
     with a note; `accept_changes` takes the ones on disk instead. With `stays` this process waits for the end
-    of each wait of the run, however long it is.
+    of each wait of the run, however long it is. `budgets` are limits that are set for this run, as the
+    options `--set` say them; a run that has failed at a limit is then retried.
 
     Raises:
+        InputRejected: one of `budgets` is not a limit.
         RunNotFound: no run, or several, are meant.
         ResumeConflict: another process executes it, it has ended, or it failed and `retry_failed` is not set.
         ChangesRefused: `accept_changes`, and the run cannot continue with the changed blueprint.
     """
     store = await ws.store()
     record = await find_last(store, run)
+    raised = parsed(budgets, [each.name for each in ws.project.settings.budgets.rule])
+    retry_failed = retry_failed or (bool(raised) and failed_at_a_limit(record))
     _require_continuable(record, retry_failed=retry_failed)
     accepted = await pinned_blueprint(ws, store, record)
     if accept_changes and record.parent is not None:
@@ -172,6 +180,7 @@ async def resume(
             record.run_id,
             retry_failed=retry_failed,
             accept_changes=accept_changes,
+            raised=raised,
             longest_wait_s=inf if stays else NEAR_S,
             actor=actor,
             sink=sink,

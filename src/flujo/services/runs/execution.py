@@ -33,6 +33,7 @@ from flujo.domain.run import (
     Write,
     pinned_stubs,
 )
+from flujo.domain.shared_budgets import BudgetRule, Facts
 from flujo.domain.step_results import at_a_pause, step_facts
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
@@ -46,6 +47,7 @@ from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.feed_writer import RunFeed
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
+from flujo.services.runs.raised_budgets import Raised, of_acts
 from flujo.services.runs.run_log import observer_of
 from flujo.services.runs.run_request import is_stubbed
 
@@ -171,6 +173,8 @@ class Runtime:
     cache: AnswerCache | None = None
     limits: UsageLimits | None = None
     """The most that a run may use, its pipeline's own budget included; None for no limit."""
+    rules: Sequence[BudgetRule] = ()
+    """The budgets that several runs share; each counts the runs that it matches."""
     load_output: Callable[[Any], Any] = unchanged
     """Converts the output of a completed run to the annotated return type of its last callable."""
     range_length: int = RANGE_LENGTH
@@ -430,12 +434,22 @@ class Execution:
     async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
         """Return what the run may still use; None when it has no limits."""
         runtime = self.runtime
-        if runtime.limits is None:
+        facts = Facts(blueprint=record.pipeline, user=record.user_id, metadata=record.metadata)
+        shares = [share for rule in runtime.rules if (share := rule.share(facts)) is not None]
+        raised = Raised() if record.is_new else of_acts(await runtime.store.acts(record.run_id))
+        if runtime.limits is None and not shares and not raised.own:
             return None
         ledger = Ledger() if record.is_new else await journal.ledger()
         for hold in unconfirmed(ledger):
             journal.hold(hold)
-        return Budget(runtime.limits, now=runtime.clock.monotonic, ledger=ledger, read=journal.ledger)
+        return Budget(
+            raised.limits(runtime.limits or UsageLimits()),
+            now=runtime.clock.monotonic,
+            ledger=ledger,
+            read=journal.ledger,
+            shares=[*map(raised.share, shares)],
+            raised=raised.own,
+        )
 
     def _result(
         self,

@@ -34,7 +34,7 @@ from flujo.services.scoring.evaluators import pipeline_of as evaluator_pipeline
 from flujo.services.scoring.shadow import PinnedEvaluator, Scoring, Shadow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.models import AppResources, PipelineContext
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Binding, Clock, Random, Sink
     from flujo.domain.queues import Parent
     from flujo.domain.run import RunRecord
+    from flujo.domain.shared_budgets import BudgetRule
     from flujo.domain.store import BlobStore, StateStore
     from flujo.domain.usage import UsageLimits
     from flujo.engine.answer_cache import AnswerCache
@@ -69,6 +70,8 @@ class RunServices:
     cache: AnswerCache
     providers: Mapping[str, StateProvider]
     limits: UsageLimits | None
+    rules: Sequence[BudgetRule] = ()
+    """The budgets that several runs share."""
     context_model: type[PipelineContext] | None = None
     """The class of the context, instead of the one that a pipeline names."""
     range_length: int = RANGE_LENGTH
@@ -100,6 +103,7 @@ class RunServices:
             cache=await workspace.answer_cache(),
             providers=workspace.state_providers,
             limits=workspace.project.settings.budgets.limits,
+            rules=workspace.project.settings.budgets.rules,
         )
         workspace.before_close(services.tasks.aclose)
         return services
@@ -150,6 +154,7 @@ class RunServices:
                 resources=self.resources,
                 cache=self.cache,
                 limits=limited,
+                rules=self.rules,
                 range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,

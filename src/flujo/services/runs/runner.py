@@ -698,6 +698,7 @@ class Flujo(Generic[In, Out, Ctx]):
             cache=cache,
             providers=providers or {},
             limits=tightest(self._usage_limits, workspace.project.settings.budgets.limits),
+            rules=workspace.project.settings.budgets.rules,
             context_model=self._context_model,
             is_durable=self._opens_state or self._store is not None,
             task_sink=self._told(None),

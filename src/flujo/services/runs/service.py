@@ -24,6 +24,7 @@ from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked, record_answer
 from flujo.services.runs.chains import last_of
 from flujo.services.runs.execution import Execution, Stop, settled, standing
+from flujo.services.runs.raised_budgets import set_act
 from flujo.services.runs.run_request import NEAR_S, fits, pinned_by_name
 from flujo.services.runs.waits import expire, wait_ends
 from flujo.settings import guard_environment
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
     from flujo.services.project.files import ProjectFiles
     from flujo.services.runs.execution import Runtime
+    from flujo.services.runs.raised_budgets import Raised
     from flujo.services.runs.run_request import IfExists, Request
 
 Result = PipelineResult[Any, Any]
@@ -208,12 +210,15 @@ class RunService:
         kind: PauseKind = PauseKind.QUESTION,
         retry_failed: bool = False,
         accept_changes: bool = False,
+        raised: Raised | None = None,
         longest_wait_s: float = NEAR_S,
         actor: Actor,
         sink: Sink | None = None,
         stop: Stop | None = None,
     ) -> Result:
         """Continue a run where its journal ends, after recording an answer of `actor` if there is one.
+
+        `raised` are limits that `actor` sets for it; they are recorded with the claim.
 
         When another process is faster to continue an answered run, this waits for the end of it.
 
@@ -250,6 +255,8 @@ class RunService:
                 await expire(store, record.run_id, given)
             failed = (RunStatus.FAILED,) if retry_failed else ()
             act = retry_act(record, actor) if retry_failed else None
+            if raised:
+                act = set_act(raised, record, actor)
             claiming = store.claim(record.run_id, statuses=(*RESUMABLE, *failed), act=act, answer=given)
             try:
                 claimed = await _claimed(execution, claiming)

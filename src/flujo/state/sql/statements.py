@@ -371,7 +371,7 @@ def _keep_intents(insert: Any) -> sa.Executable:
 
 def _keep_holds(insert: Any) -> sa.Executable:
     """Return the statement that writes what is held back of a budget, or replaces what was."""
-    news = ("state", "usage", "digest")
+    news = ("state", "usage", "digest", "shares")
     state = sa.bindparam("state", type_=sa.Text())
     lasting = (HoldState.HELD, HoldState.TIMED, HoldState.LENT)
     lasts = sa.or_(*(state == sa.literal_column(f"'{each}'") for each in lasting))

@@ -21,6 +21,7 @@ from flujo.exceptions import FlujoError
 from flujo.state import codec, events, owner_tokens, rules
 from flujo.state.sql import queries, queue, statements
 from flujo.state.sql.functions import column_names, named
+from flujo.state.sql.shared_budgets import Counting
 from flujo.state.writer import families
 from flujo.state.writer.events import BatchEvents, Send, waits_in
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
+    from flujo.domain.ledger import Hold
     from flujo.domain.paths import StepPath
     from flujo.domain.queues import ClaimOrder, Queued
     from flujo.domain.run import Child
@@ -109,7 +111,16 @@ class Lend:
     """Gets the connection, and the function that commits a write and what the tool has written."""
 
 
-Request = Accept | Claim | ClaimNext | Answer | Expire | Cancel | Send | Lend | Write
+@record(frozen=True, slots=True)
+class Reserve:
+    """Write the hold of a request, if the budgets of several runs that it counts in have room for it."""
+
+    run_id: RunId
+    fence: int
+    hold: Hold
+
+
+Request = Accept | Claim | ClaimNext | Answer | Expire | Cancel | Send | Lend | Reserve | Write
 Outcome = RunRecord | list[RunRecord] | Pause | bool | Delivery | FlujoError
 """The result of a request; an error is raised in its waiter. For a write: see the port."""
 
@@ -300,6 +311,7 @@ class _Batch:
     def apply(self, requests: Sequence[Request]) -> Applied:
         self._look(requests)
         outcomes = [self._outcome(request) for request in requests]
+        self._count_shared(requests, outcomes)
         self._cancel_tasks(requests, outcomes)
         with self.batches.pipelined(self.connection):  # so nothing is read in there
             held = self._flush()
@@ -332,6 +344,34 @@ class _Batch:
                 claimed = _Batch(self.batches, self.connection, self.careful).apply(claims) if ids else None
                 found = () if claimed is None else claimed.outcomes
                 outcomes[place] = [each for each in found if isinstance(each, RunRecord)]
+
+    def _count_shared(self, requests: Sequence[Request], outcomes: list[Outcome]) -> None:
+        """Settle, then reserve in budgets of several runs: what ended attempts release can be reserved."""
+        allowed = [
+            (place, request)
+            for place, (request, outcome) in enumerate(zip(requests, outcomes, strict=True))
+            if not isinstance(outcome, FlujoError)
+        ]
+        ended = [
+            (each.run_id, hold)
+            for _, each in allowed
+            if isinstance(each, Write)
+            for hold in each.holds
+            if hold.is_counted
+        ]
+        asked = [(place, each) for place, each in allowed if isinstance(each, Reserve)]
+        holds = [*ended, *((each.run_id, each.hold) for _, each in asked)]
+        if not holds:
+            return
+        counting = Counting(self.connection, holds, self.now)
+        for run_id, hold in ended:
+            counting.settle(run_id, hold)
+        for place, each in asked:
+            refusal = counting.reserve(each.run_id, each.hold)
+            if refusal is not None:
+                outcomes[place] = refusal
+        counting.write()
+        self.pending.holds += counting.rows
 
     def _cancel_tasks(self, requests: Sequence[Request], outcomes: Sequence[Outcome]) -> None:
         """Leave a wish for each task of the runs that this batch ends as cancelled."""
@@ -433,6 +473,8 @@ class _Batch:
                     return []  # filled in by `_claim_next`
                 case Answer() | Expire() | Cancel() | Send():
                     return self._from_outside(request)
+                case Reserve():
+                    return self._reserve(request)
                 case Lend():
                     raise AssertionError  # the writer serves it alone
         except FlujoError as error:
@@ -471,7 +513,7 @@ class _Batch:
             {**codec.intent_row(write.run_id, intent, aside), "fence": write.fence}
             for intent in write.intents
         ]
-        pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds]
+        pending.holds += [codec.hold_row(write.run_id, hold) for hold in write.holds if not hold.is_counted]
         pending.voids += [{"of_run": write.run_id, "of_pause": pause_id} for pause_id in write.voids]
         pending.acts += [codec.act_row(act, aside) for act in write.acts]
         for child in write.children:
@@ -484,6 +526,15 @@ class _Batch:
         elif write.is_empty:
             pending.renewals.append({"of_run": write.run_id, "lease_s": self.batches.lease_s})
         return bool(there.answered)
+
+    def _reserve(self, request: Reserve) -> Outcome:
+        """Judge whose run it is; `_count_shared` looks whether there is room."""
+        there = self.locked.get(request.run_id)
+        if there is None:
+            return rules.no_run(request.run_id)
+        write = Write(run_id=request.run_id, fence=request.fence, holds=(request.hold,))
+        refusal = rules.write_refusal(write, there.fence, there.status, there.owner, self.batches.owner)
+        return True if refusal is None else refusal
 
     def _launch(self, child: Child) -> None:
         """Insert a background task, or a run that continues another one."""

@@ -39,6 +39,7 @@ from flujo.testing.store_suite.requests import RequestsSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
 from flujo.testing.store_suite.schedules import SchedulesSuite
+from flujo.testing.store_suite.shared_budgets import SharedBudgetsSuite
 from flujo.testing.store_suite.task_budgets import TaskBudgetsSuite
 from flujo.testing.store_suite.touches import TouchesSuite
 from flujo.testing.store_suite.values import ValuesSuite
@@ -71,6 +72,7 @@ class StateStoreSuite(
     MessagesSuite,
     FamiliesSuite,
     TaskBudgetsSuite,
+    SharedBudgetsSuite,
     SchedulesSuite,
     ImportsSuite,
     RequestsSuite,
