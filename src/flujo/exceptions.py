@@ -62,6 +62,7 @@ FlujoError
 │   ├── ReferenceCorrupt             the value under a reference's key differs from the stored one
 │   ├── FileNotTaken                 a model does not take files of a type
 │   ├── FileRefused                  a file cannot or must not be sent to a model
+│   ├── ToolDenied                   a tool is not on the list of allowed tools
 │   └── BudgetError                  the run's budget does not allow the request
 │       ├── UsageLimitExceeded           a limit has no room for the next request
 │       │   └── SharedBudgetExceeded         a budget of several runs has none
@@ -706,7 +707,7 @@ class SharedBudgetExceeded(UsageLimitExceeded):
     `spent`, `held`, `needed` and `allowed` are amounts of `limit`, in dollars, tokens or requests.
     """
 
-    code = "FLJ464"
+    code = "FLJ467"
     rule: str = ""
     """The name of the rule in flujo.toml."""
     scope: str = ""
@@ -735,6 +736,16 @@ class AnswerUnbounded(BudgetError):
     code = "FLJ423"
     model: str | None = None
     hint = "limit it in the agent: `model_settings: {max_tokens: 1000}`"
+
+
+class ToolDenied(EngineError):
+    """A tool, or the callable of a step, is not on the list of allowed tools."""
+
+    code = "FLJ468"
+    tool: str = ""
+    """The name by which models call it."""
+    target: str = ""
+    """The code behind it: `module:callable`, or `mcp:SERVER/TOOL`."""
 
 
 class StateError(FlujoError):

@@ -33,6 +33,7 @@ from flujo.settings_tables import (
     Cache,
     EvaluationTable,
     EvaluatorTable,
+    Governance,
     Journal,
     Lockfile,
     McpServer,
@@ -65,6 +66,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "FLUJO_CACHE_DIR": "cache_dir",
     "FLUJO_SHADOW_EVAL_ENABLED": "evaluation.enabled",
     "FLUJO_SHADOW_EVAL_SINK": "evaluation.sink",
+    "FLUJO_GOVERNANCE_TOOL_ALLOWLIST": "governance.tools",
 }
 """Which environment variables are settings, and of which key; one inside a table has a dot."""
 
@@ -80,9 +82,11 @@ LOG_VARIABLE = "FLUJO_LOG"
 PROMISED = (
     "FLUJO_GOVERNANCE_PII_SCRUB",
     "FLUJO_GOVERNANCE_PII_STRONG",
-    "FLUJO_GOVERNANCE_TOOL_ALLOWLIST",
 )
 """Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
+
+_TOOLS = "governance.tools"
+"""The key of the allow-list of tools."""
 
 _RULES = ("budgets", "rule")
 """The key of the tables `[[budgets.rule]]`."""
@@ -120,6 +124,7 @@ class Settings(BaseSettings):
     state_providers: Mapping[str, str] = Field(default_factory=dict)
     """Storage for `ContextReference` values: id → `file:PATH` or a bucket's URL."""
     budgets: Budgets = Budgets()
+    governance: Governance = Governance()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
     """`[agents.NAME]`: the model of an agent in this project; `*` stands for all other agents."""
     mcp: Mapping[str, McpServer] = Field(default_factory=dict)
@@ -356,6 +361,11 @@ def _guard_text(text: str, where: str, key: str, known: Mapping[str, str]) -> No
         GATE.suspect(values)
 
 
+def _is_given(variable: str, variables: Mapping[str, str]) -> bool:
+    """Return whether a variable sets its key; an empty one does only for the list of tools."""
+    return bool(variables.get(variable)) or (ENVIRONMENT[variable] == _TOOLS and variable in variables)
+
+
 class _Environment(PydanticBaseSettingsSource):
     """The variables that are settings. Other `FLUJO_` variables are ignored."""
 
@@ -369,9 +379,13 @@ class _Environment(PydanticBaseSettingsSource):
         variables = environment()
         given: dict[str, Any] = {}
         for variable, key in ENVIRONMENT.items():
+            if not _is_given(variable, variables):
+                continue
+            value: Any = variables[variable]
+            if key == _TOOLS:  # an empty text is an empty list, which denies all
+                value = [each.strip() for each in value.split(",") if each.strip()]
             table, dot, name = key.rpartition(".")
-            if value := variables.get(variable):
-                (given.setdefault(table, {}) if dot else given)[name] = value
+            (given.setdefault(table, {}) if dot else given)[name] = value
         return given
 
 
@@ -631,7 +645,7 @@ def _sections() -> dict[str, type[Section]]:
 
 def _source(key: Key, file: TomlFile) -> str:
     dotted = ".".join(key)
-    variable = next((v for v, k in ENVIRONMENT.items() if k == dotted and environment().get(v)), None)
+    variable = next((v for v, k in ENVIRONMENT.items() if k == dotted and _is_given(v, environment())), None)
     if variable or file.path is None:
         return variable or "settings"
     line = _line(file, key)
@@ -651,6 +665,6 @@ def _origins(file: TomlFile) -> dict[str, str]:
             line = file.line(key)
             origins[".".join(key)] = f"{file.path.name}:{line}" if line else file.path.name
     for variable, dotted in ENVIRONMENT.items():
-        if environment().get(variable):
+        if _is_given(variable, environment()):
             origins[dotted] = variable
     return origins

@@ -26,6 +26,7 @@ from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.queues import QueueLimits, Rate, is_queue_name
 from flujo.domain.schedule_checks import setting_problems
 from flujo.domain.schedules import NAME, CatchUp, Overlap, Schedule
+from flujo.domain.tool_policy import OnDenied, ToolPolicy
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
 from flujo.settings_budgets import Rules
@@ -161,6 +162,37 @@ class Budgets(Section):
     def rules(self) -> tuple[BudgetRule, ...]:
         """The budgets that several runs share."""
         return tuple(each.rule for each in self.rule)
+
+
+class Governance(Section):
+    """`[governance]`: the tools that may be called."""
+
+    tools: tuple[str, ...] | None = None
+    """The tools that may be called, by name, `SERVER:*` or `module:callable`; all others are denied.
+    Default: no list, so every tool is allowed. An empty list denies all. The variable has commas between the
+    names."""
+    calls: bool = False
+    """Whether the callables of `call` steps must be on the list as well."""
+    on_denied: OnDenied = "refuse"
+    """What a denied call of a model does: the model reads a refusal, or with `fail` the step fails."""
+
+    @field_validator("tools")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            if not name.strip() or name != name.strip():
+                raise ValueError(f"`tools` names {name!r}, which does not name a tool")
+            if "*" in name.removesuffix(":*") or name == ":*":
+                raise ValueError(
+                    f"`tools` names {name!r}: names are exact, except `SERVER:*` for all tools of a server"
+                )
+        return names
+
+    @property
+    def policy(self) -> ToolPolicy:
+        """The list, as runs apply it."""
+        allowed = None if self.tools is None else frozenset(self.tools)
+        return ToolPolicy(allowed=allowed, calls=self.calls, on_denied=self.on_denied)
 
 
 class Blueprints(Section):

@@ -546,6 +546,18 @@ LATER = [
         severity="warning",
     ),
     Case(
+        "denied-tool",
+        "",
+        "FLJ469",
+        "does not allow the tool `echo`",
+        "'skills.forbidden:echo'",
+        line=3,
+        severity="warning",
+        entry="version: '1'\nname: b\nagents: {a: {model: a:b, tools: ['skills.forbidden:echo']}}\n"
+        "steps: [{kind: granular, name: s, agent: a}]\n",
+        files={"skills/forbidden.py": SKILLS},
+    ),
+    Case(
         "unknown-target",
         "",
         "FLJ310",

@@ -131,6 +131,7 @@ LOOK_ALIKES = {
     "FLJ444": "tools-that-are-recorded",
     "FLJ447": "tools-in-a-transaction",
     "FLJ445": "tools-as-strict-as-their-functions",
+    "FLJ469": "two-agents-with-one-tool",
     "FLJ310": "messages-to-known-targets",
     "FLJ471": "outputs-scored-by-known-evaluators",
     "FLJ311": "a-run-that-begins-again-in-a-branch-or-at-the-end",

@@ -76,6 +76,7 @@ def compile_blueprint(
     targets: Collection[str] | None = None,
     queues: Collection[str] | None = None,
     evaluators: Collection[str] | None = None,
+    allows_tool: Callable[[str, str], bool] = lambda _name, _target: True,
     secret_problem: Callable[[str], str | None] = lambda _name: None,
     also: Also | None = None,
 ) -> Compiled:
@@ -99,6 +100,7 @@ def compile_blueprint(
         targets: the targets of messages in flujo.toml; None when they are not known.
         queues: the queues of flujo.toml besides `default`; None when they are not known.
         evaluators: the evaluators of flujo.toml; None when they are not known.
+        allows_tool: returns whether flujo.toml allows a tool, by the name for models and the code behind it.
         secret_problem: returns why a variable of the environment cannot be used as a secret.
         also: returns further findings in the tree of each file, imports left out.
 
@@ -116,6 +118,7 @@ def compile_blueprint(
             loaded.targets = targets
             loaded.queues = queues
             loaded.evaluators = evaluators
+            loaded.allows_tool = allows_tool
             loaded.secret_problem = secret_problem
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)

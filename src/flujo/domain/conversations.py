@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
 from flujo.domain.ports import Agent, CheckedAgent
+from flujo.domain.tool_policy import TOOL_POLICY
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import ArgumentsRejected, TransactionRefused
 
@@ -156,11 +157,14 @@ def refusal(call: ToolCall, tools: Mapping[str, Tool], ask: Ask) -> str:
 
     Raises:
         ArgumentsRejected: a parameter in `FILLED_IN` cannot be filled in (`parameter`).
+        ToolDenied: the project does not allow the tool, and the step fails then.
     """
     tool = tools.get(call.name)
     if tool is None:
         names = ", ".join(f"`{name}`" for name in tools)
         return f"there is no tool `{call.name}`" + (f"; the tools are {names}" if names else "")
+    if denial := TOOL_POLICY.get().denial(tool.name, tool.target):
+        return denial
     if call.problem:
         return call.problem
     if not isinstance(call.arguments, dict):

@@ -13,6 +13,7 @@ from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.events import Chunk
 from flujo.domain.journal import TRANSCRIPT
 from flujo.domain.ports import CheckedAgent
+from flujo.domain.tool_policy import TOOL_POLICY
 from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls, processors, threads
@@ -147,7 +148,19 @@ def _check_arguments(call: LeafCall, attempt: Attempt) -> None:
         call.agent.check_arguments(replace(_question(call, attempt), idempotency_key=""))
 
 
+def _is_call(step: Step, _: Binding) -> bool:
+    return step.call is not None and step.kind == "step"  # turns and tool calls pass the gate of tools
+
+
+def _require_allowed(call: LeafCall, _: Attempt) -> None:
+    """Refuse a callable that the project does not allow."""
+    policy = TOOL_POLICY.get()
+    if policy.calls and call.step.call is not None:  # each step passes here, so nothing is called without need
+        policy.require_call(call.step.call.target)
+
+
 LAYERS: Sequence[Layer] = (
+    Layer(_is_call, _require_allowed),
     Layer(lambda _, __: True, _budget),
     Layer(_takes_context, _context),
     Layer(lambda _, __: True, _input),

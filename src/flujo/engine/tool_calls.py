@@ -30,6 +30,7 @@ from flujo.domain.pipeline import StepConfig
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import PauseKind
 from flujo.domain.steps.step import ToolCallStep
+from flujo.domain.tool_policy import BY_THE_LIST, TOOL_POLICY
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls
@@ -156,8 +157,8 @@ class ToolGate:
         """Return what the model gets for a call, from the journal if it is recorded.
 
         Anything else than a `ToolResult` stops the step: the call is in doubt, it asks a human, or the
-        budget is used up. The order is: is the tool known, do the arguments fit, budget, approval,
-        announcement, call, entry.
+        budget is used up. The order is: is the tool known and allowed, do the arguments fit, budget,
+        approval, announcement, call, entry.
 
         Args:
             call: the call.
@@ -174,6 +175,8 @@ class ToolGate:
             if stub is not None:
                 return await self._stubbed(call, stub, frame, path)
         delivery = _Delivery(call, tool, refusal)
+        if refusal and self._is_denied(call):
+            delivery.detail["refused_by"] = BY_THE_LIST
         if tool is not None and (rules := _rules(call, tool, frame, path)) is not None:
             _require_room(frame, path)
             decided = await ApprovalGate(self._name, tool, rules, call, frame, path).decision()
@@ -240,6 +243,11 @@ class ToolGate:
                 "which it gets only with `enforce_idempotency`",
                 hint="add `enforce_idempotency: true`, or give the parameter a default",
             ) from None
+
+    def _is_denied(self, call: ToolCall) -> bool:
+        """Return whether the project does not allow a tool."""
+        tool = self._tools.get(call.name)
+        return tool is not None and not TOOL_POLICY.get().allows(tool.name, tool.target)
 
     def _is_enforced_for(self, call: ToolCall, tool: Tool | None) -> bool:
         """Return whether a call is recorded before it is made; that of a transaction comes with its entry."""

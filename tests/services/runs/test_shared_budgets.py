@@ -84,7 +84,7 @@ async def test_runs_share_one_amount(store: StateStore, rule: Callable[..., None
     first, second, third, fourth = [await run(tree, store, f"run-{number}") for number in range(4)]
     assert [each.status for each in (first, second, third)] == [RunStatus.COMPLETED] * 3
     assert (fourth.status, agent.count) == (RunStatus.FAILED, 3)
-    assert fourth.error.code == "FLJ464"
+    assert fourth.error.code == "FLJ467"
     assert fourth.error.message == (
         "budget `team` allows $0.50 (`total_cost_usd_limit`): $0.30 used and up to $0.00 held, and the next "
         "request may need $0.25"
@@ -209,7 +209,7 @@ async def test_a_failed_run_continues_when_the_limit_was_raised(
 ) -> None:
     rule(0.3)
     tree = pipeline(asks(agent := scripted(), "first"), asks(agent, "second"))
-    assert (await run(tree, store)).error.code == "FLJ464"
+    assert (await run(tree, store)).error.code == "FLJ467"
     rule(0.5)
     done = await go_on(tree, store, retry_failed=True)
     assert (done.status, agent.count) == (RunStatus.COMPLETED, 2)

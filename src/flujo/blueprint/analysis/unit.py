@@ -64,6 +64,8 @@ class Unit:
     """The queues of the project's settings besides `default`; None when they are not known."""
     evaluators: Collection[str] | None = None
     """The evaluators of the project's settings; None when they are not known."""
+    allows_tool: Callable[[str, str], bool] = lambda _name, _target: True
+    """Returns whether the project's settings allow a tool, by the name for models and the code behind it."""
     secret_problem: Callable[[str], str | None] = lambda _name: None
     """Returns why a variable of the environment cannot be used as a secret."""
     kept: PartialDocument[doc.Blueprint] | None = None

@@ -190,7 +190,7 @@ TOOL_TWICE = rule(
 )
 
 
-def _named_tools(unit: Unit, name: str, agent: doc.Agent) -> Iterator[tuple[Path, str]]:
+def named_tools(unit: Unit, name: str, agent: doc.Agent) -> Iterator[tuple[Path, str]]:
     """Yield the names by which a model calls the tools of an agent, each with the keys to it."""
     for path, tool in doc.callable_tools(agent):
         yield path, (tool.call or "").rpartition(":")[2]
@@ -210,7 +210,7 @@ def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:
     """Report an agent with two tools of the same name."""
     for name, agent in unit.blueprint.agents.items():
         first: dict[str, Path] = {}
-        for path, called in _named_tools(unit, name, agent):
+        for path, called in named_tools(unit, name, agent):
             if first.setdefault(called, path) != path:
                 earlier = unit.span("agents", name, *first[called])
                 yield TOOL_TWICE.at(

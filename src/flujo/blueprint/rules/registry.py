@@ -8,6 +8,7 @@ from flujo.blueprint.language.error_recovery import StandIn
 from flujo.blueprint.reading.syntax_rules import bounded
 from flujo.blueprint.rules import (
     agents,
+    allowed_tools,
     availability,
     background,
     branches,
@@ -60,6 +61,7 @@ AT_TOP = (
     composed_tools.unknown_helper,
     availability.unavailable_at_top,
     mcp.mcp_tools,
+    allowed_tools.denied_tools,
     notify.unknown_targets,
     evaluators.unknown_evaluators,
     background.unknown_queues,

@@ -89,6 +89,7 @@ def compiled(
         targets=project.settings.notify if knows_targets else None,
         queues=project.settings.queues if knows_targets else None,
         evaluators=project.settings.evaluation.evaluators if knows_targets else None,
+        allows_tool=project.settings.governance.policy.allows,
         secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
         also=also,
     )

@@ -35,6 +35,7 @@ from flujo.domain.run import (
 )
 from flujo.domain.shared_budgets import BudgetRule, Facts
 from flujo.domain.step_results import at_a_pause, step_facts
+from flujo.domain.tool_policy import EVERY_TOOL, TOOL_POLICY, ToolPolicy
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
 from flujo.engine.foreign_code import Wish
@@ -175,6 +176,8 @@ class Runtime:
     """The most that a run may use, its pipeline's own budget included; None for no limit."""
     rules: Sequence[BudgetRule] = ()
     """The budgets that several runs share; each counts the runs that it matches."""
+    tools: ToolPolicy = EVERY_TOOL
+    """The tools that may be called."""
     load_output: Callable[[Any], Any] = unchanged
     """Converts the output of a completed run to the annotated return type of its last callable."""
     range_length: int = RANGE_LENGTH
@@ -363,6 +366,7 @@ class Execution:
     ) -> tuple[PipelineResult[Any, Any], bool]:
         runtime = self.runtime
         CURRENT_STEP.set(CurrentStep(record.run_id, ROOT))  # in the task of this walk
+        TOOL_POLICY.set(runtime.tools)
         SHARED_REQUESTS.set(runtime.store if runtime.is_durable else None)  # in the run's own task
         run = Run(
             record.run_id,

@@ -155,6 +155,7 @@ class RunServices:
                 cache=self.cache,
                 limits=limited,
                 rules=self.rules,
+                tools=self.workspace.project.settings.governance.policy,
                 range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,
