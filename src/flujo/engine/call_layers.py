@@ -155,7 +155,8 @@ def _is_call(step: Step, _: Binding) -> bool:
 def _require_allowed(call: LeafCall, _: Attempt) -> None:
     """Refuse a callable that the project does not allow."""
     policy = TOOL_POLICY.get()
-    if policy.calls and call.step.call is not None:  # each step passes here, so nothing is called without need
+    # Every step passes here, so nothing is called without need.
+    if policy.calls and call.step.call is not None:
         policy.require_call(call.step.call.target)
 
 
