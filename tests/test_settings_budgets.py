@@ -73,7 +73,7 @@ def test_a_rule_is_read_beside_the_limits_of_each_run(tmp_path: Path) -> None:
         ('name = "b"\nrequests_limit = 1\nzone = "Mars/X"', ":8: there is no time zone 'Mars/X'"),
         (
             'name = "b"\nrequests_limit = 1\non_exhausted = "ask"',
-            ":8: `on_exhausted` must be 'fail' or 'pause'",
+            ":8: `on_exhausted` must be 'fail', 'pause' or 'finish'",
         ),
     ],
 )

@@ -91,7 +91,8 @@ class RuleTable(BaseModel):
     unknown_price: UnknownPrice = "refuse"
     """With a cost limit: `refuse` or `allow` requests to models with unknown pricing."""
     on_exhausted: OnExhausted = "fail"
-    """What happens to a step whose request has no room: it fails, or the run pauses until the next window."""
+    """What happens to a step whose request has no room: it fails, the run pauses until the next window, or a
+    `granular` step makes a last request without tools; with `finish` every other step fails."""
 
     @field_validator("per")
     @classmethod

@@ -36,7 +36,7 @@ def pipeline(log: Path) -> Pipeline:
             file.write("made\n")
         return ask.data
 
-    agent = ScriptedAgent(answer, usage=USED, worst=WORST)
+    agent: Any = ScriptedAgent(answer, usage=USED, worst=WORST)
     steps = [Step(name=name, call=CallableRef(f"spending:{name}", agent)) for name in ("a", "b")]
     return Pipeline(tuple(steps), name="spending")
 

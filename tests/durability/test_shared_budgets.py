@@ -194,6 +194,8 @@ async def test_no_order_of_requests_deaths_and_clock_jumps_overspends(
                 workers[who] = await _died(worker, database, clock, who, books)
             case "jump":
                 clock[0] += (amount - 300) * _DAY_S / 100
+            case _:
+                pass
         counters = await workers[0].store.budget_counters()
         assert all(each.used + each.held <= _LIMIT for each in counters)
         assert sum(each.used for each in counters) == books.used + books.unconfirmed

@@ -52,6 +52,8 @@ class Hold:
     """The budgets of several runs that it counts in, while its process has it."""
     used: Usage = NOTHING
     """What the attempt is known to have used, once it has ended: the shared budgets count it with `usage`."""
+    spare: Usage = NOTHING
+    """What must be left for one more request, in shared budgets with `on_exhausted: finish`."""
     is_shared: bool = False
     """Whether the database has counted it in budgets of several runs."""
 

@@ -27,8 +27,8 @@ RULE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 Span = Literal["day", "month", "none"]
 """How long a window is; `none` is one window without an end."""
 
-OnExhausted = Literal["fail", "pause"]
-"""What happens to a step whose request has no room."""
+OnExhausted = Literal["fail", "pause", "finish"]
+"""What happens to a step whose request has no room; `finish` fails every kind of step but `granular`."""
 
 _BLUEPRINT, _USER, _METADATA = "blueprint", "user", "metadata."
 

@@ -19,7 +19,7 @@ from flujo.domain.threads import added
 from flujo.engine import idempotent_calls, threads
 from flujo.engine.attempt import Attempt, Leaf, new_attempt
 from flujo.engine.attempt_costs import note_unfinished, used
-from flujo.engine.budget_questions import BudgetAsked
+from flujo.engine.budget_questions import BudgetAsked, NoFurtherTurn
 from flujo.engine.call_layers import answer
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.frame import standing_still
@@ -106,7 +106,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
     except PipelineAbortSignal as signal:
         note_unfinished(attempt, signal)
         return Aborted(foreign_text(signal.reason))
-    except asyncio.CancelledError as signal:
+    except (NoFurtherTurn, asyncio.CancelledError) as signal:
         _note_cut_off(attempt, signal)
         raise
     except TimeoutError as error:

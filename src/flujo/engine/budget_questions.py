@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flujo.domain import canonical
 from flujo.domain.paths import budget
 from flujo.domain.run import Pause, PauseKind
-from flujo.exceptions import PausedException
+from flujo.exceptions import ControlSignal, PausedException
 
 if TYPE_CHECKING:
     from flujo.domain.paths import StepPath
@@ -25,6 +25,10 @@ _ANSWER = {
     "required": ["again"],
     "additionalProperties": False,
 }
+
+
+class NoFurtherTurn(ControlSignal):
+    """A turn has no room beside a last request (`on_exhausted: finish`): the conversation ends with that."""
 
 
 class BudgetAsked(PausedException):

@@ -17,6 +17,7 @@ from flujo.domain.tool_policy import TOOL_POLICY
 from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls, processors, threads
+from flujo.engine.agent_request import Request
 from flujo.engine.attachments import attached
 from flujo.engine.attempt import Leaf
 from flujo.engine.foreign_code import Observed, call_code
@@ -92,10 +93,12 @@ class LeafCall(Leaf):
         self.detail, self.encoded_detail = detail, None
 
 
-def _budget(_: LeafCall, attempt: Attempt) -> None:
+def _budget(call: LeafCall, attempt: Attempt) -> None:
     """Reserve the requests of the attempt before they are made."""
     if attempt.frame.budget is not None:
-        attempt.meter = StepMeter.of(attempt.frame.budget, attempt.path, attempt.frame.run.journal)
+        is_turn = isinstance(call.agent, Request) and call.agent.may_call
+        journal = attempt.frame.run.journal
+        attempt.meter = StepMeter.of(attempt.frame.budget, attempt.path, journal, is_turn=is_turn)
 
 
 def _takes_context(step: Step, binding: Binding) -> bool:

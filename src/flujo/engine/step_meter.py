@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.usage import NOTHING, Usage
-from flujo.engine.budget_questions import asked, void_open
+from flujo.engine.budget_questions import NoFurtherTurn, asked, void_open
 from flujo.exceptions import SharedBudgetExceeded
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ async def _reserves_nothing(hold: Hold) -> None:
 
 
 async def _reserve_shared(budget: Budget, path: StepPath, journal: Journal, hold: Hold) -> None:
-    """Commit a hold that counts in budgets of several runs; without room, fail or pause as the rule says."""
+    """Commit a hold that counts in budgets of several runs; without room, do what the rule says."""
     try:
         await journal.reserve(hold)
     except SharedBudgetExceeded as error:
         share = next(each for each in budget.shares if each.rule == error.rule)
         if share.on_exhausted == "pause":
             raise asked(error, path, journal) from error
+        if share.on_exhausted == "finish" and hold.spare:
+            raise NoFurtherTurn from error
         budget.refuse(path, error)
         raise
     void_open(path, journal)
@@ -49,6 +51,8 @@ class StepMeter:
     keep: Callable[[Hold], None]
     announce: Callable[[], Awaitable[None]]
     reserve_shared: Callable[[Hold], Awaitable[None]] = _reserves_nothing
+    is_turn: bool = False
+    """Whether a last request may follow this one, for which room must be left."""
     used: Usage = NOTHING
     """The known usage of the attempt's requests."""
     _open: Usage = NOTHING
@@ -56,12 +60,14 @@ class StepMeter:
     _number: int = 0
 
     @classmethod
-    def of(cls, budget: Budget | None, path: StepPath, journal: Journal) -> StepMeter | None:
+    def of(
+        cls, budget: Budget | None, path: StepPath, journal: Journal, *, is_turn: bool = False
+    ) -> StepMeter | None:
         """Return the meter of an attempt of the step at `path`; None when no limit counts requests."""
         if budget is None or not budget.counts:
             return None
         reserving = partial(_reserve_shared, budget, path, journal)
-        return cls(budget, path, journal.hold, journal.announce, reserving)
+        return cls(budget, path, journal.hold, journal.announce, reserving, is_turn)
 
     @property
     def bounds_answers(self) -> bool:
@@ -79,6 +85,7 @@ class StepMeter:
         Raises:
             UsageLimitExceeded: a limit has no room.
             BudgetAsked: a budget of several runs has none, and its rule pauses the step.
+            NoFurtherTurn: such a budget has room for a last request, and for no turn before it.
             Fenced: another process executes this run now.
         """
         await self.budget.count_ended_tasks(worst)
@@ -86,7 +93,7 @@ class StepMeter:
         self._open += worst
         reserved = Reserved(self, worst)
         try:
-            await self._hold()
+            await self._hold(worst if self.is_turn else NOTHING)
         except BaseException:
             reserved.settle(NOTHING)  # the request will not be sent
             raise
@@ -120,10 +127,10 @@ class StepMeter:
             state = HoldState.UNCONFIRMED if self._lost else HoldState.SETTLED
             self.keep(replace(self._held_as(state, self._lost), used=total))
 
-    async def _hold(self) -> None:
+    async def _hold(self, spare: Usage = NOTHING) -> None:
         hold = self._held_as(HoldState.HELD, self.used + self._lost + self._open)
         if hold.shares:
-            await self.reserve_shared(hold)
+            await self.reserve_shared(replace(hold, spare=spare))
             return
         self.keep(hold)
         await self.announce()

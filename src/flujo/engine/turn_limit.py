@@ -2,6 +2,8 @@
 
     research!limit[0]   answer: output = {"turns": n} | {"finish": true} | {"fail": true}
 
+A budget of several runs without room for a further turn (`on_exhausted: finish`) records `finish` too.
+
 Each answer is an entry, with the number of turns at that limit. A resumed run reads the
 entries, so that it allows the same turns.
 """
@@ -69,12 +71,12 @@ class TurnLimit:
 
     async def load(self, turns: int) -> None:
         """Read the recorded answers, and record a new one; `turns` is the number of recorded turns."""
-        if self.at_limit != "pause":
-            return
         journal = self.frame.run.journal
         await journal.load_level(self.path)
         while known := journal.attempts(self._question_id(), EntryKind.ANSWER):
             self._answers.append(known[-1])
+        if self.at_limit != "pause":
+            return
         asked = journal.pause(self._question_id())
         if asked is None:
             return
@@ -92,7 +94,7 @@ class TurnLimit:
         """
         turns = done.turns
         journal = self.frame.run.journal
-        if turns < self._allowed(turns):
+        if self._budget_at(turns) is None and turns < self._allowed(turns):
             return "turn"
         if turns == self._last_at(turns):
             return "last"
@@ -107,6 +109,20 @@ class TurnLimit:
             + ", and the agent gave no answer",
             limit=self._allowed(turns),
         )
+
+    async def finish(self, turns: int) -> None:
+        """Record that a budget has no room for a turn after these, so that the last request follows."""
+        now = self.frame.run.clock.now()
+        entry = Entry(
+            path=self._question_id(),
+            kind=EntryKind.ANSWER,
+            fingerprint=str(PauseKind.BUDGET),
+            output=canonical.encode({"finish": True}),
+            detail=canonical.encode({"turns": turns}),
+            started_at=now,
+            ended_at=now,
+        )
+        self._answers.append(await self.frame.run.journal.record(entry))
 
     def is_over(self, turns: int) -> bool:
         """Return whether the last of these turns was the last request."""
@@ -126,10 +142,19 @@ class TurnLimit:
 
     def _last_at(self, turns: int) -> int | None:
         """Return the number of turns after which the last request is made; None when there is none."""
+        if (ended := self._budget_at(turns)) is not None:
+            return ended
         if self.at_limit == "finish":
             return self.max_turns
         newest = next(reversed(self._until(turns)), None)
         return _turns_at(newest) if newest is not None and "finish" in _said(newest) else None
+
+    def _budget_at(self, turns: int) -> int | None:
+        """Return after how many turns a budget had no room; a retry of the failed step may have some."""
+        newest = next(reversed(self._until(turns)), None)
+        if newest is None or newest.fingerprint != PauseKind.BUDGET or newest.seq <= self.frame.since:
+            return None
+        return _turns_at(newest)
 
     def _is_decided(self, turns: int) -> bool:
         """Return whether the newest answer ends the step; a retry of the failed step asks again."""

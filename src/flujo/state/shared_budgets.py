@@ -94,8 +94,9 @@ def exceeded(of: Change, counters: Mapping[Key, Counter]) -> SharedBudgetExceede
             key = places[name, share.scope]
             before = 0 if of.before is None else of.before.added.get(key, 0)
             more, there = of.added[key] - before, counters[key]
-            if more > 0 and there.used + there.held + more > most:
-                return _error(share, limit, key, there, more)
+            spare = counted(name, of.hold.spare) if share.on_exhausted == "finish" else 0
+            if more > 0 and there.used + there.held + more + spare > most:
+                return _error(share, limit, key, there, more + spare)
     return None
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine.talking import add, calls
 from flujo.domain.journal import RunId
 from flujo.domain.run import PauseKind, RunStatus
-from flujo.domain.steps import CallableRef
+from flujo.domain.steps import CallableRef, GranularStep
 from flujo.domain.usage import Usage
 from flujo.exceptions import StateBackendUnavailable
 from flujo.services.runs.runner import Flujo
@@ -214,3 +215,30 @@ async def test_a_failed_run_continues_when_the_limit_was_raised(
     done = await go_on(tree, store, retry_failed=True)
     assert (done.status, agent.count) == (RunStatus.COMPLETED, 2)
     assert await counted(store) == (200_000, 0)
+
+
+async def test_an_agent_in_turns_finishes_while_there_is_room_for_a_last_request(
+    store: StateStore, rule: Callable[..., None]
+) -> None:
+    rule(0.6, ends="finish")
+    answers = [calls(("add", {"a": 1, "b": 2})), calls(("add", {"a": 3, "b": 4})), "as far as I came"]
+    agent = ScriptedAgent(answers, tools=(add,), usage=USED, worst=WORST)
+    tree = pipeline(GranularStep("research", agent, max_turns=9))
+    result = await run(tree, store)
+    assert result.success, result.error
+    assert result.output == "as far as I came"
+    paths = [each.path for each in await store.entries(RunId("run"))]
+    assert "research!limit[0]" in paths
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        assert (await runner.replay_from_trace("run")).output == "as far as I came"
+    assert await counted(store) == (300_000, 0)
+    [done] = [each for each in await store.entries(RunId("run")) if each.path == "research"][-1:]
+    assert b'"stopped":"limit"' in (done.detail or b"")
+
+
+async def test_a_step_without_turns_fails_at_a_rule_that_finishes(
+    store: StateStore, rule: Callable[..., None]
+) -> None:
+    rule(0.2, ends="finish")
+    result = await run(pipeline(asks(scripted())), store)
+    assert result.error.code == "FLJ467"

@@ -6,7 +6,7 @@
     research/turn[0]/tool[1]/…  the steps of a blueprint as a tool, or the turns of an agent as a tool
     research/turn[1]          …
     research/summary[0]       work: a summary of older turns (`history: {keep: summary}`)
-    research!limit[0]         answer: a human's, at the limit of turns (`on_limit: pause`)
+    research!limit[0]         answer: a human's, at the limit of turns (`on_limit: pause`), or a budget's
     research                  done: the answer
 
 Each entry is committed before anything that depends on it. A resumed run reads the turns once, and continues
@@ -45,6 +45,7 @@ from flujo.engine.agent_identity import require_same_agent
 from flujo.engine.agent_request import Request
 from flujo.engine.attachments import attached
 from flujo.engine.attempts import perform
+from flujo.engine.budget_questions import NoFurtherTurn
 from flujo.engine.composite_attempts import finish
 from flujo.engine.conversation_history import ConversationHistory, Turn
 from flujo.engine.fallback import or_its_fallback
@@ -224,7 +225,11 @@ class _Conversation:
             leaf.describe({**leaf.detail, "again": reason})
         if left_out:
             leaf.describe({**leaf.detail, "left_out": left_out})
-        outcome = await self._told(path, leaf.step.kind, perform(leaf, self._inside(path, sent), path))
+        try:
+            outcome = await self._told(path, leaf.step.kind, perform(leaf, self._inside(path, sent), path))
+        except NoFurtherTurn:
+            await self._limit.finish(self._turns)
+            return await self._request(news, reason)
         if isinstance(outcome, Success):
             self._turns += 1
             if self._history is not None:
