@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flujo.domain.personal_data import Rules
 from flujo.domain.providers import Allowed
 from flujo.domain.usage import UsageLimits
 from flujo.domain.wording import listed
@@ -519,3 +520,49 @@ def test_a_variable_is_read_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("PLACE")
     assert "PLACE" not in environment()
     assert environment() == dict(os.environ)
+
+
+def test_personal_data_is_masked_by_the_variable_and_by_the_rules_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    assert not GATE.hides_personal_data
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "1")
+    settings = load(write(tmp_path, '[governance]\nentities = ["email"]\nallow = ["*@example.org"]\n'))
+    assert settings.origin("governance.pii_scrub") == "FLUJO_GOVERNANCE_PII_SCRUB"
+    assert settings.governance.rules == Rules(entities=("email",), allow=("*@example.org",))
+    assert (
+        GATE.text("a@example.org b@example.com +44 20 7946 0958") == "a@example.org <EMAIL> +44 20 7946 0958"
+    )
+
+
+def test_the_variable_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "0")
+    assert not load(write(tmp_path, "[governance]\npii_scrub = true\n")).governance.pii_scrub
+    monkeypatch.delenv("FLUJO_GOVERNANCE_PII_SCRUB")
+    assert load(tmp_path / "flujo.toml").governance.pii_scrub
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            'entities = ["emial"]',
+            "`entities` has 'emial', which is not a kind of personal data; did you mean `email`?",
+        ),
+        ('locales = ["gb"]', "`locales` has 'gb', which is not a known language; there are"),
+        ("entities = []", "`entities` is empty: leave it out for all of them, or set `pii_scrub` to false"),
+    ],
+)
+def test_an_unknown_kind_or_language_is_an_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    error = refused(tmp_path, f"[governance]\npii_scrub = true\n{text}\n")
+    assert f"flujo.toml:3: {words}" in error.message
+    assert not GATE.hides_personal_data
+
+
+def test_an_unusable_value_of_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "perhaps")
+    with pytest.raises(
+        SettingsError, match=r"FLUJO_GOVERNANCE_PII_SCRUB: `governance\.pii_scrub` must be true or false"
+    ):
+        load()

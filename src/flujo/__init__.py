@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, OneOf
     from flujo.domain.approvals import Approval
     from flujo.domain.context_references import StateProvider
-    from flujo.domain.events import Chunk, StepEnded
+    from flujo.domain.events import Chunk, StepEnded, external_hook
     from flujo.domain.merge import MergeStrategy
     from flujo.domain.models import AppResources, ContextReference, PipelineContext, PipelineResult
     from flujo.domain.outcomes import StepOutcome
@@ -118,6 +118,7 @@ _HOMES = {
     "Transition": "flujo.domain.steps",
     "TreeSearchStep": "flujo.domain.steps",
     "UsageLimits": "flujo.domain.usage",
+    "external_hook": "flujo.domain.events",
     "read_blueprint": "flujo.services.read_blueprint",
     "register": "flujo.services.runs.pipeline_registry",
     "tool": "flujo.domain.tools",
@@ -183,6 +184,7 @@ __all__ = [
     "Transition",
     "TreeSearchStep",
     "UsageLimits",
+    "external_hook",
     "read_blueprint",
     "register",
     "tool",

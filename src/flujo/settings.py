@@ -67,6 +67,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "FLUJO_SHADOW_EVAL_ENABLED": "evaluation.enabled",
     "FLUJO_SHADOW_EVAL_SINK": "evaluation.sink",
     "FLUJO_GOVERNANCE_TOOL_ALLOWLIST": "governance.tools",
+    "FLUJO_GOVERNANCE_PII_SCRUB": "governance.pii_scrub",
 }
 """Which environment variables are settings, and of which key; one inside a table has a dot."""
 
@@ -79,10 +80,7 @@ TRUST_VARIABLE = "FLUJO_TRUSTED_PROJECTS"
 LOG_VARIABLE = "FLUJO_LOG"
 """Sets the levels of the log of a command: `info`, or `info,flujo.engine=debug`."""
 
-PROMISED = (
-    "FLUJO_GOVERNANCE_PII_SCRUB",
-    "FLUJO_GOVERNANCE_PII_STRONG",
-)
+PROMISED = ("FLUJO_GOVERNANCE_PII_STRONG",)
 """Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
 
 _TOOLS = "governance.tools"
@@ -116,6 +114,7 @@ class Settings(BaseSettings):
     lockfile: Lockfile = Lockfile()
     cache: Cache = Cache()
     journal: Journal = Journal()
+    governance: Governance = Governance()
     state: State = State()
     retention: Retention = Retention()
     telemetry: TelemetryTable = TelemetryTable()
@@ -124,7 +123,6 @@ class Settings(BaseSettings):
     state_providers: Mapping[str, str] = Field(default_factory=dict)
     """Storage for `ContextReference` values: id → `file:PATH` or a bucket's URL."""
     budgets: Budgets = Budgets()
-    governance: Governance = Governance()
     agents: Mapping[str, AgentModel] = Field(default_factory=dict)
     """`[agents.NAME]`: the model of an agent in this project; `*` stands for all other agents."""
     mcp: Mapping[str, McpServer] = Field(default_factory=dict)
@@ -456,6 +454,8 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     urls = {"state_uri": settings.state_uri, **settings.state_providers, **servers}
     for key, url in urls.items():
         GATE.know(passwords(url), of=f"the password in `{key}`")
+    if settings.governance.pii_scrub:
+        GATE.hide_personal_data(settings.governance.rules)
     return settings
 
 

@@ -166,5 +166,5 @@ def _of_one_name_each(rules: tuple[RuleTable, ...]) -> tuple[RuleTable, ...]:
     return rules
 
 
-Rules = Annotated[tuple[RuleTable, ...], AfterValidator(_of_one_name_each)]
+BudgetRules = Annotated[tuple[RuleTable, ...], AfterValidator(_of_one_name_each)]
 """The tables `[[budgets.rule]]`."""

@@ -22,6 +22,7 @@ from flujo.domain.cron import cron_problem, zone_problem
 from flujo.domain.journal import Transcripts
 from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.outbox import NoticeEvent
+from flujo.domain.personal_data import ENTITIES, LOCALES, Rules
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.queues import QueueLimits, Rate, is_queue_name
 from flujo.domain.schedule_checks import setting_problems
@@ -29,7 +30,8 @@ from flujo.domain.schedules import NAME, CatchUp, Overlap, Schedule
 from flujo.domain.tool_policy import OnDenied, ToolPolicy
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
-from flujo.settings_budgets import Rules
+from flujo.domain.wording import suggest
+from flujo.settings_budgets import BudgetRules
 
 if TYPE_CHECKING:
     from flujo.domain.shared_budgets import BudgetRule
@@ -117,6 +119,79 @@ class Journal(Section):
     """Keep the messages to and from the model: `full` of every attempt, `last` of the last one, or `off`."""
 
 
+class Governance(Section):
+    """`[governance]`: the tools that may be called, and the personal data that is masked in what leaves."""
+
+    tools: tuple[str, ...] | None = None
+    """The tools that may be called, by name, `SERVER:*` or `module:callable`; all others are denied.
+    Default: no list, so every tool is allowed. An empty list denies all. The variable has commas between the
+    names."""
+    calls: bool = False
+    """Whether the callables of `call` steps must be on the list as well."""
+    on_denied: OnDenied = "refuse"
+    """What a denied call of a model does: the model reads a refusal, or with `fail` the step fails."""
+    pii_scrub: bool = False
+    """Whether mail addresses, phone numbers, cards, IBANs, national ids, IP addresses and keys are masked."""
+    locales: tuple[str, ...] | None = None
+    """The languages: `de`, `en`, `es`, `fr`, `it`, `nl`, `pl`, `pt`. Default: all."""
+    entities: tuple[str, ...] | None = None
+    """The kinds that are masked: `email`, `phone`, `card`, `iban`, `national_id`, `ip`, `url_credentials`,
+    `key`. Default: all."""
+    allow: tuple[str, ...] = ()
+    """Values that are not masked, with `*` and `?`: `*@example.org`."""
+
+    @field_validator("locales")
+    @classmethod
+    def _are_locales(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _known(given, LOCALES, "locales", "known language")
+
+    @field_validator("entities")
+    @classmethod
+    def _are_entities(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return _known(given, ENTITIES, "entities", "kind of personal data")
+
+    @field_validator("tools")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            if not name.strip() or name != name.strip():
+                raise ValueError(f"`tools` names {name!r}, which does not name a tool")
+            if "*" in name.removesuffix(":*") or name == ":*":
+                raise ValueError(
+                    f"`tools` names {name!r}: names are exact, except `SERVER:*` for all tools of a server"
+                )
+        return names
+
+    @property
+    def policy(self) -> ToolPolicy:
+        """The list, as runs apply it."""
+        allowed = None if self.tools is None else frozenset(self.tools)
+        return ToolPolicy(allowed=allowed, calls=self.calls, on_denied=self.on_denied)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules by which personal data is masked."""
+        return Rules(
+            entities=tuple(each for each in ENTITIES if self.entities is None or each in self.entities),
+            locales=tuple(each for each in LOCALES if self.locales is None or each in self.locales),
+            allow=self.allow,
+        )
+
+
+def _known(
+    given: tuple[str, ...] | None, known: tuple[str, ...], key: str, what: str
+) -> tuple[str, ...] | None:
+    """Return the names that are given, each of which must be known; None for all of them."""
+    for each in given or ():
+        if each not in known:
+            raise ValueError(
+                f"`{key}` has {each!r}, which is not a {what}; {suggest(each, known, what='there are')}"
+            )
+    if given is not None and not given:
+        raise ValueError(f"`{key}` is empty: leave it out for all of them, or set `pii_scrub` to false")
+    return given
+
+
 class State(Section):
     """`[state]`: how the database keeps runs."""
 
@@ -150,7 +225,7 @@ class Budgets(Section):
     """Seconds of work; waiting for a human does not count."""
     unknown_price: UnknownPrice = "refuse"
     """With a cost limit: `refuse` or `allow` requests to models with unknown pricing."""
-    rule: Rules = ()
+    rule: BudgetRules = ()
     """`[[budgets.rule]]`: budgets that several runs share; see below."""
 
     @property
@@ -162,37 +237,6 @@ class Budgets(Section):
     def rules(self) -> tuple[BudgetRule, ...]:
         """The budgets that several runs share."""
         return tuple(each.rule for each in self.rule)
-
-
-class Governance(Section):
-    """`[governance]`: the tools that may be called."""
-
-    tools: tuple[str, ...] | None = None
-    """The tools that may be called, by name, `SERVER:*` or `module:callable`; all others are denied.
-    Default: no list, so every tool is allowed. An empty list denies all. The variable has commas between the
-    names."""
-    calls: bool = False
-    """Whether the callables of `call` steps must be on the list as well."""
-    on_denied: OnDenied = "refuse"
-    """What a denied call of a model does: the model reads a refusal, or with `fail` the step fails."""
-
-    @field_validator("tools")
-    @classmethod
-    def _are_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for name in names or ():
-            if not name.strip() or name != name.strip():
-                raise ValueError(f"`tools` names {name!r}, which does not name a tool")
-            if "*" in name.removesuffix(":*") or name == ":*":
-                raise ValueError(
-                    f"`tools` names {name!r}: names are exact, except `SERVER:*` for all tools of a server"
-                )
-        return names
-
-    @property
-    def policy(self) -> ToolPolicy:
-        """The list, as runs apply it."""
-        allowed = None if self.tools is None else frozenset(self.tools)
-        return ToolPolicy(allowed=allowed, calls=self.calls, on_denied=self.on_denied)
 
 
 class Blueprints(Section):

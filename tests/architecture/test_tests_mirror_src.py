@@ -15,6 +15,7 @@ COVERED_BY = {
     "blueprint/rules/": "blueprint/test_corpus.py",
     "cli/commands/": "cli/test_seeing.py",
     "testing/store_suite/": "conformance/test_stores.py",
+    "governance/personal_data/": "governance/test_personal_data.py",
     "telemetry/": "telemetry/test_telemetry.py",
     # A module that is covered by the tests of another one.
     "agents/answer_text.py": "agents/test_structured_output.py",
@@ -25,6 +26,7 @@ COVERED_BY = {
     "services/forecast/parts.py": "services/forecast/test_walk.py",
     "cli/plan_rendering.py": "cli/commands/test_plan.py",
     "agents/no_model.py": "services/recorded/test_replay.py",
+    "domain/personal_data.py": "governance/test_personal_data.py",
     "domain/differences.py": "services/recorded/test_replay.py",
     "domain/step_results.py": "services/runs/test_execution.py",
     "engine/recorded_journal.py": "services/recorded/test_replay.py",

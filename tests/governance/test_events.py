@@ -6,9 +6,11 @@ import pytest
 
 from flujo.domain.events import Chunk, StepEnded, StepRetried, StepStarted
 from flujo.domain.journal import ErrorInfo
-from flujo.domain.outcomes import Failure, Success
+from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.domain.paths import StepPath
-from flujo.governance.events import redacted
+from flujo.domain.personal_data import Rules
+from flujo.domain.run import Pause
+from flujo.governance.events import redacted, redacted_values
 from flujo.governance.sink import GATE
 
 KEY = "sk-canary-events-0123"
@@ -42,3 +44,17 @@ def test_an_output_is_a_value_and_is_not_redacted() -> None:
     assert redacted(ended) is ended
     started = StepStarted(PATH, "step")
     assert redacted(started) is started
+
+
+def test_an_event_that_leaves_the_process_has_no_personal_data() -> None:
+    GATE.hide_personal_data(Rules())
+    ended = StepEnded(
+        PATH, "step", Success({"to": f"jane@example.org {KEY}"}, facts={"note": "bob@example.org"})
+    )
+    assert redacted(ended) == ended
+    masked = Success({"to": "<EMAIL> ***"}, facts={"note": "<EMAIL>"})
+    assert redacted_values(ended) == StepEnded(PATH, "step", masked)
+    asked = StepEnded(PATH, "hitl", Paused((Pause(pause_id=PATH, message="write to jane@example.org?"),)))
+    shown = redacted_values(asked)
+    assert isinstance(shown, StepEnded)
+    assert shown.outcome == Paused((Pause(pause_id=PATH, message="write to <EMAIL>?"),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flujo.domain import canonical
+from flujo.domain.personal_data import Rules
 from flujo.exceptions import SecretInValue
 from flujo.governance.sink import Gate
 
@@ -60,3 +61,24 @@ def test_a_value_of_less_than_eight_characters_is_not_learned() -> None:
 
 def test_a_gate_without_secrets_masks_passwords_in_urls() -> None:
     assert Gate().text("postgresql://u:pw@h/db") == "postgresql://u:***@h/db"
+
+
+def test_personal_data_is_masked_behind_secrets_once_rules_are_given(gate: Gate) -> None:
+    said = f"{KEY} of customer_id jane@example.org, https://bob:hunter22@example.org"
+    assert gate.text(said) == "*** of *** jane@example.org, https://bob:***@example.org"
+    assert not gate.hides_personal_data
+    gate.hide_personal_data(Rules())
+    assert gate.text(said) == "*** of *** <EMAIL>, https://<URL_CREDENTIALS>@example.org"
+    assert gate.result(said) == "*** of customer_id <EMAIL>, https://<URL_CREDENTIALS>@example.org"
+    assert gate.data({"to": [said], "jane@example.org": 1}) == {"to": [gate.result(said)], "<EMAIL>": 1}
+
+
+def test_rules_of_several_projects_hold_together(gate: Gate) -> None:
+    gate.hide_personal_data(Rules(entities=("email",)))
+    gate.hide_personal_data(Rules(entities=("ip",), allow=("*@example.org",)))
+    assert gate.text("jane@example.org 8.8.8.8") == "<EMAIL> <IP>"
+
+
+def test_values_are_admitted_with_their_personal_data(gate: Gate) -> None:
+    gate.hide_personal_data(Rules())
+    assert gate.admit(b'"jane@example.org"', "input") == b'"jane@example.org"'

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from flujo.governance.screen import visible_line
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,8 +72,10 @@ def moment(epoch: float) -> str:
 def brief(value: Any, limit: int = 72) -> str:
     """Return a value as one line of at most `limit` characters without invisible characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    # cut first: the text may be megabytes long
-    line = visible_line(" ".join(re.split(r"[ \t\r\n]+", text[: limit * 4]))).strip()
+    # Cut first, because the text may be megabytes long; and mask before the second cut, which might leave the
+    # first half of a mail address.
+    seen = GATE.result(text[: limit * 8]) if GATE.hides_personal_data else text[: limit * 4]
+    line = visible_line(" ".join(re.split(r"[ \t\r\n]+", seen))).strip()
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import ErrorInfo, RunId
@@ -10,6 +11,8 @@ from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.usage import NOTHING, Usage
+
+Hook = TypeVar("Hook", bound=Any)
 
 
 @record(frozen=True, slots=True)
@@ -93,3 +96,15 @@ class RunEnded:
 
 
 Event = RunStarted | StepStarted | StepEnded | StepRetried | ItemsKept | Chunk | RunEnded
+
+
+def external_hook(hook: Hook) -> Hook:
+    """Mark a hook whose events leave the process: outputs and questions in them are masked like printed ones.
+
+    Without the mark, a hook gets the outputs of steps as they are.
+
+    Args:
+        hook: an async callable; it is returned, so that the function is a decorator.
+    """
+    hook.is_external = True
+    return hook

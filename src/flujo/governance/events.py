@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flujo.domain import canonical
 from flujo.domain.events import Chunk, StepEnded, StepRetried
 from flujo.domain.journal import ErrorInfo
-from flujo.domain.outcomes import Failure
+from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -24,6 +24,19 @@ def redacted(event: Event) -> Event:
             return replace(event, error=redacted_error(error))
         case StepEnded(outcome=Failure(error=error) as failed):
             return replace(event, outcome=replace(failed, error=redacted_error(error)))
+        case _:
+            return event
+
+
+def redacted_values(event: Event) -> Event:
+    """Return an event with its outputs and questions masked too, for a hook that sends events elsewhere."""
+    match event:
+        case StepEnded(outcome=Success() as ended):
+            masked = replace(ended, output=GATE.data(ended.output), facts=GATE.data(dict(ended.facts)))
+            return replace(event, outcome=masked)
+        case StepEnded(outcome=Paused() as paused):
+            asked = tuple(replace(each, message=GATE.text(each.message)) for each in paused.pauses)
+            return replace(event, outcome=replace(paused, pauses=asked))
         case _:
             return event
 

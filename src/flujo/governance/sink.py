@@ -1,12 +1,14 @@
-"""The gate, which redacts text of logs, events, traces and exports, and checks values for secrets.
+"""The gate, which masks text of logs, events, traces and exports, and checks values for secrets.
 
-`Gate.text`, `Gate.result` and `Gate.data` mask secrets in displayed text. Values of a run (input, output,
-patch, answer) are stored unchanged: `Gate.admit` refuses a value that contains a whole secret.
+`Gate.text`, `Gate.result` and `Gate.data` mask secrets in displayed text, and then personal data where a
+project asks for it. Values of a run (input, output, patch, answer) are stored unchanged: `Gate.admit` refuses
+a value that contains a whole secret.
 """
 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +18,11 @@ from flujo.governance.redactor import SHORTEST_SECRET, Redactor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from flujo.domain.personal_data import Rules, Scrub
+
 
 class Gate:
-    """Holds the secrets of this process, and masks or refuses them."""
+    """Holds the secrets of this process, and masks or refuses them. It also masks personal data."""
 
     def __init__(self) -> None:
         self._learning = Lock()
@@ -30,6 +34,7 @@ class Gate:
         self.knows_secrets = False
         """Whether `admit` refuses anything."""
         self._redact = self._redact_known = Redactor()
+        self._personal: Mapping[Rules, Scrub] = {}
 
     def know(self, secrets: Iterable[str], of: str) -> None:
         """Add secrets: keys of providers, passwords in URLs.
@@ -58,22 +63,50 @@ class Gate:
                 self._suspects |= new
                 self._redact = Redactor(self._known, self._suspects)
 
+    def hide_personal_data(self, rules: Rules) -> None:
+        """Mask personal data from now on, in everything that leaves this process.
+
+        Like secrets, rules are only added: each project of a process has its own.
+        """
+        if rules not in self._personal:
+            with self._learning:
+                self._personal = {**self._personal, rules: scrub(rules)}
+
+    @property
+    def hides_personal_data(self) -> bool:
+        """Whether personal data is masked."""
+        return bool(self._personal)
+
     def text(self, text: str) -> str:
-        """Return a message (an error, a log line, progress) with secrets and suspects masked."""
-        return self._redact(text)
+        """Return a message (an error, a log line, progress) with secrets and personal data masked.
+
+        Suspects are masked too.
+        """
+        return self._impersonal(self._redact(text))
 
     def result(self, text: str) -> str:
-        """Return the text of a result, a trace or an export with secrets masked."""
-        return self._redact_known(text)
+        """Return the text of a result, a trace or an export with secrets and personal data masked."""
+        return self._impersonal(self._redact_known(text))
 
     def data(self, data: Any) -> Any:
-        """Return JSON data of a result, a trace or an export with secrets in its texts masked."""
+        """Return JSON data of a result, a trace or an export with secrets and personal data masked."""
+        data = self._without_secrets(data)
+        for each in self._personal.values():
+            data = each.data(data)
+        return data
+
+    def _impersonal(self, text: str) -> str:
+        for each in self._personal.values():
+            text = each.text(text)
+        return text
+
+    def _without_secrets(self, data: Any) -> Any:
         if isinstance(data, str):
             return self._redact_known(data)
         if isinstance(data, dict):
-            return {key: self.data(value) for key, value in data.items()}
+            return {key: self._without_secrets(value) for key, value in data.items()}
         if isinstance(data, list | tuple):
-            return [self.data(value) for value in data]
+            return [self._without_secrets(value) for value in data]
         return data
 
     def admit(self, value: bytes, what: str) -> bytes:
@@ -86,6 +119,15 @@ class Gate:
             if needle in value:
                 raise SecretInValue(f"{what} contains the value of {name}", secret=name)
         return value
+
+
+@lru_cache(maxsize=16)
+def scrub(rules: Rules) -> Scrub:
+    """Return what masks personal data by these rules."""
+    # The tables of phone numbers and national ids take a third of a second.
+    from flujo.governance.personal_data.scrubber import Scrubber
+
+    return Scrubber(rules)
 
 
 # One gate per process, so that a secret of one project cannot leak into the log of another one.

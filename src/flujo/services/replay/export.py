@@ -112,18 +112,27 @@ def _lines(runs: Sequence[RecordedRun]) -> Iterator[Line]:
 
 
 def _masked(line: Line) -> Line:
-    """Return a line without secrets, marked if there was one.
+    """Return a line without secrets and personal data, marked if there was any.
 
     Raises:
-        SecretInValue: there still is one.
+        SecretInValue: there still is a secret.
     """
-    if not GATE.knows_secrets:
+    if not GATE.knows_secrets and not GATE.hides_personal_data:
         return line
     what = f"{line['type']} {line.get('path', line.get('digest', ''))}"
+    if GATE.hides_personal_data:
+        masked = _without(line)
+        GATE.admit(canonical.encode(masked), what)
+        return line if masked == line else {**masked, "masked": True}
     try:
         GATE.admit(canonical.encode(line), what)
     except SecretInValue:
-        kept: dict[str, Any] = {name: line[name] for name in _NAMES if name in line}
-        line = {**GATE.data(line), **kept, "masked": True}
+        line = {**_without(line), "masked": True}
         GATE.admit(canonical.encode(line), what)
     return line
+
+
+def _without(line: Line) -> Line:
+    """Return a line with its values masked, and the names that lines are found by."""
+    kept: dict[str, Any] = {name: line[name] for name in _NAMES if name in line}
+    return {**GATE.data(line), **kept}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.engine.foreign_code import is_ctrl_c
 from flujo.governance import logs
-from flujo.governance.events import redacted
+from flujo.governance.events import redacted, redacted_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def combine_hooks(watchers: Sequence[Sink | None]) -> Sink | None:
         seen = redacted(event)
         for watcher in present:
             try:
-                await watcher(seen)
+                await watcher(redacted_values(seen) if getattr(watcher, "is_external", False) else seen)
             except BaseException as error:  # foreign code
                 if _is_for_the_caller(error):
                     raise

@@ -1,0 +1,94 @@
+"""Personal data is masked in what commands print and write, and not in the database."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.cli.exit_codes import ExitCode
+from flujo.services.replay.run_file import RunFile
+
+if TYPE_CHECKING:
+    from cli.conftest import Flujo, Project
+
+MAIL, PHONE = "jane.doe@example.org", "+44 20 7946 0958"
+
+
+@pytest.fixture(autouse=True)
+def _personal(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a blueprint whose step fails, and one whose step returns what it gets."""
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "1")
+    (project.root / "skills/contact.py").write_text(
+        "import logging\n\n\n"
+        "def echo(data: dict) -> dict:\n"
+        "    logging.getLogger('contact').warning('writing to %s', data['to'])\n"
+        "    return data\n\n\n"
+        "def bounce(data: dict) -> None:\n"
+        "    raise ValueError(f\"no mailbox {data['to']}\")\n"
+    )
+    for name in ("echo", "bounce"):
+        project.blueprint(
+            name,
+            f'version: "1"\nname: {name}\ninput_schema: {{type: object}}\nsteps:\n'
+            f"  - name: {name}\n    call: skills.contact:{name}\n"
+            "  - name: check\n    kind: hitl\n    message: 'Write to {{ input.to }}?'\n",
+        )
+
+
+GIVEN = json.dumps({"to": MAIL, "note": f"call {PHONE}"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trace", "a1"),
+        ("trace", "a1", "--json"),
+        ("trace", "a1", "echo"),
+        ("trace", "a1", "--format", "otlp"),
+        ("tasks", "show", "a1"),
+        ("tasks", "show", "a1", "--json"),
+        ("tasks", "list", "--json"),
+        ("logs", "a1"),
+        ("logs", "a1", "--json"),
+        ("why", "a1"),
+    ],
+)
+def test_commands_mask_what_a_run_has_recorded(
+    project: Project, flujo: Flujo, words: tuple[str, ...]
+) -> None:
+    begun = flujo("run", "echo", "--input", GIVEN, "--run-id", "a1")
+    shown = flujo(*words)
+    assert begun.exit_code == ExitCode.PAUSED, begun.output
+    assert shown.exit_code == 0, shown.output
+    for output in (begun.output, shown.output):
+        assert MAIL not in output
+        assert PHONE not in output
+        assert "jane" not in output
+
+
+def test_an_error_and_its_traceback_are_masked(project: Project, flujo: Flujo) -> None:
+    for shown in (flujo("run", "bounce", "--input", GIVEN, "--run-id", "b1"), flujo("trace", "b1", "bounce")):
+        assert "no mailbox <EMAIL>" in shown.output
+        assert "jane" not in shown.output
+
+
+def test_an_exported_run_is_masked_and_marked(project: Project, flujo: Flujo) -> None:
+    flujo("run", "echo", "--input", GIVEN, "--run-id", "a1")
+    file = project.root / "a1.jsonl.zst"
+    exported = flujo("export", "a1", "--output", str(file))
+    assert exported.exit_code == 0, exported.output
+    run = RunFile.read(file.read_bytes(), "a1").runs
+    assert MAIL not in repr(run)
+    assert "<EMAIL>" in repr(run)
+
+
+def test_a_program_gets_the_values_as_they_are(
+    project: Project, flujo: Flujo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flujo("run", "echo", "--input", GIVEN, "--run-id", "a1")
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "0")
+    assert MAIL.encode() in b"".join(
+        each.read_bytes() for each in (project.root / ".flujo").glob("state.db*")
+    )
