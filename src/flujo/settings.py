@@ -454,8 +454,10 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     urls = {"state_uri": settings.state_uri, **settings.state_providers, **servers}
     for key, url in urls.items():
         GATE.know(passwords(url), of=f"the password in `{key}`")
+    GATE.personal_rules = settings.governance.rules
     if settings.governance.pii_scrub:
-        GATE.hide_personal_data(settings.governance.rules)
+        GATE.hide_personal_data(GATE.personal_rules)
+        GATE.masks_values = GATE.masks_values or settings.governance.journal == "scrubbed"
     return settings
 
 

@@ -139,6 +139,9 @@ class Governance(Section):
     `key`. Default: all."""
     allow: tuple[str, ...] = ()
     """Values that are not masked, with `*` and `?`: `*@example.org`."""
+    journal: Literal["values", "scrubbed"] = "values"
+    """values: the database has the values of runs as they are. scrubbed: with `pii_scrub`, they are masked as
+    they enter a run, which continues with the masked values."""
 
     @field_validator("locales")
     @classmethod
@@ -167,6 +170,22 @@ class Governance(Section):
         """The list, as runs apply it."""
         allowed = None if self.tools is None else frozenset(self.tools)
         return ToolPolicy(allowed=allowed, calls=self.calls, on_denied=self.on_denied)
+
+    @model_validator(mode="after")
+    def _masks_what_it_stores(self) -> Governance:
+        if self.journal == "scrubbed" and not self.pii_scrub:
+            raise ValueError("`journal` is 'scrubbed', which needs `pii_scrub = true` or its variable")
+        return self
+
+    @property
+    def summary(self) -> str:
+        """The masked kinds and the places, in a few words."""
+        if not self.pii_scrub:
+            return "not masked"
+        where = "in all that leaves and in requests to models; the database has the values as they are"
+        if self.journal == "scrubbed":
+            where = "as it enters a run, in all that leaves, and in requests to models"
+        return f"{', '.join(self.rules.entities)}: masked {where}"
 
     @property
     def rules(self) -> Rules:

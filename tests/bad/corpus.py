@@ -225,6 +225,7 @@ SCHEMAS = (
     _case("required-as-text", _schema({"required": "a"}), "schema-type", 3, "required"),
     _case("a-text-as-minimum", _schema({"minimum": "1"}), "schema-type", 3, "minimum"),
     _case("properties-as-list", _schema({"properties": ["a"]}), "schema-type", 3, "properties"),
+    _case("a-wrong-mask-of-a-field", _schema({"properties": {"mail": {"pii": "scrubb"}}}), "schema-type", 3, "`scrub`"),
     _case("a-misspelt-keyword", _schema({"requird": ["a"]}), "schema-keyword", 3, "`required`"),
     _case("a-schema-of-draft-4", _schema({"$schema": "http://json-schema.org/draft-04/schema#"}), "schema-draft", 3, "2020-12"),
     _case("a-reference-to-a-host", _schema({"$ref": "http://127.0.0.1:9/x.json"}), "remote-ref", 3, "$ref"),

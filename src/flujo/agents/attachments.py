@@ -16,7 +16,7 @@ from flujo.domain.files import File
 from flujo.exceptions import FileNotTaken, FileRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models import Model
@@ -47,11 +47,16 @@ def files_in(messages: Sequence[ModelMessage]) -> Iterator[BinaryContent]:
 
 
 async def with_contents(
-    messages: Sequence[ModelMessage], contents: Contents | None, model: Model
+    messages: Sequence[ModelMessage],
+    contents: Contents | None,
+    model: Model,
+    *,
+    masked: Callable[[str], str],
 ) -> list[ModelMessage]:
     """Return the messages with the bytes of their files.
 
-    A text of a type that the model does not know is sent as a plain text.
+    A text of a type that the model does not know is sent as a plain text. Texts are masked; images, PDF files
+    and audio are sent as they are.
 
     Raises:
         FileRefused: the bytes cannot be read here.
@@ -63,16 +68,22 @@ async def with_contents(
         raise FileRefused(f"file {files[0].identifier!r} is of a run, and its bytes cannot be read here")
     data = await contents({_digest(file) for file in files})
     known = model.profile.get("supported_document_media_types")
-    return [_filled(message, data, known) for message in messages]
+    return [_filled(message, data, known, masked) for message in messages]
 
 
-def _filled(message: ModelMessage, data: Mapping[str, bytes], known: Any) -> ModelMessage:
+def _filled(
+    message: ModelMessage, data: Mapping[str, bytes], known: Any, masked: Callable[[str], str]
+) -> ModelMessage:
     def filled(item: Any) -> Any:
         if not isinstance(item, BinaryContent):
             return item
         is_plain = _recorded(item).is_text and known is not None and item.media_type not in known
         kind = _PLAIN if is_plain else item.media_type
-        return BinaryContent(data[_digest(item)], media_type=kind, identifier=item.identifier)
+        content = data[_digest(item)]
+        if _recorded(item).is_text:
+            text = content.decode("utf-8", "surrogateescape")
+            content = masked(text).encode("utf-8", "surrogateescape")
+        return BinaryContent(content, media_type=kind, identifier=item.identifier)
 
     def part_of(part: Any) -> Any:
         has_files = isinstance(part, UserPromptPart) and not isinstance(part.content, str)

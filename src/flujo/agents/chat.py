@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from flujo.agents.outgoing import Door
 from flujo.agents.structured_output import OutputReader
 from flujo.agents.tool_arguments import ArgumentsReader
 from flujo.domain import canonical
@@ -13,6 +14,7 @@ from flujo.domain.ports import SecretsReader
 from flujo.domain.prices import price_of
 from flujo.domain.tools import McpTools
 from flujo.exceptions import AgentError
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,6 +143,7 @@ class ChatAgent:
             files=ask.files,
             contents=ask.contents,
             price=price_of(self.spec.model, self.settings.prices),
+            door=Door.of(ask),
         )
 
     @property
@@ -151,6 +154,7 @@ class ChatAgent:
             "pydantic-ai-slim": metadata.version("pydantic-ai-slim"),
             "coercion_level": self.settings.coercion_level,
             "structured_output": self.settings.structured_output,
+            **GATE.masks_of_requests,
             **({"mcp": of_servers} if (of_servers := self._traits_of_servers()) else {}),
             "repaired_arguments": self.settings.repaired_arguments,
         }

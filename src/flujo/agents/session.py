@@ -25,6 +25,7 @@ from flujo.agents import messages as written
 from flujo.agents.answer_tool import as_text, name_beside
 from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
+from flujo.agents.outgoing import PROJECT, Door
 from flujo.agents.request_reports import RequestReport
 from flujo.domain import canonical
 from flujo.domain.conversations import FinalAnswer, Response, ToolCalls
@@ -64,6 +65,7 @@ class ChatSession(written.MessageWriter):
         thread: the exchanges of the step's thread, which stand before the conversation.
         files: the files that are sent with the prompt.
         contents: returns the bytes of the files in messages.
+        door: masks what is sent.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ChatSession(written.MessageWriter):
         files: Sequence[File] = (),
         contents: Contents | None = None,
         price: Price | None = None,
+        door: Door = PROJECT,
     ) -> None:
         self.tools = tools
         self._price = price
@@ -90,16 +93,17 @@ class ChatSession(written.MessageWriter):
         self._reader = reader
         self._read = read
         self._arguments = arguments
-        self._instructions = instructions
+        self._door = door
+        self._instructions = None if instructions is None else door.text(instructions)
         self._mode: StructuredOutput = mode
         self.files = files
         self._contents = contents
-        self._thread = _loaded(written.of_thread(thread))
-        self._messages: list[ModelMessage] = _loaded(history)
+        self._thread = self._loaded(written.of_thread(thread))
+        self._messages: list[ModelMessage] = self._loaded(history)
 
     def continue_from(self, history: Sequence[Message]) -> None:
         """Continue after these messages."""
-        self._messages = _loaded(history)
+        self._messages = self._loaded(history)
 
     def read(self, message: Message) -> ToolCalls | FinalAnswer:
         """Return the tool calls of a response, or its answer.
@@ -135,12 +139,14 @@ class ChatSession(written.MessageWriter):
             FileNotTaken: the model does not take one of the files; the request was not made.
         """
         source = self._source
-        sent = [*self._messages, *_loaded(messages)]
+        sent = [*self._messages, *self._loaded(messages)]
         is_union = bool(self.tools) and not source.has_tool_protocol
         async with source.open() as opened:
             GATE.know(source.secrets, of=source.key_name or f"the key of {self._spec.model}")
             attachments.require_taken(sent, opened, agent=self._spec.name, asked=self._spec.model)
-            filled = await attachments.with_contents([*self._thread, *sent], self._contents, opened)
+            filled = await attachments.with_contents(
+                [*self._thread, *sent], self._contents, opened, masked=self._door.text
+            )
             model = MeteredModel(
                 opened,
                 schema=self._schema(may_call=may_call, is_union=is_union),
@@ -162,8 +168,14 @@ class ChatSession(written.MessageWriter):
                     error.transcript = said  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
         message = _stored(response)
-        self._messages = [*sent, *_loaded([message])]
+        self._messages = [*sent, *self._loaded([message])]
         return Response(message, usage=model.spent, model=model.answered_by)
+
+    def _loaded(self, messages: Sequence[Message]) -> list[ModelMessage]:
+        """Return messages in pydantic-ai's form, as they are sent."""
+        if not messages:
+            return []
+        return ModelMessagesTypeAdapter.validate_json(canonical.encode(self._door.messages(messages)))
 
     def _mode_of(self, source: ModelSource) -> StructuredOutput:
         # A model without a protocol for tools gets them as a schema already.
@@ -266,7 +278,3 @@ def _parameters(instructions: str | None, tools: list[ToolDefinition]) -> ModelR
 
 def _stored(response: ModelResponse) -> Message:
     return written.storable(ModelMessagesTypeAdapter.dump_python([response], mode="json")[0])
-
-
-def _loaded(messages: Sequence[Message]) -> list[ModelMessage]:
-    return ModelMessagesTypeAdapter.validate_json(canonical.encode(list(messages))) if messages else []

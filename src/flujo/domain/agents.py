@@ -20,6 +20,7 @@ from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from flujo.domain.files import Contents, File
+    from flujo.domain.personal_data import Pii
     from flujo.domain.transactions import Transaction
 
 
@@ -251,6 +252,10 @@ class Ask:
     """The exchanges of the step's thread before this request."""
     transaction: Transaction | None = None
     """The transaction that a tool writes in."""
+    pii: Pii | None = None
+    """Whether personal data in requests to a model is masked or kept; None for the project's setting."""
+    kept: Sequence[str] = ()
+    """Texts whose personal data is not masked in requests to a model."""
 
 
 new_ask = constructor(Ask)

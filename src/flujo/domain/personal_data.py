@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
+
+from flujo.domain.wording import did_you_mean, listed
+from flujo.exceptions import PipelineError
 
 Entity = Literal["email", "phone", "card", "iban", "national_id", "ip", "url_credentials", "key"]
 """A kind of personal data."""
@@ -20,6 +23,60 @@ LOCALES: tuple[Locale, ...] = get_args(Locale)
 def placeholder(entity: Entity) -> str:
     """Return the text that stands in place of a value: `<EMAIL>`."""
     return f"<{entity.upper()}>"
+
+
+Pii = Literal["scrub", "keep"]
+"""`pii:` of a field or a step: its personal data is masked, or kept."""
+
+CHOICES: tuple[Pii, ...] = get_args(Pii)
+
+PII = "pii"
+"""The keyword of a field in a JSON Schema."""
+
+
+def pii_of(declared: Any) -> Mapping[str, Pii]:
+    """Return the fields of a class of pydantic or a JSON Schema that declare `pii`, with their declarations.
+
+    In a class, a field declares it with `Field(json_schema_extra={"pii": "keep"})`.
+
+    Raises:
+        PipelineError: a field of a class declares something else.
+    """
+    if isinstance(declared, Mapping):
+        fields = declared.get("properties")
+        return _chosen(fields) if isinstance(fields, Mapping) else {}
+    extras = {name: field.json_schema_extra for name, field in getattr(declared, "model_fields", {}).items()}
+    for name, extra in extras.items():
+        given = extra.get(PII) if isinstance(extra, Mapping) else None
+        if given is not None and given not in CHOICES:
+            raise PipelineError(
+                f"field `{name}` of {declared.__name__} has `pii` {given!r}; "
+                f"expected {listed(CHOICES, 'or')}",
+                hint=did_you_mean(str(given), CHOICES),
+            )
+    return _chosen(extras)
+
+
+def _chosen(fields: Mapping[str, Any]) -> Mapping[str, Pii]:
+    found = ((name, each.get(PII)) for name, each in fields.items() if isinstance(each, Mapping))
+    return {name: choice for name, choice in found if choice in CHOICES}
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Yield every text in JSON data, and its numbers as texts."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for each in value.values():
+                yield from texts_of(each)
+        case list():
+            for each in value:
+                yield from texts_of(each)
+        case int() if not isinstance(value, bool):
+            yield str(value)
+        case _:
+            return
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.outbox import Notified, Notify, notify
 from flujo.domain.paths import ROOT, StepPath, branch, child
+from flujo.domain.personal_data import Pii
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.schedules import Schedule
 from flujo.domain.usage import UsageLimits
@@ -302,6 +303,11 @@ class BaseStep(Node, Generic[In, Out]):
     def evaluators(self) -> tuple[str, ...]:
         """The names of the evaluators of the project that score the step's output."""
         return ()
+
+    @property
+    def masking(self) -> Pii | None:
+        """Whether the step's personal data is masked or kept; None where the project decides."""
+        return None
 
     @property
     def policy(self) -> CachePolicy | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import CodeFrame, Entry, ErrorInfo, RunId
     from flujo.domain.model_requests import ModelRequest
     from flujo.domain.models import PipelineContext
+    from flujo.domain.personal_data import Pii
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.run import RunStatus
     from flujo.domain.usage import Usage
@@ -183,6 +184,9 @@ class ContextType(Protocol):
 
     declared: Any
     """The class or schema of its fields; None when it has none. Equal keys mean equal contexts."""
+
+    pii: Mapping[str, Pii]
+    """The fields that declare whether their personal data is masked."""
 
     async def start(self, given: Mapping[str, Any]) -> Any:
         """Return the JSON tree at the start of a run: defaults and given values; large ones are stored apart.

@@ -66,7 +66,11 @@ async def attached(step: BaseStep, frame: Frame, path: StepPath) -> Attachments:
     files = []
     for item in _items(canonical.decode(given), step.name):
         name, data = await _read(item, step.name)
-        files.append(file := File.of(name, GATE.admit(data, f"file {name!r}")))
+        file = File.of(name, GATE.admit(data, f"file {name!r}"))
+        if file.is_text and (text := data.decode()) != (masked := GATE.entering(text, step.masking)):
+            data = masked.encode()
+            file = File.of(name, data)
+        files.append(file)
         read[file.sha256] = data
         if sum(file.size for file in files) > MOST_BYTES:
             raise _too_large(name)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Leaf:
     """The facts about a leaf step that its entries need, found out once: attributes of steps are slow."""
 
-    __slots__ = ("evaluates", "kind", "output_name", "saves", "step", "thread", "waits")
+    __slots__ = ("evaluates", "kind", "masking", "output_name", "saves", "step", "thread", "waits")
 
     def __init__(self, step: BaseStep) -> None:
         self.step = step
@@ -36,6 +36,7 @@ class Leaf:
         self.saves = bool(step.save)
         self.evaluates = bool(step.evaluators)
         self.thread = step.joins
+        self.masking = step.masking
         self.waits = step.config.durability != "exit"
         """Whether each entry is committed before the next step."""
         self.output_name = f"output of step {step.name!r}"

@@ -29,6 +29,7 @@ from flujo.engine.places import without_place
 from flujo.engine.stubs import StubAsked, stubbed
 from flujo.engine.transcripts import encoded_detail, transcript_of
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -156,6 +157,9 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
     """
     frame, leaf = attempt.frame, leaf or Leaf(attempt.step)
     step, journal = leaf.step, frame.run.journal
+    if GATE.masks_values or leaf.masking is not None:
+        given = canonical.normalise(attempt.output, what=leaf.output_name)
+        attempt.output = GATE.entering(given, leaf.masking)
     output = encoded(attempt.output, leaf.output_name)
     value = canonical.read_back(attempt.output, output)
     patch, after = attempt.patch, frame.scope.tree

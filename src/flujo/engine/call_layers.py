@@ -22,6 +22,7 @@ from flujo.engine.attachments import attached
 from flujo.engine.attempt import Leaf
 from flujo.engine.foreign_code import Observed, call_code
 from flujo.engine.step_meter import StepMeter
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -225,7 +226,7 @@ def _facts(call: LeafCall, reply: Reply) -> dict[str, Any]:
     if reply.repairs:
         facts["repairs"] = list(reply.repairs)
     if reply.transcript is not None:
-        facts[TRANSCRIPT] = reply.transcript
+        facts[TRANSCRIPT] = GATE.entering(reply.transcript, call.masking)
     return facts
 
 
@@ -246,6 +247,8 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         meter=attempt.meter,
         require_lease=frame.run.journal.require_lease,
         history=attempt.history,
+        pii=call.masking,
+        kept=frame.kept(),
     )
     if attempt.files is None:
         return question

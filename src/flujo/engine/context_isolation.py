@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, merge
 from flujo.domain.threads import is_of_threads, only_fields
 from flujo.exceptions import NotJournalable
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.models import PipelineContext
@@ -67,6 +68,8 @@ class ContextScope:
         """
         if not patch:
             return patch, self.tree
+        if GATE.masks_values or self.type.pii:
+            patch = [self._entering(op) for op in patch]
         after = merge.apply(self.tree, patch)
         own = [op for op in patch if not is_of_threads(op)]
         if not own:
@@ -78,3 +81,11 @@ class ContextScope:
             patch = [*merge.revalued(self.fields, own, declared), *of_threads]
             after = merge.apply(self.tree, patch)
         return patch, after
+
+    def _entering(self, op: merge.Op) -> merge.Op:
+        """Return a write to a field with its personal data masked where that is declared."""
+        match op:
+            case ["set" | "append" as kind, [field, *_] as path, value] if not is_of_threads(op):
+                return [kind, path, GATE.entering(value, self.type.pii.get(str(field)), key=str(path[-1]))]
+            case _:
+                return op

@@ -14,6 +14,7 @@ from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask
 from flujo.domain.fast_dataclass import constructor
 from flujo.domain.paths import ROOT, StepPath, child
+from flujo.domain.personal_data import texts_of
 from flujo.domain.steps import CallableRef, Expr, Text
 from flujo.engine.foreign_code import Wish, call_code
 from flujo.engine.journal import encoded
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.events import Event, StepEnded
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome, Success
+    from flujo.domain.personal_data import Pii
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Feed, Observer, Random, Sink
     from flujo.domain.run import Child, Launches
@@ -202,6 +204,8 @@ class Frame:
     """Whether the run's result lists the steps of this body."""
     riding: frozenset[int] = frozenset()
     """The ids of steps whose entries need no commit of their own; see `Plans`."""
+    input_pii: Mapping[str, Pii] = field(default_factory=lambda: _NO_NAMES)
+    """The fields of the input that declare whether their personal data is masked."""
     written: tuple[Any, bytes] | None = None
     """The newest output of a leaf step of this body, and its JSON."""
 
@@ -259,6 +263,7 @@ class Frame:
             budget=self.budget,
             place=self.place,
             is_listed=self.is_listed,
+            input_pii=self.input_pii,
         )
 
     def fork(
@@ -314,6 +319,17 @@ class Frame:
         if step.evaluators and self.run.evaluations is not None:
             for evaluation in self.run.evaluations(step, path, given, output):
                 self.run.journal.launch(evaluation)
+
+    def kept(self) -> Sequence[str]:
+        """Return the texts of the fields of the input and the context that declare `pii: keep`."""
+        if not self.input_pii and not self.scope.type.pii:
+            return ()
+        kept: list[str] = []
+        for values, declared in ((self.input, self.input_pii), (self.scope.tree, self.scope.type.pii)):
+            if declared and isinstance(values, dict):
+                fields = (values.get(name) for name, choice in declared.items() if choice == "keep")
+                kept += (text for each in fields for text in texts_of(each))
+        return kept
 
     def append_done(
         self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.personal_data import pii_of
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.frame import Frame
+from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
     from flujo.domain.outcomes import StepOutcome
@@ -42,6 +44,8 @@ async def run_apart(
     given = canonical.normalise(given, what=what)
     if pipeline.input_schema is not None:
         given = frame.run.binding.schema(pipeline.input_schema).check(given, what=what)
+    declared = pii_of(pipeline.input_schema)
+    given = GATE.entering_fields(given, declared)
     inner = Frame(
         frame.run,
         frame.scope if inherits else await _own_scope(pipeline, frame, path),
@@ -53,6 +57,7 @@ async def run_apart(
         budget=frame.budget,
         place=frame.place,
         is_listed=frame.is_listed,
+        input_pii=declared,
     )
     return await run_body(pipeline, inner)
 

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
+    from flujo.domain.personal_data import Pii
     from flujo.domain.ports import Agent, Binding
     from flujo.domain.steps import BaseStep
     from flujo.domain.steps.step import SummaryStep, TurnStep
@@ -114,6 +115,7 @@ class ToolGate:
         config: StepConfig,
         composed: Mapping[str, BaseStep],
         run_inside: RunInside,
+        pii: Pii | None = None,
     ) -> None:
         """Open the gate.
 
@@ -126,11 +128,13 @@ class ToolGate:
             config: the step's settings.
             composed: the steps of the tools that consist of steps.
             run_inside: runs such a step.
+            pii: the step's declaration, which holds for the results.
         """
         self._name = name
         self._tools = tools
         self._composed = composed
         self._run_inside = run_inside
+        self._pii = pii
         self._is_enforced = is_enforced
         self._in_doubt: InDoubt = in_doubt
         self._reconcile = reconcile
@@ -270,6 +274,7 @@ class ToolGate:
             in_doubt=in_doubt,
             reconcile=self._reconcile,
             config=config or self._config,
+            pii=self._pii,
         )
 
 

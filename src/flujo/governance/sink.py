@@ -12,13 +12,14 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.personal_data import Rules
 from flujo.exceptions import SecretInValue
 from flujo.governance.redactor import SHORTEST_SECRET, Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from flujo.domain.personal_data import Rules, Scrub
+    from flujo.domain.personal_data import Pii, Scrub
 
 
 class Gate:
@@ -35,6 +36,10 @@ class Gate:
         """Whether `admit` refuses anything."""
         self._redact = self._redact_known = Redactor()
         self._personal: Mapping[Rules, Scrub] = {}
+        self.masks_values = False
+        """Whether personal data is masked as it enters a run, so that the database has none."""
+        self.personal_rules = Rules()
+        """The rules for fields and steps with `pii: scrub` where nothing else is masked."""
 
     def know(self, secrets: Iterable[str], of: str) -> None:
         """Add secrets: keys of providers, passwords in URLs.
@@ -76,6 +81,48 @@ class Gate:
     def hides_personal_data(self) -> bool:
         """Whether personal data is masked."""
         return bool(self._personal)
+
+    def masks_requests(self, pii: Pii | None) -> bool:
+        """Return whether personal data is masked in the requests of a step, by its declaration."""
+        return pii == "scrub" or (pii is None and self.hides_personal_data)
+
+    @property
+    def masks_of_requests(self) -> dict[str, Any]:
+        """What decides the requests of a step without `pii`, as JSON data: a part of the keys of a cache."""
+        rules = [[each.entities, each.locales, each.allow] for each in self._personal]
+        return {"personal_data": rules} if rules else {}
+
+    def leaving(self, data: Any, pii: Pii | None, kept: Sequence[str] = ()) -> Any:
+        """Return JSON data for a model, with personal data masked unless the step or the project keeps it.
+
+        Args:
+            data: a text or JSON data.
+            pii: the declaration of the step.
+            kept: texts whose personal data is not masked.
+        """
+        return self._masked(data, kept=kept) if self.masks_requests(pii) else data
+
+    def entering(self, value: Any, pii: Pii | None = None, *, key: str = "") -> Any:
+        """Return JSON data that enters a run, with personal data masked where it is declared.
+
+        Args:
+            value: a value of an input, a context, an answer, or the result of a step.
+            pii: the declaration of its field or its step.
+            key: the name of its field.
+        """
+        is_masked = pii == "scrub" or (pii is None and self.masks_values)
+        return self._masked(value, key=key) if is_masked else value
+
+    def entering_fields(self, value: Any, declared: Mapping[str, Pii]) -> Any:
+        """Return a mapping that enters a run, field by field by their declarations; see `entering`."""
+        if not declared or not isinstance(value, dict):
+            return self.entering(value)
+        return {name: self.entering(each, declared.get(name), key=name) for name, each in value.items()}
+
+    def _masked(self, data: Any, *, key: str = "", kept: Sequence[str] = ()) -> Any:
+        for each in self._personal.values() or (scrub(self.personal_rules),):
+            data = each.data(data, key=key, kept=kept)
+        return data
 
     def text(self, text: str) -> str:
         """Return a message (an error, a log line, progress) with secrets and personal data masked.

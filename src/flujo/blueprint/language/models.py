@@ -33,6 +33,7 @@ from flujo.blueprint.language.values import (
     Who,
     problem,
 )
+from flujo.domain.personal_data import Pii
 from flujo.domain.schedules import CatchUp, Overlap
 from flujo.domain.secrets import KEY, is_reference, name_problem
 from flujo.domain.steps import FALLBACK, Durability, ExecutionMode, Keep, OnError, OnLimit
@@ -276,6 +277,7 @@ class Step(BaseStep):
     enforce_idempotency: bool = False
     in_doubt: InDoubt = "pause"
     reconcile: Maybe[CallableName] = None
+    pii: Maybe[Pii] = None
 
     @property
     def evaluators(self) -> Sequence[str]:
@@ -510,6 +512,7 @@ class GranularStep(BaseStep):
     evaluate: list[Identifier] = []
     fallback: "Annotated[Maybe[Fallback], Role.STEPS]" = None
     history: HistoryLimit = "full"
+    pii: Maybe[Pii] = None
 
     @property
     def evaluators(self) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from flujo.blueprint.diagnostics import one_of, suggest
 from flujo.blueprint.reading.syntax_rules import REGEX, REMOTE_REF, SCHEMA_DRAFT, SCHEMA_TYPE
 from flujo.blueprint.schemas.patterns import pattern_problem
+from flujo.domain.personal_data import CHOICES, PII
 from flujo.domain.wording import kind_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _SHAPES: dict[str, tuple[str, ...]] = {
     "schemas": ("allOf", "anyOf", "oneOf", "prefixItems"),
     "named schemas": ("$defs", "definitions", "properties", "dependentSchemas"),
     "patterned schemas": ("patternProperties",),
+    "masking": (PII,),  # Flujo's own
 }  # fmt: skip
 KEYWORDS = {keyword: shape for shape, keywords in _SHAPES.items() for keyword in keywords}
 
@@ -99,6 +101,13 @@ def _not_supported(keyword: str, _: Any) -> Wrong:
 def _split_in_two(keyword: str, _: Any) -> Wrong:
     hint = "use `dependentRequired` or `dependentSchemas`"
     return SCHEMA_DRAFT, f"`{keyword}` belongs to an older draft, and checks nothing in 2020-12", hint
+
+
+def _wrong_masking(_: str, value: Any) -> Wrong | None:
+    if value in CHOICES:
+        return None
+    hint = suggest(value, CHOICES, what="the choices are") if isinstance(value, str) else None
+    return SCHEMA_TYPE, f"`{PII}` must be {one_of(CHOICES)}", hint
 
 
 def _wrong_pattern(_: str, value: Any) -> Wrong | None:
@@ -171,4 +180,5 @@ _JUDGES: dict[str, Callable[[str, Any], Wrong | None]] = {
     "reference": _wrong_reference,
     "types": _wrong_types,
     "pattern": _wrong_pattern,
+    "masking": _wrong_masking,
 }

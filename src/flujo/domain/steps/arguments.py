@@ -71,16 +71,19 @@ def on(thread: str | None) -> str:
 
 
 def fallback_body(
-    spare: Any, *, input: Any, arguments: Any = None, files: Any, thread: str | None
+    spare: Any, *, input: Any, arguments: Any = None, files: Any, thread: str | None, pii: Any
 ) -> Mapping[str, Pipeline]:
     """Return the body of a fallback; without its own input it gets that of its step, and its files.
 
-    A fallback that asks an agent gets the thread of its step, unless it has its own.
+    A fallback that asks an agent gets the thread of its step, and each fallback gets its `pii`, unless it has
+    its own.
     """
     if spare is None:
         return NO_ITEMS
     if spare.thread is None and spare.asks_agent:
         spare = replace(spare, thread=thread)
+    if spare.pii is None and pii is not None:
+        spare = replace(spare, pii=pii)
     if spare.input is None and spare.arguments is None:
         spare = replace(spare, input=input, **({"arguments": arguments} if spare.call is not None else {}))
         if spare.call is None and spare.files is None:

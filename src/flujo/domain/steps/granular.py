@@ -11,6 +11,7 @@ from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.conversations import ConversingAgent
+from flujo.domain.personal_data import CHOICES, Pii
 from flujo.domain.pipeline import FALLBACK, BaseStep, Conversation, In, Out, Pipeline
 from flujo.domain.steps.arguments import Callables, fallback, fallback_body, on
 from flujo.domain.steps.import_ import importing
@@ -105,6 +106,9 @@ class GranularStep(BaseStep[In, Out]):
         _history, default=None
     )
     """The limit of the messages that the model gets; by default it gets all turns."""
+    pii: Takes[Pii | None, Pii | None] = takes(values.one_of(*CHOICES), default=None)
+    """Whether personal data is masked or kept in requests to the model, and in the output where the database
+    has none; by default the project decides."""
 
     def summary(self) -> str:
         """Return the agent and its tools."""
@@ -132,6 +136,11 @@ class GranularStep(BaseStep[In, Out]):
     def evaluators(self) -> tuple[str, ...]:
         """Those that it names."""
         return self.evaluate
+
+    @property
+    def masking(self) -> Pii | None:
+        """The declaration of the step."""
+        return self.pii
 
     @property
     def joins(self) -> str | None:
@@ -164,7 +173,9 @@ class GranularStep(BaseStep[In, Out]):
         agents = self.agent.one_of.values() if isinstance(self.agent, OneOf) else [self.agent]
         steps = [step for agent in agents for step in self._steps_of(agent)]
         tools = {f"tool_{number}_{step.name}": Pipeline((step,)) for number, step in enumerate(steps)}
-        spare = fallback_body(self.fallback, input=self.input, files=self.files, thread=self.thread)
+        spare = fallback_body(
+            self.fallback, input=self.input, files=self.files, thread=self.thread, pii=self.pii
+        )
         return {**tools, **spare}
 
     @cached_property

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.personal_data import CHOICES, Pii
 from flujo.domain.pipeline import NO_ITEMS, BaseStep, Conversation, In, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, Callables, fallback, fallback_body, on
 from flujo.domain.steps.granular import Conversing, GranularStep
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # for overloads
         enforce_idempotency: bool
         in_doubt: InDoubt
         reconcile: CallableRef | str | Callable[..., Any] | None
+        pii: Pii | None
 
 
 @node
@@ -92,6 +94,9 @@ class Step(BaseStep[In, Out]):
     """The action when the result of an enforced call is unknown."""
     reconcile: CallableRef | None = takes(values.callable_ref, default=None)
     """For `in_doubt: reconcile`: gets the key, returns `{"done": True, "result": …}` or `{"done": False}`."""
+    pii: Pii | None = takes(values.one_of(*CHOICES), default=None)
+    """Whether personal data is masked or kept in requests to the model, and in the output where the database
+    has none; by default the project decides."""
 
     if TYPE_CHECKING:
 
@@ -156,6 +161,11 @@ class Step(BaseStep[In, Out]):
         return self.evaluate
 
     @property
+    def masking(self) -> Pii | None:
+        """The declaration of the step."""
+        return self.pii
+
+    @property
     def joins(self) -> str | None:
         """The thread of the step."""
         return self.thread
@@ -172,7 +182,12 @@ class Step(BaseStep[In, Out]):
     @cached_property
     def _bodies(self) -> Mapping[str, Pipeline]:
         return fallback_body(
-            self.fallback, input=self.input, arguments=self.arguments, files=self.files, thread=self.thread
+            self.fallback,
+            input=self.input,
+            arguments=self.arguments,
+            files=self.files,
+            thread=self.thread,
+            pii=self.pii,
         )
 
     def usual_facts(self) -> Mapping[str, Any]:

@@ -128,6 +128,7 @@ class _Conversation:
             config=step.config,
             composed=step.composed,
             run_inside=partial(_inside_tool, run_body),
+            pii=step.pii,
         )
         self._gate.require_rules(frame.run.journal)
         self._turn_step = _leaf(TurnStep, step)
@@ -163,6 +164,8 @@ class _Conversation:
             files=sent.files,
             contents=sent.contents or frame.run.journal.contents,
             history=await threads.heard(step, frame),
+            pii=step.pii,
+            kept=frame.kept(),
         )
         await require_same_agent({**agent.traits(ask), **threads.seen(step, frame)}, step, frame, path)
         await frame.run.journal.load_level(child(path, "turn"))
@@ -412,6 +415,7 @@ def _leaf(kind: type[L], step: GranularStep) -> L:
         call=who if isinstance(who, CallableRef) else None,
         agent=who if isinstance(who, AgentSpec) else None,
         config=step.config,
+        pii=step.pii,
     )
 
 

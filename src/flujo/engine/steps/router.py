@@ -136,6 +136,7 @@ def _question(
         context=frame.scope.view() if agent.wants_context else None,
         resources=frame.run.resources,
         meter=meter,
+        kept=frame.kept(),
     )
 
 

@@ -77,6 +77,7 @@ _WRITTEN = (
     ),
     _Written("fr", compiled(r"(?i)[12] ?\d{2} ?\d{2} ?2[AB] ?\d{3} ?\d{3} ?\d{2}"), nir.is_valid),
 )
+_ANY_WRITTEN = compiled("|".join(kind.pattern.pattern for kind in _WRITTEN))
 _NUMBERS = (
     _Number("fr", 15, nir.is_valid, needs_word=False),
     _Number("fr", 13, french_tax.is_valid, needs_word=True),
@@ -112,6 +113,8 @@ def masked_ibans(text: str, mask: Mask) -> str:
 
 def masked_written(text: str, mask: Mask, locales: Collection[Locale]) -> str:
     """Return a text with the national ids masked that have letters."""
+    if _ANY_WRITTEN.search(text) is None:
+        return text
     for kind in _WRITTEN:
         if kind.locale in locales:
             text = replaced(kind.pattern, text, partial(_masked, kind=kind, text=text, mask=mask))

@@ -40,7 +40,7 @@ _VENDORS = (
     r"AGE-SECRET-KEY-1[A-Z0-9]{58}",
     r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",  # JSON Web Tokens
 )
-_KEY = [compiled("|".join(_VENDORS[at : at + 9])) for at in range(0, len(_VENDORS), 9)]
+_KEY = compiled("|".join(_VENDORS))
 _PRIVATE = compiled(
     r"(?s)-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ )?PRIVATE KEY-----|\z)"
 )
@@ -51,9 +51,7 @@ def masked(text: str, mask: Mask) -> str:
     """Return a text with the keys of vendors masked."""
     if "PRIVATE KEY-----" in text:
         text = replaced(_PRIVATE, text, lambda found: mask("key", found[0]))
-    for pattern in _KEY:
-        text = replaced(pattern, text, partial(_masked, text=text, mask=mask))
-    return text
+    return replaced(_KEY, text, partial(_masked, text=text, mask=mask))
 
 
 def _masked(found: Any, *, text: str, mask: Mask) -> str:

@@ -23,8 +23,8 @@ _SPELT_DOT = rf"(?:\s?{_OPEN}(?:{_DOT}|\.){_CLOSE}\s?|\s{_DOT}\s)"
 _ANY_DOT = rf"(?:\.|{_SPELT_DOT})"
 _SPELT_LOCAL = rf"[\pL\pN][\pL\pN_%+'-]*(?:{_ANY_DOT}[\pL\pN][\pL\pN_%+'-]*){{0,4}}"
 
-_PLAIN = compiled(rf"{_LOCAL}@(?:{_LABEL}\.){{1,8}}{_TOP}")
-_QUOTED = compiled(rf'"[^"\s@]{{1,64}}"@(?:{_LABEL}\.){{1,8}}{_TOP}')
+_PLAIN = compiled(rf"{_LOCAL}@(?:{_LABEL}\.)+{_TOP}")
+_QUOTED = compiled(rf'"[^"\s@]{{1,64}}"@(?:{_LABEL}\.)+{_TOP}')
 _SPACED = compiled(
     rf"(?i)[\pL\pN][\pL\pN_%+'-]*(?:\s?\.\s?[\pL\pN][\pL\pN_%+'-]*){{0,4}}\s?@\s?"
     rf"{_LABEL}(?:\s?\.\s?{_LABEL}){{0,4}}\s?\.\s?(?:{_KNOWN_TOP})\b"
@@ -36,6 +36,7 @@ _SPELT = compiled(
     rf"(?i){_SPELT_LOCAL}\s(?:{_AT})\s{_LABEL}(?:\s{_DOT}\s{_LABEL}){{0,3}}\s{_DOT}\s(?:{_KNOWN_TOP})\b"
 )
 _SPELLS = compiled(rf"(?i)[\[({{<]\s?(?:{_AT}|@)\s?[\])}}>]|\s{_DOT}\s")
+"""What an address that is spelt out contains."""
 _SERVERS = ("git", "hg", "svn")
 """Users of addresses such as `git@github.com:owner/name.git`, which belong to servers."""
 

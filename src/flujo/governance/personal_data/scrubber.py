@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.governance.personal_data import addresses, ids, keys, mails, numbers
 from flujo.governance.personal_data.masks import Masks
-from flujo.governance.personal_data.patterns import compiled
+from flujo.governance.personal_data.patterns import compiled, digits_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +42,8 @@ class Scrubber:
         before = f"{_spaced(key)}: " if key else ""
         for _ in range(_MOST_PASSES):  # a mask may uncover another value: it separates what is beside it
             new = self._once(before + text, mask)[len(before) :]
-            if new == text:
-                break
+            if new == text or _SUSPICIOUS.search(new) is None:
+                return new
             text = new
         return text
 
@@ -77,13 +77,16 @@ class Scrubber:
         text = keys.masked(text, mask)
         text = keys.masked_credentials(text, mask)
         text = mails.masked(text, mask)
-        text = ids.masked_ibans(text, mask)
-        text = ids.masked_written(text, mask, self._locales)
+        digits = digits_in(text)
+        if digits >= _FEWEST_OF_AN_ID:
+            text = ids.masked_ibans(text, mask)
+            text = ids.masked_written(text, mask, self._locales)
         text = addresses.masked(text, mask)
-        return numbers.masked(text, mask, self._locales)
+        return numbers.masked(text, mask, self._locales) if digits >= _FEWEST_OF_AN_ID else text
 
 
 _LONG_NUMBER = 10**8
+_FEWEST_OF_AN_ID = 6
 
 
 def _spaced(key: str) -> str:

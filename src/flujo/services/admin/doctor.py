@@ -72,6 +72,7 @@ def _examined(project: Project) -> list[Finding]:
         _cache(project),
         *_state_providers(project),
         *_targets(project),
+        Finding("personal data", "ok", project.settings.governance.summary),
         *_variables(),
         *_models(project),
         *_providers(project.settings.named_providers),

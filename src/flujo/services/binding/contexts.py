@@ -11,6 +11,7 @@ from pydantic import ValidationError, create_model
 from flujo.domain import canonical, merge
 from flujo.domain.commands import command
 from flujo.domain.models import PipelineContext
+from flujo.domain.personal_data import pii_of
 from flujo.exceptions import InputRejected, OutputRejected
 from flujo.services.binding import blob_references, lazy_context
 
@@ -27,6 +28,7 @@ class ModelContext:
         self._model = model
         self._has_sets = "set'" in repr(model.__pydantic_core_schema__)
         self.declared = model
+        self.pii = pii_of(model)
 
     async def start(self, given: Mapping[str, Any]) -> Any:
         """Return the tree at the start of a run, with values in place of references stored."""
@@ -72,6 +74,7 @@ class SchemaContext:
 
     def __init__(self, schema: Any, compiled: Schema | None) -> None:
         self.declared = schema
+        self.pii = pii_of(schema)
         self._fields: Mapping[str, Any] = (schema or {}).get("properties", {})
         self._required = tuple((schema or {}).get("required", ()))
         self._schema = compiled

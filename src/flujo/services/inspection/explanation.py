@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
+from flujo.domain.personal_data import pii_of
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
 from flujo.domain.tools import CalledTool, called_tools
@@ -45,6 +46,7 @@ def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Di
         *_cached(pipeline, findings),
         *_doubts(pipeline, declared_effects(project)),
         ["What bounds it:", *_listed(_bounds(pipeline))],
+        *_personal(project, pipeline),
         *_operated(project, path, pipeline),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -244,6 +246,21 @@ def _bounds(pipeline: Pipeline) -> Iterator[str]:
             yield f"{path}: {_times(step.config.max_retries)} more when it fails"
     if not pipeline.budget and any(_agents(pipeline)):
         yield "no budget of its own: nothing limits what its models may cost"
+
+
+def _personal(project: Project, pipeline: Pipeline) -> Iterator[list[str]]:
+    """Yield a section about personal data, if it is masked or declared."""
+    governance = project.settings.governance
+    lines = [governance.summary] if governance.pii_scrub else []
+    for fields, of in ((pipeline.input_schema, "input"), (pipeline.context_schema, "context")):
+        for name, choice in pii_of(fields).items():
+            lines.append(f"{of}.{name} is {_MASKING[choice]}")
+    lines += [f"{path} has it {_MASKING[step.masking]}" for path, step in pipeline.walk() if step.masking]
+    if lines:
+        yield ["Personal data:", *_listed(lines)]
+
+
+_MASKING = {"scrub": "masked", "keep": "kept"}
 
 
 def _operated(project: Project, path: str, pipeline: Pipeline) -> Iterator[list[str]]:

@@ -81,7 +81,7 @@ def checked(
             f"a call that is resolved as `{given['resolution']}` has no result",
             hint="omit the result, or resolve the call as `done`",
         )
-    value = GATE.admit(canonical.encode(given, what="answer"), "answer")
+    value = GATE.admit(canonical.encode(GATE.entering(given), what="answer"), "answer")
     return GivenAnswer(pause_id=pause.pause_id, value=value, actor=actor)
 
 

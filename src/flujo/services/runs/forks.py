@@ -19,7 +19,7 @@ from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.context_at import with_context
 from flujo.services.runs.copied import Point, chain_of, numbered
-from flujo.services.runs.run_request import checked_run_id, declared
+from flujo.services.runs.run_request import checked_run_id, declared, entering_input
 from flujo.services.runs.service import is_free
 
 if TYPE_CHECKING:
@@ -159,14 +159,17 @@ async def new_fork(
     context = canonical.decode(record.context)
     if fork.context:
         checked = await binding.context(pipeline).start({**context, **fork.context})
-        fields = {name: checked[name] for name in fork.context}
+        new = GATE.entering_fields(checked, binding.context(pipeline).pii)
+        fields = {name: new[name] for name in fork.context}
         context, kept = with_context(fields, context, kept, point)
     copied = numbered(kept)
     stubs = None if fork.live_effects else tuple(_stubs(entries, point, pipeline))
     closure = service.closure if stubs is None else pinned_stubs(service.closure)[0]
     given = record.input
     if fork.input is not UNCHANGED:
-        given = declared(pipeline, binding, canonical.encode(fork.input, what="input"))
+        given = entering_input(
+            pipeline, declared(pipeline, binding, canonical.encode(fork.input, what="input"))
+        )
     run_id = checked_run_id(fork.run_id) or runtime.random.run_id()
     forked = Forked(
         parent=record.run_id, at=at, copied=len(copied), changes=fork.changes, stubs=stubs, answers=answers

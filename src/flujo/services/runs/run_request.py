@@ -12,6 +12,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
+from flujo.domain.personal_data import pii_of
 from flujo.domain.run import NewRun, pinned_entry, pinned_stubs
 from flujo.domain.tools import called_tools
 from flujo.domain.wording import listed, repr_short
@@ -72,13 +73,16 @@ class Request:
             SettingsError: `run_id` is not a valid id.
         """
         run_id = checked_run_id(self.run_id)
-        given = declared(pipeline, binding, canonical.encode(self.input, what="input"))
+        given = entering_input(
+            pipeline, declared(pipeline, binding, canonical.encode(self.input, what="input"))
+        )
         encoded = GATE.admit(given, "input")
-        context = await binding.context(pipeline).start(context_fields(self.context))
+        fields = binding.context(pipeline)
+        context = GATE.entering_fields(await fields.start(context_fields(self.context)), fields.pii)
         if self.if_exists not in get_args(IfExists):
             hint = f"pass {listed(get_args(IfExists), 'or')}"
             raise SettingsError(f"`if_exists` is {repr_short(self.if_exists)}", hint=hint)
-        metadata = dict(_checked_metadata(self.metadata))
+        metadata = GATE.entering(dict(_checked_metadata(self.metadata)))
         GATE.admit(canonical.encode({"run_id": self.run_id or "", "metadata": metadata}), "metadata")
         user_id = context.get("user_id")
         return NewRun(
@@ -93,6 +97,14 @@ class Request:
             is_case=self.is_case,
             life_s=pipeline.deadline_s,
         )
+
+
+def entering_input(pipeline: Pipeline, given: bytes) -> bytes:
+    """Return an input, with personal data masked where its fields or the project declare it."""
+    fields = pii_of(pipeline.input_schema)
+    if not fields and not GATE.masks_values:
+        return given
+    return canonical.encode(GATE.entering_fields(canonical.decode(given), fields), what="input")
 
 
 def checked_run_id(given: Any) -> RunId | None:

@@ -68,7 +68,8 @@ async def send_event(
     name = _name(event)
     chosen_key = _key(key)
     _require_one_address(run_id, chosen_key, to_all=to_all)
-    value = GATE.admit(canonical.encode(payload, what="payload"), "payload")
+    given = GATE.entering(canonical.normalise(payload, what="payload"))
+    value = GATE.admit(canonical.encode(given, what="payload"), "payload")
     record = None if run_id is None else await find_last(store, text(run_id, "run_id"))
     if record is not None and not record.status.is_settled:
         await _require_expected(store, record, name, value, pipeline_of)

@@ -1,0 +1,90 @@
+"""The model's door: masks personal data in requests, where the project or a step declares it.
+
+A recorded message is not changed: it is masked for each request, so a resumed run sends the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flujo.domain import canonical
+from flujo.exceptions import NotJournalable
+from flujo.governance.sink import GATE
+from flujo.json_schema import strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flujo.domain.agents import Ask
+    from flujo.domain.conversations import Message
+    from flujo.domain.personal_data import Pii
+
+_SAID = ("user-prompt", "tool-return", "retry-prompt", "system-prompt", "text")
+"""The kinds of parts whose content is masked. Reasoning is signed by its provider, and cannot be changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Masks the personal data of the requests of one conversation."""
+
+    pii: Pii | None = None
+    """`pii:` of the step."""
+    kept: Sequence[str] = ()
+    """Texts whose personal data is not masked: those of fields with `pii: keep`."""
+
+    @classmethod
+    def of(cls, ask: Ask) -> Door:
+        """Return the door for the requests of a step."""
+        return cls(ask.pii, ask.kept)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is sent as it is."""
+        return not GATE.masks_requests(self.pii)
+
+    def text(self, text: str) -> str:
+        """Return a text for a model; JSON in it stays JSON."""
+        if self.is_open:
+            return text
+        if text[:1] in ("{", "["):
+            try:
+                data = strict_json.loads(text)
+                masked = self.data(data)
+                return text if masked == data else canonical.encode(masked).decode()
+            except (ValueError, RecursionError, NotJournalable):
+                pass
+        return str(GATE.leaving(text, self.pii, self.kept))
+
+    def data(self, data: Any) -> Any:
+        """Return JSON data for a model."""
+        return GATE.leaving(data, self.pii, self.kept)
+
+    def messages(self, messages: Sequence[Message]) -> list[Message]:
+        """Return messages as they are sent."""
+        if self.is_open:
+            return list(messages)
+        return [{**each, "parts": [self._part(part) for part in each["parts"]]} for each in messages]
+
+    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
+        kind = part.get("part_kind")
+        if kind == "tool-call":
+            return {**part, "args": self._content(part.get("args"))}
+        return {**part, "content": self._content(part.get("content"))} if kind in _SAID else part
+
+    def _content(self, content: Any) -> Any:
+        match content:
+            case str():
+                return self.text(content)
+            case list():  # of a prompt with files, or a result
+                return [each if _is_file(each) else self._content(each) for each in content]
+            case _:
+                return self.data(content)
+
+
+def _is_file(said: Any) -> bool:
+    return isinstance(said, dict) and said.get("kind") == "binary"
+
+
+PROJECT = Door()
+"""Masks what the project declares."""
