@@ -143,6 +143,18 @@ async def _answer_in_time(call: LeafCall, attempt: Attempt, limit: asyncio.Timeo
             TIMEOUT_OF_ATTEMPT.reset(before)
 
 
+def _mask_output(attempt: Attempt, leaf: Leaf) -> None:
+    given = canonical.normalise(attempt.output, what=leaf.output_name)
+    attempt.output = GATE.entering(given, leaf.masking)
+
+
+def _launch(attempt: Attempt, step: BaseStep, output: bytes) -> None:
+    """Launch the background task of a step and the evaluations of its output with the next entry."""
+    if attempt.child is not None:
+        attempt.frame.run.journal.launch(attempt.child)
+    attempt.frame.launch_evaluations(step, attempt.path, attempt.input, output)
+
+
 async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
     """Record the completion of a leaf step, with its output and its writes, then make them visible.
 
@@ -158,8 +170,7 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
     frame, leaf = attempt.frame, leaf or Leaf(attempt.step)
     step, journal = leaf.step, frame.run.journal
     if GATE.masks_values or leaf.masking is not None:
-        given = canonical.normalise(attempt.output, what=leaf.output_name)
-        attempt.output = GATE.entering(given, leaf.masking)
+        _mask_output(attempt, leaf)
     output = encoded(attempt.output, leaf.output_name)
     value = canonical.read_back(attempt.output, output)
     patch, after = attempt.patch, frame.scope.tree
@@ -194,10 +205,8 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
         intent = replace(attempt.intent, state=IntentState.DONE, result=output)
         await journal.commit_in(transaction, entry, intent, attempt)
     else:
-        if attempt.child is not None:
-            journal.launch(attempt.child)
-        if leaf.evaluates:
-            frame.launch_evaluations(step, attempt.path, attempt.input, output)
+        if attempt.child is not None or leaf.evaluates:
+            _launch(attempt, step, output)
         journal.append_deferred(entry)
         wait = leaf.waits and id(step) not in frame.riding
         if not journal.keeps_back(wait=wait):
