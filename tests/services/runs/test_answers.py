@@ -166,7 +166,7 @@ class Calls:
 
     def __getattr__(self, name: str) -> Any:
         known = getattr(self._store, name)
-        if name in ("may_begin", "on_wish", "on_settled", "let_go") or not callable(known):
+        if name in ("may_begin", "on_wish", "on_watched", "on_settled", "let_go") or not callable(known):
             return known
 
         def called(*arguments: Any, **options: Any) -> Any:
