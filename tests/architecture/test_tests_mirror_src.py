@@ -225,6 +225,7 @@ COVERED_BY = {
     "domain/recorded_run.py": "conformance/test_stores.py",
     "services/inspection/file_traces.py": "cli/commands/test_pull.py",
     "cli/exporting.py": "cli/commands/test_replay.py",
+    "cli/run_arguments.py": "cli/commands/test_replay.py",
     "services/inspection/task_detail.py": "cli/commands/test_pull.py",
     "services/replay/cassette.py": "testing/test_cassettes.py",
     "services/replay/cassette_messages.py": "testing/test_cassettes.py",

@@ -9,6 +9,7 @@ from flujo.cli.lock_rendering import marked
 from flujo.cli.run_command import result_data
 from flujo.domain.paths import shown
 from flujo.domain.wording import plural
+from flujo.services.replay.fork import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +68,15 @@ def say_stubbed(terminal: Terminal, fork: ForkedRun) -> None:
     for each in fork.stubbed:
         by = "recorded result" if each.by == "recorded" else "answer of a human"
         terminal.say(f"  {shown(each.path)}  {each.tool}  ({by})")
+
+
+def show_several(terminal: Terminal, forks: Sequence[ForkedRun], *, as_json: bool) -> None:
+    """Write how often several forks ended alike."""
+    found = outcomes(forks)
+    if as_json:
+        terminal.json({"outcomes": outcomes_data(found), "forks": [fork_data(each) for each in forks]})
+    else:
+        show_outcomes(terminal, found)
 
 
 def show_outcomes(terminal: Terminal, outcomes: Sequence[Outcome]) -> None:

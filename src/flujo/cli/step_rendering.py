@@ -1,18 +1,23 @@
-"""Renders one step of a trace: its input, prompt, attempts, changes of the context and output."""
+"""Renders a run, or one step of it: its input, prompt, attempts, changes of the context and output."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.cli.listing import next_for
 from flujo.cli.trace_rendering import (
     LABEL,
+    acts_data,
     change,
     lines_below,
+    node_data,
     node_line,
     reasons,
     said,
     sent,
+    show_family,
+    show_trace,
     value_text,
     way,
 )
@@ -24,10 +29,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flujo.cli.terminal import Terminal
+    from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.trace_tree import AttemptMade, TraceNode
 
 _SHORT = 400
 """How many characters of a value are shown without `--full`."""
+
+
+def show_detail(
+    terminal: Terminal, detail: TaskDetail, step: TraceNode | None, *, full: bool, is_stored: bool
+) -> None:
+    """Write a run, or a step of it, as text; and the command that comes next, if the run `is_stored`."""
+    lock = f"  lock {detail.lock_digest[:12]}" if detail.lock_digest else ""
+    title = f"{detail.task.pipeline}  {formatting.short_id(detail.task.run_id)}{lock}"
+    if step is None:
+        show_trace(terminal, detail.trace, title=title, full=full)
+    else:
+        show_step(terminal, detail.trace, step, title=title, full=full, tracebacks=detail.tracebacks)
+    show_family(terminal, detail)
+    for warning in detail.warnings:
+        terminal.say(f"warning: {warning}", "yellow")
+    status = str(detail.task.display_status)
+    if status not in ("completed", "cancelled", "running") and is_stored:
+        code = detail.error.code if detail.error else ""
+        terminal.next(next_for(detail.task.run_id, status, code))
+
+
+def detail_data(detail: TaskDetail, node: TraceNode, *, tracebacks: bool) -> dict[str, Any]:
+    """Return a run, or a step of it, as JSON data."""
+    facts = {
+        "lock_digest": detail.lock_digest,
+        "warnings": detail.warnings,
+        "acts": acts_data(detail.acts),
+        **({"tracebacks": dict(detail.tracebacks)} if tracebacks else {}),
+    }
+    return {"run_id": detail.task.run_id, **facts, **node_data(node)}
 
 
 def show_step(

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completion, options
+from flujo.cli import options
 from flujo.cli.invocation import Invocation
+from flujo.cli.run_arguments import Run
 from flujo.domain.commands import command
 from flujo.domain.wording import listed, plural
 
@@ -27,10 +28,7 @@ def cassette() -> None:
 @app.command()
 def save(
     ctx: typer.Context,
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
-    ] = "@last",
+    run: Run = "@last",
     output: Annotated[
         Path | None,
         typer.Option(

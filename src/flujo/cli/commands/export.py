@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from flujo.cli import completion, options
+from flujo.cli import options
 from flujo.cli.invocation import Invocation
+from flujo.cli.run_arguments import Run
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -14,10 +15,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def export(
     ctx: typer.Context,
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
-    ] = "@last",
+    run: Run = "@last",
     output: Annotated[
         Path | None,
         typer.Option(

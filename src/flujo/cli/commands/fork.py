@@ -1,12 +1,14 @@
 """`flujo fork RUN --at PATH`: a new run that is the same before PATH, and live after it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completion, options
+from flujo.cli import options
 from flujo.cli.invocation import Invocation
+from flujo.cli.run_arguments import Run
 from flujo.domain.commands import command
 from flujo.domain.text import NotUtf8, decoded
 from flujo.exceptions import SettingsError
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from flujo.cli.progress import Progress
     from flujo.domain.pipeline import Pipeline
+    from flujo.services.project.inputs import Given
     from flujo.services.replay.fork import ForkedRun
     from flujo.services.runs.execution import Stop
     from flujo.services.runs.forks import Fork
@@ -26,112 +29,124 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _FIELD = "context."
 
 
+At = Annotated[
+    str,
+    typer.Option(
+        "--at",
+        metavar="PATH",
+        help="The step, iteration, turn or tool call to begin at, such as `draft.1/write`.",
+        show_default=False,
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="context.K=V", help="Another value of the context from PATH on; repeatable."
+    ),
+]
+Answers = Annotated[
+    list[str] | None,
+    typer.Option("--answer", metavar="PATH=V", help="The answer to a question; repeatable."),
+]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        metavar="AGENT=@FILE",
+        help="Other instructions of an agent: a file, or the text itself; repeatable.",
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="AGENT=MODEL", help="Another model of an agent; repeatable."),
+]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many forks to start.")]
+LiveEffects = Annotated[
+    bool,
+    typer.Option("--live-effects", help="Make calls with effects instead of taking recorded results."),
+]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options of this command ask for."""
+
+    at: str
+    given: "Given | None"
+    """The input; None for that of the parent."""
+    changes: "Sequence[str]"
+    answers: "Sequence[str]"
+    prompts: "Sequence[str]"
+    models: "Sequence[str]"
+    live_effects: bool
+
+    def fork(self, pipeline: "Pipeline") -> "Fork":
+        """Return the fork, with values that fit the schemas of a pipeline.
+
+        Raises:
+            SettingsError: a word is not of the form `NAME=VALUE`, or names something else.
+            InputRejected: the input does not fit.
+        """
+        from flujo.services.project import inputs
+        from flujo.services.runs.forks import UNCHANGED, Fork
+
+        given = self.given
+        answers = inputs.read_overrides(self.answers, option="--answer")
+        prompts = inputs.read_overrides(self.prompts, option="--prompt")
+        return Fork(
+            at=self.at,
+            input=UNCHANGED if given is None else inputs.read_input(pipeline.input_schema, given).value,
+            context=inputs.read_fields(_fields(self.changes), pipeline.context_schema, option="--set"),
+            answers={path: inputs.json_or_text(value) for path, value in answers.items()},
+            prompts={name: _text(value) for name, value in prompts.items()},
+            models=inputs.read_overrides(self.models, option="--model"),
+            live_effects=self.live_effects,
+        )
+
+
 @app.command()
 def fork(
     ctx: typer.Context,
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run id, its prefix, or @last.", autocompletion=completion.runs),
-    ],
-    at: Annotated[
-        str,
-        typer.Option(
-            "--at",
-            metavar="PATH",
-            help="The step, iteration, turn or tool call to begin at, such as `draft.1/write`.",
-            show_default=False,
-        ),
-    ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="context.K=V", help="Another value of the context from PATH on; repeatable."
-        ),
-    ] = None,
+    run: Run,
+    at: At,
+    changes: Changes = None,
     text: options.Text = None,
     file: options.File = None,
     fields: options.Fields = None,
-    answers: Annotated[
-        list[str] | None,
-        typer.Option("--answer", metavar="PATH=V", help="The answer to a question; repeatable."),
-    ] = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--prompt",
-            metavar="AGENT=@FILE",
-            help="Other instructions of an agent: a file, or the text itself; repeatable.",
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="AGENT=MODEL", help="Another model of an agent; repeatable."),
-    ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many forks to start.")] = 1,
-    live_effects: Annotated[
-        bool,
-        typer.Option("--live-effects", help="Make calls with effects instead of taking recorded results."),
-    ] = False,
+    answers: Answers = None,
+    prompts: Prompts = None,
+    models: Models = None,
+    count: Count = 1,
+    live_effects: LiveEffects = False,
     by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Run again from a step, with another prompt, model or value."""
-    from flujo.cli.fork_rendering import facts_data, fork_data, outcomes_data, say_stubbed, show_outcomes
+    from flujo.cli.fork_rendering import facts_data, say_stubbed, show_several
     from flujo.cli.run_command import conclude, drive
-    from flujo.services.project import inputs
-    from flujo.services.replay.fork import fork_runs, outcomes
-    from flujo.services.runs.forks import UNCHANGED, Fork
+    from flujo.services.replay.fork import fork_runs
 
     invocation = Invocation.of(ctx)
+    has_input = text is not None or file is not None or bool(fields)
+    given = options.given(text, file, fields) if has_input else None
+    wanted = Wanted(at, given, changes or (), answers or (), prompts or (), models or (), live_effects)
     forks: list[ForkedRun] = []
 
-    def wanted(pipeline: "Pipeline") -> "Fork":
-        has_input = text is not None or file is not None or bool(fields)
-        schema, given = pipeline.input_schema, options.given(text, file, fields) if has_input else None
-        return Fork(
-            at=at,
-            input=UNCHANGED if given is None else inputs.read_input(schema, given).value,
-            context=inputs.read_fields(_fields(changes or ()), pipeline.context_schema, option="--set"),
-            answers={
-                name: inputs.json_or_text(value)
-                for name, value in inputs.read_overrides(answers or (), option="--answer").items()
-            },
-            prompts={
-                name: _text(value)
-                for name, value in inputs.read_overrides(prompts or (), option="--prompt").items()
-            },
-            models=inputs.read_overrides(models or (), option="--model"),
-            live_effects=live_effects,
-        )
-
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
+        actor = options.actor(by)
         forks.extend(
-            await fork_runs(
-                workspace,
-                run,
-                wanted,
-                count=count,
-                actor=options.actor(by),
-                sink=progress,
-                stop=stop,
-            )
+            await fork_runs(workspace, run, wanted.fork, count=count, actor=actor, sink=progress, stop=stop)
         )
         return forks[0].result
 
     result = drive(invocation, work)
-    terminal = invocation.terminal
-    if count == 1:
-        say_stubbed(terminal, forks[0])
-        more = facts_data(forks[0])
-        conclude(invocation, result, as_json=as_json, paused_ok=paused_ok, more=more)
-        terminal.next(command("flujo", "diff", run, result.run_id), "show what differs")
+    if count > 1:
+        show_several(invocation.terminal, forks, as_json=as_json)
         return
-    found = outcomes(forks)
-    if as_json:
-        terminal.json({"outcomes": outcomes_data(found), "forks": [fork_data(each) for each in forks]})
-    else:
-        show_outcomes(terminal, found)
+    say_stubbed(invocation.terminal, forks[0])
+    conclude(invocation, result, as_json=as_json, paused_ok=paused_ok, more=facts_data(forks[0]))
+    invocation.terminal.next(command("flujo", "diff", run, result.run_id), "show what differs")
 
 
 def _fields(words: "Sequence[str]") -> list[str]:

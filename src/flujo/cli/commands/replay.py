@@ -8,6 +8,7 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.cli.run_arguments import RunOrFile
 from flujo.domain.wording import listed, plural
 
 if TYPE_CHECKING:
@@ -20,14 +21,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def replay(
     ctx: typer.Context,
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run id, its prefix, @last, or a file of `flujo export`.",
-            autocompletion=completion.runs,
-        ),
-    ] = "@last",
+    run: RunOrFile = "@last",
     until: Annotated[
         str | None,
         typer.Option(

@@ -6,6 +6,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.cli.run_arguments import RunOrFile
 
 if TYPE_CHECKING:
     from flujo.services.inspection.why import Account
@@ -17,14 +18,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def why(
     ctx: typer.Context,
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run id, its prefix, @last, or a file of `flujo export`.",
-            autocompletion=completion.runs,
-        ),
-    ] = "@last",
+    run: RunOrFile = "@last",
     step: Annotated[
         str | None,
         typer.Argument(
