@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agents.provider_server import Fault, Provider, provider_server
-from flujo import Flujo, Pipeline, Step
+from flujo import Flujo, Pipeline, Step, TaskClient
 from flujo.domain.evaluations import EvaluationQuery, evaluation_id, is_sampled
 from flujo.domain.journal import RunId
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.queues import RunKind
-from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.run import UNENDED, RunQuery, RunStatus
 from flujo.exceptions import EvaluatorUnknown
 from flujo.services.scoring.shadow import PinnedEvaluator
 from flujo.state.store import SqlStateStore
@@ -80,9 +80,14 @@ def tree(*steps: Any, **more: Any) -> Pipeline:
 
 
 async def ran(pipeline: Pipeline, run_id: str = "r", **options: Any) -> Any:
-    """Run a pipeline, and close the runner, which waits for the evaluations."""
+    """Run a pipeline, wait for the evaluations of its run, and close the runner."""
     async with Flujo[Any, Any, Any](pipeline, recovery=False) as runner:
-        return await runner.run_result_async("ana", run_id=run_id, **options)
+        result = await runner.run_result_async("ana", run_id=run_id, **options)
+        # The runner waits a few seconds when it closes, which is too short on a busy machine.
+        async with TaskClient(runners=[runner]) as client, asyncio.timeout(60):
+            while await client.list_tasks([*map(str, UNENDED)], kind="eval", parent=run_id):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return result
 
 
 async def scores(uri: str, **conditions: Any) -> list[Evaluation]:
