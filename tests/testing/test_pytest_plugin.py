@@ -113,3 +113,11 @@ def test_the_package_has_the_plugin_and_it_imports_nothing_heavy() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_a_cassette_is_played_without_a_warning_and_without_other_plugins(saved: Path, project: Path) -> None:
+    # pytest-asyncio warns in each project that does not configure it, with and without Flujo, which does not need it.
+    ran = pytest_in(project, "-p", "no:asyncio", "-W", "error", str(saved))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout
+    assert "warning" not in (ran.stdout + ran.stderr).lower()
