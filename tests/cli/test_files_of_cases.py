@@ -203,6 +203,36 @@ def test_a_killed_command_continues_with_the_cases_that_are_left(
     )
 
 
+def test_ctrl_c_names_the_command_that_continues(flujo: Flujo, project: Project, cases: Path) -> None:
+    sorting = SORTING.replace("def label", "import asyncio\n\n\nasync def label").replace(
+        "time.sleep", "await asyncio.sleep"
+    )
+    (project.root / "skills/sorting.py").write_text(sorting, "utf-8")
+    text = cases.read_text("utf-8") + "  - {name: slow, input: slow, expected: other}\n"
+    cases.write_text(text, "utf-8")
+    process = project.start("evals", "run", "sort")
+    while not (project.root / "waiting").exists():
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "stopped; completed cases are kept" in errors
+    assert "next: flujo evals run sort" in errors
+    (project.root / "go").touch()
+    assert report(flujo, "sort")["evaluators"]["equal"]["count"] == 4
+
+
+def test_cases_are_kept_in_postgres(
+    flujo: Flujo, project: Project, main: Path, empty_postgres_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", empty_postgres_uri)
+    assert flujo("migrate").exit_code == 0
+    project.blueprint("sort", SORT.replace("{{ steps.sort.output }}", "{{ steps.sort.output }}?"))
+    found = report(flujo, "sort", "--against", "main", code=1)
+    again = report(flujo, "sort", "--against", "main", code=1)
+    assert (found["comparison"], len(project.notes())) == (again["comparison"], 20 + 20)
+
+
 # Comparing -----------------------------------------------------------------------------------------------
 
 
@@ -453,6 +483,16 @@ def test_a_mistake_in_a_file_is_shown_with_its_line_and_nothing_runs(
     assert done.exit_code == 2
     assert "evals/sort.yaml:9:17" in done.stderr
     assert "did you mean `input`?" in done.stderr
+    assert project.notes() == []
+
+
+def test_an_input_that_does_not_fit_is_named_with_its_line_and_nothing_runs(
+    flujo: Flujo, project: Project, cases: Path
+) -> None:
+    cases.write_text(cases.read_text("utf-8").replace("input: tea please", "input: [1]"), "utf-8")
+    done = flujo("evals", "run", "sort")
+    assert done.exit_code == 2
+    assert "evals/sort.yaml:9: case `tea`: " in done.stderr
     assert project.notes() == []
 
 

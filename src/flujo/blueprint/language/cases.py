@@ -86,7 +86,7 @@ class Case(Strict):
     input: Annotated[Any, Field(description="The input of the blueprint.")] = None
     expected: Annotated[Any, Field(description="The expected output, for the evaluators.")] = None
     metadata: dict[str, Any] = Field(
-        default_factory=dict, description="Facts about the case, for the evaluators and to find its runs."
+        default_factory=dict, description="Facts about the case, for the evaluators."
     )
 
 

@@ -69,6 +69,8 @@ async def run_cases(
     size = BATCH if is_compared else len(order)
     recorded = other.of_file(cases.file) if isinstance(other, Recorded) else {}
     batch = _Batch(trials, wanted.max_concurrency, on_trial, recorded)
+    for version in versions:
+        await trials.check(version)
     rows: list[CaseScores] = []
     comparison: Comparison | None = None
     async with trials.services.tasks.stay():

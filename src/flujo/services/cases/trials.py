@@ -16,6 +16,7 @@ from flujo.domain.usage import UsageLimits
 from flujo.exceptions import (
     BudgetError,
     FlujoError,
+    InputRejected,
     McpServerFailed,
     ModelUnavailable,
     PriceUnknown,
@@ -123,12 +124,26 @@ class Trials:
             allow_callables=tuple(settings.blueprints.allow_callables),
         )
 
+    async def check(self, version: Version) -> None:
+        """Check that a version can run here, and that the inputs of all cases fit it; nothing is recorded.
+
+        Raises:
+            InputRejected: the input of a case does not fit; with its line.
+            CallableError | ProviderUnavailable: something that the blueprint needs is not available.
+        """
+        service = self.services.of_blueprint(version.blueprint)
+        for case in self.cases.cases:
+            try:
+                await service.new_run(Request(case.input, is_case=True))
+            except InputRejected as error:
+                where = f"{self.cases.file}:{case.line}: case `{case.name}`"
+                raise InputRejected(f"{where}: {error.message}", hint=error.hint) from None
+
     async def run(self, version: Version, case: Case, number: int) -> Trial | None:
         """Return the trial of a case, executed as far as it is not recorded; None without the money for it.
 
         Raises:
             PriceUnknown: the purse has a limit, and the price of a model is unknown.
-            InputRejected: the input of the case does not fit.
         """
         run_id = trial_id(self.cases, case, version, number)
         before = await self._recorded(run_id)
