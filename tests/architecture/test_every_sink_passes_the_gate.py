@@ -26,6 +26,7 @@ GATED = {
     "services/runs/notices.py": ({"text"}, "writes the messages about runs for webhooks and callables"),
     "services/replay/export.py": ({"data", "admit"}, "writes runs as files"),
     "services/replay/cassette_saving.py": ({"data", "result"}, "makes cassettes of runs"),
+    "services/cases/collecting.py": ({"data"}, "makes cases of runs"),
     "engine/journal.py": ({"text", "admit"}, "makes the errors of runs, which every sink shows"),
 }
 """Modules that write or send output for people and programs, the ways through the gate that they use, and what
