@@ -291,9 +291,9 @@ async def test_each_provisional_line_stands_behind_the_entry_before_it(recorded:
         "(2 retried two)",
         "3 completed two",
         "(3 started three)",
-        "(3 logged three)",
         "3 status",
     ]
+    assert brief(await follower.look()) == ["(3 logged three)"]
     assert await follower.look() == []
     recorded.journal += [entry(4, "three")]
     recorded.says((FeedKind.TEXT, 3, "three", 1))

@@ -212,6 +212,8 @@ class Follower:
         self._run_id = run_id
         self._since = offset
         self._number = number
+        self._held: list[FeedLine] = []
+        """Lines behind an entry that is not committed yet, or was committed after the journal was read."""
         self._ended: set[tuple[StepPath, int]] = set()
         """The attempts that have ended."""
         self._is_lost = False
@@ -227,7 +229,10 @@ class Follower:
         return [*found, *_merged(journaled, await self.provisional()), *moved, *lost]
 
     async def provisional(self) -> list[LogLine]:
-        """Return the new lines of the feed that tell more than the journal."""
+        """Return the new lines of the feed that tell more than the journal.
+
+        Lines behind an entry that the journal did not have yet are returned by the next call.
+        """
         if not self._has_feed:
             return []
         try:
@@ -239,9 +244,12 @@ class Follower:
             return []
         if found:
             self._number = found[-1].number
+        first = next((at for at, line in enumerate(found) if line.after > self.reader.offset), len(found))
+        first = len(found) if self.reader.has_ended else first
+        known, self._held = [*self._held, *found[:first]], found[first:]
         return [
             _provisional(line, min(line.after, self.reader.offset))
-            for line in found
+            for line in known
             if line.after >= self._since
             and not (line.kind in _OF_ATTEMPT and (line.path, line.attempt) in self._ended)
         ]
