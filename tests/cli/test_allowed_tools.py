@@ -106,3 +106,17 @@ def test_validate_warns_about_a_denied_tool(
 def test_doctor_shows_the_list(project: Project, flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "note,other")
     assert VARIABLE in flujo("doctor").stdout
+
+
+def test_explain_shows_the_list_and_the_shared_budgets(project: Project, flujo: Flujo) -> None:
+    project.blueprint("talk", TALK)
+    settings = project.root / "flujo.toml"
+    rules = "".join(
+        f'\n[[budgets.rule]]\nname = "{name}"\nmatch = {{pipeline = "{of}"}}\nrequests_limit = 5\n'
+        for name, of in (("mine", "talk"), ("theirs", "other"))
+    )
+    settings.write_text(settings.read_text("utf-8") + '\n[governance]\ntools = ["note"]\n' + rules, "utf-8")
+    said = flujo("explain", "talk").stdout
+    assert "tools that models may call in this project: note" in said
+    assert "budget `mine` of several runs: requests_limit 5 (window: month)" in said
+    assert "theirs" not in said

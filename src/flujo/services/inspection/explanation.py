@@ -45,7 +45,7 @@ def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Di
         ["Where it waits:", *_listed(_waits(pipeline))],
         *_cached(pipeline, findings),
         *_doubts(pipeline, declared_effects(project)),
-        ["What bounds it:", *_listed(_bounds(pipeline))],
+        ["What bounds it:", *_listed([*_bounds(pipeline), *_project_bounds(project, pipeline)])],
         *_personal(project, pipeline),
         *_operated(project, path, pipeline),
     ]
@@ -289,6 +289,17 @@ def _tables(project: Project, path: str) -> Iterator[Schedule]:
         with suppress(SettingsError):  # `flujo validate` reports a table that names no blueprint
             if project.locate(table.blueprint, project.root) == path:
                 yield table.named(name)
+
+
+def _project_bounds(project: Project, pipeline: Pipeline) -> Iterator[str]:
+    """Yield what flujo.toml says about tools, and about budgets that runs of this pipeline may count in."""
+    tools = project.settings.governance.tools
+    if tools is not None:
+        yield f"tools that models may call in this project: {', '.join(tools) or 'none'}"
+    for rule in project.settings.budgets.rules:
+        if rule.match.blueprint in (None, pipeline.name):
+            limits = ", ".join(f"{name} {limit:g}" for name, limit in rule.limits.given())
+            yield f"budget `{rule.name}` of several runs: {limits} (window: {rule.window.span})"
 
 
 def _limits_of(queue: QueueTable | None) -> str:
