@@ -299,3 +299,19 @@ def test_a_balance_is_kept_in_a_new_run_for_each_payment(project: Path) -> None:
     last = json.loads(flujo(project, "tasks", "show", "ada~3", "--json"))
     assert (last["status"], last["output"], last["continues"]) == ("completed", 42, "ada~2")
     assert "continues ada; continued as ada~3" in flujo(project, "trace", "ada~2")
+
+
+def test_an_assistant_prints_and_notes_no_personal_data(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "1")
+    mail = "jane.doe@example.org"
+    flujo(project, "run", "assistant", "--input", "How can I help?", code=5)
+    flujo(project, "tasks", "resume", "@last", "--input", f"write to {mail}", code=5)
+    shown = json.loads(flujo(project, "tasks", "show", "@last", "--json"))
+    assert mail not in json.dumps(shown)
+    assert "Thank you, I wrote down: write to <EMAIL>" in json.dumps(shown)
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "0")
+    assert mail in flujo(project, "tasks", "show", "@last", "--json")  # the database has the values
+    notes = flujo(project, "tasks", "resume", "@last", "--input", "bye")
+    assert json.loads(notes) == ["write to <EMAIL>", "bye"]
