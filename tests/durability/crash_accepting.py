@@ -121,13 +121,13 @@ class Accepting:
             await self._answered(ws, store, run_id)
             record = await store.run(run_id)
             entries = [(entry.path, str(entry.kind)) for entry in await store.entries(run_id)]
-            accepted = [
+            noted = [
                 canonical.decode(act.after or b"null")
                 for act in await store.acts(run_id)
                 if act.verb is Verb.ACCEPT_CHANGES
             ]
             # A run that was killed before its first entry has recorded no old path.
-            said = [one if isinstance(one, dict) else {"closure": one, "migrations": []} for one in accepted]
+            said = [one if isinstance(one, dict) else {"closure": one, "migrations": []} for one in noted]
             return {
                 "status": str(record.status),
                 "output": canonical.decode(record.output or b"null"),
