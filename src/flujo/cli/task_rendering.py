@@ -15,6 +15,7 @@ from flujo.services.runs.sending import unfit
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.services.inspection.task_detail import TaskDetail
+    from flujo.services.inspection.tasks import Task
 
 _EXPLAINED = {
     "answered": "no process has resumed it yet; a worker or an open runner of its pipeline does",
@@ -32,9 +33,7 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         "run": task.run_id,
         "blueprint": task.pipeline,
         "status": f"{status} ({explained})" if explained else status,
-        "parent": f"{formatting.short_id(task.parent)} at {shown(task.parent_path or '')}"
-        if task.parent
-        else "",
+        "parent": _parent(task),
         "tasks": ", ".join(f"{formatting.short_id(each.run_id)} {each.status}" for each in detail.children),
         "continues": detail.continues,
         "continued": f"as {detail.continued_as}" if detail.continued_as else "",
@@ -73,6 +72,14 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
         continued_later(terminal, formatting.short_id(task.run_id), open_ones)
     if not open_ones:
         terminal.next(next_for(task.run_id, status))
+
+
+def _parent(task: Task) -> str:
+    """Return the run that launched a task, or that an evaluation scores, and the step."""
+    if task.parent is None:
+        return ""
+    step = f" at {shown(task.parent_path)}" if task.parent_path else ""
+    return f"{formatting.short_id(task.parent)}{step}"
 
 
 def _show_kept(terminal: Terminal, detail: TaskDetail) -> None:

@@ -55,6 +55,26 @@ def test_a_run_shows_its_scores_and_what_has_no_score(flujo: Flujo, scored: Proj
     assert "missing" in scores["broken"]["error"]
 
 
+def test_an_evaluation_is_shown_like_a_run_but_not_among_the_tasks_of_its_run(
+    flujo: Flujo, scored: Project
+) -> None:
+    listed = json.loads(flujo("tasks", "list", "--kind", "eval", "--json").stdout)
+    assert {(each["kind"], each["parent"], each["status"]) for each in listed} == {
+        ("eval", "r", "completed"),
+        ("eval", "r", "failed"),
+    }
+    assert [each["run_id"] for each in json.loads(flujo("tasks", "list", "--json").stdout)] == ["r"]
+    evaluating = listed[0]["run_id"]
+    assert "score" in flujo("trace", evaluating).stdout
+    assert evaluating not in flujo("trace", "r").stdout
+    shown = flujo("tasks", "show", evaluating).stdout
+    assert "parent:    r\n" in shown
+    refused = flujo("replay", evaluating)
+    assert refused.exit_code != 0
+    assert "flujo replay r" in refused.output
+    assert flujo("replay", "r").exit_code == 0
+
+
 def test_a_rating_is_recorded_as_a_score_and_as_an_act(flujo: Flujo, scored: Project) -> None:
     rated = flujo("evals", "rate", "r", "--score", "0.8", "--by", "ana", "--reason", "kind", "--name", "tone")
     assert rated.exit_code == 0, rated.output

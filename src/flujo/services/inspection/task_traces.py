@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from flujo.domain.journal import RunId
+from flujo.domain.queues import RunKind
 from flujo.domain.run import RunOrder, RunQuery, RunRecord
 from flujo.services.inspection.trace import trace
 from flujo.services.inspection.trace_tree import LaunchedTask
@@ -20,8 +21,9 @@ LaunchedBy: TypeAlias = Callable[[RunId], Awaitable[Sequence[RunRecord]]]
 
 
 async def launched_by(store: StateStore, run_id: RunId) -> Sequence[RunRecord]:
-    """Return the background tasks of a run of a store, the oldest first."""
-    return await store.runs(RunQuery(parent=run_id, order=RunOrder.OLDEST, limit=MAX_LIMIT))
+    """Return the background tasks of a run of a store, the oldest first; not its evaluations."""
+    query = RunQuery(parent=run_id, kinds=(RunKind.TASK,), order=RunOrder.OLDEST, limit=MAX_LIMIT)
+    return await store.runs(query)
 
 
 async def add_tasks(

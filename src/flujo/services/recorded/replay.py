@@ -14,6 +14,7 @@ from flujo.domain import canonical, chains, paths
 from flujo.domain.differences import Difference
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import BegunAgain, Failure, Paused, Success
+from flujo.domain.queues import RunKind
 from flujo.domain.run import AT_A_PAUSE, Launches, RunStatus
 from flujo.domain.run_forks import Forked
 from flujo.domain.step_results import step_facts
@@ -195,6 +196,12 @@ async def _walk(
     journal: RecordedJournal, subject: Replayed, record: RunRecord
 ) -> tuple[StepOutcome, Any, Run]:
     pipeline, owner = subject.pipeline, None
+    if record.parent is not None and record.kind is RunKind.EVAL:
+        scored = record.parent.run_id
+        raise StateError(
+            f"run {record.run_id} scores run {scored}, and what scores a run is not replayed",
+            hint=f"`{command('flujo', 'replay', scored)}` replays the run",
+        )
     if record.parent is not None:
         inside = pipeline_of(pipeline, record.parent.entry)
         if inside is None:
