@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flujo.domain import merge
     from flujo.domain.models import PipelineContext
     from flujo.domain.paths import StepPath
+    from flujo.domain.personal_data import Pii
     from flujo.domain.run import Child, Intent
     from flujo.domain.steps import BaseStep
     from flujo.domain.threads import Exchange
@@ -36,7 +37,7 @@ class Leaf:
         self.saves = bool(step.save)
         self.evaluates = bool(step.evaluators)
         self.thread = step.joins
-        self.masking = step.masking
+        self.masking: Pii | None = step.masking
         self.waits = step.config.durability != "exit"
         """Whether each entry is committed before the next step."""
         self.output_name = f"output of step {step.name!r}"

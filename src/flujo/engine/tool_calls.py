@@ -134,7 +134,7 @@ class ToolGate:
         self._tools = tools
         self._composed = composed
         self._run_inside = run_inside
-        self._pii = pii
+        self._pii: Pii | None = pii
         self._is_enforced = is_enforced
         self._in_doubt: InDoubt = in_doubt
         self._reconcile = reconcile

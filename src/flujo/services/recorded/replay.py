@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, chains, paths
+from flujo.domain.commands import command
 from flujo.domain.differences import Difference
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import BegunAgain, Failure, Paused, Success

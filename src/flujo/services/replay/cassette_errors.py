@@ -62,8 +62,9 @@ def _foreign(name: str, message: str) -> Exception:
     base = found if is_base and not issubclass(found, BaseExceptionGroup) else Exception
     # Its own class, because the text of a `KeyError` or an `OSError` is made from its arguments.
     said: dict[str, Any] = {"__init__": lambda _: None, "__str__": lambda _: text}
-    kind: type[Exception] = type(name, (base,), said)
-    return kind()
+    kind: Any = type(name, (base,), said)
+    made: Exception = kind()
+    return made
 
 
 def _flujo_class(name: str, code: str) -> type[FlujoError] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -184,7 +184,8 @@ class SharedBudgetsSuite:
         await store.reserve(RUN, run.fence, hold)
         ended = replace(move(run, RunStatus.COMPLETED), holds=(_ended(hold, _used(300)),))
         await store.write(ended)
-        if hasattr(store, "purge"):
-            async for _ in store.purge([RunStatus.COMPLETED], 0.0, batch=10):
+        purge: Any = getattr(store, "purge", None)
+        if purge is not None:
+            async for _ in purge([RunStatus.COMPLETED], 0.0, batch=10):
                 pass
         assert (await _counts(store))["budget:team"] == (300, 0)
