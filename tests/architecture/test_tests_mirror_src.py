@@ -25,6 +25,7 @@ COVERED_BY = {
     "agents/error_translation.py": "agents/test_chat.py",
     "services/forecast/parts.py": "services/forecast/test_walk.py",
     "cli/cases_commands.py": "cli/test_files_of_cases.py",
+    "services/cases/judges.py": "cli/commands/test_fork.py",
     "cli/plan_rendering.py": "cli/commands/test_plan.py",
     "agents/no_model.py": "services/recorded/test_replay.py",
     "domain/personal_data.py": "governance/test_personal_data.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.cli.terminal import Terminal
+    from flujo.services.cases.judges import Judged
     from flujo.services.replay.fork import ForkedRun, Outcome
     from flujo.services.replay.run_diff import RunDiff, Side
 
@@ -44,7 +47,9 @@ def facts_data(fork: ForkedRun) -> dict[str, Any]:
     }
 
 
-def outcomes_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def outcomes_data(
+    outcomes: Sequence[Outcome], scores: Sequence[Sequence[Judged]] = ()
+) -> list[dict[str, Any]]:
     """Return the distinct outcomes of several forks as JSON data."""
     return [
         {
@@ -55,8 +60,9 @@ def outcomes_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "own_usage": formatting.usage_data(each.used),
             "seconds": round(each.seconds, 3),
             "runs": [run.result.run_id for run in each.runs],
+            **({"scores": [asdict(one) for one in judged]} if scores else {}),
         }
-        for each in outcomes
+        for each, judged in zip(outcomes, scores or repeat(()), strict=False)
     ]
 
 
@@ -70,21 +76,28 @@ def say_stubbed(terminal: Terminal, fork: ForkedRun) -> None:
         terminal.say(f"  {shown(each.path)}  {each.tool}  ({by})")
 
 
-def show_several(terminal: Terminal, forks: Sequence[ForkedRun], *, as_json: bool) -> None:
-    """Write how often several forks ended alike."""
+def show_several(
+    terminal: Terminal, forks: Sequence[ForkedRun], scores: Sequence[Sequence[Judged]] = (), *, as_json: bool
+) -> None:
+    """Write how often several forks ended alike, and the scores of their outputs."""
     found = outcomes(forks)
     if as_json:
-        terminal.json({"outcomes": outcomes_data(found), "forks": [fork_data(each) for each in forks]})
+        data = outcomes_data(found, scores)
+        terminal.json({"outcomes": data, "forks": [fork_data(each) for each in forks]})
     else:
-        show_outcomes(terminal, found)
+        show_outcomes(terminal, found, scores)
 
 
-def show_outcomes(terminal: Terminal, outcomes: Sequence[Outcome]) -> None:
-    """Write the distinct outcomes of several forks as a table."""
+def show_outcomes(
+    terminal: Terminal, outcomes: Sequence[Outcome], scores: Sequence[Sequence[Judged]] = ()
+) -> None:
+    """Write the distinct outcomes of several forks as a table, and why an output has no score."""
+    judged = {each.evaluator: each.evaluator.upper() for row in scores for each in row}
     terminal.table(
         {
             "count": "COUNT",
             "status": "STATUS",
+            **judged,
             "spent": "SPENT",
             "seconds": "SECONDS",
             "run": "RUN",
@@ -94,14 +107,17 @@ def show_outcomes(terminal: Terminal, outcomes: Sequence[Outcome]) -> None:
             {
                 "count": len(each.runs),
                 "status": each.status,
+                **{one.evaluator: "-" if one.score is None else f"{one.score:.2f}" for one in row},
                 "spent": formatting.usage(each.used) or "-",
                 "seconds": formatting.seconds(each.seconds),
                 "run": formatting.short_id(each.runs[0].result.run_id),
                 "output": formatting.brief(each.error or each.output, _VALUE),
             }
-            for each in outcomes
+            for each, row in zip(outcomes, scores or repeat(()), strict=False)
         ],
     )
+    for one in dict.fromkeys(each for row in scores for each in row if each.score is None):
+        terminal.say(f"{one.evaluator}: no score: {one.reason}")
 
 
 # Differences ---------------------------------------------------------------------------------------------

@@ -104,6 +104,29 @@ def test_several_forks_are_a_table_of_their_outcomes(
     assert "Good day." in table
 
 
+def test_the_outputs_of_forks_are_scored(project: Project, flujo: Flujo, provider: Provider) -> None:
+    with (project.root / "flujo.toml").open("a", encoding="utf-8") as file:
+        file.write('[evaluation.evaluators.short]\nexpr = "size(output) < 8"\n')
+        file.write('[evaluation.evaluators.broken]\nexpr = "output.nothing"\n')
+    provider.will_answer("Good day.")
+    flujo("run", "mail", "--input", "Ada", "--run-id", "mail")
+    provider.answers[:] = []
+    provider.will_answer("Good day.", "Hello.")
+    fork = ["fork", "mail", "--at", "write", "-n", "2", "--live-effects"]
+    found = json.loads(flujo(*fork, "--evaluator", "short", "--json").stdout)
+    scores = {each["output"]: [one["score"] for one in each["scores"]] for each in found["outcomes"]}
+    assert scores == {"Good day.": [0.0], "Hello.": [1.0]}
+    provider.answers[:] = []
+    provider.will_answer("Hello.", "Hello.")
+    shown = flujo(*fork, "--evaluator", "short", "--evaluator", "broken")
+    assert "COUNT  STATUS     SHORT  BROKEN" in shown.stdout
+    assert "2      completed  1.00   -" in shown.stdout
+    assert "broken: no score: " in shown.stderr
+    sent = len(provider.requests)
+    assert flujo(*fork, "--evaluator", "shor").exit_code == 2
+    assert len(provider.requests) == sent, "nothing is paid before the names are known"
+
+
 def test_stubbed_calls_are_listed_and_the_same_runs_do_not_differ(flujo: Flujo, provider: Provider) -> None:
     provider.will_answer("Good day.")
     flujo("run", "mail", "--input", "Ada", "--run-id", "mail")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flujo.cli.progress import Progress
     from flujo.domain.pipeline import Pipeline
+    from flujo.services.cases.judges import Judged
     from flujo.services.project.inputs import Given
     from flujo.services.replay.fork import ForkedRun
     from flujo.services.runs.execution import Stop
@@ -61,6 +62,14 @@ Models = Annotated[
     typer.Option("--model", metavar="AGENT=MODEL", help="Another model of an agent; repeatable."),
 ]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many forks to start.")]
+Evaluators = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--evaluator",
+        metavar="NAME",
+        help="Score the outputs with this evaluator of flujo.toml; repeatable.",
+    ),
+]
 LiveEffects = Annotated[
     bool,
     typer.Option("--live-effects", help="Make calls with effects instead of taking recorded results."),
@@ -117,6 +126,7 @@ def fork(
     prompts: Prompts = None,
     models: Models = None,
     count: Count = 1,
+    evaluators: Evaluators = None,
     live_effects: LiveEffects = False,
     by: options.By = None,
     paused_ok: options.PausedOk = False,
@@ -126,27 +136,47 @@ def fork(
     from flujo.cli.fork_rendering import facts_data, say_stubbed, show_several
     from flujo.cli.run_command import conclude, drive
     from flujo.services.replay.fork import fork_runs
+    from flujo.services.scoring.evaluators import named_evaluators
 
     invocation = Invocation.of(ctx)
+    named_evaluators(invocation.project.settings, evaluators or ())  # before anything is paid
     has_input = text is not None or file is not None or bool(fields)
     given = options.given(text, file, fields) if has_input else None
     wanted = Wanted(at, given, changes or (), answers or (), prompts or (), models or (), live_effects)
     forks: list[ForkedRun] = []
+    scores: list[list[Judged]] = []
 
     async def work(workspace: "Workspace", progress: "Progress", stop: "Stop") -> Any:
         actor = options.actor(by)
         forks.extend(
             await fork_runs(workspace, run, wanted.fork, count=count, actor=actor, sink=progress, stop=stop)
         )
+        if evaluators:
+            scores.extend(await _scores(workspace, evaluators, forks, stop))
         return forks[0].result
 
     result = drive(invocation, work)
-    if count > 1:
-        show_several(invocation.terminal, forks, as_json=as_json)
+    if count > 1 or evaluators:
+        show_several(invocation.terminal, forks, scores, as_json=as_json)
         return
     say_stubbed(invocation.terminal, forks[0])
     conclude(invocation, result, as_json=as_json, paused_ok=paused_ok, more=facts_data(forks[0]))
     invocation.terminal.next(command("flujo", "diff", run, result.run_id), "show what differs")
+
+
+async def _scores(
+    workspace: "Workspace", evaluators: "Sequence[str]", forks: "Sequence[ForkedRun]", stop: "Stop"
+) -> "list[list[Judged]]":
+    """Return the scores of the distinct outputs of forks; none for those that have not completed."""
+    from flujo.domain.evaluations import Evaluated
+    from flujo.services.cases.judges import judge_outputs
+    from flujo.services.replay.fork import outcomes
+
+    found = outcomes(forks)
+    completed = [each for each in found if each.status == "completed"]
+    evaluated = [Evaluated(input=each.runs[0].input, output=each.output) for each in completed]
+    scored = iter(await judge_outputs(workspace, evaluators, evaluated, stop))
+    return [next(scored) if each in completed else [] for each in found]
 
 
 def _fields(words: "Sequence[str]") -> list[str]:

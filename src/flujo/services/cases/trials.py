@@ -12,7 +12,6 @@ from flujo.domain.evaluations import Evaluated, Evaluation, EvaluationQuery, Sco
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.paths import ROOT
 from flujo.domain.run import RunStatus
-from flujo.domain.usage import UsageLimits
 from flujo.exceptions import (
     BudgetError,
     FlujoError,
@@ -26,11 +25,9 @@ from flujo.exceptions import (
     StateError,
 )
 from flujo.governance.sink import GATE
+from flujo.services.cases.judges import Judges, limited
 from flujo.services.runs.run_request import Request
 from flujo.services.runs.run_services import RunServices
-from flujo.services.runs.service import limits_of
-from flujo.services.scoring.evaluators import pipeline_of
-from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
     from flujo.services.cases.purse import Purse
     from flujo.services.cases.versions import Version
     from flujo.services.runs.execution import Stop
-    from flujo.services.runs.service import RunService
     from flujo.services.workspace import Workspace
 
 CASE_ID = "c-"
@@ -96,32 +92,23 @@ class Trials:
     cases: Cases
     store: StateStore
     services: RunServices
-    judging: RunServices
-    """Executes evaluators in memory: their scores are stored, not their runs."""
+    judges: Judges
     purse: Purse
     actor: Actor
     stop: Stop
-    evaluation_timeout_s: float
-    evaluation_budget: float | None
-    allow_callables: tuple[str, ...]
-    _judges: dict[str, RunService] = field(default_factory=dict)
 
     @classmethod
     async def of(cls, ws: Workspace, cases: Cases, purse: Purse, actor: Actor, stop: Stop) -> Trials:
         """Return what executes trials in a project."""
         services = await RunServices.of_project(ws)
-        settings = ws.project.settings
         return cls(
             cases=cases,
             store=services.store,
             services=services,
-            judging=_in_memory(services),
+            judges=Judges.of(services, ws),
             purse=purse,
             actor=actor,
             stop=stop,
-            evaluation_timeout_s=settings.evaluation.timeout_s,
-            evaluation_budget=settings.evaluation.budget,
-            allow_callables=tuple(settings.blueprints.allow_callables),
         )
 
     async def check(self, version: Version) -> None:
@@ -189,12 +176,12 @@ class Trials:
         """Execute the run of a case to its end, or continue it."""
         service = self.services.of_blueprint(version.blueprint)
         if before is not None and (before.status is RunStatus.FAILED or before.closure != service.closure):
-            service = _limited(await self.services.of_run(before), given)
+            service = limited(await self.services.of_run(before), given)
             await service.resume(run_id, retry_failed=True, actor=self.actor, stop=self.stop)
             return
         facts: Metadata = {FILE: self.cases.file, CASE: case.name, REPEAT: number}
         request = Request(case.input, run_id=run_id, metadata=facts, is_case=True, longest_wait_s=0)
-        await _limited(service, given).accept(request, stop=self.stop)
+        await limited(service, given).accept(request, stop=self.stop)
 
     # Scores ----------------------------------------------------------------------------------------------
 
@@ -264,8 +251,7 @@ class Trials:
         if given == 0:
             return failed, cost
         try:
-            service = _limited(self._judge(evaluator), given)
-            result = await service.accept(Request(evaluated.to_json()), stop=self.stop)
+            result = await self.judges.judge(evaluator, evaluated, stop=self.stop, most_usd=given)
             cost = _cost(result.usage)
             micro = None if result.usage.unpriced_requests else result.usage.cost_micro_usd
             if result.success:
@@ -282,18 +268,6 @@ class Trials:
             raise PriceUnknown(f"evaluator `{evaluator.name}`: {error.message}", hint=error.hint)
         message = "the evaluator gave no score" if error is None else error.message
         return replace(failed, error=message, cost_micro_usd=micro), cost
-
-    def _judge(self, evaluator: Evaluator) -> RunService:
-        if evaluator.name not in self._judges:
-            pipeline = pipeline_of(
-                evaluator,
-                name=f"evaluate_{evaluator.name}",
-                allow_callables=self.allow_callables,
-                timeout_s=self.evaluation_timeout_s,
-                cost_usd=self.evaluation_budget,
-            )
-            self._judges[evaluator.name] = self.judging.of_pipeline(pipeline, output=None)
-        return self._judges[evaluator.name]
 
     def _evaluation(
         self,
@@ -317,20 +291,6 @@ class Trials:
             by=evaluator.by,
             cost_micro_usd=0,
         )
-
-
-def _in_memory(services: RunServices) -> RunServices:
-    """Return the services of the same project whose runs are kept in memory alone."""
-    return replace(services, store=MemoryStateStore(), limits=None, context_model=None, is_durable=False)
-
-
-def _limited(service: RunService, cost_usd: float | None) -> RunService:
-    """Return a service whose next run costs at most this."""
-    if cost_usd is None:
-        return service
-    runtime = service.runtime
-    limits = limits_of(runtime.pipeline, runtime.limits, UsageLimits(total_cost_usd_limit=cost_usd))
-    return replace(service, runtime=replace(runtime, limits=limits))
 
 
 def _is_settled(record: RunRecord | None) -> bool:

@@ -50,6 +50,7 @@ class ForkedRun:
     """What the fork used itself."""
     seconds: float
     """From its acceptance to its end or pause."""
+    input: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ async def forked_run(store: StateStore, result: PipelineResult[Any, Any]) -> For
         if STUBBED in detail
     )
     forked = replace(forked, stubs=None)  # the stubbed calls have their results
-    return ForkedRun(result, forked, stubbed, used, max(0.0, run.updated_at - run.created_at))
+    seconds = max(0.0, run.updated_at - run.created_at)
+    return ForkedRun(result, forked, stubbed, used, seconds, canonical.decode(run.input))
 
 
 def outcomes(forks: Sequence[ForkedRun]) -> list[Outcome]:
