@@ -149,6 +149,7 @@ class SqlStateStore:
     def _renew(self) -> None:
         """Begin as a new owner that holds no run; in a forked child, whose runs are the parent's."""
         self.owner = owner_tokens.new_token()
+        self._wakes.join(self.owner)
         self._leases = Leases(self.owner, self._lease_s, self._renew_s)
         self._batches = Batches(self.database, self._leases)
         self.writer = Writer(
@@ -299,7 +300,7 @@ class SqlStateStore:
         return ended
 
     def _heard(self, owner: str, run_id: RunId) -> None:
-        if owner != self.owner:  # its own settled waits have woken everything already
+        if not self._wakes.has(owner):  # those of this process have woken what they should
             self._wakes.tell([run_id])
 
     async def watch(self, run_id: RunId) -> None:

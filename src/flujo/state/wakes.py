@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flujo.domain.journal import RunId
+
+_MOST_OWNERS = 256
+"""How many stores are remembered: a notification of a store comes soon after its commit."""
 
 _by_database: WeakValueDictionary[str, Wakes] = WeakValueDictionary()
 
@@ -28,6 +32,15 @@ class Wakes:
     def _renew(self) -> None:
         self._lock = threading.Lock()
         self._callbacks: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[RunId], None]]] = {}
+        self._owners: deque[str] = deque(maxlen=_MOST_OWNERS)
+
+    def join(self, owner: str) -> None:
+        """Add a store, which calls the callbacks for what it settles itself."""
+        self._owners.append(owner)
+
+    def has(self, owner: str) -> bool:
+        """Return whether a store shares these callbacks, or did so before it was closed."""
+        return owner in self._owners
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
         """Call `callback` in this loop for each run with a settled wait; return what ends it."""
