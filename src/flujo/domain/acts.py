@@ -42,6 +42,10 @@ class Verb(StrEnum):
     SCHEDULE_TRIGGER = "schedule_trigger"
 
 
+STEERING = (Verb.FORK, Verb.SET)
+"""The acts that an execution of a run reads before it begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """The person or program that acts, as the interface knows it."""

@@ -557,6 +557,8 @@ class Progress:
     """The entries directly below the run, with which a replay begins."""
     pauses: tuple[Pause, ...] = ()
     """All questions, in the order in which they were opened."""
+    acts: tuple[Act, ...] = ()
+    """The acts that steer its next execution: how it was forked, and limits that were set."""
 
 
 class RunCondition(StrEnum):

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical, chains
-from flujo.domain.acts import Act, Verb
+from flujo.domain.acts import STEERING, Act, Verb
 from flujo.domain.feed import KEPT_S
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, Hold, HoldState, Ledger, Spending
@@ -425,6 +425,7 @@ class MemoryStateStore(MemoryQueues):
             usage=sum((entry.usage for entry in entries), NOTHING),
             first=tuple(entry for entry in entries if _is_below(entry.path, ROOT)),
             pauses=tuple(await self.pauses(run_id)),
+            acts=tuple(act for act in await self.acts(run_id) if act.verb in STEERING),
         )
 
     async def ledger(self, run_id: RunId) -> Ledger:

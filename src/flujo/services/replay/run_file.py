@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from flujo.domain import canonical
+from flujo.domain.acts import STEERING
 from flujo.domain.journal import RunId
 from flujo.domain.paths import level
 from flujo.domain.run import Progress
@@ -135,6 +136,7 @@ class RunFile:
             usage=sum((entry.usage for entry in entries), NOTHING),
             first=tuple(entry for entry in entries if entry.path and not level(entry.path)),
             pauses=tuple(await self.pauses(run_id)),
+            acts=tuple(act for act in await self.acts(run_id) if act.verb in STEERING),
         )
 
     async def pauses(self, run_id: RunId) -> list[Pause]:

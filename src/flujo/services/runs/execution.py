@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from flujo.domain import canonical, chains
 from flujo.domain.current_step import CURRENT_STEP, CurrentStep
@@ -48,13 +48,14 @@ from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.feed_writer import RunFeed
 from flujo.services.runs.life_limits import left_s, too_late
 from flujo.services.runs.notices import SILENT
-from flujo.services.runs.raised_budgets import Raised, of_acts
+from flujo.services.runs.raised_budgets import of_acts
 from flujo.services.runs.run_log import observer_of
 from flujo.services.runs.run_request import is_stubbed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from flujo.domain.acts import Act
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
@@ -221,6 +222,16 @@ class Runtime:
         return move if self.scoring is None else self.scoring.scored(record, move, used)
 
 
+class Executed(NamedTuple):
+    """How an execution of a run ended."""
+
+    result: PipelineResult[Any, Any]
+    answered: bool = False
+    """Whether the run paused although one of its questions was answered meanwhile."""
+    acts: Sequence[Act] = ()
+    """Those that its execution began with; see `Progress.acts`."""
+
+
 @record(frozen=True, slots=True)
 class Execution:
     """Executes claimed runs, and records how each execution ends."""
@@ -235,17 +246,12 @@ class Execution:
     stop: Stop = field(default_factory=Stop)
     wish: Wish = field(default_factory=Wish)
 
-    async def run(
-        self, record: RunRecord, start: Progress | None = None
-    ) -> tuple[PipelineResult[Any, Any], bool]:
+    async def run(self, record: RunRecord, start: Progress | None = None) -> Executed:
         """Execute the claimed run until it completes, fails or pauses, and record its status.
 
         Args:
             record: the run, as its claim has returned it.
             start: its progress, when it is known.
-
-        Returns:
-            The result, and whether the run paused although one of its questions was answered meanwhile.
 
         After a cancellation the run can be resumed; `stop` decides who may resume it.
 
@@ -280,7 +286,7 @@ class Execution:
                 observer=observer,
                 migrations=migrations,
             )
-            steps = self._walk(record, journal, walk, observer, resumed=start.last_seq > 0)
+            steps = self._walk(record, journal, walk, observer, start)
             return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:
             walk.end()
@@ -329,7 +335,7 @@ class Execution:
         ended: Sequence[StepEnded] = (),
         *,
         is_late: bool,
-    ) -> tuple[PipelineResult[Any, Any], bool]:
+    ) -> Executed:
         """Record that the run was cancelled or is too late, and name the calls that it leaves in doubt."""
         store = self.runtime.store
         if is_late:
@@ -353,7 +359,7 @@ class Execution:
         result = await standing(self.runtime, await store.run(record.run_id))
         calls = map(in_doubt, result.in_doubt)
         facts = {"steps": tuple(StepResult(**step_facts(each)) for each in ended), "note": "\n".join(calls)}
-        return result.model_copy(update=facts), False
+        return Executed(result.model_copy(update=facts))
 
     async def _walk(
         self,
@@ -361,9 +367,8 @@ class Execution:
         journal: Journal,
         walk: _Walk,
         observer: Observer | None,
-        *,
-        resumed: bool,
-    ) -> tuple[PipelineResult[Any, Any], bool]:
+        start: Progress,
+    ) -> Executed:
         runtime = self.runtime
         CURRENT_STEP.set(CurrentStep(record.run_id, ROOT))  # in the task of this walk
         TOOL_POLICY.set(runtime.tools)
@@ -391,9 +396,9 @@ class Execution:
         )
         walk.ended = run.ended
         walk.feed = RunFeed(runtime.store, run, record.fence)
-        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=resumed))
+        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
         context = canonical.decode(record.context)
-        budget = await self._budget(record, journal)
+        budget = await self._budget(record, journal, start.acts)
         given = canonical.decode(record.input)
         outcome, tree = await execute(runtime.pipeline, run, given, context, budget, owner=runtime.owner)
         if isinstance(outcome, BegunAgain) and journal.is_stubbed:
@@ -416,7 +421,7 @@ class Execution:
         if not result.success and journal.may_have_called:
             calls = await unresolved(runtime.store, record.run_id)
             result = result.model_copy(update={"in_doubt": calls})
-        return result, answered and isinstance(outcome, Paused)
+        return Executed(result, answered and isinstance(outcome, Paused), start.acts)
 
     def _evaluations(self, record: RunRecord, move: Move) -> Sequence[Child]:
         """Return the runs that score the output with which a run ends."""
@@ -435,12 +440,12 @@ class Execution:
     def _is_fork(self, record: RunRecord) -> bool:
         return is_stubbed(record, self.runtime.closure)
 
-    async def _budget(self, record: RunRecord, journal: Journal) -> Budget | None:
+    async def _budget(self, record: RunRecord, journal: Journal, acts: Sequence[Act]) -> Budget | None:
         """Return what the run may still use; None when it has no limits."""
         runtime = self.runtime
         facts = Facts(blueprint=record.pipeline, user=record.user_id, metadata=record.metadata)
         shares = [share for rule in runtime.rules if (share := rule.share(facts)) is not None]
-        raised = Raised() if record.is_new else of_acts(await runtime.store.acts(record.run_id))
+        raised = of_acts(acts)
         if runtime.limits is None and not shares and not raised.own:
             return None
         ledger = Ledger() if record.is_new else await journal.ledger()

@@ -14,8 +14,8 @@ from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import ROOT
-from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, RunStatus, Write, pinned_stubs
-from flujo.domain.run_forks import waiting_answer
+from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, Progress, RunStatus, Write, pinned_stubs
+from flujo.domain.run_forks import Forked, waiting_answer
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding, Sink
     from flujo.domain.queues import Queued
-    from flujo.domain.run import GivenAnswer, NewRun, Progress, RunRecord
+    from flujo.domain.run import GivenAnswer, NewRun, RunRecord
     from flujo.services.project.files import ProjectFiles
     from flujo.services.runs.execution import Runtime
     from flujo.services.runs.raised_budgets import Raised
@@ -130,7 +130,9 @@ class RunService:
                 record = await _claimed(execution, runtime.store.accept(new, blobs))
             except ResumeConflict as conflict:
                 raise exists_already(conflict.record) from None
-            return await _executed(execution, record)
+            # A fork without copied entries is new, so its acts are not read with its progress.
+            start = None if new.entries else Progress(acts=new.acts)
+            return await _executed(execution, record, start)
 
     async def new_run(self, request: Request) -> NewRun:
         """Return the run that a request asks for; nothing is recorded.
@@ -187,7 +189,7 @@ class RunService:
                 raise
             if is_parked:
                 return RunStatus.PARKED
-            result, _ = await execution.run(record)
+            result = (await execution.run(record)).result
             return result.status
 
     async def _accepted(self, execution: Execution, new: NewRun) -> RunRecord:
@@ -264,7 +266,9 @@ class RunService:
                 if given is None or conflict.won is not None:
                     raise
                 return await _existing(execution, await store.run(record.run_id), "attach")
-            return await _executed(execution, claimed, _start(record, progress, claimed))
+            # The claim has set limits: they are read again.
+            start = None if raised else _start(record, progress, claimed)
+            return await _executed(execution, claimed, start)
 
     async def _prepared(self, run_id: RunId, given: GivenAnswer | None) -> None:
         """Prepare what the run needs here; if that fails, record the answer for another process."""
@@ -443,11 +447,11 @@ def _start(found: RunRecord, progress: Progress | None, claimed: RunRecord) -> P
 
 
 async def _executed(execution: Execution, record: RunRecord, start: Progress | None = None) -> Result:
-    result, settled = await execution.run(record, start)
+    result, settled, acts = await execution.run(record, start)
     while not execution.wish.is_there():
         run_id = result.continued_as or result.run_id
         begins = result.continued_as is not None
-        settled = settled or await _answered_by_fork(execution, result)
+        settled = settled or await _answered_by_fork(execution, result, acts)
         if not (begins or settled or await _wait_ends(execution, result)):
             break
         try:
@@ -456,18 +460,24 @@ async def _executed(execution: Execution, record: RunRecord, start: Progress | N
             if settled:
                 break  # the process that settled the pause continues the run
             return await _existing(execution, await execution.runtime.store.run(run_id), "attach")
-        result, settled = await replace(execution, retry_failed=False).run(claimed)
+        result, settled, acts = await replace(execution, retry_failed=False).run(claimed)
     return result
 
 
-async def _answered_by_fork(execution: Execution, result: Result) -> bool:
+async def _answered_by_fork(execution: Execution, result: Result, acts: Sequence[Act]) -> bool:
     """Answer a question of a fork with the answer that was given when the run was forked, if there is one.
+
+    Args:
+        execution: of the run.
+        result: how it ended.
+        acts: those that the execution began with.
 
     Raises:
         InputRejected: the answer does not fit the question.
     """
     asked = [pause.pause_id for pause in result.pauses if pause.needs_answer]
-    if not asked:
+    forked = Forked.of(acts)
+    if not asked or forked is None or not forked.answers:
         return False
     store, run_id = execution.runtime.store, RunId(result.run_id)
     waiting = waiting_answer(await store.acts(run_id), asked)

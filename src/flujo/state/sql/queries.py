@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain import chains
+from flujo.domain.acts import STEERING
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
@@ -321,6 +322,13 @@ QUESTIONS = (
 _usages = sa.select(journal.c.run_id, journal.c.usage).where(
     among(journal.c.run_id), journal.c.usage.is_not(None)
 )
+_steering = (
+    sa.select(*acts.c)
+    .where(
+        among(acts.c.run_id), sa.or_(*(acts.c.verb == sa.literal_column(f"'{verb}'") for verb in STEERING))
+    )
+    .order_by(acts.c.id)
+)
 _first_level = (
     sa.select(*journal.c)
     .where(
@@ -357,18 +365,21 @@ def questions(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, lis
 
 def progress(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Progress]:
     """Return how far runs are, and what a walk reads first."""
-    statements = [_last_entries, _usages, _first_level, QUESTIONS]
-    newest, used, level, asked = map(
+    statements = [_last_entries, _usages, _first_level, QUESTIONS, _steering]
+    newest, used, level, asked, steered = map(
         _by_run, fetch_all(connection, statements, ids_parameter(connection, ids))
     )
     rows = [row for each in level.values() for row in each]
     large = aside(connection, rows, codec.ENTRY_VALUES)
+    changed = [row for each in steered.values() for row in each]
+    values = aside(connection, changed, codec.ACT_VALUES)
     return {
         run_id: Progress(
             last_seq=max((row["last_seq"] for row in newest[run_id]), default=0),
             usage=sum((codec.spent(row) for row in used[run_id]), NOTHING),
             first=tuple(codec.entry(row, large) for row in level[run_id]),
             pauses=tuple(codec.pause(row) for row in asked[run_id]),
+            acts=tuple(codec.act(row, values) for row in steered[run_id]),
         )
         for run_id in ids
     }
