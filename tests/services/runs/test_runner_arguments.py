@@ -122,7 +122,7 @@ async def test_a_wrong_argument_of_a_method_of_a_client(method: str) -> None:
             async with Flujo(TREE, store=store, recovery=False) as runner:
                 await runner.run_result_async("x", run_id="one")
             client = TaskClient(store)
-            arguments = {"run_id": "one", "outcome": "done", "input": "yes", "event": "paid"}
+            arguments = {"run_id": "one", "outcome": "done", "input": "yes", "event": "paid", "score": 0.5}
             needed = {
                 key: value
                 for key, value in arguments.items()

@@ -24,7 +24,7 @@ async def test_questions_created_within_one_millisecond_keep_their_order(sqlite_
 def test_the_store_suite_covers_the_time_of_change_of_every_kind_of_request() -> None:
     covered = {name.partition(" ")[0] for name in TOUCHING} - {"retry"}
     kinds = {kind.__name__.lower() for kind in get_args(Request)}
-    assert kinds - covered == {"accept", "write", "lend"}, (
-        "an accepted run is new; writes change a run by their move"
+    assert kinds - covered == {"accept", "write", "lend", "reserve"}, (
+        "an accepted run is new; writes change a run by their move; a reservation is no change of a run"
     )
     assert covered - kinds == {"move"}
