@@ -37,6 +37,7 @@ def test_the_exit_codes_are_frozen() -> None:
             "BUDGET": 6,
             "LOCK": 7,
             "STATE": 8,
+            "CANNOT_TELL": 9,
             "INTERRUPTED": 130,
             "TERMINATED": 143,
         }
@@ -82,7 +83,7 @@ def test_a_flujo_error_shows_a_traceback_only_with_debug(flujo: Flujo) -> None:
 
 
 def test_an_unexpected_error_is_reported_as_a_bug(flujo: Flujo, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> str:
+    def broken(**_: object) -> str:
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(validation, "schema_text", broken)
@@ -98,7 +99,7 @@ error: ZeroDivisionError: division by zero
 def test_no_error_shows_a_secret(flujo: Flujo, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEMO_API_KEY", "canary-77")
 
-    def broken() -> str:
+    def broken(**_: object) -> str:
         raise OSError("cannot reach postgresql://u:canary-88@h/db with canary-77")
 
     monkeypatch.setattr(validation, "schema_text", broken)

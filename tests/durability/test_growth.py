@@ -70,7 +70,14 @@ async def test_memory_files_and_threads_do_not_grow_with_the_number_of_runs(
             largest = tracemalloc.take_snapshot().statistics("lineno")[:8]
         finally:
             tracemalloc.stop()
-        assert _entries() - entries < RUNS / 2, "some container has an entry for each run"
+        for more in range(1, 4):  # a cache that fills up once is not a leak: then the next runs add nothing
+            added = _entries() - entries
+            if added < RUNS / 2:
+                break
+            entries += added
+            await _runs(runner, FIRST + more * RUNS, FIRST + (more + 1) * RUNS)
+            world.calls.clear()
+        assert added < RUNS / 2, "some container has an entry for each run"
         assert all(now <= then for now, then in zip(_held(), before, strict=True)), (_held(), before)
         assert grown < CACHED_BYTES + PER_RUN_BYTES * RUNS, "\n".join(map(str, largest))
         evidence.add(seeds=RUNS)

@@ -269,7 +269,8 @@ def _rules() -> Mapping[str, Rule]:
 
 
 def _errors(root: type[FlujoError] = FlujoError) -> Iterator[type[FlujoError]]:
-    """Yield the errors, the general before the special."""
+    """Yield the errors, the general before the special; those of other code are not documented here."""
     yield root
     for kind in root.__subclasses__():
-        yield from _errors(kind)
+        if kind.__module__ == FlujoError.__module__:
+            yield from _errors(kind)
