@@ -145,10 +145,7 @@ def settings() -> str:
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[evaluator.__name__, key])} |" for key in evaluator.model_fields),
     ]
-    lines.append(
-        "\nIf `NO_COLOR` is set, output has no colour.\n\n## Not available yet\n\nThese keys are reserved. Setting one is "
-        "an error: " + ", ".join(f"`{name}`" for name in module.PROMISED) + ".\n"
-    )
+    lines.append("\nIf `NO_COLOR` is set, output has no colour.\n")
     return NOTE + "\n".join(lines)
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from flujo.domain.personal_data import Rules
+from flujo.domain.personal_data import ENTITIES, NAMES, Rules
 from flujo.domain.providers import Allowed
 from flujo.domain.usage import UsageLimits
 from flujo.domain.wording import listed
-from flujo.exceptions import SettingsError
+from flujo.exceptions import NamesUnavailable, SettingsError
+from flujo.governance.personal_data import models
 from flujo.governance.sink import GATE
 from flujo.settings import (
     CONFIG_FILE,
     ENV_VARIABLE,
     ENVIRONMENT,
-    PROMISED,
     Settings,
     environment,
     guard_environment,
@@ -26,7 +26,7 @@ from flujo.settings import (
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*ENVIRONMENT, ENV_VARIABLE, *PROMISED):
+    for name in (*ENVIRONMENT, ENV_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -104,13 +104,6 @@ def test_strictness_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch
 def test_an_unusable_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUJO_STRICT_DSL", "perhaps")
     with pytest.raises(SettingsError, match="FLUJO_STRICT_DSL: `strict_dsl` must be true or false"):
-        load()
-
-
-@pytest.mark.parametrize("name", PROMISED)
-def test_a_setting_that_is_not_available_yet_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(name, "1")
-    with pytest.raises(SettingsError, match=f"{name} is set, but its feature is not available yet"):
         load()
 
 
@@ -557,6 +550,72 @@ def test_the_variable_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.
 def test_an_unknown_kind_or_language_is_an_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     error = refused(tmp_path, f"[governance]\npii_scrub = true\n{text}\n")
     assert f"flujo.toml:3: {words}" in error.message
+    assert not GATE.hides_personal_data
+
+
+@pytest.fixture
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the packages that find names, which nothing here loads."""
+    monkeypatch.setattr(models, "find_spec", lambda _: object())
+
+
+@pytest.mark.usefixtures("_model")
+def test_names_are_masked_by_the_variable_beside_the_other_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "1")
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_STRONG", "1")
+    settings = load()
+    assert settings.origin("governance.pii_strong") == "FLUJO_GOVERNANCE_PII_STRONG"
+    assert settings.governance.rules == Rules(entities=(*ENTITIES, *NAMES))
+    assert GATE.personal_rules.name_locales == ("en",)
+    assert settings.governance.summary.endswith("; names in `en`, in no other language")
+    few = load(write(tmp_path, '[governance]\nentities = ["email", "person"]\nlocales = ["en"]\n'))
+    assert few.governance.rules == Rules(entities=("email", "person"), locales=("en",))
+
+
+def test_names_are_not_masked_without_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "1")
+    assert load().governance.rules == Rules()
+    assert "names" not in load().governance.summary
+
+
+@pytest.mark.usefixtures("_model")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pii_strong = true", "`pii_strong` is true, which needs `pii_scrub = true` or its variable"),
+        (
+            'pii_scrub = true\nentities = ["person"]',
+            "`entities` has 'person', which needs `pii_strong = true` or its variable",
+        ),
+        (
+            'pii_scrub = true\npii_strong = true\nentities = ["email"]',
+            "`pii_strong` is true, but `entities` has none of `person`, `place` and `organisation`",
+        ),
+        (
+            'pii_scrub = true\npii_strong = true\nlocales = ["en", "de"]',
+            "`locales` has 'de', in which no names are found",
+        ),
+    ],
+)
+def test_names_that_could_not_be_masked_are_an_error(tmp_path: Path, text: str, words: str) -> None:
+    error = refused(tmp_path, f"[governance]\n{text}\n")
+    assert words in error.message
+    assert "flujo.toml:1" in error.message
+    assert not GATE.hides_personal_data
+
+
+def test_names_are_not_left_out_where_their_model_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "find_spec", lambda name: None if name == "spacy" else object())
+    error = refused(tmp_path, "[governance]\npii_scrub = true\npii_strong = true\n")
+    assert isinstance(error, NamesUnavailable)
+    assert (
+        "flujo.toml:3 asks to mask names, and the extra `pii` is not installed: there is no `spacy`"
+        in error.message
+    )
     assert not GATE.hides_personal_data
 
 

@@ -3,6 +3,7 @@
 FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
 │   ├── TelemetryUnavailable         flujo.toml names a collector, and the extra `otel` is not installed
+│   ├── NamesUnavailable             names are masked, and the extra `pii` is not installed
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
 │   ├── RatingRefused                a score is not from 0 to 1, or scores a step that a run does not have
@@ -171,6 +172,13 @@ class TelemetryUnavailable(SettingsError):
 
     code = "FLJ570"
     hint = "`pip install 'flujo[otel]'`, or set `enabled = false` in [telemetry]"
+
+
+class NamesUnavailable(SettingsError):
+    """`pii_strong` masks names, and the packages that find them are not installed."""
+
+    code = "FLJ595"
+    hint = "`pip install 'flujo[pii]'`, or unset FLUJO_GOVERNANCE_PII_STRONG and `pii_strong` in [governance]"
 
 
 class InputRejected(SettingsError):

@@ -22,6 +22,7 @@ from flujo.domain.providers import Allowed, NamedProvider
 from flujo.domain.variables import variables
 from flujo.domain.wording import nearest, suggest
 from flujo.exceptions import SettingsError
+from flujo.governance.personal_data.models import require_names
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_budgets import MatchTable, RuleTable
@@ -68,6 +69,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "FLUJO_SHADOW_EVAL_SINK": "evaluation.sink",
     "FLUJO_GOVERNANCE_TOOL_ALLOWLIST": "governance.tools",
     "FLUJO_GOVERNANCE_PII_SCRUB": "governance.pii_scrub",
+    "FLUJO_GOVERNANCE_PII_STRONG": "governance.pii_strong",
 }
 """Which environment variables are settings, and of which key; one inside a table has a dot."""
 
@@ -80,16 +82,11 @@ TRUST_VARIABLE = "FLUJO_TRUSTED_PROJECTS"
 LOG_VARIABLE = "FLUJO_LOG"
 """Sets the levels of the log of a command: `info`, or `info,flujo.engine=debug`."""
 
-PROMISED = ("FLUJO_GOVERNANCE_PII_STRONG",)
-"""Variables whose feature has not arrived: a set one is refused, because passing over it would be a lie."""
-
 _TOOLS = "governance.tools"
 """The key of the allow-list of tools."""
 
 _RULES = ("budgets", "rule")
 """The key of the tables `[[budgets.rule]]`."""
-
-_OFF = ("", "0", "false", "no", "off")
 
 _KEY_OF_A_PROVIDER = "_API_KEY"
 _LIKE_SECRETS = ("_KEY", "_TOKEN", "_SECRET", "PASSWORD")
@@ -434,18 +431,12 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
         chosen: the environment whose table `[env.NAME]` overrides the rest; default: `FLUJO_ENV`, or none.
 
     Raises:
-        SettingsError: an unknown key, an unusable value, text that is not TOML, or a variable for a
-            feature that is not available yet; with file and line if known.
+        SettingsError: an unknown key, an unusable value, or text that is not TOML; with file and
+            line if known.
+        NamesUnavailable: names are masked, and the extra `pii` is not installed.
     """
     guard_environment()
     variables = environment()
-    for variable in PROMISED:
-        if variables.get(variable, "").lower() not in _OFF:
-            raise SettingsError(
-                f"{variable} is set, but its feature is not available yet",
-                hint=f"unset {variable}",
-                variable=variable,
-            )
     text = text_of(config_file) if config_file else ""
     # Other variables change nothing: a test runner, for example, names the running test in one.
     read = tuple((name, value) for name, value in variables.items() if name in ENVIRONMENT or name in text)
@@ -454,6 +445,8 @@ def load(config_file: Path | None = None, *, chosen: str = "") -> Settings:
     urls = {"state_uri": settings.state_uri, **settings.state_providers, **servers}
     for key, url in urls.items():
         GATE.know(passwords(url), of=f"the password in `{key}`")
+    if settings.governance.pii_strong:
+        require_names(settings.origin("governance.pii_strong"))
     GATE.personal_rules = settings.governance.rules
     if settings.governance.pii_scrub:
         GATE.hide_personal_data(GATE.personal_rules)
@@ -544,7 +537,7 @@ def default_cache_dir() -> Path:
 
 def misspelt_variables() -> dict[str, str]:
     """Return unknown `FLUJO_` variables that resemble a known one, each with the known name."""
-    known = [*ENVIRONMENT, ENV_VARIABLE, TRUST_VARIABLE, LOG_VARIABLE, *PROMISED]
+    known = [*ENVIRONMENT, ENV_VARIABLE, TRUST_VARIABLE, LOG_VARIABLE]
     unknown = (name for name in environment() if name.startswith("FLUJO_") and name not in known)
     meant = ((name, nearest(name, known, cutoff=0.8)) for name in unknown)
     return {name: near for name, near in meant if near}

@@ -22,7 +22,7 @@ from flujo.domain.cron import cron_problem, zone_problem
 from flujo.domain.journal import Transcripts
 from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.outbox import NoticeEvent
-from flujo.domain.personal_data import ENTITIES, LOCALES, Rules
+from flujo.domain.personal_data import ENTITIES, LOCALES, NAME_LOCALES, NAMES, Rules
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.queues import QueueLimits, Rate, is_queue_name
 from flujo.domain.schedule_checks import setting_problems
@@ -30,7 +30,7 @@ from flujo.domain.schedules import NAME, CatchUp, Overlap, Schedule
 from flujo.domain.tool_policy import OnDenied, ToolPolicy
 from flujo.domain.usage import UnknownPrice, UsageLimits
 from flujo.domain.variables import is_variable, variables
-from flujo.domain.wording import suggest
+from flujo.domain.wording import listed, suggest
 from flujo.settings_budgets import BudgetRules
 
 if TYPE_CHECKING:
@@ -132,11 +132,15 @@ class Governance(Section):
     """What a denied call of a model does: the model reads a refusal, or with `fail` the step fails."""
     pii_scrub: bool = False
     """Whether mail addresses, phone numbers, cards, IBANs, national ids, IP addresses and keys are masked."""
+    pii_strong: bool = False
+    """Whether names of people, places and organisations are masked too, in English. Needs `pii_scrub`, and
+    the extra `pii`."""
     locales: tuple[str, ...] | None = None
-    """The languages: `de`, `en`, `es`, `fr`, `it`, `nl`, `pl`, `pt`. Default: all."""
+    """The languages: `de`, `en`, `es`, `fr`, `it`, `nl`, `pl`, `pt`. Default: all. With `pii_strong`, only
+    languages with a model for names: `en`."""
     entities: tuple[str, ...] | None = None
     """The kinds that are masked: `email`, `phone`, `card`, `iban`, `national_id`, `ip`, `url_credentials`,
-    `key`. Default: all."""
+    `key`, and with `pii_strong` `person`, `place`, `organisation`. Default: all."""
     allow: tuple[str, ...] = ()
     """Values that are not masked, with `*` and `?`: `*@example.org`."""
     journal: Literal["values", "scrubbed"] = "values"
@@ -151,7 +155,7 @@ class Governance(Section):
     @field_validator("entities")
     @classmethod
     def _are_entities(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return _known(given, ENTITIES, "entities", "kind of personal data")
+        return _known(given, (*ENTITIES, *NAMES), "entities", "kind of personal data")
 
     @field_validator("tools")
     @classmethod
@@ -177,6 +181,29 @@ class Governance(Section):
             raise ValueError("`journal` is 'scrubbed', which needs `pii_scrub = true` or its variable")
         return self
 
+    @model_validator(mode="after")
+    def _finds_what_it_masks(self) -> Governance:
+        chosen = [each for each in NAMES if self.entities is not None and each in self.entities]
+        if not self.pii_strong:
+            if chosen:
+                raise ValueError(
+                    f"`entities` has {chosen[0]!r}, which needs `pii_strong = true` or its variable"
+                )
+            return self
+        if not self.pii_scrub:
+            raise ValueError("`pii_strong` is true, which needs `pii_scrub = true` or its variable")
+        if self.entities is not None and not chosen:
+            raise ValueError(
+                f"`pii_strong` is true, but `entities` has none of {listed(NAMES, 'and')}: "
+                "add one, or leave it out"
+            )
+        if unread := [each for each in self.locales or () if each not in NAME_LOCALES]:
+            raise ValueError(
+                f"`locales` has {unread[0]!r}, in which no names are found; with `pii_strong`, leave it out: "
+                f"names are found in {listed(NAME_LOCALES)}"
+            )
+        return self
+
     @property
     def summary(self) -> str:
         """The masked kinds and the places, in a few words."""
@@ -185,13 +212,15 @@ class Governance(Section):
         where = "in all that leaves and in requests to models; the database has the values as they are"
         if self.journal == "scrubbed":
             where = "as it enters a run, in all that leaves, and in requests to models"
-        return f"{', '.join(self.rules.entities)}: masked {where}"
+        names = f"; names in {listed(NAME_LOCALES)}, in no other language" if self.pii_strong else ""
+        return f"{', '.join(self.rules.entities)}: masked {where}{names}"
 
     @property
     def rules(self) -> Rules:
         """The rules by which personal data is masked."""
+        known = (*ENTITIES, *(NAMES if self.pii_strong else ()))
         return Rules(
-            entities=tuple(each for each in ENTITIES if self.entities is None or each in self.entities),
+            entities=tuple(each for each in known if self.entities is None or each in self.entities),
             locales=tuple(each for each in LOCALES if self.locales is None or each in self.locales),
             allow=self.allow,
         )

@@ -9,7 +9,8 @@ Everything else is imported at the top of its module. The reasons, by folder:
 - `json_schema`, `blueprint`: jsonschema, RE2 and CEL are loaded with the first schema, pattern and expression.
 - `state`: Alembic and each driver are loaded with the database that needs them.
 - `telemetry`: the SDK is loaded by its thread, with the first run of a process that sends something.
-- `governance`: the tables of phone numbers and national ids are loaded once a project masks personal data.
+- `governance`: the tables of phone numbers and national ids are loaded once a project masks personal data, and spaCy
+  with the first text whose names are masked.
 - `testing`: the pytest plugin is loaded in each session of a project, also of one without cassettes.
 - `domain`: pydantic's adapters are built with the first value that needs one.
 """
@@ -82,6 +83,7 @@ CEILING = {
     "domain/canonical.py": 2,
     "domain/context_references.py": 1,
     "domain/values.py": 1,
+    "governance/personal_data/names.py": 1,
     "governance/sink.py": 1,
     "json_schema/re2_patterns.py": 1,
     "json_schema/validator.py": 2,

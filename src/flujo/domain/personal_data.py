@@ -9,15 +9,28 @@ from typing import Any, Literal, Protocol, get_args
 from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import PipelineError
 
-Entity = Literal["email", "phone", "card", "iban", "national_id", "ip", "url_credentials", "key"]
-"""A kind of personal data."""
+Structured = Literal["email", "phone", "card", "iban", "national_id", "ip", "url_credentials", "key"]
+"""A kind of personal data that a form, a checksum or a numbering plan shows."""
 
-ENTITIES: tuple[Entity, ...] = get_args(Entity)
+ENTITIES: tuple[Structured, ...] = get_args(Structured)
+
+NameEntity = Literal["person", "place", "organisation"]
+"""A kind of name, which a language model of a few megabytes finds."""
+
+NAMES: tuple[NameEntity, ...] = get_args(NameEntity)
+
+Entity = Structured | NameEntity
+"""A kind of personal data."""
 
 Locale = Literal["de", "en", "es", "fr", "it", "nl", "pl", "pt"]
 """A language: its phone numbers, national ids and words beside them."""
 
 LOCALES: tuple[Locale, ...] = get_args(Locale)
+
+NameLocale = Literal["en"]
+"""A language with a model that finds names."""
+
+NAME_LOCALES: tuple[NameLocale, ...] = get_args(NameLocale)
 
 
 def placeholder(entity: Entity) -> str:
@@ -89,6 +102,12 @@ class Rules:
     """The languages of phone numbers, national ids and the words beside them."""
     allow: tuple[str, ...] = ()
     """Values that are not masked: patterns with `*` and `?`, compared without case."""
+
+    @property
+    def name_locales(self) -> tuple[NameLocale, ...]:
+        """The languages whose names are masked; empty if no name is."""
+        has_names = any(each in self.entities for each in NAMES)
+        return tuple(each for each in NAME_LOCALES if has_names and each in self.locales)
 
 
 class Scrub(Protocol):

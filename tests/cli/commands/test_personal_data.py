@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 
 from flujo.cli.exit_codes import ExitCode
+from flujo.governance.personal_data import models
+from flujo.governance.personal_data.models import PACKAGES
 from flujo.services.replay.run_file import RunFile
 
 if TYPE_CHECKING:
@@ -66,6 +69,41 @@ def test_commands_mask_what_a_run_has_recorded(
         assert MAIL not in output
         assert PHONE not in output
         assert "jane" not in output
+
+
+@pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("spacy", *PACKAGES.values())),
+    reason="the extra `pii` is not installed",
+)
+def test_names_are_masked_with_the_variable(
+    project: Project, flujo: Flujo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_STRONG", "1")
+    given = json.dumps({"to": "Jane Doe", "note": "Robert Smith of Acme Ltd is in Berlin."})
+    begun = flujo("run", "echo", "--input", given, "--run-id", "a1")
+    assert begun.exit_code == ExitCode.PAUSED, begun.output
+    for shown in (begun, flujo("trace", "a1"), flujo("trace", "a1", "--json"), flujo("tasks", "show", "a1")):
+        assert "<PERSON>" in shown.output
+        assert not any(name in shown.output for name in ("Jane", "Smith", "Acme", "Berlin")), shown.output
+    for told in (flujo("doctor"), flujo("explain", "echo")):
+        assert "person, place, organisation: masked" in told.output
+        assert "names in `en`, in no other language" in told.output
+
+
+def test_names_without_the_extra_end_every_command_before_it_does_anything(
+    project: Project, flujo: Flujo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_STRONG", "1")
+    monkeypatch.setattr(models, "find_spec", lambda _: None)
+    for words in (("run", "echo", "--input", GIVEN, "--run-id", "a1"), ("doctor",), ("explain", "echo")):
+        ended = flujo(*words)
+        assert ended.exit_code == ExitCode.USAGE, ended.output
+        assert (
+            "FLUJO_GOVERNANCE_PII_STRONG asks to mask names, and the extra `pii` is not installed"
+            in ended.output
+        )
+        assert "pip install 'flujo[pii]'" in ended.output
+    assert not (project.root / ".flujo/state.db").exists()
 
 
 def test_an_error_and_its_traceback_are_masked(project: Project, flujo: Flujo) -> None:

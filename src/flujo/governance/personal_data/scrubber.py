@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.governance.personal_data import addresses, ids, keys, mails, numbers
+from flujo.governance.personal_data import addresses, ids, keys, mails, names, numbers
 from flujo.governance.personal_data.masks import Masks
 from flujo.governance.personal_data.patterns import compiled, digits_in
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.personal_data import Rules
     from flujo.governance.personal_data.masks import Mask
+    from flujo.governance.personal_data.names import Names
 
 _SUSPICIOUS = compiled(
     r"(?i)@|://|(?:\d[^\pL\pN]{0,3}){7}|\d{1,3}\.\d{1,3}\.\d{1,3}\.\d|[0-9a-f]:[0-9a-f:]{2}"
@@ -30,16 +31,27 @@ _MOST_PASSES = 8
 class Scrubber:
     """The port `Scrub`."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, finder: Names = names.SPACY) -> None:
         self._masks = Masks(rules.entities, rules.allow)
         self._locales = frozenset(rules.locales)
+        self._name_locales = rules.name_locales
+        self._finder = finder
 
     def text(self, text: str, *, key: str = "", kept: Sequence[str] = ()) -> str:
         """Return a text with the personal data in it masked."""
-        if _SUSPICIOUS.search(text) is None:
-            return text
         mask = self._masks.of(kept)
         before = f"{_spaced(key)}: " if key else ""
+        text = self._structured(text, before, mask)
+        if not self._name_locales:
+            return text
+        while (new := names.masked(text, mask, self._name_locales, self._finder, before)) != text:
+            text = self._structured(new, before, mask)  # each pass leaves fewer words, so there is a last one
+        return text
+
+    def _structured(self, text: str, before: str, mask: Mask) -> str:
+        """Return a text with the data masked that has a form; `before` is read as the words before it."""
+        if _SUSPICIOUS.search(text) is None:
+            return text
         for _ in range(_MOST_PASSES):  # a mask may uncover another value: it separates what is beside it
             new = self._once(before + text, mask)[len(before) :]
             if new == text or _SUSPICIOUS.search(new) is None:
@@ -66,12 +78,16 @@ class Scrubber:
     def _mapping(self, value: dict[str, Any], kept: Sequence[str]) -> dict[str, Any]:
         masked: dict[str, Any] = {}
         for name, each in value.items():
-            new = shown = self.text(name, kept=kept)
+            new = shown = self._field(name, kept)
             number = 2
             while new in masked or (new != name and new in value):
                 new, number = f"{shown}#{number}", number + 1
             masked[new] = self.data(each, key=name, kept=kept)
         return masked
+
+    def _field(self, name: str, kept: Sequence[str]) -> str:
+        """Return the name of a field, masked. One word alone is not read for names: code depends on it."""
+        return self.text(name, kept=kept) if " " in name else self._structured(name, "", self._masks.of(kept))
 
     def _once(self, text: str, mask: Mask) -> str:
         text = keys.masked(text, mask)
