@@ -26,7 +26,7 @@ from personal_data.corpus import sentences  # noqa: E402
 from personal_data.hard_cases import TEXTS  # noqa: E402
 from personal_data.marks import plain  # noqa: E402
 from personal_data.measure import measure, total  # noqa: E402
-from personal_data.names import HARD  # noqa: E402
+from personal_data.names import HARD, LATER  # noqa: E402
 from personal_data.names import sentences as sentences_with_names  # noqa: E402
 
 if TYPE_CHECKING:
@@ -50,7 +50,11 @@ def main() -> None:
         print(f"\n{name}: {len(texts):,} texts\n")
         _table(columns, ENTITIES, "kind", ENTITIES)
         _table(columns, LOCALES, "language", ENTITIES)
-    for name, texts in (("generated, names", list(sentences_with_names())), ("hard, names", list(HARD))):
+    for name, texts in (
+        ("generated, names", list(sentences_with_names())),
+        ("hard, names", list(HARD)),
+        ("written later, names", list(LATER)),
+    ):
         columns = {"flujo": _flujo(texts, WITH_NAMES)} | (
             {"presidio": _presidio(texts, presidio)} if presidio else {}
         )

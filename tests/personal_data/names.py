@@ -1,7 +1,6 @@
 """English texts with marked names of people, places and organisations, and words that only look like names.
 
-`sentences` makes them, the same for each seed; `HARD` was written by hand. Nothing here is known to the code that
-finds names.
+`sentences` makes them, the same for each seed; `HARD` and `LATER` were written by hand.
 """
 
 from __future__ import annotations
@@ -260,3 +259,51 @@ HARD: tuple[tuple[str, str], ...] = tuple(
     )
 )
 """Hand-written texts, as of `hard_cases.TEXTS`."""
+
+
+LATER: tuple[tuple[str, str], ...] = tuple(
+    ("en", text)
+    for text in (
+        "Good morning, I'd like to speak to Mrs <<PERSON Abernathy>> about my mortgage with <<ORGANISATION Nationwide>>.",
+        "After the merger, <<PERSON Deepak Menon>> relocated from <<PLACE Bangalore>> to <<PLACE Phoenix>>.",
+        "<<ORGANISATION Vodafone>> cut my line off again, says <<PERSON Gareth Pugh>>.",
+        "The defendant, <<PERSON Marcus Oyelaran>>, resides in <<PLACE Croydon>>.",
+        "Ref 88213: meeting notes. Attendees: <<PERSON Sinead Byrne>>, <<PERSON Tomasz Zielinski>>, <<PERSON Fiona Grant>>.",
+        "Could you forward this to <<PERSON Hyun-woo Choi>>?",
+        "We stayed two nights in <<PLACE Marrakesh>> before flying to <<PLACE Casablanca>>.",
+        "Payment received from <<ORGANISATION Hargreaves Lansdown>>.",
+        "<<PERSON Bernadette>> says the boiler is leaking.",
+        "I had surgery at <<ORGANISATION King's College Hospital>> in <<PLACE London>>.",
+        "Regards,\n<<PERSON Ignacio Fuentes>>\nSenior Buyer",
+        "Is there a branch near <<PLACE Wolverhampton>>?",
+        "<<PERSON Mohammed Iqbal>> v <<ORGANISATION Thames Water>>",
+        "Tell <<PERSON Katarzyna>> that the keys are with the porter.",
+        "Our supplier <<ORGANISATION Foxconn>> has plants in <<PLACE Shenzhen>>.",
+        "This is <<PERSON Rachel Stein>> from <<ORGANISATION Aviva>>.",
+        "Dr. <<PERSON Amara Nwosu>> referred me.",
+        "Next of kin: <<PERSON Pauline Archer>>",
+        "the landlord, <<PERSON Yusuf Demir>>, never answers",
+        "Booking for <<PERSON Chen Guangyu>>, flight to <<PLACE Taipei>>",
+        "Retry the Webhook after 30 Seconds.",
+        "The Gradle build uses Kotlin 2.1 and Spring Boot.",
+        "Open Settings > Privacy > Location Services.",
+        "Bug: Dark Theme flickers in Safari.",
+        "Dear Hiring Manager, please find my CV attached.",
+        "Black Friday deals start in November.",
+        "INFO Worker started, Queue=default",
+        "Use the Export Wizard to create a Pivot Table.",
+        "PO 77120 covers Steel Pipes and Copper Wire.",
+        "Annual General Meeting on Thursday",
+        "The Board of Directors met twice.",
+        "Press the Red Button, then Green.",
+        "ImportError: cannot import name 'Session'",
+        "Net Promoter Score rose in Q3.",
+        "Please rate Your Experience from One to Five.",
+        "Chicken Tikka and Garlic Bread, no onions.",
+        "Flight BA117 boards at Terminal 5.",
+        "Model X supports Fast Charging.",
+        "General Data Protection Regulation",
+        "Blood Pressure 120/80, Heart Rate 64",
+    )
+)
+"""Hand-written after the rules that find names, which were not changed to pass them."""

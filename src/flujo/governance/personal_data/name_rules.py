@@ -30,6 +30,7 @@ class Name(NamedTuple):
 
 _WORD = r"\p{Lu}[\pL'\x{2019}-]*"
 _LINK = r"(?: |(?: (?:van|von|der|den|de|da|di|del|dos|bin|ibn|al|el|la|le)){1,2} )"
+_END = r"(?:[^\pL'\x{2019}-]|$)"
 _PART = rf"(?:\p{{Lu}}\.|{_WORD})"
 _FULL = rf"{_PART}(?:{_LINK}{_PART}){{0,3}}"
 _TITLED = compiled(
@@ -48,7 +49,7 @@ _SIGNED = compiled(
 _COMPANY = compiled(
     rf"((?:{_WORD} (?:& )?){{1,4}}"
     r"(?:Ltd|Limited|LLC|LLP|Inc|GmbH|AG|plc|PLC|Corp|Corporation|Co|Holdings|Group|Bank|Foundation|"
-    r"University|Hospital|Insurance|Logistics|Partners))(?:[^\pL'\x{2019}-]|$)"
+    r"University|Hospital|Insurance|Logistics|Partners))" + _END
 )
 _BY_WORDS: tuple[tuple[Any, Entity], ...] = (
     (_COMPANY, "organisation"),
@@ -58,7 +59,7 @@ _BY_WORDS: tuple[tuple[Any, Entity], ...] = (
     (_LABELLED, "person"),
     (_SIGNED, "person"),
 )
-_NEIGHBOUR = compiled(rf" ({_PART})(?:[^\pL'\x{2019}-]|$)")
+_NEIGHBOUR = compiled(rf" ({_PART})" + _END)
 _BREAKS = compiled(r"""[()\[\]{}<>"|;:/\n\t]+""")
 _PART_OF_CODE = r"._/\@#$=-"
 _NEVER = frozenset(r"_\=+*@#^~$%0123456789")
@@ -129,15 +130,16 @@ def _name(text: str, start: int, end: int, entity: Entity) -> Name | None:
         entity = "place"
     elif len(words) > 1 and words[-1].rstrip(".") in INSTITUTIONS:
         entity = "organisation"
-    return Name(*_whole(text, start, end), entity) if entity == "person" else Name(start, end, entity)
+    return Name(*_whole(text, start, end, entity), entity)
 
 
-def _whole(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return where a person's name begins and ends; a model may have seen only a part of it."""
+def _whole(text: str, start: int, end: int, entity: Entity) -> tuple[int, int]:
+    """Return where a name begins and ends; a model may have found only a part of it."""
     before = text[:start].rpartition("\n")[2].split(" ")
-    if len(before) > 1 and not before[-1] and _is_part(before[-2]):
+    begins = entity == "person" or (len(before) > 2 and before[-3][-1:] not in (".", "!", "?", ""))
+    if begins and len(before) > 1 and not before[-1] and _is_part(before[-2]):
         start -= len(before[-2]) + 1
-    while (found := _NEIGHBOUR.match(text, end)) is not None and _is_part(found[1]):
+    while entity == "person" and (found := _NEIGHBOUR.match(text, end)) is not None and _is_part(found[1]):
         end = found.end(1)
     return start, end
 
@@ -145,7 +147,7 @@ def _whole(text: str, start: int, end: int) -> tuple[int, int]:
 def _is_part(word: str) -> bool:
     """Return whether a word beside a name is a part of it: a name itself, or an initial."""
     is_initial = len(word) == 2 and word[0].isupper() and word[1] == "."
-    is_name = word[:1].isupper() and word[1:].islower() and word.isalpha()
+    is_name = word[:1].isupper() and word[1:].islower() and word.replace("-", "").isalpha()
     return is_initial or (is_name and word.lower() not in ORDINARY | GREETINGS and word not in PRODUCTS)
 
 

@@ -39,6 +39,7 @@ _ENTITIES: dict[str, Entity] = {
 _UNUSED = ("tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
 """Parts of a model that find no names; they take half of its time."""
 _PLACEHOLDER = re.compile(r"<[A-Z_]{2,20}>")
+_SYMBOL = re.compile("[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
 _QUOTED = re.compile(r'"([^"\n]{2,200})"')
 _CAPITAL = re.compile(r"[^\W\d_a-z]\w?[^\W\d_]|[^\W\d_a-z]\. ")
 """What a text with a name has, roughly: timestamps and identifiers are not read by the model."""
@@ -107,8 +108,8 @@ def masked(text: str, mask: Mask, locales: Sequence[NameLocale], names: Names, b
 
 
 def _masked(text: str, mask: Mask, locale: NameLocale, names: Names, before: str = "") -> str:
-    # A model takes `<PERSON>` for a name; brackets belong to none.
-    read = _PLACEHOLDER.sub(lambda found: f"({'it'.ljust(len(found[0]) - 2)})", text)
+    # A model takes `<PERSON>` for a name, and overlooks a name beside an emoji. No name has brackets.
+    read = _PLACEHOLDER.sub(lambda found: f"({'it'.ljust(len(found[0]) - 2)})", _SYMBOL.sub(" ", text))
     parts: list[str] = []
     end = 0
     for name in names.find(before + read, locale):
