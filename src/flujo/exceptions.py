@@ -7,6 +7,7 @@ FlujoError
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
 │   ├── RatingRefused                a score is not from 0 to 1, or scores a step that a run does not have
+│   ├── ErasureRefused               a run of a person to erase is executed, or waits
 │   ├── CasesRefused                 a run cannot become a case, or a file cannot be extended
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
@@ -262,6 +263,13 @@ class CasesInvalid(BlueprintError):
     """A file of cases has errors; `diagnostics` holds every finding with its place."""
 
     code = "FLJ480"
+
+
+class ErasureRefused(SettingsError):
+    """A run of a person who is to be erased is executed, or waits and no option says what happens to it."""
+
+    code = "FLJ615"
+    run_id: str | None = None
 
 
 class CasesRefused(SettingsError):

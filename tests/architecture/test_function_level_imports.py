@@ -52,7 +52,7 @@ CEILING = {
     "cli/commands/models.py": 3,
     "cli/commands/plan.py": 5,
     "cli/commands/pull.py": 4,
-    "cli/commands/purge.py": 4,
+    "cli/commands/purge.py": 5,
     "cli/commands/queues.py": 2,
     "cli/commands/replay.py": 4,
     "cli/commands/resume.py": 3,

@@ -45,7 +45,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "schedules": "List, apply, pause and trigger schedules.",
         "notifications": "List messages about runs, or send them again.",
         "migrate": "Migrate the database to the current schema.",
-        "purge": "Delete old runs and their data.",
+        "purge": "Delete old runs and their data, or erase a person.",
         "trust": "Trust a project that belongs to another user.",
         "doctor": "Check settings, database, models and API keys.",
     },

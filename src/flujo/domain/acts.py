@@ -30,6 +30,7 @@ class Verb(StrEnum):
     SET = "set"
     ACCEPT_CHANGES = "accept_changes"
     PURGE = "purge"
+    ERASE = "erase"
     SEND = "send"
     FORK = "fork"
     AFTER_RESTORE = "after_restore"
@@ -64,7 +65,7 @@ class Act:
     """None for an act on several runs."""
     object: str = ""
     """The object of the act: a question's id, the changed files, the purged statuses, a schedule, the source
-    of a pulled run."""
+    of a pulled run, the digest of an erased person."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
@@ -646,5 +647,32 @@ class DurableStore(StateStore, Protocol):
 
         Yields:
             The totals after each batch.
+        """
+        ...
+
+    async def families_of(self, subject: Subject) -> list[Family]:
+        """Return the runs of a person with their tasks, evaluations, chains and forks, by families."""
+        ...
+
+    async def erase_runs(
+        self, subject: Subject, run_ids: Sequence[RunId], *, actor: Actor, cancel_paused: bool
+    ) -> int:
+        """Delete runs of a person with all that belongs to them, in one transaction; return how many.
+
+        Raises:
+            ErasureRefused: one of them is executed, or waits and is not to be cancelled; none was deleted.
+        """
+        ...
+
+    async def finish_erasure(self, subject: Subject, *, actor: Actor, vacuum_full: bool) -> Proof:
+        """Delete what names a person and belongs to no run, overwrite freed space, and record the proof.
+
+        Args:
+            subject: the person.
+            actor: who erases.
+            vacuum_full: rewrite the tables of a server too; a SQLite file is always rewritten.
+
+        Raises:
+            StateError: the database cannot be rewritten now; no proof was recorded.
         """
         ...

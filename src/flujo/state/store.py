@@ -19,11 +19,13 @@ from flujo.state.listener import Listener
 from flujo.state.queue_bell import QueueBell
 from flujo.state.sql import (
     arrivals,
+    erasure,
     events,
     feeds,
     listing,
     migrations,
     outbox,
+    overwriting,
     queries,
     queue,
     requests,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from flujo.domain.acts import Act, Actor
+    from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
@@ -518,6 +521,31 @@ class SqlStateStore:
         for start in range(0, len(unnamed), batch):
             count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])
             yield (gone := replace(gone, contents=gone.contents + count))
+
+    async def families_of(self, subject: Subject) -> list[Family]:
+        """Return the runs of a person, by families; see the port."""
+        return await self.read(erasure.families, subject)
+
+    async def erase_runs(
+        self, subject: Subject, run_ids: Sequence[RunId], *, actor: Actor, cancel_paused: bool
+    ) -> int:
+        """Delete runs of a person; see the port."""
+        return await self.write_apart(erasure.erase_runs, subject, run_ids, actor, cancel_paused)
+
+    async def finish_erasure(self, subject: Subject, *, actor: Actor, vacuum_full: bool) -> Proof:
+        """Delete the rest, overwrite freed space, and record the proof; see the port."""
+        unnamed = await self.read(retention.unnamed_blobs)
+        for start in range(0, len(unnamed), erasure.CHUNK):
+            await self.write_apart(retention.delete_blobs, unnamed[start : start + erasure.CHUNK])
+        await self.write_apart(erasure.erase_rest, subject, actor)
+        lend, schema = self.database.reading, self.database.schema
+        if schema is None:
+            await self._readers.alone(lend, overwriting.rewrite_file)
+            await self._readers.alone(lend, overwriting.empty_log)
+        elif vacuum_full:
+            await self._readers.alone(lend, overwriting.rewrite_tables, schema)
+        is_overwritten = schema is None or vacuum_full
+        return await self.write_apart(erasure.prove, subject, actor, is_overwritten)
 
     async def messages(
         self,

@@ -1,7 +1,8 @@
-"""`flujo purge`: deletes old runs and their data from the database."""
+"""`flujo purge`: deletes old runs and their data from the database, or all that belongs to a person."""
 
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from flujo.cli import options
 from flujo.cli.invocation import Invocation
 from flujo.domain.run import RunStatus
 from flujo.domain.wording import plural
+from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,14 +37,41 @@ class Status(StrEnum):
 def purge(
     ctx: typer.Context,
     older_than: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--older-than", metavar="AGE", help="Delete runs last updated longer ago than AGE: 30d, 12h, 90m."
         ),
-    ],
+    ] = None,
     status: Annotated[
         list[Status] | None,
         typer.Option(help="Delete runs with this status; repeatable.  [default: completed]"),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Erase a person instead, at any age and status: user_id=VALUE or metadata.KEY=VALUE.",
+        ),
+    ] = None,
+    cancel_paused: Annotated[
+        bool, typer.Option("--cancel-paused", help="Cancel and erase runs of the person that wait.")
+    ] = False,
+    keep_paused: Annotated[
+        bool, typer.Option("--keep-paused", help="Keep runs of the person that wait, with their families.")
+    ] = False,
+    vacuum_full: Annotated[
+        bool,
+        typer.Option(
+            "--vacuum-full",
+            help="After erasing a person: rewrite the tables of Postgres, each locked meanwhile. "
+            "A SQLite file is always rewritten.",
+        ),
+    ] = False,
+    proof: Annotated[
+        Path | None,
+        typer.Option(
+            "--proof", metavar="FILE", help="Also write the proof of the erasure to a file, as JSON."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Delete nothing; report how many runs would be deleted.")
@@ -51,14 +80,44 @@ def purge(
     by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Delete old runs and their data."""
+    """Delete old runs and their data, or erase a person."""
     from flujo.cli.confirmation import require_yes
     from flujo.cli.run_command import in_workspace
     from flujo.services.project.inputs import read_duration
 
+    of_person = (cancel_paused, keep_paused, vacuum_full, proof)
+    if (older_than is None) == (subject is None) or (subject is not None and status):
+        raise SettingsError(
+            "`flujo purge` deletes old runs, or erases a person: give `--older-than` or `--subject`",
+            hint="`--older-than 30d` deletes old runs, `--subject user_id=VALUE` erases a person",
+        )
+    if subject is None and any(of_person):
+        raise SettingsError(
+            "`--cancel-paused`, `--keep-paused`, `--vacuum-full` and `--proof` belong to `--subject`",
+            hint="`--status paused` deletes old runs that wait",
+        )
+    if cancel_paused and keep_paused:
+        raise SettingsError("`--cancel-paused` and `--keep-paused` exclude each other", hint="give one")
+
     invocation, actor = Invocation.of(ctx), options.actor(by)
     terminal = invocation.terminal
-    age = read_duration(older_than, option="--older-than")
+    if subject is not None:
+        from flujo.cli.erasing import erase_person
+
+        erase_person(
+            invocation,
+            subject,
+            actor=actor,
+            cancel_paused=cancel_paused,
+            keep_paused=keep_paused,
+            vacuum_full=vacuum_full,
+            dry_run=dry_run,
+            yes=yes,
+            proof_file=proof,
+            as_json=as_json,
+        )
+        return
+    age = read_duration(str(older_than), option="--older-than")
     statuses = [RunStatus(each.value) for each in status or [Status.COMPLETED]]
 
     if not dry_run:
