@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,12 @@ from flujo.domain.journal import RunId
 from flujo.domain.pipeline import CachePolicy
 from flujo.domain.queues import RunKind
 from flujo.domain.run import RunQuery, RunStatus
-from flujo.domain.steps import HumanInTheLoopStep, Step, StepConfig, Text
-from flujo.exceptions import ErasureRefused, SettingsError
+from flujo.domain.steps import ContinueAsNewStep, HumanInTheLoopStep, Step, StepConfig, Text
+from flujo.exceptions import ErasureRefused, SettingsError, StateBackendUnavailable
 from flujo.services.admin.erasure import Paused, erase, read_subject
 from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
-from flujo.state.sql import tables
+from flujo.state.sql import database, tables
 from flujo.state.sql.tables import metadata
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline
@@ -199,7 +201,7 @@ async def test_a_run_that_changed_since_it_was_found_is_refused_under_its_lock(s
     assert (await store.run(RunId("asks"))).status is RunStatus.PAUSED
 
 
-async def test_forks_and_chains_go_with_the_run_whatever_their_own_user(store: SqlStateStore) -> None:
+async def test_forks_go_with_the_run_whatever_their_own_user(store: SqlStateStore) -> None:
     await run(store, ANA.value, "first", "a letter")
     async with Flujo[Any, Any, Any](tree(), store=store, recovery=False) as runner:
         await runner.fork_async("first", at="task", new_run_id="fork")
@@ -213,6 +215,21 @@ async def test_forks_and_chains_go_with_the_run_whatever_their_own_user(store: S
     assert len(family.runs) == 4
     await erased(store, Paused.CANCEL, batch=1)
     assert (await counts(store))["runs"] == 0
+
+
+async def test_a_chain_goes_whole(store: SqlStateStore) -> None:
+    chain = pipeline(
+        ContinueAsNewStep("next", input="{{ input + 1 }}", when="input < 3"),
+        context_schema=OF_A_USER,
+        input_schema={"type": "integer"},
+    )
+    async with Flujo[Any, Any, Any](chain, store=store, recovery=False) as runner:
+        await runner.run_result_async(1, run_id="c", initial_context_data={"user_id": ANA.value})
+    one = tables.runs.update().where(tables.runs.c.run_id != "c~2")
+    await store.write_apart(lambda c: c.execute(one.values(user_id=BOB)))
+    [family] = await store.families_of(ANA)
+    assert sorted(run.run_id for run in family.runs) == ["c", "c~2", "c~3"]
+    assert (await erased(store)).count("runs").removed == 3
 
 
 async def test_metadata_name_a_person_too_as_text_or_as_a_number(store: SqlStateStore) -> None:
@@ -299,6 +316,23 @@ async def test_no_byte_of_a_person_is_left_in_the_files_of_sqlite(sqlite_uri: st
     await store.aclose()
     await other.aclose()
     assert found_in(folder) == []
+
+
+async def test_a_log_that_another_process_reads_is_an_error_and_the_next_erasure_writes_the_proof(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    store = SqlStateStore(sqlite_uri, retry_s=0.1)
+    await run(store, ANA.value, "ana-1", "a letter")
+    with closing(sqlite3.connect(str(sa.make_url(sqlite_uri).database))) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM runs").fetchone()
+        with pytest.raises(StateBackendUnavailable, match="a process reads from it"):
+            await erased(store)
+    assert (await counts(store))["runs"] == 0
+    proof = await erased(store)
+    assert proof.count("runs").removed == 2, "by the erasure that failed"
+    await store.aclose()
 
 
 async def test_no_byte_of_a_person_is_left_in_the_tables_of_postgres(postgres_uri: str) -> None:

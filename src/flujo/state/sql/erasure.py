@@ -27,6 +27,7 @@ from flujo.domain.erasure import (
 from flujo.domain.journal import CACHE_MISS, RunId
 from flujo.domain.queues import RunKind
 from flujo.domain.run import AT_A_PAUSE, RunQuery, RunStatus
+from flujo.domain.run_forks import forks_of
 from flujo.state import codec
 from flujo.state.erasure_rules import require_erasable
 from flujo.state.sql import listing, retention, shared_budgets
@@ -124,11 +125,11 @@ def _links(connection: sa.Connection, run_ids: Sequence[str]) -> Iterator[tuple[
     for some in _chunks(run_ids):
         children = sa.select(runs.c.parent_run, runs.c.run_id).where(runs.c.parent_run.in_(some))
         yield from ((row.parent_run, row.run_id) for row in connection.execute(children))
-        forks = sa.select(acts.c.run_id, acts.c.after).where(
+        forked = sa.select(acts).where(
             acts.c.run_id.in_(some), acts.c.verb == str(Verb.FORK), acts.c.before.is_(None)
         )
-        for row in connection.execute(forks):
-            yield row.run_id, canonical.decode(bytes(row.after))["fork"]
+        for row in connection.execute(forked).mappings():
+            yield from ((row["run_id"], fork) for fork, _ in forks_of([codec.act(row, {})]))
     for run_id in run_ids:
         yield run_id, chains.successor_of(run_id)
         before = chains.predecessor_of(run_id)
@@ -186,26 +187,27 @@ def erase_runs(
     for table, condition in (
         (events, sa.or_(events.c.run_id.in_(ids), events.c.taken_by.in_(ids))),
         (evaluations, sa.or_(evaluations.c.run_id.in_(ids), evaluations.c.key.in_(ids))),
-        (cache, cache.c.key.in_(_answer_keys(connection, ids))),
+        *((cache, cache.c.key.in_(some)) for some in _chunks(_answer_keys(connection, ids))),
     ):
         removed[table.name] += connection.execute(table.delete().where(condition)).rowcount
     named = sa.select(blob_refs.c.digest).where(blob_refs.c.run_id.in_(ids)).distinct()
-    digests = sorted(connection.scalars(named))
+    digests = connection.scalars(named).all()
     removed["blob_refs"] += _count(connection, blob_refs, blob_refs.c.run_id.in_(ids))
     connection.execute(runs.delete().where(runs.c.run_id.in_(ids)))
-    removed["blobs"] += retention.delete_blobs(connection, digests)
-    left = connection.scalars(sa.select(blobs.c.digest).where(blobs.c.digest.in_(digests))).all()
-    _record(connection, subject, actor, {"removed": _plain(removed), "shared": sorted(left)})
+    shared: list[str] = []
+    for some in _chunks(digests):
+        removed["blobs"] += retention.delete_blobs(connection, some)
+        shared += connection.scalars(sa.select(blobs.c.digest).where(blobs.c.digest.in_(some)))
+    _record(connection, subject, actor, {"removed": _plain(removed), "shared": shared})
     return len(ids)
 
 
-def _answer_keys(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+def _answer_keys(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     """Return the keys of the cached answers that these runs have computed."""
     missed = sa.select(journal.c.output).where(
         journal.c.run_id.in_(ids), journal.c.fingerprint == CACHE_MISS, journal.c.output.is_not(None)
     )
-    keys = (canonical.decode(bytes(output)) for output in connection.scalars(missed))
-    return [key for key in keys if isinstance(key, str)]
+    return {bytes(output).decode("ascii", "replace").strip('"') for output in connection.scalars(missed)}
 
 
 def _count(connection: sa.Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
@@ -288,11 +290,11 @@ def prove(connection: sa.Connection, subject: Subject, actor: Actor, is_overwrit
 def _removed(connection: sa.Connection, subject: Subject) -> tuple[Counter[str], set[str]]:
     """Return the removed rows since the last proof of this person, and the contents that others shared."""
     removed, shared = Counter[str](), set[str]()
-    erased = sa.select(acts.c.after).where(
+    erased = sa.select(acts).where(
         acts.c.run_id.is_(None), acts.c.verb == str(Verb.ERASE), acts.c.object == subject.digest
     )
-    for after in connection.scalars(erased.order_by(acts.c.id)):
-        said = canonical.decode(bytes(after))
+    for row in connection.execute(erased.order_by(acts.c.id)).mappings():
+        said = canonical.decode(codec.act(row, {}).after or b"{}")
         if "tables" in said:  # a proof, which counts all acts before it
             removed, shared = Counter[str](), set[str]()
         else:
