@@ -195,6 +195,8 @@ def call_with_arguments(call: Call, runs: list[str]) -> None:
     call("plan", "ask", "--input", HOSTILE)
     call("models", "pull", HOSTILE)
     call("purge", "--older-than", HOSTILE)
+    call("purge", "--subject", HOSTILE)
+    call("purge", "--subject", f"user_id={HOSTILE}", "--yes")
     call("trust", HOSTILE)
     call("schedules", "show", HOSTILE)
     call("schedules", "trigger", "named", "--at", HOSTILE)
