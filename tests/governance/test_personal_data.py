@@ -128,3 +128,7 @@ def test_a_long_text_without_spaces_is_read_to_its_end() -> None:
     for unit in ("a.", "1-", "x@", "4111", "aa:", "DE89", "(at)", "sk-"):
         EVERYTHING.text(unit * 20_000)
     assert EVERYTHING.text("a" * 100_000 + " jane@example.org").endswith(" <EMAIL>")
+
+
+def test_a_text_that_is_not_unicode_is_masked_too() -> None:
+    assert EVERYTHING.text("half \ud800 of jane@example.org") == "half ? of <EMAIL>"

@@ -38,7 +38,11 @@ class Scrubber:
         self._finder = finder
 
     def text(self, text: str, *, key: str = "", kept: Sequence[str] = ()) -> str:
-        """Return a text with the personal data in it masked."""
+        """Return a text with the personal data in it masked; halves of surrogate pairs become `?`."""
+        if not text.isascii():
+            text = text.encode(
+                "utf-8", "replace"
+            ).decode()  # the patterns read UTF-8, which has no such halves
         mask = self._masks.of(kept)
         before = f"{_spaced(key)}: " if key else ""
         text = self._structured(text, before, mask)
