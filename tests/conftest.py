@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import re
 import shutil
@@ -416,6 +417,17 @@ def sqlite_uri(empty_sqlite_uri: str, migrated_file: Path) -> str:
     file.parent.mkdir(mode=0o700)
     shutil.copy(migrated_file, file)
     return empty_sqlite_uri
+
+
+@pytest.fixture
+def same_logging() -> Iterator[None]:
+    """Restore the loggers that a test, or a command that it calls, configures."""
+    loggers = [logging.getLogger(name) for name in ("", "flujo", "flujo.engine", "other")]
+    levels, handlers = [each.level for each in loggers], [*logging.getLogger().handlers]
+    yield
+    logging.getLogger().handlers = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cli.conftest import Flujo
 
 
-@pytest.fixture(autouse=True)
-def _same_logging() -> Iterator[None]:
-    """Restore the loggers that a command configures."""
-    root, own = logging.getLogger(), logging.getLogger("flujo")
-    before = root.handlers, root.level, own.level
-    yield
-    root.handlers, root.level, own.level = before
+pytestmark = pytest.mark.usefixtures("same_logging")
 
 
 def test_all_of_stderr_is_json(flujo: Flujo) -> None:

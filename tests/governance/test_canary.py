@@ -114,6 +114,9 @@ def lookup_here(name: str) -> dict[str, object]:
 '''
 
 
+pytestmark = pytest.mark.usefixtures("same_logging")
+
+
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     with provider_server() as running:

@@ -25,18 +25,15 @@ STEP = CurrentStep(RUN, StepPath("draft[1]/write"), 2)
 SECRET = "sk-canary-lines-0123"
 
 
+pytestmark = pytest.mark.usefixtures("same_logging")
+
+
 @pytest.fixture(autouse=True)
-def _same_logging() -> Iterator[None]:
-    """Restore the loggers that a test configures, and the current step."""
-    names = ("", "flujo", "flujo.engine", "other")
-    before = {name: logging.getLogger(name).level for name in names}
-    handlers = logging.getLogger().handlers
+def _no_step() -> Iterator[None]:
+    """Leave the step of the surroundings."""
     token = CURRENT_STEP.set(None)
     yield
     CURRENT_STEP.reset(token)
-    logging.getLogger().handlers = handlers
-    for name, level in before.items():
-        logging.getLogger(name).setLevel(level)
 
 
 def configured(style: LogFormat = "json", levels: str = "") -> io.StringIO:
