@@ -38,12 +38,11 @@ from flujo.services.runs.chains import find_last
 from flujo.services.runs.changes import kept_note
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.execution import result_of
+from flujo.services.runs.expired_rows import ExpiredRows
 from flujo.services.runs.forks import UNCHANGED, Fork, execute_fork
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.in_flight import InFlight
-from flujo.services.runs.kept_events import KeptEvents
 from flujo.services.runs.notices import SILENT, Notifier
-from flujo.services.runs.old_feeds import OldFeeds
 from flujo.services.runs.queues import WorkerCheck, place
 from flujo.services.runs.recovery import Recovery
 from flujo.services.runs.replays import difference_in, replayed
@@ -804,8 +803,7 @@ class Flujo(Generic[In, Out, Ctx]):
             pipeline=self.pipeline.name,
             duties=[
                 *([Deliveries(self._home(), store)] if self._sends_messages else []),
-                KeptEvents(store),
-                OldFeeds(store),
+                ExpiredRows(store),
             ],
             notifier=notifier,
         )

@@ -19,10 +19,9 @@ from flujo.exceptions import CallableError, FlujoError, RunNotFound
 from flujo.governance.logs import logger
 from flujo.services.project.imports import importable
 from flujo.services.runs.deliveries import Deliveries
+from flujo.services.runs.expired_rows import ExpiredRows
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.isolation import OF_QUEUES, Isolation
-from flujo.services.runs.kept_events import KeptEvents
-from flujo.services.runs.old_feeds import OldFeeds
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.queue_metrics import QueueMetrics
 from flujo.services.runs.queues import claim_order, queue_table
@@ -137,8 +136,7 @@ class Worker:
             duties=(
                 scheduler,
                 Deliveries(workspace, workspace.store),
-                KeptEvents(workspace.store),
-                OldFeeds(workspace.store),
+                ExpiredRows(workspace.store),
                 StuckRuns(workspace),
                 QueueMetrics(workspace),
                 *([Isolation(options.isolated, self._suspect, self._isolated)] if isolates else ()),

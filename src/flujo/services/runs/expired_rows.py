@@ -1,26 +1,27 @@
-"""Deletes the feeds of runs whose owners have left them."""
+"""Deletes what nobody needs any more: events that no run took, and feeds that nobody writes."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from flujo.domain.feed import KEPT_S
+from flujo.domain import feed, sent_events
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from flujo.domain.store import StateStore
 
-_FIRST_S = 60.0
-"""A process that lives for a minute deletes them, then each time they may be old."""
+_FIRST_S, _EVERY_S = 60.0, feed.KEPT_S
+"""A process that lives for a minute deletes them, then each time a feed may be old."""
+_BATCH = 500
 
 
-class OldFeeds:
+class ExpiredRows:
     """The periodic duty of a process that recovers runs.
 
     Args:
-        store: returns the store with the feeds.
+        store: returns the store with the events and feeds.
     """
 
     def __init__(self, store: Callable[[], Awaitable[StateStore]]) -> None:
@@ -28,7 +29,7 @@ class OldFeeds:
         self._next: float | None = None
 
     async def look(self) -> int:
-        """Delete old feeds when it is time; return 0: it starts no work in the background.
+        """Delete expired rows when it is time; return 0: it starts no work in the background.
 
         Raises:
             StateError: the database cannot be written.
@@ -36,9 +37,13 @@ class OldFeeds:
         now = asyncio.get_running_loop().time()
         if self._next is None:
             self._next = now + _FIRST_S
-        if now >= self._next:
-            self._next = now + KEPT_S
-            await (await self._store()).delete_old_feeds()
+        if now < self._next:
+            return 0
+        self._next = now + _EVERY_S
+        store = await self._store()
+        await store.delete_old_feeds()
+        while await store.delete_old_events(sent_events.KEPT_S, limit=_BATCH) == _BATCH:
+            pass
         return 0
 
     async def settled(self) -> None:
