@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flujo.cli.confirmation import require_yes
@@ -25,17 +26,35 @@ if TYPE_CHECKING:
 _COLUMNS = {"table": "TABLE", "looked_at": "LOOKED AT", "removed": "REMOVED", "kept": "KEPT", "why": "WHY"}
 
 
+@dataclass(frozen=True)
+class Erasure:
+    """What the options of the command ask for."""
+
+    cancel_paused: bool
+    keep_paused: bool
+    vacuum_full: bool
+    proof_file: Path | None
+
+    @property
+    def paused(self) -> Paused | None:
+        """What happens to runs that wait; None when no option says it.
+
+        Raises:
+            SettingsError: two options say different things.
+        """
+        if self.cancel_paused and self.keep_paused:
+            raise SettingsError("`--cancel-paused` and `--keep-paused` exclude each other", hint="give one")
+        return Paused.CANCEL if self.cancel_paused else Paused.KEEP if self.keep_paused else None
+
+
 def erase_person(
     invocation: Invocation,
     text: str,
+    wanted: Erasure,
     *,
     actor: Actor,
-    cancel_paused: bool,
-    keep_paused: bool,
-    vacuum_full: bool,
     dry_run: bool,
     yes: bool,
-    proof_file: Path | None,
     as_json: bool,
 ) -> None:
     """Erase the person that `text` means, and show the proof.
@@ -44,7 +63,7 @@ def erase_person(
         SettingsError: the text means no person, or the file of the proof has no folder.
         ErasureRefused: a run of the person is executed, or waits and neither is wanted.
     """
-    paused = Paused.CANCEL if cancel_paused else Paused.KEEP if keep_paused else None
+    paused, proof_file = wanted.paused, wanted.proof_file
     subject, terminal = read_subject(text), invocation.terminal
     if proof_file is not None and not (invocation.folder / proof_file).parent.is_dir():
         raise SettingsError(
@@ -68,7 +87,7 @@ def erase_person(
             subject,
             actor=actor,
             paused=paused,
-            vacuum_full=vacuum_full,
+            vacuum_full=wanted.vacuum_full,
             on_batch=lambda gone: terminal.say(f"erased {plural(gone, 'run')}", "dim"),
         )
 
