@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,40 +12,19 @@ from awa import AsyncClient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from jobs import filled, worked
 from workers import SPAWN, arguments, started
 
 
-@dataclass
-class Bench:
-    """A job that does nothing."""
-
-    data: int
-
-
-async def filled(uri: str, jobs: int) -> None:
-    """Create the tables, and put jobs into the queue."""
-    client = AsyncClient(uri)
-    await client.migrate()
-    await client.insert_many_copy([Bench(number) for number in range(jobs)], queue="bench")
-    await client.close()
-
-
-async def worked(uri: str, concurrency: int, ended: Any) -> None:
-    """Execute jobs until the measurement has ended."""
-    client = AsyncClient(uri)
-
-    @client.task(Bench, queue="bench")
-    async def job(job: Any) -> int:
-        return int(job.args.data)
-
-    await client.start([("bench", concurrency)])
-    await asyncio.to_thread(ended.wait)
+async def nothing(number: int) -> int:
+    """Be a job."""
+    return number
 
 
 def work(uri: str, concurrency: int, ended: Any, barrier: Any) -> None:
     """Be a worker process."""
     barrier.wait(60)
-    asyncio.run(worked(uri, concurrency, ended))
+    asyncio.run(worked(uri, concurrency, nothing, asyncio.to_thread(ended.wait)))
 
 
 async def spent_s(uri: str, jobs: int) -> tuple[float, int]:

@@ -2,44 +2,12 @@
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from awa import AsyncClient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from faulty import JOB_S, main, note
-
-
-@dataclass
-class Bench:
-    """A job with an effect."""
-
-    data: int
-
-
-async def filled(uri: str, jobs: int) -> None:
-    """Create the tables, and put jobs into the queue."""
-    client = AsyncClient(uri)
-    await client.migrate()
-    await client.insert_many_copy([Bench(number) for number in range(jobs)], queue="bench")
-    await client.close()
-
-
-async def worked(uri: str, concurrency: int, ledger: str) -> None:
-    """Execute jobs."""
-    client = AsyncClient(uri)
-
-    @client.task(Bench, queue="bench")
-    async def job(job: Any) -> int:
-        await asyncio.sleep(JOB_S)
-        note(ledger, job.args.data)
-        return int(job.args.data)
-
-    await client.start([("bench", concurrency)])
-    await asyncio.Event().wait()
+from jobs import filled, worked
 
 
 def fill(uri: str, jobs: int) -> None:
@@ -49,7 +17,16 @@ def fill(uri: str, jobs: int) -> None:
 
 def work(uri: str, _: str, concurrency: int, ledger: str) -> None:
     """Be a worker."""
-    asyncio.run(worked(uri, concurrency, ledger))
+
+    async def execute(number: int) -> int:
+        await asyncio.sleep(JOB_S)
+        note(ledger, number)
+        return number
+
+    async def serve() -> None:
+        await worked(uri, concurrency, execute, asyncio.Event().wait())
+
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":
