@@ -8,6 +8,9 @@ FlujoError
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
 │   ├── RatingRefused                a score is not from 0 to 1, or scores a step that a run does not have
 │   ├── ErasureRefused               a run of a person to erase is executed, or waits
+│   ├── AccessDenied                 a principal has no right to do this
+│   ├── TokenRefused                 an API token is unknown, expired or revoked
+│   ├── TokenExists                  the name of a token is taken
 │   ├── CasesRefused                 a run cannot become a case, or a file cannot be extended
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
@@ -278,6 +281,30 @@ class CasesRefused(SettingsError):
     code = "FLJ610"
     run_id: str | None = None
     file: str | None = None
+
+
+class AccessDenied(SettingsError):
+    """The role of a principal does not have the right to do this."""
+
+    code = "FLJ660"
+    principal: str | None = None
+    right: str | None = None
+
+
+class TokenRefused(SettingsError):
+    """An API token is unknown, has expired or was revoked."""
+
+    code = "FLJ661"
+    token: str | None = None
+    hint = "`flujo tokens list` shows the tokens, `flujo tokens create NAME --role ROLE` creates one"
+
+
+class TokenExists(SettingsError):
+    """A token has this name, which acts refer to, so that no other one can have it."""
+
+    code = "FLJ662"
+    token: str | None = None
+    hint = "choose another name; `flujo tokens list` shows those that are taken"
 
 
 class CallableError(FlujoError):

@@ -41,7 +41,12 @@ class Verb(StrEnum):
     SCHEDULE_PAUSE = "schedule_pause"
     SCHEDULE_RESUME = "schedule_resume"
     SCHEDULE_TRIGGER = "schedule_trigger"
+    ISSUE = "issue"
+    REVOKE = "revoke"
 
+
+OF_SCHEDULES = tuple(verb for verb in Verb if verb.startswith("schedule_"))
+"""The acts whose object is a schedule."""
 
 STEERING = (Verb.FORK, Verb.SET)
 """The acts that an execution of a run reads before it begins."""
@@ -64,9 +69,37 @@ class Act:
     run_id: RunId | None = None
     """None for an act on several runs."""
     object: str = ""
-    """The object of the act: a question's id, the changed files, the purged statuses, a schedule, the source
-    of a pulled run, the digest of an erased person."""
+    """The object of the act: a question's id, the changed files, the purged statuses, a schedule, a token,
+    the source of a pulled run, the digest of an erased person."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None
     """Seconds since the epoch, by the store's clock once it is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActQuery:
+    """A filter for acts: all given conditions must match."""
+
+    run_id: RunId | None = None
+    object: str | None = None
+    verbs: tuple[Verb, ...] = ()
+    """One of which it must have; none for any."""
+    by: str | None = None
+    since: float | None = None
+    """The earliest time, in seconds since the epoch."""
+    until: float | None = None
+    """The time before which it must be."""
+    limit: int = 100
+
+    def fits(self, act: Act) -> bool:
+        """Return whether an act that is stored matches."""
+        at = act.at or 0.0
+        return (
+            self.run_id in (None, act.run_id)
+            and self.object in (None, act.object)
+            and (not self.verbs or act.verb in self.verbs)
+            and self.by in (None, act.actor.by)
+            and (self.since is None or at >= self.since)
+            and (self.until is None or at < self.until)
+        )

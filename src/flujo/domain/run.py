@@ -18,6 +18,7 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outbox import Notice
 from flujo.domain.paths import ROOT, StepPath, without_counts
 from flujo.domain.queues import Parent, Queued, RunKind, task_id
+from flujo.domain.reach import EVERYWHERE, Reach
 from flujo.domain.usage import NOTHING, Usage
 
 
@@ -625,6 +626,8 @@ class RunQuery:
     `[A-Za-z_][A-Za-z0-9_]{0,62}`."""
     pause: StepPath | None = None
     """The question that is open."""
+    reach: Reach = EVERYWHERE
+    """What the one who asks is limited to."""
     kinds: tuple[RunKind, ...] | None = None
     """What it may be. None: not a background task, unless `parent` is given."""
     parent: RunId | None = None

@@ -9,7 +9,8 @@ from flujo.domain.providers import RequestStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
-    from flujo.domain.acts import Act, Actor
+    from flujo.domain.access import Token
+    from flujo.domain.acts import Act, Actor, ActQuery
     from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
@@ -483,10 +484,6 @@ class ScheduleStore(Protocol):
         """
         ...
 
-    async def schedule_acts(self, name: str, *, limit: int = 20) -> list[Act]:
-        """Return the newest acts on a schedule, the newest first."""
-        ...
-
 
 class EvaluationStore(Protocol):
     """Keeps the scores of outputs. The end of a run that evaluates writes its own (`Move.evaluations`)."""
@@ -504,6 +501,42 @@ class EvaluationStore(Protocol):
 
     async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
         """Return the evaluations that match, the newest first. They outlive the runs that they score."""
+        ...
+
+
+class ActSource(Protocol):
+    """Reads who did what, over all runs."""
+
+    async def recorded_acts(self, query: ActQuery) -> list[Act]:
+        """Return the acts that match, the newest first: those on a run, and those on none."""
+        ...
+
+
+class TokenStore(Protocol):
+    """Keeps the tokens of the API."""
+
+    async def add_token(self, token: Token, actor: Actor, *, lives_s: float | None = None) -> Token:
+        """Record a token and the act; it expires after `lives_s` seconds by the store's clock.
+
+        Raises:
+            TokenExists: a token has this name, also a revoked one.
+        """
+        ...
+
+    async def revoke_token(self, name: str, actor: Actor) -> Token:
+        """Revoke a token and record the act; one that is revoked already stays as it is.
+
+        Raises:
+            TokenRefused: there is none of this name.
+        """
+        ...
+
+    async def token(self, digest: bytes) -> Token | None:
+        """Return the token with this digest if it is valid now, by the store's clock."""
+        ...
+
+    async def tokens(self) -> list[Token]:
+        """Return every token by name, revoked and expired ones too."""
         ...
 
 
@@ -589,6 +622,8 @@ class StateStore(
     EventStore,
     ScheduleStore,
     EvaluationStore,
+    ActSource,
+    TokenStore,
     RunImporter,
     RequestStore,
     FeedStore,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from flujo.domain import canonical
+from flujo.domain.access import Role, Token
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.evaluations import Evaluation
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
@@ -21,6 +22,7 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outbox import Message, Notice, NoticeEvent
 from flujo.domain.paths import StepPath, level
 from flujo.domain.queues import Parent, Queued, RunKind
+from flujo.domain.reach import Reach
 from flujo.domain.run import (
     Intent,
     IntentState,
@@ -652,6 +654,29 @@ def evaluation(row: Row) -> Evaluation:
         cost_micro_usd=row["cost"],
         **{name: row[name] for name in names},
     )
+
+
+# Tokens --------------------------------------------------------------------------------------------------
+
+
+def token_row(token: Token) -> dict[str, Any]:
+    """Return the row of a token, without its times, which the database adds."""
+    reach = canonical.encode(token.reach.to_json())
+    return {"name": token.name, "digest": token.digest, "role": str(token.role), "reach": reach}
+
+
+def token(row: Row) -> Token:
+    """Return the token of a row.
+
+    Raises:
+        CorruptState: the row is corrupt.
+    """
+    with _Corrupt("token {name!r}", row):
+        return Token(
+            role=Role(row["role"]),
+            reach=Reach.from_json(canonical.decode(row["reach"])),
+            **{name: row[name] for name in ("name", "digest", "created_at", "expires_at", "revoked_at")},
+        )
 
 
 # Schedules -----------------------------------------------------------------------------------------------

@@ -47,13 +47,15 @@ from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_feeds import MemoryFeeds
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
+from flujo.state.memory_tokens import MemoryTokens
 from flujo.state.requests import MemoryRequests
 from flujo.state.wakes import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
-    from flujo.domain.acts import Actor
+    from flujo.domain.access import Token
+    from flujo.domain.acts import Actor, ActQuery
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.outbox import Message, MessageState, Tried
@@ -101,12 +103,14 @@ class MemoryDatabase:
     queues: QueueTables = field(default_factory=QueueTables)
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     evaluations: MemoryEvaluations = field(default_factory=MemoryEvaluations)
+    tokens: MemoryTokens = field(default_factory=MemoryTokens)
     events: MemoryEvents = field(default_factory=MemoryEvents)
     wakes: Wakes = field(default_factory=Wakes)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
     budgets: MemoryBudgets = field(default_factory=MemoryBudgets)
     schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
-    schedule_acts: list[Act] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    """Those on no single run."""
     feeds: MemoryFeeds = field(default_factory=MemoryFeeds)
 
 
@@ -656,13 +660,8 @@ class MemoryStateStore(MemoryQueues):
         else:
             database.schedules[change.name] = replace(after, updated_at=now)
         if change.act is not None and found.outcome is not ScheduleOutcome.EXISTED:
-            database.schedule_acts.append(replace(change.act, at=now))
+            database.acts.append(replace(change.act, at=now))
         return found
-
-    async def schedule_acts(self, name: str, *, limit: int = 20) -> list[Act]:
-        """Return the newest acts on a schedule, the newest first."""
-        found = [act for act in self.database.schedule_acts if act.object == name]
-        return found[::-1][:limit]
 
     async def add_evaluations(self, evaluations: Sequence[Evaluation], *, acts: Sequence[Act] = ()) -> None:
         """Record scores and the acts that lead to them; see the port."""
@@ -675,6 +674,37 @@ class MemoryStateStore(MemoryQueues):
     async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
         """Return the evaluations that match, the newest first; see the port."""
         return self.database.evaluations.matching(query)
+
+    async def recorded_acts(self, query: ActQuery) -> list[Act]:
+        """Return the acts that match, the newest first; see the port."""
+        recorded = [*self.database.acts, *(act for run in self.database.runs.values() for act in run.acts)]
+        recorded.sort(key=lambda act: -(act.at or 0.0))
+        return [act for act in recorded if query.fits(act)][: query.limit]
+
+    async def add_token(self, token: Token, actor: Actor, *, lives_s: float | None = None) -> Token:
+        """Record a token and the act; see the port."""
+        stored, is_new = self.database.tokens.add(token, self._now(), lives_s)
+        if is_new:
+            self._act_on_none(Verb.ISSUE, actor, token.name)
+        return stored
+
+    async def revoke_token(self, name: str, actor: Actor) -> Token:
+        """Revoke a token and record the act; see the port."""
+        stored, is_new = self.database.tokens.revoke(name, self._now())
+        if is_new:
+            self._act_on_none(Verb.REVOKE, actor, name)
+        return stored
+
+    def _act_on_none(self, verb: Verb, actor: Actor, about: str) -> None:
+        self.database.acts.append(Act(verb=verb, actor=actor, object=about, at=self._now()))
+
+    async def token(self, digest: bytes) -> Token | None:
+        """Return the token with this digest if it is valid now; see the port."""
+        return self.database.tokens.valid(digest, self._now())
+
+    async def tokens(self) -> list[Token]:
+        """Return every token by name; see the port."""
+        return self.database.tokens.all()
 
     async def aclose(self) -> None:
         """Release every lease. Idempotent."""

@@ -34,6 +34,8 @@ from flujo.exceptions import (
     RunNotFound,
     SettingsError,
     StateError,
+    TokenExists,
+    TokenRefused,
     TransactionRefused,
 )
 from flujo.state import metadata_conditions
@@ -417,6 +419,9 @@ def fits(record: RunRecord, pauses: Sequence[Pause], query: RunQuery, *, unatten
         and (query.pipeline is None or record.pipeline == query.pipeline)
         and (query.user_id is None or record.user_id == query.user_id)
         and (query.queue is None or (record.queued is not None and record.queued.queue == query.queue))
+        and query.reach.has(
+            record.pipeline, None if record.queued is None else record.queued.queue, record.metadata
+        )
         and _is_in_time(record, query)
         and all(each.fits(record.metadata) for each in metadata_conditions.conditions(query.metadata))
     )
@@ -450,6 +455,16 @@ def place(record: RunRecord, order: RunOrder) -> tuple[float, str]:
 
 def _key(cursor: RunCursor) -> tuple[float, str]:
     return (cursor.at if cursor.order is RunOrder.OLDEST else -cursor.at), cursor.run_id
+
+
+def no_token(name: str) -> TokenRefused:
+    """Return the error for a name that no token has."""
+    return TokenRefused(f"there is no token {name!r} in this database", token=name)
+
+
+def token_exists(name: str) -> TokenExists:
+    """Return the error for a name that another token has."""
+    return TokenExists(f"there is a token {name!r} already", token=name)
 
 
 def no_run(text: str) -> RunNotFound:

@@ -17,6 +17,7 @@ from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.listener import Listener
 from flujo.state.queue_bell import QueueBell
+from flujo.state.sql import acts as act_rows
 from flujo.state.sql import (
     arrivals,
     erasure,
@@ -35,6 +36,7 @@ from flujo.state.sql import (
 )
 from flujo.state.sql import evaluations as evaluation_rows
 from flujo.state.sql import schedules as schedule_rows
+from flujo.state.sql import tokens as token_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
@@ -51,7 +53,8 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from flujo.domain.acts import Act, Actor
+    from flujo.domain.access import Token
+    from flujo.domain.acts import Act, Actor, ActQuery
     from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
@@ -469,10 +472,6 @@ class SqlStateStore:
             rules.check_run(change.run)
         return await self.write_apart(schedule_rows.change, change, self._accept_scheduled)
 
-    async def schedule_acts(self, name: str, *, limit: int = 20) -> list[Act]:
-        """Return the newest acts on a schedule, the newest first."""
-        return await self.read(schedule_rows.acts_on, name, limit)
-
     def _accept_scheduled(self, connection: sa.Connection, change: ScheduleChange) -> bool:
         """Accept the run of a change inside its transaction; return whether its id was free."""
         assert change.run is not None  # noqa: S101 - for the type checker; the caller has looked
@@ -580,6 +579,26 @@ class SqlStateStore:
     async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
         """Return the evaluations that match, the newest first; see the port."""
         return await self.read(evaluation_rows.matching, query)
+
+    async def recorded_acts(self, query: ActQuery) -> list[Act]:
+        """Return the acts that match, the newest first; see the port."""
+        return await self.read(act_rows.matching, query)
+
+    async def add_token(self, token: Token, actor: Actor, *, lives_s: float | None = None) -> Token:
+        """Record a token and the act; see the port."""
+        return await self.write_apart(token_rows.add, token, actor, lives_s)
+
+    async def revoke_token(self, name: str, actor: Actor) -> Token:
+        """Revoke a token and record the act; see the port."""
+        return await self.write_apart(token_rows.revoke, name, actor)
+
+    async def token(self, digest: bytes) -> Token | None:
+        """Return the token with this digest if it is valid now; see the port."""
+        return await self.read(token_rows.valid, digest)
+
+    async def tokens(self) -> list[Token]:
+        """Return every token by name; see the port."""
+        return await self.read(token_rows.all_tokens)
 
     async def aclose(self) -> None:
         """Commit the enqueued writes, release every lease, and close. Idempotent."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain import canonical
-from flujo.domain.acts import Act, Verb, Via
+from flujo.domain.acts import OF_SCHEDULES, Act, ActQuery, Verb, Via
 from flujo.domain.commands import command
 from flujo.domain.cron import times_after, zone
 from flujo.domain.schedule_records import ScheduleChange, ScheduleOutcome, Schedules
@@ -108,7 +108,9 @@ class ScheduleClient:
     async def acts(self, name: str, limit: int = 20) -> list[Act]:
         """Return who changed a schedule, the newest act first."""
         store = await (await self._opened()).store()
-        return await store.schedule_acts(text(name, "name"), limit=whole_number(limit, "limit"))
+        return await store.recorded_acts(
+            ActQuery(object=text(name, "name"), verbs=OF_SCHEDULES, limit=whole_number(limit, "limit"))
+        )
 
     async def next_times(self, name: str, count: int = 5) -> list[datetime]:
         """Return the next times of a schedule in its time zone, from its next time on.

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from flujo.domain import chains
+from flujo.domain.access import Right
 from flujo.domain.acts import Via
+from flujo.domain.journal import RunId
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.reach import EVERYWHERE
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
 from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
@@ -37,10 +40,12 @@ from flujo.settings import load
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
+    from flujo.domain.access import Principal
     from flujo.domain.acts import Actor
     from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import PipelineResult
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
+    from flujo.domain.reach import Reach
     from flujo.domain.run import RunRecord
     from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
     from flujo.services.runs.task_actions import TaskActions
 
 _CLOCK = SystemClock()
+_BY_AND_PRINCIPAL = "`by` and `principal` exclude each other"
 _AT_ONCE_S, _SOON_S, _LATER_S = 0.005, 0.05, 1.0
 """How long `wait` rests between two looks at a run: after the end of a wait, at first, and at most."""
 
@@ -64,6 +70,7 @@ class TaskClient:
         *,
         runners: Sequence[Flujo[Any, Any, Any]] = (),
         by: str | None = None,
+        principal: Principal | None = None,
     ) -> None:
         """Set the location of the runs; opens nothing yet.
 
@@ -73,8 +80,15 @@ class TaskClient:
             runners: runners that resume runs of their pipelines after `resume_task`. Runs of a project's
                 blueprints need no runner.
             by: the name recorded for acts of this client. Default: the user of this process.
+            principal: whose rights the client has, and whose name is recorded for its acts, instead of `by`.
+                Default: every right. A call without the right raises `AccessDenied`, and `RunNotFound` for a
+                run out of reach.
         """
-        self._by = text_or_none(by, "by")
+        self._by, self._principal = text_or_none(by, "by"), principal
+        if principal is not None and by is not None:
+            raise SettingsError(
+                "`by` and `principal` exclude each other", hint="a principal acts by its name"
+            )
         self._runners = {runner.pipeline.name: runner for runner in _checked_runners(runners)}
         if state is not None and not isinstance(state, str | Workspace):
             capable(state, ("runs", "find", "entries", "pauses", "answer"), "state", "StateStore")
@@ -137,7 +151,7 @@ class TaskClient:
             SettingsError: an argument has the wrong type or an unknown value.
             RunNotFound: there is no run `parent` or `chain`.
         """
-        store = await self._store()
+        reach, store = self._reach(), await self._store()
         query = task_query(
             status,
             metadata_filter,
@@ -147,8 +161,9 @@ class TaskClient:
             queue=queue,
             pause=pause,
             kind=kind,
-            parent=await _found(store, parent, "parent"),
-            chain=await _found(store, chain, "chain"),
+            parent=await self._found(parent, "parent"),
+            chain=await self._found(chain, "chain"),
+            reach=reach,
             since=since,
             until=until,
             order=order,
@@ -167,19 +182,22 @@ class TaskClient:
         Raises:
             SettingsError: see `list_tasks`.
         """
-        by, store = choice(RunGroup, group_by, "group_by"), await self._store()
+        by, reach = choice(RunGroup, group_by, "group_by"), self._reach()
         if "parent" in conditions:
-            conditions["parent"] = await _found(store, conditions["parent"], "parent")
+            conditions["parent"] = await self._found(conditions["parent"], "parent")
         if "chain" in conditions:
-            conditions["chain"] = await _found(store, conditions["chain"], "chain")
-        return await store.count_runs(task_query(clock=_CLOCK, **conditions), by)
+            conditions["chain"] = await self._found(conditions["chain"], "chain")
+        store = await self._store()
+        return await store.count_runs(task_query(clock=_CLOCK, reach=reach, **conditions), by)
 
     async def queues(self) -> list[QueueState]:
         """Return the queues that have runs which have not ended: how many wait, are executed, are parked."""
+        self._require_everywhere(Right.READ)
         return await (await self._store()).queue_states()
 
     async def workers(self) -> list[WorkerRecord]:
         """Return the workers that are alive, with the runs that they execute."""
+        self._require_everywhere(Right.READ)
         return await (await self._store()).workers()
 
     async def get_task(
@@ -205,7 +223,7 @@ class TaskClient:
             SettingsError: the run has no such step.
         """
         only, store = text_or_none(step, "step"), await self._store()
-        record = await store.find(text(run_id, "run_id"))
+        record = await store.find(await self._allowed(Right.READ, run_id))
         detail = await read_detail(
             store,
             record,
@@ -229,7 +247,7 @@ class TaskClient:
             SettingsError: `after` is not a whole number from 0.
         """
         offset, store = _offset(after), await self._store()
-        record = await store.find(text(run_id, "run_id"))
+        record = await store.find(await self._allowed(Right.READ, run_id))
         return await Reader(store, record.run_id, offset).look()
 
     async def follow(
@@ -255,7 +273,7 @@ class TaskClient:
         """
         offset, number = _offset(after), _offset(after_number, "after_number")
         store = await self._store()
-        record = await store.find(text(run_id, "run_id"))
+        record = await store.find(await self._allowed(Right.READ, run_id))
         following = follow(store, record.run_id, after=offset, after_number=number)
         async with aclosing(following) as lines:
             async for line in lines:
@@ -287,6 +305,7 @@ class TaskClient:
             RunNotFound | AmbiguousPause | WrongPauseKind | InputRejected | ResumeConflict: see
                 `services.runs.answers`.
         """
+        run_id = await self._allowed(Right.ANSWER, run_id)
         actions, who = await self._actions(), self._actor(by)
         return await actions.settle(PauseKind.QUESTION, run_id, input, pause_id, actor=who, detach=detach)
 
@@ -315,6 +334,7 @@ class TaskClient:
                 `services.runs.answers`.
         """
         answer = resolution(outcome, result)
+        run_id = await self._allowed(Right.ANSWER, run_id)
         actions, who = await self._actions(), self._actor(by)
         return await actions.settle(PauseKind.DOUBT, run_id, answer, pause_id, actor=who, detach=detach)
 
@@ -353,6 +373,10 @@ class TaskClient:
             EventConflict: the id is taken by another event.
             InputRejected: the payload does not fit what the run waits for.
         """
+        if run_id is None:
+            self._require_everywhere(Right.OPERATE)
+        else:
+            run_id = await self._allowed(Right.OPERATE, run_id)
         actions, who = await self._actions(), self._actor(by)
         return await actions.send(
             event, payload, run_id=run_id, key=key, to_all=all, event_id=event_id, actor=who
@@ -382,6 +406,7 @@ class TaskClient:
             RunNotFound: the run does not exist.
             RatingRefused: the score is not from 0 to 1, or the run has recorded nothing at `path`.
         """
+        run_id = await self._allowed(Right.ANSWER, run_id)
         store, who = await self._store(), self._actor(by)
         return await rate(
             store, run_id, score, path=path, name=name, reason=reason, actor=who, random=SystemRandom()
@@ -401,6 +426,7 @@ class TaskClient:
             RunNotFound: the run does not exist.
             ResumeConflict: the run has already ended.
         """
+        run_id = await self._allowed(Right.OPERATE, run_id)
         actions, who = await self._actions(), self._actor(by)
         record, pauses = await actions.cancel(run_id, who)
         return task_of(record, pauses)
@@ -417,6 +443,7 @@ class TaskClient:
             ResumeConflict: another process executes it, or it has ended.
             SettingsError: this client has neither the project nor a runner of the run's pipeline.
         """
+        run_id = await self._allowed(Right.OPERATE, run_id)
         actions, who = await self._actions(), self._actor(by)
         return await actions.retry(run_id, who)
 
@@ -440,7 +467,7 @@ class TaskClient:
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         store = await self._store()
-        record = await find_last(store, text(run_id, "run_id"))
+        record = await find_last(store, await self._allowed(Right.READ, run_id))
         chain, woken = chains.first_of(record.run_id), asyncio.Event()
         stop = store.on_settled(lambda each: woken.set() if chains.first_of(each) == chain else None)
         try:
@@ -484,7 +511,41 @@ class TaskClient:
         workspace = self._state if isinstance(self._state, Workspace) else None
         return TaskActions(store, workspace, self._runners)
 
+    async def _allowed(self, right: Right, run_id: Any, name: str = "run_id") -> str:
+        """Return the run that a caller means, if the principal has a right on it.
+
+        A principal that is limited to some runs gives whole ids: the error for a prefix lists others.
+        """
+        words = text(run_id, name)
+        if self._principal is None:
+            return words
+        store = await self._store()
+        record = await (store.run(RunId(words)) if self._principal.reach else store.find(words))
+        self._principal.require(right, record)
+        return record.run_id
+
+    async def _found(self, run: Any, name: str) -> str | None:
+        """Return the id of the run that a caller means with an argument."""
+        if run is None:
+            return None
+        return (await (await self._store()).find(await self._allowed(Right.READ, run, name))).run_id
+
+    def _reach(self) -> Reach:
+        """Return the runs that a list may have."""
+        if self._principal is None:
+            return EVERYWHERE
+        self._principal.require(Right.READ)
+        return self._principal.reach
+
+    def _require_everywhere(self, right: Right) -> None:
+        if self._principal is not None:
+            self._principal.require_everywhere(right)
+
     def _actor(self, by: str | None) -> Actor:
+        if self._principal is not None:
+            if by is not None:
+                raise SettingsError(_BY_AND_PRINCIPAL, hint="a principal acts by its name")
+            return self._principal.actor
         return actor(self._by if by is None else by, Via.API)
 
     async def _store(self) -> StateStore:
@@ -506,11 +567,6 @@ def _offset(after: Any, name: str = "after") -> int:
         of = "offset" if name == "after" else "number"
         raise SettingsError(f"`{name}` is {number}", hint=f"pass the `{of}` of a line, or 0 for all of them")
     return number
-
-
-async def _found(store: StateStore, run: Any, name: str) -> str | None:
-    """Return the id of the run that a caller means with an argument."""
-    return None if run is None else (await store.find(text(run, name))).run_id
 
 
 def _checked_runners(runners: Any) -> Sequence[Flujo[Any, Any, Any]]:

@@ -12,6 +12,7 @@ from flujo.domain import chains
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import RunKind
+from flujo.domain.reach import EVERYWHERE
 from flujo.domain.run import AT_A_PAUSE, RunCondition, RunCursor, RunOrder, RunQuery, RunStatus
 from flujo.domain.wording import repr_short, suggest
 from flujo.exceptions import SettingsError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.ports import Clock
+    from flujo.domain.reach import Reach
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import StateStore
     from flujo.domain.usage import Usage
@@ -190,6 +192,7 @@ def task_query(
     order: Any = RunOrder.NEWEST,
     limit: Any = 100,
     cursor: Any = None,
+    reach: Reach = EVERYWHERE,
 ) -> RunQuery:
     """Return the query of a listing, with the arguments as callers give them.
 
@@ -205,6 +208,7 @@ def task_query(
         user_id=text_or_none(user_id, "user_id"),
         pipeline=text_or_none(blueprint, "blueprint"),
         queue=text_or_none(queue, "queue"),
+        reach=reach,
         pause=None if asked is None else StepPath(asked),
         kinds=None if kind is None else tuple(choice(RunKind, each, "kind") for each in _several(kind)),
         parent=None if launched_by is None else RunId(launched_by),

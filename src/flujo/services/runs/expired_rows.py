@@ -1,4 +1,4 @@
-"""Deletes what nobody needs any more: events that no run took, and feeds that nobody writes."""
+"""Deletes rows that are not needed any more: events that no run took, and feeds that were left."""
 
 from __future__ import annotations
 

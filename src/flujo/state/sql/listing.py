@@ -68,6 +68,8 @@ def conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnElem
         runs.c.queue: query.queue,
     }
     found += [column == value for column, value in equal.items() if value is not None]
+    any_of = {runs.c.pipeline: query.reach.blueprints, runs.c.queue: query.reach.queues}
+    found += [column.in_(values) for column, values in any_of.items() if values]
     if query.chain is not None:
         found.append(_is_of_chain(query.chain))
     if query.since is not None:
@@ -78,6 +80,7 @@ def conditions(connection: sa.Connection, query: RunQuery) -> list[sa.ColumnElem
         found += _behind(query.after, time)
     on_postgres = connection.dialect.name == "postgresql"
     wanted = metadata_conditions.conditions(query.metadata)
+    wanted += metadata_conditions.conditions(query.reach.metadata)
     if on_postgres:
         return found + [_matches_on_postgres(each) for each in wanted]
     indexed = connection.get_execution_options().get(INDEXED_METADATA, ())

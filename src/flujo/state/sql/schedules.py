@@ -17,7 +17,6 @@ from flujo.state.sql.tables import acts, runs, schedules
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flujo.domain.acts import Act
     from flujo.domain.schedule_records import ScheduleChange
 
     Accept = Callable[[sa.Connection, ScheduleChange], bool]
@@ -30,15 +29,6 @@ def all_schedules(connection: sa.Connection) -> Schedules:
     rows = connection.execute(_all).mappings().all()
     now = rows[0]["now"] if rows else connection.scalar(sa.select(database_now()))
     return Schedules(now=float(now or 0.0), records=tuple(codec.schedule(row) for row in rows))
-
-
-def acts_on(connection: sa.Connection, name: str, limit: int) -> list[Act]:
-    """Return the newest acts on a schedule, the newest first."""
-    chosen = sa.select(*acts.c).where(
-        acts.c.run_id.is_(None), acts.c.object == name, acts.c.verb.startswith("schedule_")
-    )
-    rows = connection.execute(chosen.order_by(acts.c.id.desc()).limit(limit)).mappings()
-    return [codec.act(row, {}) for row in rows]
 
 
 def change(connection: sa.Connection, wanted: ScheduleChange, accept: Accept) -> Changed:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -290,6 +290,20 @@ acts = sa.Table(
     sa.Column("after", Bytes),
     sa.Column("digest", Bytes, nullable=False),
     sa.Index("acts_by_run", "run_id", "id"),
+)
+
+# Who may use the API of `flujo serve`. A revoked token keeps its name, which acts refer to.
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("digest", Bytes, nullable=False),  # SHA-256 of the secret
+    sa.Column("role", Name, nullable=False),
+    sa.Column("reach", Bytes, nullable=False),
+    sa.Column("created_at", Seconds, nullable=False),
+    sa.Column("expires_at", Seconds),
+    sa.Column("revoked_at", Seconds),
+    sa.Index("api_tokens_by_digest", "digest", unique=True),
 )
 
 # What a run waits for from outside. An event without a run goes to the oldest wait for its name and key.

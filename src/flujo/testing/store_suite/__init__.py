@@ -41,6 +41,7 @@ from flujo.testing.store_suite.runs import RunsSuite
 from flujo.testing.store_suite.schedules import SchedulesSuite
 from flujo.testing.store_suite.shared_budgets import SharedBudgetsSuite
 from flujo.testing.store_suite.task_budgets import TaskBudgetsSuite
+from flujo.testing.store_suite.tokens import TokensSuite
 from flujo.testing.store_suite.touches import TouchesSuite
 from flujo.testing.store_suite.values import ValuesSuite
 from flujo.testing.store_suite.waiting import WaitingSuite
@@ -79,6 +80,7 @@ class StateStoreSuite(
     ForksSuite,
     FeedsSuite,
     EvaluationsSuite,
+    TokensSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 

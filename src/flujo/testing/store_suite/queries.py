@@ -9,6 +9,7 @@ import pytest
 
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
+from flujo.domain.reach import Reach
 from flujo.domain.run import (
     Pause,
     PauseKind,
@@ -37,6 +38,9 @@ from flujo.testing.store_suite.examples import (
 
 if TYPE_CHECKING:
     from flujo.domain.store import StateStore
+
+
+_TEAMS = [("a", "triage", "north"), ("b", "triage", "south"), ("c", "report", "north")]
 
 
 class QueriesSuite:
@@ -80,6 +84,23 @@ class QueriesSuite:
         ]
         for wanted, found in cases:
             assert (wanted, sorted(await listed(store, metadata=wanted))) == (wanted, found)
+
+    async def test_a_listing_has_only_the_runs_within_a_reach(self, store: StateStore) -> None:
+        for name, pipeline, team in (
+            ("a", "triage", "north"),
+            ("b", "triage", "south"),
+            ("c", "report", "north"),
+        ):
+            await store.accept(new_run(name, pipeline=pipeline, metadata={"team": team}), {})
+        within: list[tuple[Reach, list[str]]] = [
+            (Reach(blueprints=("triage", "report")), ["a", "b", "c"]),
+            (Reach(blueprints=("triage",), metadata={"team": "north"}), ["a"]),
+            (Reach(queues=("support",)), []),
+        ]
+        for reach, names in within:
+            query = RunQuery(reach=reach, order=RunOrder.OLDEST)
+            assert [each.run_id for each in await store.runs(query)] == names
+            assert sum((await store.count_runs(query, RunGroup.STATUS)).values()) == len(names)
 
     async def test_a_hostile_metadata_key_is_refused_everywhere(self, store: StateStore) -> None:
         hostile = ("", "a') = 1 OR 1=1 --", 'a"', "a.b", "$", "a b", "1a", "ä", "a\x00", "a]", "$.a", "a\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.domain import canonical, chains
-from flujo.domain.acts import Act, Actor, Verb, Via
+from flujo.domain.acts import OF_SCHEDULES, Act, Actor, ActQuery, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.queues import Queued
 from flujo.domain.run import Child, RunStatus
@@ -80,9 +80,9 @@ class SchedulesSuite:
         assert (await store.change_schedule(gone)).outcome is ScheduleOutcome.LOST
         [found] = (await store.schedules()).records
         assert found.is_paused
-        [told] = await store.schedule_acts("nightly")
+        [told] = await store.recorded_acts(ActQuery(object="nightly", verbs=OF_SCHEDULES))
         assert (told.verb, told.actor, told.object) == (Verb.SCHEDULE_PAUSE, ADA, "nightly")
-        assert await store.schedule_acts("other") == []
+        assert await store.recorded_acts(ActQuery(object="other")) == []
         deleting = ScheduleChange(before=found, after=None)
         assert (await store.change_schedule(deleting)).outcome is ScheduleOutcome.DONE
         assert not (await store.schedules()).records

@@ -1,0 +1,36 @@
+"""Acts in the database, read over all runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from flujo.state import codec
+from flujo.state.sql import queries
+from flujo.state.sql.tables import acts
+
+if TYPE_CHECKING:
+    from flujo.domain.acts import Act, ActQuery
+
+
+def matching(connection: sa.Connection, query: ActQuery) -> list[Act]:
+    """Return the acts that match, the newest first."""
+    columns = acts.c
+    chosen = sa.select(*columns).order_by(columns.id.desc()).limit(query.limit)
+    for column, wanted in (
+        (columns.run_id, query.run_id),
+        (columns.object, query.object),
+        (columns.by, query.by),
+    ):
+        if wanted is not None:
+            chosen = chosen.where(column == wanted)
+    if query.verbs:
+        chosen = chosen.where(columns.verb.in_([str(verb) for verb in query.verbs]))
+    if query.since is not None:
+        chosen = chosen.where(columns.at >= query.since)
+    if query.until is not None:
+        chosen = chosen.where(columns.at < query.until)
+    rows = connection.execute(chosen).mappings().all()
+    large = queries.aside(connection, rows, codec.ACT_VALUES)
+    return [codec.act(row, large) for row in rows]
