@@ -118,12 +118,13 @@ async def test_a_secret_that_is_unknown_expired_or_revoked_is_refused_alike(stor
 async def test_a_token_cannot_be_created_with_a_name_role_or_limit_that_nothing_fits(
     store: MemoryStateStore,
 ) -> None:
-    for wrong in (
+    given: dict[str, Any]
+    for given in (
         {"name": "a b"},
         {"name": ""},
         {"role": "root"},
         {"metadata": {"a-b": "1"}},
     ):
         with pytest.raises(SettingsError):
-            await create(store, **{"name": "x", "role": "viewer", **wrong}, actor=ADA)
+            await create(store, **{"name": "x", "role": "viewer", **given}, actor=ADA)
     assert await store.tokens() == []
