@@ -41,20 +41,20 @@ def show_forecast(terminal: Terminal, found: Forecast) -> None:
         }
         for each in found.agents
     ]
-    if not rows:
-        terminal.data("no agent with a model: a run makes no request that Flujo counts")
-        return
-    total = {"path": "total", **_amounts(found.amounts)}
-    if found.unpriced and found.amounts.cost.most is None:
-        total["cost"] = UNKNOWN_PRICE
-    terminal.table(_COLUMNS, [*rows, total])
+    if rows:
+        total = {"path": "total", **_amounts(found.amounts)}
+        if found.unpriced and found.amounts.cost.most is None:
+            total["cost"] = UNKNOWN_PRICE
+        terminal.table(_COLUMNS, [*rows, total])
+    else:
+        terminal.data("no agent of the blueprint has a model, so its text says nothing about requests")
     if found.history is not None:
         terminal.data("")
         _show_history(terminal, found.history)
     for path in found.unbounded:
         terminal.say(
-            f"{path}: nothing bounds its tokens; `max_tokens` in `model_settings`, `--input` for the items "
-            "of a map, or a budget does"
+            f"{path}: nothing bounds its tokens; `max_tokens` in `model_settings`, `maxItems` or `--input` "
+            "for the items of a map, or a budget does"
         )
     if any(each.is_assumed for each in found.agents):
         terminal.say(

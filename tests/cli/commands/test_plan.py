@@ -66,7 +66,16 @@ def test_recorded_runs_are_shown_beside_the_forecast(project: Project, flujo: Fl
     assert flujo("run", "hello", "--input", "Ada").exit_code == ExitCode.OK
     shown = flujo("plan", "hello")
     assert shown.exit_code == ExitCode.OK
-    assert "no agent with a model" in shown.stdout
+    assert "no agent of the blueprint has a model" in shown.stdout
+    assert "1 RUN RECORDED" in shown.stdout
+
+
+def test_a_database_that_cannot_be_read_is_an_error(project: Project, flujo: Flujo) -> None:
+    (project.root / ".flujo").mkdir(exist_ok=True)
+    (project.root / ".flujo/state.db").write_bytes(b"not a database" * 400)
+    refused = flujo("plan", "hello")
+    assert refused.exit_code == ExitCode.STATE
+    assert "state.db" in refused.stderr
 
 
 def test_what_cannot_be_forecast_is_refused(project: Project, flujo: Flujo) -> None:

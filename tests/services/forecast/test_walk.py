@@ -35,7 +35,14 @@ WRITER = AgentSpec("writer", "kennel:rex", model_settings={"max_tokens": 100})
 OTHER = AgentSpec("other", "kennel:bella", model_settings={"max_tokens": 10})
 TYPED = AgentSpec("typed", "kennel:rex", output_schema={"type": "integer"}, retries=2)
 AIDED = AgentSpec("aided", "kennel:rex", tools=[CallableTool("skills.a:b", effect="read")])
-HELPED = AgentSpec("helped", "kennel:rex", tools=[AgentTool(OTHER, "Ask it.", max_turns=3)])
+HELP = AgentTool(OTHER, "Ask it.", max_turns=3)
+HELPED = AgentSpec("helped", "kennel:rex", tools=[HELP])
+SHORT = AgentSpec("short", "kennel:rex", tools=[HELP], model_settings={"max_tokens": 20})
+SINGLE = AgentSpec("single", "kennel:rex", tools=[HELP], model_settings={"parallel_tool_calls": False})
+LISTER = AgentSpec(
+    "lister", "kennel:rex", output_schema={"type": "array", "maxItems": 6, "items": {"type": "string"}}
+)
+LIMITED = UsageLimits(tool_calls_limit=4)
 
 
 def _price(model: str, tokens: tuple[int, int]) -> int | None:
@@ -47,8 +54,18 @@ def _asked(name: str = "ask", who: Any = WRITER, **keys: Any) -> Step:
     return Step(name, agent=who, input="Good day.", **keys)
 
 
+FEW = {
+    "type": "object",
+    "properties": {"few": {"$ref": "#/$defs/few"}},
+    "required": ["few"],
+    "$defs": {"few": {"type": "array", "minItems": 2, "maxItems": 5}},
+}
+
+
 def _walk(*steps: BaseStep, given: Any = None, **keys: Any) -> Any:
-    known = Known() if given is None else Known(input=given)
+    known = Known(input_schema=FEW)
+    if given is not None:
+        known.input = given
     return Walk(_price, known).body(Pipeline(steps, **keys))
 
 
@@ -64,10 +81,21 @@ REQUESTS: dict[str, tuple[BaseStep, Span]] = {
     "one of two agents": (_asked(who=OneOf([WRITER, TYPED], by="input")), Span(1, 3)),
     "a callable": (Step("call", CallableRef("skills.a:b")), Span(0, 0)),
     "turns": (GranularStep("turns", WRITER, input="x", max_turns=7), Span(1, 7)),
-    "an agent as a tool": (GranularStep("turns", HELPED, input="x", max_turns=2), Span(1, 2 + 2 * 3)),
+    "an agent as a tool": (GranularStep("turns", HELPED, input="x", max_turns=2), Span(1, None)),
+    "calls of one answer": (GranularStep("turns", SHORT, input="x", max_turns=2), Span(1, 2 + 2 * 4 * 3)),
+    "one call of an answer": (GranularStep("turns", SINGLE, input="x", max_turns=2), Span(1, 2 + 2 * 3)),
+    "calls in retries": (
+        GranularStep("turns", SINGLE, input="x", max_turns=2, config=StepConfig(max_retries=1)),
+        Span(1, 2 * 2 + 2 * 2 * (2 * 3)),  # an agent as a tool has the retries of its step
+    ),
+    "calls within a budget": (
+        GranularStep("turns", HELPED, input="x", max_turns=2, config=StepConfig(budget=LIMITED)),
+        Span(1, 2 + 4 * 3),
+    ),
     "a loop": (LoopStep("loop", [_asked()], until="false", max_iterations=4), Span(1, 4)),
     "a map over the input": (MapStep("map", [_asked()], over="input.items"), Span(3, 3)),
     "a map over something else": (MapStep("map", [_asked()], over="previous"), Span(0, None)),
+    "a map over a list of limited length": (MapStep("map", [_asked()], over="input.few"), Span(2, 5)),
     "branches": (ParallelStep("both", {"a": [_asked()], "b": [_asked(), _asked("b")]}), Span(3, 3)),
     "a choice": (
         ConditionalStep(
@@ -152,6 +180,20 @@ def test_a_budget_bounds_what_the_blueprint_does_not() -> None:
     limits = UsageLimits(total_cost_usd_limit=0.5, total_tokens_limit=1000)
     amounts = _walk(_asked("a", endless), budget=limits).amounts
     assert (amounts.cost.most, amounts.output_tokens.most) == (500_000, 1000)
+
+
+def test_the_schema_of_an_answer_bounds_a_map() -> None:
+    each = MapStep("each", [_asked()], over="steps.list.output")
+    alone = MapStep("each", [_asked()])
+    lister = Step("list", agent=LISTER, input="x")
+    spare = Step("list", agent=LISTER, input="x", fallback=Step("fallback", CallableRef("skills.a:b")))
+    assert [_walk(lister, one).amounts.requests.most for one in (each, alone)] == [2 + 6, 2 + 6]
+    assert _walk(spare, each).amounts.requests.most is None, "another step may give the output"
+
+
+def test_a_budget_around_a_step_bounds_the_calls_of_its_tools() -> None:
+    turns = GranularStep("turns", HELPED, input="x", max_turns=2)
+    assert _walk(turns, budget=LIMITED).amounts.requests == Span(1, 2 + 4 * 3)
 
 
 def test_an_agent_that_is_written_in_python_is_not_counted() -> None:

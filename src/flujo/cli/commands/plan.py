@@ -8,7 +8,7 @@ from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
-from flujo.exceptions import StateError
+from flujo.exceptions import DatabaseMissing
 
 if TYPE_CHECKING:
     from flujo.services.forecast.forecast import Forecast
@@ -57,7 +57,7 @@ def plan(
     async def work(workspace: "Workspace") -> "Forecast":
         try:
             store = await workspace.store()
-        except StateError:  # without a database there are no earlier runs
+        except DatabaseMissing:  # the first run creates it
             store = None
         return await forecast(pipeline, project.settings, given=value, store=store)
 

@@ -87,8 +87,11 @@ async def forecast(
     def price(model: str, tokens: tuple[int, int]) -> int | None:
         return expected_cost(model, tokens, prices=prices, providers=providers)
 
-    known = Known() if given is NOT_GIVEN else Known(input=given)
-    part = Walk(price, known).body(pipeline).within(settings.budgets.limits)
+    known = Known(input_schema=pipeline.input_schema)
+    if given is not NOT_GIVEN:
+        known.input = given
+    limits = settings.budgets.limits
+    part = Walk(price, known, limits.tool_calls_limit).body(pipeline).within(limits)
     history = None if store is None else await history_of(store, pipeline.name)
     return Forecast(pipeline.name, part.agents, part.amounts, history)
 

@@ -1,4 +1,4 @@
-"""The forecast of a part of a blueprint: what each agent asks in it, and what all of it comes to."""
+"""The forecast of a part of a blueprint: requests, tokens and cost of each of its agents, and their sums."""
 
 from __future__ import annotations
 

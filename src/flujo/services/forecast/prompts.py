@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.expressions.evaluators import check_expression
 from flujo.blueprint.expressions.templates import scan
+from flujo.blueprint.schemas.algebra import closed
 from flujo.domain import canonical
 from flujo.domain.values import Text
 from flujo.services.forecast.spans import NOTHING, Span, total
@@ -40,6 +42,25 @@ class Known:
     """The bytes of the output of the step before; None if they are not known."""
     outputs: dict[str, Span | None] = field(default_factory=dict)
     """The bytes of the outputs of steps, by their names."""
+    input_schema: Any = None
+    previous_schema: Any = None
+    schemas: dict[str, Any] = field(default_factory=dict)
+    """The schemas of the outputs of steps; None: nothing declares it."""
+
+    def after(self, name: str, size: Span | None, schema: Any) -> None:
+        """Take the output of a step: what follows sees it by its name, and the next step as `previous`."""
+        self.previous = self.outputs[name] = size
+        self.previous_schema = self.schemas[name] = schema
+
+    def inside(self) -> Known:
+        """Return what the steps of a body know of what is around it."""
+        return replace(
+            self,
+            previous=None,
+            previous_schema=None,
+            outputs=dict(self.outputs),
+            schemas=dict(self.schemas),
+        )
 
     def bytes_of(self, source: str) -> Span | None:
         """Return how long the value of an expression is; None if that is not known."""
@@ -57,7 +78,14 @@ class Known:
     def count_of(self, source: str) -> Span | None:
         """Return how many items the list has that an expression gives; None if that is not known."""
         value = self.value_of(source)
-        return Span(len(value), len(value)) if isinstance(value, list) else None
+        if value is not _MISSING:
+            return Span(len(value), len(value)) if isinstance(value, list) else None
+        steps = closed({name: closed({"output": schema}) for name, schema in self.schemas.items()})
+        names = {"input": self.input_schema, "previous": self.previous_schema, "steps": steps}
+        schema = check_expression(source, closed(names)).schema
+        if not isinstance(schema, dict) or schema.get("type") != "array":
+            return None
+        return Span(schema.get("minItems", 0), schema.get("maxItems"))
 
     def value_of(self, source: str) -> Any:
         """Return the value of a part of the input."""

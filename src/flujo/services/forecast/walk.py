@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from flujo.agents.conversation import MOST_REQUESTS
 from flujo.agents.list_prices import longest_answer
@@ -13,12 +14,13 @@ from flujo.domain.pipeline import FALLBACK
 from flujo.domain.values import Expr
 from flujo.services.forecast.parts import AgentForecast, Amounts, Part, in_order, one_of
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS, Known, bytes_of_tokens, tokens_of
-from flujo.services.forecast.spans import ONE, Span
+from flujo.services.forecast.spans import ONE, Span, total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from flujo.domain.pipeline import BaseStep, Conversation, Pipeline
+    from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef
 
     Price = Callable[[str, tuple[int, int]], int | None]
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _TOKENS_OF_A_TOOL = Span(20, 400)
 """What the description of a tool may add to a request."""
+_TOKENS_OF_A_CALL = 5
+"""The least tokens of a call in an answer: its name, and its arguments as an object."""
 
 
 @dataclass(slots=True)
@@ -35,29 +39,34 @@ class Walk:
     Args:
         price: returns the cost of a request.
         known: what is known before the run.
+        most_calls: how many calls of tools the budgets around allow; None: any number.
     """
 
     price: Price
     known: Known = field(default_factory=Known)
+    most_calls: int | None = None
 
     def body(self, pipeline: Pipeline, path: StepPath = ROOT) -> Part:
         """Return the forecast of the steps of a body, one after another."""
         parts = []
-        for step in pipeline.steps:
-            parts.append(self._step(step, child(path, step.name)))
-            self.known.previous = self.known.outputs[step.name] = _output(step)
+        with self._limited(pipeline.budget):
+            for step in pipeline.steps:
+                parts.append(self._step(step, child(path, step.name)))
+                self.known.after(step.name, *_output(step))
         return in_order(parts).within(pipeline.budget)
 
     def _step(self, step: BaseStep, path: StepPath) -> Part:
+        attempts = Span(1, 1 + step.config.max_retries)
         conversations = list(step.conversations())
         asked = in_order(self._conversation(each, path) for each in conversations)
-        part = (asked + self._inside(step, path)).times(Span(1, 1 + step.config.max_retries))
-        turns = max((each.turns or 0 for each in conversations), default=0)
+        part = (asked + self._inside(step, path)).times(attempts)
         for name, body in step.bodies().items():
-            if name == FALLBACK:
-                part += self._nested(body, child(path, FALLBACK)).or_nothing()
-            elif step.is_tool(name):  # how often one turn calls it, nothing limits; it is taken as once
-                part += self._nested(body, path).times(Span(0, turns))
+            with self._limited(step.config.budget):
+                if name == FALLBACK:
+                    part += self._nested(body, child(path, FALLBACK)).or_nothing()
+                elif step.is_tool(name):
+                    calls = total(_calls(each) for each in conversations).times(attempts)
+                    part += self._nested(body, path).times(calls.within(self.most_calls))
         if step.when is not None or step.policy is not None:
             part = part.or_nothing()
         return part.within(step.config.budget)
@@ -76,6 +85,17 @@ class Walk:
         counted = self.known.count_of(extent.over.source) if isinstance(extent.over, Expr) else None
         return part.times(Span(extent.least, extent.most) if counted is None else counted)
 
+    @contextmanager
+    def _limited(self, budget: UsageLimits | None) -> Iterator[None]:
+        """Bound the calls of tools by a budget too."""
+        around = self.most_calls
+        limits = (around, None if budget is None else budget.tool_calls_limit)
+        self.most_calls = min((each for each in limits if each is not None), default=None)
+        try:
+            yield
+        finally:
+            self.most_calls = around
+
     def _nested(self, pipeline: Pipeline, path: StepPath, *, is_apart: bool = False) -> Part:
         """Return the forecast of a body, whose steps see more names than are known.
 
@@ -85,7 +105,7 @@ class Walk:
             is_apart: whether it has an input of its own.
         """
         outer = self.known
-        self.known = Known() if is_apart else replace(outer, previous=None, outputs=dict(outer.outputs))
+        self.known = Known(input_schema=pipeline.input_schema) if is_apart else outer.inside()
         try:
             return self.body(pipeline, path)
         finally:
@@ -170,9 +190,29 @@ def _product(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one * other
 
 
-def _output(step: BaseStep) -> Span | None:
-    """Return how long the output of a step is; None if that is not known."""
-    who = getattr(step, "agent", None)
-    if not isinstance(who, AgentSpec):
-        return None
-    return bytes_of_tokens(longest_answer(who.model, who.model_settings))
+def _calls(talk: Conversation) -> Span:
+    """Return how many calls of one tool a conversation in turns has.
+
+    A turn may have as many calls as fit in its answer, and one if the settings of the model say so.
+    """
+    most: int | None = 0
+    for who in talk.who.one_of.values() if isinstance(talk.who, OneOf) else (talk.who,):
+        settings = who.model_settings if isinstance(who, AgentSpec) else {}
+        answer = longest_answer(who.model, settings) if isinstance(who, AgentSpec) else None
+        if settings.get("parallel_tool_calls") is False:
+            in_turn: int | None = 1
+        else:
+            in_turn = None if answer is None else max(1, answer // _TOKENS_OF_A_CALL)
+        most = None if most is None or in_turn is None else max(most, in_turn)
+    return Span(0, _product(most, talk.turns)).times(Span(talk.least, talk.most))
+
+
+def _output(step: BaseStep) -> tuple[Span | None, Any]:
+    """Return how long the output of a step is, and its schema; None for what is not known."""
+    who, processors = getattr(step, "agent", None), getattr(step, "processors", None)
+    is_changed = FALLBACK in step.bodies() or (processors is not None and processors.output)
+    if not isinstance(who, AgentSpec) or is_changed:
+        return None, None
+    own = getattr(step, "output_schema", None)
+    schema = who.output_schema if own is None else own
+    return bytes_of_tokens(longest_answer(who.model, who.model_settings)), schema
