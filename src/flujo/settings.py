@@ -487,7 +487,9 @@ def locked_settings(config_file: Path | None = None) -> dict[str, Settings]:
     layers = {"": file} | {name: file.layered(("env", name)) for name in file.data.get("env", {})}
     return {
         name: Settings.read(
-            layer.only("agents", "aros", "blueprints", "budgets", "prices", "providers").filled(environment())
+            layer.only("agents", "aros", "blueprints", "budgets", "evaluation", "prices", "providers").filled(
+                environment()
+            )
         )
         for name, layer in layers.items()
     }

@@ -283,6 +283,15 @@ def test_locks_are_compared_by_their_recorded_scores(flujo: Flujo, project: Proj
     assert (compared.exit_code, data["verdict"], data["paired"]) == (1, "worse", True)
     done = flujo("evals", "compare", "old.lock", "flujo.lock")
     assert (done.exit_code, "better or equal" in done.stdout) == (0, True)
+    assert "0.96 ██████████  0.00 ░░░░░░░░░░" in done.stdout
+    shown = flujo("evals", "show", "old.lock")
+    assert ["sort", "equal", "0.96"] in [line.split()[:3] for line in shown.stdout.splitlines()]
+    since = flujo("evals", "show", "1h..", "--json")
+    assert since.exit_code == 0, since.output
+    [close, equal] = json.loads(since.stdout)
+    assert (close["evaluator"], equal["count"], equal["least"]) == ("close", 46, 0)
+    assert "there are no scores of ..2020-01-01" in flujo("evals", "show", "..2020-01-01").stderr
+    assert "no matching scores" in flujo("evals", "list", "--until", "1h").stderr
 
 
 @pytest.mark.parametrize(
@@ -435,7 +444,27 @@ def test_runs_with_low_scores_become_cases_without_an_expected_output(
     assert cases.read_text("utf-8").endswith("  - name: low\n    input: low is broken\n")
 
 
-def _rate(root: Path, run_id: str, score: float) -> None:
+def test_a_version_is_compared_with_scores_of_runs_that_have_the_inputs_of_cases(
+    flujo: Flujo, cases: Path, project: Project
+) -> None:
+    flujo("run", "sort", "--input", "tea please", "--run-id", "tea")
+    _rate(project.root, "tea", 0.5, "equal")
+    found = report(flujo, "sort", "--against", "blueprint=sort", code=9)["comparison"]
+    assert found["against"] == "blueprint=sort"
+    assert (found["evaluators"]["equal"]["pairs"], found["evaluators"]["equal"]["mean"]) == (1, 0.5)
+    for conditions, message in [
+        ("lock=abcdef", "there are no scores of lock=abcdef"),
+        ("blueprnt=sort", "--against: 'blueprnt=sort' is not a condition"),
+        ("..2020-01-01", "there are no scores of ..2020-01-01"),
+    ]:
+        done = flujo("evals", "run", "sort", "--against", conditions)
+        assert (done.exit_code, message in done.stderr) == (2, True), done.output
+    cases.write_text(cases.read_text("utf-8").replace("tea please", "coffee please"), "utf-8")
+    done = flujo("evals", "run", "sort", "--against", "evaluator=equal score<0.6")
+    assert "no run of evaluator=equal score<0.6 has the input of a case of evals/sort.yaml" in done.stderr
+
+
+def _rate(root: Path, run_id: str, score: float, evaluator: str = "person") -> None:
     """Store a score of a run."""
     code = f"""
 import asyncio
@@ -448,7 +477,7 @@ async def main():
         store = await ws.store()
         run = await store.run({run_id!r})
         await store.add_evaluations([Evaluation(key="k", run_id=run.run_id, pipeline=run.pipeline,
-            closure=run.closure, evaluator="person", score={score}, by="ana")])
+            closure=run.closure, evaluator={evaluator!r}, score={score}, by="ana")])
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], check=True)

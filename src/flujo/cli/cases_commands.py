@@ -1,24 +1,28 @@
 """`flujo evals run`, `compare` and `add`: files of cases, versions compared by scores, cases made of runs."""
 
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.cli.run_command import drive, in_workspace
 from flujo.domain.commands import command
 from flujo.domain.gate import MARGIN
 from flujo.domain.wording import plural
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flujo.cli.progress import Progress
     from flujo.cli.terminal import Terminal
-    from flujo.domain.evaluations import EvaluationQuery
-    from flujo.domain.run import RunRecord
+    from flujo.domain.evaluations import Evaluation
     from flujo.services.cases.collecting import Added
+    from flujo.services.cases.files import Cases
     from flujo.services.cases.recorded import Recorded
     from flujo.services.cases.reports import Comparison, Report
     from flujo.services.cases.trials import Trial
@@ -55,7 +59,8 @@ def run(
         typer.Option(
             "--against",
             metavar="VERSION",
-            help="Compare with a git revision, or with recorded scores: a lockfile, or lock:DIGEST.",
+            help="Compare with a git revision, or with recorded scores: a lockfile, lock:DIGEST, FROM..TO, "
+            "or conditions as for `evals add --from`.",
         ),
     ] = None,
     max_cost: Annotated[
@@ -71,42 +76,70 @@ def run(
 
     Exit code 1: a threshold is missed, or the version is worse. 9: the scores prove neither.
     """
-    from flujo.cli import evals_rendering as rendering
-    from flujo.cli.run_command import drive
-
-    invocation = Invocation.of(ctx)
-    terminal = invocation.terminal
     if max_cost is not None and not 0 < max_cost < float("inf"):
         raise SettingsError(
             f"--max-cost {max_cost:g} is not an amount above 0", hint="write `--max-cost 0.50`"
         )
+    wanted = _Wanted(named, cases, against, max_cost, max_concurrency)
+    _show(ctx, _report(ctx, wanted, format_), format_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The arguments of `run`."""
+
+    named: str
+    cases: Path | None
+    against: str | None
+    max_cost: float | None
+    max_concurrency: int
+
+
+def _report(ctx: typer.Context, wanted: _Wanted, format_: Format) -> "Report":
+    """Run the cases; each is written to stderr where the report is a text."""
+    from flujo.cli import evals_rendering as rendering
+
+    invocation = Invocation.of(ctx)
 
     def on_trial(trial: "Trial") -> None:
         if format_ is Format.TEXT:
-            terminal.say(rendering.trial_line(trial), *(("red",) if trial.is_failed else ()))
+            invocation.terminal.say(rendering.trial_line(trial), *(("red",) if trial.is_failed else ()))
 
     async def work(workspace: "Workspace", _: "Progress", stop: "Stop") -> "Report":
         from flujo.services.cases.experiments import Wanted, run_cases
         from flujo.services.cases.files import load_cases
         from flujo.services.cases.versions import on_disk
 
-        loaded = load_cases(workspace.project, Path.cwd(), named, cases)
+        loaded = load_cases(workspace.project, Path.cwd(), wanted.named, wanted.cases)
         version = on_disk(workspace, loaded.blueprint)
-        wanted = Wanted(
+        asked = Wanted(
             version=version,
-            against=None if against is None else await _other(workspace, loaded.blueprint, against),
-            max_cost=max_cost,
-            max_concurrency=max_concurrency,
+            against=None if wanted.against is None else await _other(workspace, loaded, wanted.against),
+            max_cost=wanted.max_cost,
+            max_concurrency=wanted.max_concurrency,
         )
         return await run_cases(
-            workspace, loaded, wanted, actor=options.actor(None), stop=stop, on_trial=on_trial
+            workspace, loaded, asked, actor=options.actor(None), stop=stop, on_trial=on_trial
         )
 
     def say_stopped(terminal: "Terminal") -> None:
         terminal.say("stopped; completed cases are kept", "yellow")
-        terminal.next(command("flujo", "evals", "run", named, *options.words(ctx, without=["named"])))
+        again = options.words(ctx, without=["named"])
+        terminal.next(command("flujo", "evals", "run", wanted.named, *again))
 
-    report = drive(invocation, work, creates=True, say_stopped=say_stopped)
+    report: Report = drive(invocation, work, creates=True, say_stopped=say_stopped)
+    return report
+
+
+def _show(ctx: typer.Context, report: "Report", format_: Format) -> None:
+    """Write the report to stdout.
+
+    Raises:
+        Exit: always, with the code of the verdict.
+    """
+    from flujo.cli import evals_rendering as rendering
+
+    terminal = Invocation.of(ctx).terminal
     if format_ is Format.JSON:
         terminal.json(rendering.report_data(report))
     elif format_ is Format.GITHUB:
@@ -118,17 +151,23 @@ def run(
     raise typer.Exit(rendering.exit_code(report.verdict))
 
 
-async def _other(workspace: "Workspace", blueprint: str, against: str) -> "Version | Recorded":
-    """Return the version that `--against` means: that of a git revision, or recorded scores of a lock."""
-    from flujo.services.cases.recorded import lock_of, recorded
+async def _other(workspace: "Workspace", cases: "Cases", against: str) -> "Version | Recorded":
+    """Return the version that `--against` means: that of a git revision, or scores of recorded runs."""
+    from flujo.services.cases.recorded import recorded, with_inputs_of
+    from flujo.services.cases.run_sets import is_conditions, is_set, query_of, set_of
     from flujo.services.cases.versions import at_revision
 
-    digest = lock_of(against, Path.cwd())
-    if digest is None:
-        return at_revision(workspace, blueprint, against)
-    from flujo.domain.evaluations import EvaluationQuery
-
-    return await recorded(await workspace.store(), EvaluationQuery(lock=digest), against)
+    if is_conditions(against):
+        query = query_of(against, option="--against")
+    elif is_set(against):
+        query = set_of(against, Path.cwd())
+    else:
+        return at_revision(workspace, cases.blueprint, against)
+    store = await workspace.store()
+    found = await recorded(store, query, against)
+    if is_conditions(against):  # they choose live traffic, as for `evals add`, and not runs of cases
+        found = replace(found, cases={})
+    return await with_inputs_of(store, found, cases)
 
 
 def compare(
@@ -156,15 +195,18 @@ def compare(
     Exit code 1: NEW is worse. 9: the scores prove neither.
     """
     from flujo.cli import evals_rendering as rendering
-    from flujo.cli.run_command import in_workspace
 
     invocation = Invocation.of(ctx)
 
     async def work(workspace: "Workspace") -> "tuple[Comparison, bool]":
         from flujo.services.cases.recorded import compare_recorded, recorded
+        from flujo.services.cases.run_sets import set_of
 
         store = await workspace.store()
-        sides = [await recorded(store, _scores(each, blueprint, evaluator), each) for each in (new, old)]
+        queries = [
+            (set_of(each, Path.cwd(), blueprint=blueprint, evaluator=evaluator), each) for each in (new, old)
+        ]
+        sides = [await recorded(store, query, each) for query, each in queries]
         return compare_recorded(sides[0], sides[1], margin)
 
     comparison, is_paired = in_workspace(invocation, work)
@@ -176,31 +218,27 @@ def compare(
     raise typer.Exit(rendering.exit_code(comparison.verdict))
 
 
-def _scores(side: str, blueprint: str | None, evaluator: str | None) -> "EvaluationQuery":
-    """Return the query of one side of a comparison.
+def is_shown_as_set(invocation: Invocation, word: str, *, as_json: bool) -> bool:
+    """Show the means of a set of runs if a word means one, and return whether it does."""
+    from flujo.cli.evals_rendering import scores_data, show_scores
+    from flujo.services.cases.reports import score_reports
+    from flujo.services.cases.run_sets import is_set, set_of
 
-    Raises:
-        SettingsError: it is neither a lock nor a range of time.
-    """
-    from flujo.domain.evaluations import EvaluationQuery
-    from flujo.services.cases.recorded import LOCK, lock_of
+    if not is_set(word):
+        return False
+    query = set_of(word, Path.cwd())
 
-    facts: dict[str, Any] = {"pipeline": blueprint, "evaluator": evaluator}
-    if ".." in side:
-        since, _, until = side.partition("..")
-        return EvaluationQuery(since=_moment(since), until=_moment(until), **facts)
-    digest = lock_of(side if side.startswith(LOCK) or side.endswith(".lock") else LOCK + side, Path.cwd())
-    return EvaluationQuery(lock=digest, **facts)
+    async def found(workspace: "Workspace") -> "Sequence[Evaluation]":
+        return await (await workspace.store()).evaluations(query)
 
-
-def _moment(text: str) -> float | None:
-    """Return a time in seconds since the epoch; None for an empty text, an open end."""
-    from flujo.services.inspection.tasks import seconds_of
-    from flujo.services.project.inputs import read_moment
-    from flujo.services.project.system import SystemClock
-
-    moment = read_moment(text, option="the range of time") if text else None
-    return seconds_of(moment, "since", SystemClock())
+    reports = score_reports(in_workspace(invocation, found))
+    if as_json:
+        invocation.terminal.json(scores_data(reports))
+    elif reports:
+        show_scores(invocation.terminal, reports)
+    else:
+        invocation.terminal.say(f"there are no scores of {word}")
+    return True
 
 
 def add(
@@ -232,8 +270,6 @@ def add(
     ] = 20,
 ) -> None:
     """Make cases of completed runs, and add them to a file of cases; known secrets are masked."""
-    from flujo.cli.run_command import in_workspace
-
     invocation = Invocation.of(ctx)
     if (run is None) == (conditions is None) or (name is not None and run is None):
         raise SettingsError(
@@ -241,38 +277,24 @@ def add(
             hint="write `flujo evals add RUN`, or `flujo evals add --from 'blueprint=sort score<0.5'`",
         )
 
-    async def work(workspace: "Workspace") -> "list[tuple[Path, Added]]":
-        from flujo.services.cases.collecting import add_cases, case_of, scored_runs
+    async def work(workspace: "Workspace") -> "list[Added]":
+        from flujo.services.cases.collecting import Conditions, collect
 
-        store = await workspace.store()
-        if run is not None:
-            found: list[RunRecord] = [await store.find(run)]
-        else:
-            found = await scored_runs(store, conditions or "", limit)
-        project = workspace.project
-        by_blueprint: dict[str, list[dict[str, Any]]] = {}
-        for each in found:
-            case = case_of(each, name=name, has_expected=run is not None)
-            by_blueprint.setdefault(each.pipeline, []).append(case)
-        if to is not None and len(by_blueprint) > 1:
-            raise SettingsError(
-                f"the runs are of {plural(len(by_blueprint), 'blueprint')}, and a file of cases is of one",
-                hint="add `blueprint=NAME` to `--from`, or leave `--to` out",
-            )
-        done = []
-        for blueprint, cases in by_blueprint.items():
-            path = to if to is not None else project.root / "evals" / f"{blueprint}.yaml"
-            done.append((path, add_cases(project, path, blueprint, cases)))
-        return done
+        chosen = run if run is not None else Conditions(conditions or "", limit)
+        return await collect(workspace.project, await workspace.store(), chosen, to, name)
 
-    done = in_workspace(invocation, work)
-    terminal = invocation.terminal
+    _show_added(invocation.terminal, in_workspace(invocation, work), has_expected=run is not None)
+
+
+def _show_added(terminal: "Terminal", done: "Sequence[Added]", *, has_expected: bool) -> None:
+    """Write the number of added cases of each file."""
     if not done:
         terminal.say("no completed run has such a score")
-    for path, added in done:
+    for added in done:
+        path = added.path
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         known = f"; {plural(added.known, 'case')} already there" if added.known else ""
         terminal.say(f"added {plural(len(added.names), 'case')} to {shown}{known}", "green")
-        if run is None and added.names:
+        if not has_expected and added.names:
             terminal.say("write what each of them should return under `expected`")
         terminal.next(command("flujo", "evals", "run", str(shown)))

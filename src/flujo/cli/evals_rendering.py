@@ -70,6 +70,23 @@ def _evaluator_row(each: EvaluatorReport, judged: Judgement | None) -> dict[str,
     return row if judged is None else row | _judged(judged)
 
 
+def show_scores(terminal: Terminal, found: Mapping[tuple[str, str], EvaluatorReport]) -> None:
+    """Write the scores of a set of runs, a row for each blueprint and evaluator."""
+    columns = {"blueprint": "BLUEPRINT", "name": "EVALUATOR", "mean": "MEAN", "bar": ""}
+    columns |= {"interval": "95 % INTERVAL", "cases": "SCORES"}
+    rows = [{"blueprint": blueprint, **_evaluator_row(each, None)} for (blueprint, _), each in found.items()]
+    terminal.table(columns, rows)
+
+
+def scores_data(found: Mapping[tuple[str, str], EvaluatorReport]) -> list[dict[str, Any]]:
+    """Return the scores of a set of runs as JSON data."""
+    names = ("count", "mean", "low", "high", "least")
+    return [
+        {"blueprint": blueprint, "evaluator": name} | {key: getattr(each, key) for key in names}
+        for (blueprint, name), each in found.items()
+    ]
+
+
 def _judged(judged: Judgement) -> dict[str, str]:
     between = f"{judged.mean:+.2f} ({judged.low:+.2f} to {judged.high:+.2f}, {plural(judged.pairs, 'pair')})"
     return {"difference": between, "verdict": str(judged.verdict)}
@@ -166,7 +183,10 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "left_out": comparison.left_out,
         "more_cases": comparison.more,
         "more_usd": comparison.more_usd,
-        "evaluators": {name: _judgement_data(one) for name, one in comparison.by_evaluator.items()},
+        "evaluators": {
+            name: _judgement_data(one) | {"means": list(comparison.means[name])}
+            for name, one in comparison.by_evaluator.items()
+        },
     }
 
 
@@ -259,8 +279,17 @@ def junit(report: Report) -> str:
 
 def show_comparison(terminal: Terminal, comparison: Comparison, *, of: str, is_paired: bool) -> None:
     """Write a comparison of recorded scores."""
-    columns = {"name": "EVALUATOR", "difference": f"{of} AGAINST {comparison.against}", "verdict": "VERDICT"}
-    rows = [{"name": name, **_judged(one)} for name, one in comparison.by_evaluator.items()]
+    columns = {
+        "name": "EVALUATOR",
+        "new": of,
+        "old": comparison.against,
+        "difference": "DIFFERENCE",
+        "verdict": "VERDICT",
+    }
+    rows = []
+    for name, judged in comparison.by_evaluator.items():
+        new, old = (f"{mean:.2f} {formatting.bar(mean)}" for mean in comparison.means[name])
+        rows.append({"name": name, "new": new, "old": old, **_judged(judged)})
     terminal.table(columns, rows)
     if not is_paired:
         terminal.say("the two sides have no case in common, so different runs were compared")

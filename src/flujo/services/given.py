@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from enum import StrEnum
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flujo.domain.wording import listed, repr_short, suggest
@@ -10,6 +12,8 @@ from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from flujo.domain.ports import Clock
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -85,3 +89,26 @@ def capable(value: Any, methods: Sequence[str], name: str, kind: str) -> Any:
             hint=f"pass an object with the methods {listed(methods, 'and')}",
         )
     return value
+
+
+def seconds_of(given: Any, name: str, clock: Clock) -> float | None:
+    """Return a moment as seconds since the epoch; None for None.
+
+    Raises:
+        SettingsError: it is not a `Moment`; the message says `name`.
+    """
+    match given:
+        case None:
+            return None
+        case bool():
+            pass
+        case int() | float() if isfinite(given):
+            return float(given)
+        case timedelta():
+            return clock.now() - given.total_seconds()
+        case datetime() if given.tzinfo is not None:
+            return given.timestamp()
+    raise SettingsError(
+        f"`{name}` is {repr_short(given)}",
+        hint="pass seconds since the epoch, a `datetime` with a time zone, or a `timedelta` for how long ago",
+    )

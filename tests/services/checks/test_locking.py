@@ -39,6 +39,16 @@ name: asks
 agents: {writer: {model: "openai:gpt-5-mini-2025-08-07", instructions: Write.}}
 steps: [{name: write, agent: writer}]
 """
+EVALUATORS = """
+[evaluation]
+model = "openai:gpt-5-mini-2025-08-07"
+
+[evaluation.evaluators.polite]
+judge = "Is it polite?"
+
+[evaluation.evaluators.near]
+call = "skills.scores:near"
+"""
 ENABLED = "\n[lockfile]\nenabled = true\n"
 ENVIRONMENTS = """
 [env.dev.agents."*"]
@@ -139,6 +149,22 @@ def test_strict_also_checks_callables_settings_and_missing_entries(project: Proj
     assert "blueprint blueprints/hello.yaml is in the lock but not in the project" in found
     assert "callable skills.greet:greet: the source of its module has changed" in found
     assert "setting aros.coercion_tolerant_level was 2 and is 1" in found
+
+
+def test_strict_also_checks_the_evaluators_of_the_project(project: Project) -> None:
+    (project.root / "skills/scores.py").write_text("def near(output):\n    return 1.0\n", "utf-8")
+    project = settled(project, EVALUATORS)
+    write(project)
+    assert verify(project, strict=True).differences == []
+    edited(project, "flujo.toml", "Is it polite?", "Is it short?")
+    edited(project, "flujo.toml", "openai:gpt-5-mini-2025-08-07", "openai:gpt-5-2025-08-07")
+    project = edited(project, "skills/scores.py", "1.0", "0.5")
+    assert verify(project).differences == []
+    found = "\n".join(verify(project, strict=True).differences)
+    assert 'setting evaluation.evaluators.polite.judge was "Is it polite?" and is "Is it short?"' in found
+    assert "setting evaluation.evaluators.polite.model was " in found
+    assert "callable skills.scores:near: the source of its module has changed" in found
+    assert found.count("\n") == 2
 
 
 def test_strict_refuses_models_whose_names_float_unless_the_project_allows_them(project: Project) -> None:

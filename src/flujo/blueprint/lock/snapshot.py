@@ -60,6 +60,7 @@ def contents(
     environments: Mapping[str, Environment] | None = None,
     libraries: Mapping[str, str] | None = None,
     servers: Mapping[str, Contents] | None = None,
+    evaluators: Iterable[str] = (),
 ) -> Contents:
     """Return the contents of a lock of these blueprints.
 
@@ -69,6 +70,7 @@ def contents(
         environments: by name; `DEFAULT` has none.
         libraries: versions of libraries that affect behaviour.
         servers: the entries of MCP servers, by name; those that no agent uses are left out.
+        evaluators: the callables of evaluators, which no blueprint names.
     """
     environments = environments or {}
     held: Contents = {"blueprints": {}, "agents": {}, "callables": {}}
@@ -78,6 +80,8 @@ def contents(
             held["agents"].setdefault(file, {})[agent.name] = _everywhere(agent, source, environments)
         for target in _targets(pipeline):
             held["callables"][target] = _source(target.partition(":")[0], source)
+    for target in evaluators:
+        held["callables"][target] = _source(target.partition(":")[0], source)
     used = servers_of(trees)
     held["mcp"] = {name: (servers or {}).get(name, NOT_LISTED) for name in used}
     settings = _settings(environments)

@@ -50,8 +50,9 @@ def list_evaluations(
     evaluator: Annotated[str | None, typer.Option(help="List only scores of this evaluator.")] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="List only scores since TIME: 2h ago, 30d ago, or a date."),
+        typer.Option(metavar="TIME", help="List only scores since TIME: 2h, 30d, or a date."),
     ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="List only scores before TIME.")] = None,
     below: Annotated[
         float | None, typer.Option(min=0, max=1, help="List only scores lower than this.")
     ] = None,
@@ -63,18 +64,20 @@ def list_evaluations(
     as_json: options.AsJson = False,
 ) -> None:
     """List scores, the newest first."""
-    from flujo.services.inspection.tasks import seconds_of
+    from flujo.services.given import seconds_of
     from flujo.services.project.inputs import read_moment
     from flujo.services.project.system import SystemClock
 
     invocation = Invocation.of(ctx)
     start = None if since is None else read_moment(since, option="--since")
+    end = None if until is None else read_moment(until, option="--until")
     query = EvaluationQuery(
         pipeline=blueprint,
         evaluator=evaluator,
         lock=lock,
         below=below,
         since=seconds_of(start, "since", SystemClock()),
+        until=seconds_of(end, "until", SystemClock()),
         limit=limit,
     )
 
@@ -94,12 +97,27 @@ def list_evaluations(
 
 
 @app.command()
-def show(ctx: typer.Context, run: Run, as_json: options.AsJson = False) -> None:
-    """Show the scores of a run, and the evaluations that have not ended."""
+def show(
+    ctx: typer.Context,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run id, its prefix, or @last; or a set of runs: lock:DIGEST, a lockfile, FROM..TO.",
+            autocompletion=completion.runs,
+        ),
+    ],
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the scores of a run, with the evaluations that have not ended; or the means of a set of runs."""
+    invocation = Invocation.of(ctx)
+    if not cases_commands.is_shown_as_set(invocation, run, as_json=as_json):
+        _show_run(invocation, run, as_json=as_json)
+
+
+def _show_run(invocation: Invocation, run: str, *, as_json: bool) -> None:
     from flujo.domain.queues import RunKind
     from flujo.domain.run import ENDS_OF_TASKS, RunQuery
-
-    invocation = Invocation.of(ctx)
 
     async def found(
         workspace: "Workspace",

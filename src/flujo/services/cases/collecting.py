@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.cases import new_file, read_cases, with_cases
 from flujo.domain import canonical
-from flujo.domain.evaluations import EvaluationQuery
 from flujo.domain.run import RunStatus
-from flujo.domain.wording import suggest
+from flujo.domain.wording import plural
 from flujo.exceptions import CasesInvalid, CasesRefused, RunNotFound, SettingsError
 from flujo.governance.sink import GATE
+from flujo.services.cases.files import FOLDER
+from flujo.services.cases.run_sets import query_of
 from flujo.services.project.project import replace_file
 from flujo.services.scoring.evaluators import evaluators_of
 
@@ -24,17 +24,58 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
     from flujo.services.project.project import Project
 
-_CONDITION = re.compile(r"(?P<key>[a-z]+)(?P<sign>[=<])(?P<value>\S+)")
-_KEYS = ("blueprint", "evaluator", "lock", "score")
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Which runs become cases: those with such scores, the newest score first."""
+
+    text: str
+    """Some of `blueprint=NAME evaluator=NAME lock=DIGEST score<NUMBER`."""
+    limit: int
+    """How many runs at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
     """Cases that were added to a file."""
 
+    path: Path
     names: tuple[str, ...]
     known: int
     """How many cases the file had already, by their input or their name."""
+
+
+async def collect(
+    project: Project, store: StateStore, chosen: str | Conditions, to: Path | None, name: str | None = None
+) -> list[Added]:
+    """Make cases of runs and add them to files, one for each blueprint.
+
+    Args:
+        project: the project.
+        store: has the runs.
+        chosen: one run, whose output is the expected one, or conditions on scores.
+        to: the file; default: `evals/BLUEPRINT.yaml`.
+        name: the name of the case of one run.
+
+    Raises:
+        RunNotFound: there is no such run.
+        CasesRefused | CasesInvalid: as `case_of` and `add_cases`.
+        SettingsError: a condition cannot be read, or the runs are of several blueprints and `to` is one file.
+    """
+    is_one = isinstance(chosen, str)
+    found = [await store.find(chosen)] if isinstance(chosen, str) else await scored_runs(store, chosen)
+    by_blueprint: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        by_blueprint.setdefault(each.pipeline, []).append(case_of(each, name=name, has_expected=is_one))
+    if to is not None and len(by_blueprint) > 1:
+        raise SettingsError(
+            f"the runs are of {plural(len(by_blueprint), 'blueprint')}, and a file of cases is of one",
+            hint="add `blueprint=NAME` to `--from`, or leave `--to` out",
+        )
+    return [
+        add_cases(project, to or project.root / FOLDER / f"{blueprint}.yaml", blueprint, cases)
+        for blueprint, cases in by_blueprint.items()
+    ]
 
 
 def case_of(run: RunRecord, *, name: str | None = None, has_expected: bool = True) -> dict[str, Any]:
@@ -60,21 +101,16 @@ def case_of(run: RunRecord, *, name: str | None = None, has_expected: bool = Tru
     return case
 
 
-async def scored_runs(store: StateStore, conditions: str, limit: int) -> list[RunRecord]:
-    """Return the runs with scores that match conditions, the newest score first, each once.
-
-    Args:
-        store: has the scores.
-        conditions: some of `blueprint=NAME evaluator=NAME lock=DIGEST score<NUMBER`.
-        limit: how many runs at most.
+async def scored_runs(store: StateStore, conditions: Conditions) -> list[RunRecord]:
+    """Return the completed runs with scores that match, each once.
 
     Raises:
         SettingsError: a condition cannot be read.
     """
     found: list[RunRecord] = []
     seen: set[str] = set()
-    for each in await store.evaluations(query_of(conditions)):
-        if each.run_id in seen or each.path or len(found) == limit:
+    for each in await store.evaluations(query_of(conditions.text, option="--from")):
+        if each.run_id in seen or each.path or len(found) == conditions.limit:
             continue
         seen.add(each.run_id)
         try:
@@ -84,39 +120,6 @@ async def scored_runs(store: StateStore, conditions: str, limit: int) -> list[Ru
         if run.status is RunStatus.COMPLETED and not run.is_case:
             found.append(run)
     return found
-
-
-def query_of(conditions: str) -> EvaluationQuery:
-    """Return the query of conditions on scores; see `scored_runs`.
-
-    Raises:
-        SettingsError: a condition cannot be read.
-    """
-    given: dict[str, Any] = {}
-    for word in conditions.split():
-        match = _CONDITION.fullmatch(word)
-        if match is None or match["key"] not in _KEYS or (match["key"] == "score") != (match["sign"] == "<"):
-            key = re.split(r"[=<>]", word)[0]
-            known = suggest(key, _KEYS) if key not in _KEYS else ""
-            raise SettingsError(
-                f"--from: {word!r} is not a condition on scores",
-                hint=known
-                if known.startswith("did")
-                else "write `blueprint=sort evaluator=polite score<0.5`",
-            )
-        given[match["key"]] = match["value"]
-    score = given.pop("score", None)
-    try:
-        below = None if score is None else float(score)
-    except ValueError:
-        raise SettingsError(f"--from: `score<{score}` is not a number", hint="write `score<0.5`") from None
-    return EvaluationQuery(
-        pipeline=given.get("blueprint"),
-        evaluator=given.get("evaluator"),
-        lock=given.get("lock"),
-        below=below,
-        limit=10_000,
-    )
 
 
 def add_cases(project: Project, path: Path, blueprint: str, cases: Sequence[Mapping[str, Any]]) -> Added:
@@ -135,7 +138,7 @@ def add_cases(project: Project, path: Path, blueprint: str, cases: Sequence[Mapp
         fresh = _without_known(cases, [])
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, new_file(blueprint, fresh))
-        return Added(tuple(each["name"] for each in fresh), len(cases) - len(fresh))
+        return Added(path, tuple(each["name"] for each in fresh), len(cases) - len(fresh))
     read = read_cases(text.encode(), shown, evaluators_of(project.settings))
     if read.said is None:
         message = f"{shown} has errors; no case was added"
@@ -151,7 +154,7 @@ def add_cases(project: Project, path: Path, blueprint: str, cases: Sequence[Mapp
                 file=shown,
             )
         replace_file(path, whole)
-    return Added(tuple(each["name"] for each in fresh), len(cases) - len(fresh))
+    return Added(path, tuple(each["name"] for each in fresh), len(cases) - len(fresh))
 
 
 def _text(path: Path) -> str | None:

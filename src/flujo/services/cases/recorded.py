@@ -1,32 +1,29 @@
-"""Scores that the database has: of one lock, or of a range of time, as one side of a comparison."""
+"""Scores that the database has of a set of runs, as one side of a comparison."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from flujo.blueprint.lock import lockfile
+from flujo.domain import canonical
 from flujo.domain.queues import RunKind
 from flujo.domain.run import RunQuery
-from flujo.exceptions import SettingsError
+from flujo.exceptions import RunNotFound, SettingsError
+from flujo.governance.sink import GATE
 from flujo.services.cases.reports import compared
 from flujo.services.cases.trials import CASE, FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from flujo.domain.evaluations import EvaluationQuery
+    from flujo.domain.journal import RunId
     from flujo.domain.store import StateStore
+    from flujo.services.cases.files import Cases
     from flujo.services.cases.reports import Comparison
 
-LOCK = "lock:"
-"""The beginning of a word that means the recorded scores of a lock."""
-
-_DIGEST = re.compile(r"[0-9a-f]{6,64}")
 _MOST = 10_000
 """How many scores are read of each side at most; the newest ones."""
 
@@ -48,33 +45,6 @@ class Recorded:
     def of_file(self, file: str) -> dict[str, Mapping[str, float]]:
         """Return the scores of the cases of one file, by the name of the case."""
         return {name: scores for (of, name), scores in self.cases.items() if of == file}
-
-
-def lock_of(word: str, cwd: Path) -> str | None:
-    """Return the digest of a lock, or its beginning, that a word means: `lock:DIGEST` or a lockfile.
-
-    Returns:
-        None if the word means something else.
-
-    Raises:
-        LockUnreadable: the lockfile is broken.
-        SettingsError: what follows `lock:` is not the beginning of a digest, or the file cannot be read.
-    """
-    if word.startswith(LOCK):
-        digest = word.removeprefix(LOCK)
-        if not _DIGEST.fullmatch(digest):
-            raise SettingsError(
-                f"{word!r} has no digest of a lock",
-                hint="write at least 6 characters of it: `lock:3f9a1c`; `flujo trace RUN` shows it",
-            )
-        return digest
-    if not word.endswith(".lock"):
-        return None
-    try:
-        text = (cwd / word).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{word} cannot be read: {error}", hint="name a lockfile") from error
-    return lockfile.digest(lockfile.read(text))
 
 
 async def recorded(store: StateStore, query: EvaluationQuery, label: str) -> Recorded:
@@ -102,6 +72,36 @@ async def recorded(store: StateStore, query: EvaluationQuery, label: str) -> Rec
             others[each.run_id][each.evaluator].append(score)
     means = {case: _means(scores) for case, scores in cases.items()}
     return Recorded(label, means, {run: _means(scores) for run, scores in others.items()})
+
+
+async def with_inputs_of(store: StateStore, found: Recorded, cases: Cases) -> Recorded:
+    """Return recorded scores in which the runs that have the input of a case count as runs of that case.
+
+    The scores of several such runs are averaged.
+
+    Raises:
+        SettingsError: no case of the file has a recorded score.
+    """
+    by_input = {canonical.encode(each.input): each.name for each in cases.cases}
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run_id, by_evaluator in found.runs.items():
+        try:
+            run = await store.run(cast("RunId", run_id))
+        except RunNotFound:
+            continue  # purged; its scores are kept
+        given = canonical.decode(run.input)
+        case = by_input.get(canonical.encode(given)) or by_input.get(canonical.encode(GATE.data(given)))
+        if case is not None:
+            for name, score in by_evaluator.items():
+                scores[case][name].append(score)
+    of_runs = {(cases.file, case): _means(each) for case, each in scores.items()}
+    whole = replace(found, cases={**of_runs, **found.cases})
+    if not whole.of_file(cases.file):
+        raise SettingsError(
+            f"no run of {found.label} has the input of a case of {cases.file}",
+            hint="`flujo evals add --from` makes cases of scored runs",
+        )
+    return whole
 
 
 def compare_recorded(new: Recorded, old: Recorded, margin: float) -> tuple[Comparison, bool]:

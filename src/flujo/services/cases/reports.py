@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flujo.domain.gate import Judgement, Verdict, decide, interval
@@ -11,6 +11,7 @@ from flujo.domain.gate import Judgement, Verdict, decide, interval
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from flujo.domain.evaluations import Evaluation
     from flujo.services.cases.files import Case, Cases, Threshold
     from flujo.services.cases.trials import Trial
 
@@ -70,6 +71,8 @@ class Comparison:
     """The label of the other version."""
     verdict: Verdict
     by_evaluator: Mapping[str, Judgement] = field(default_factory=dict)
+    means: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By evaluator, the mean scores of the version and of the other one, over the pairs."""
     are_same: bool = False
     """Whether both are the same version, so that nothing had to run."""
     left_out: int = 0
@@ -143,25 +146,41 @@ def evaluator_reports(cases: Cases, rows: Sequence[CaseScores]) -> tuple[Evaluat
 def _evaluator_report(name: str, rows: Sequence[CaseScores], threshold: Threshold | None) -> EvaluatorReport:
     scored = {row.case.name: row.scores[name] for row in rows if name in row.scores}
     scores = list(scored.values())
-    low, high = interval(scores)
-    mean = _mean(scores, 0.0)
+    report = _report_of(name, scores)
     missed = []
     if threshold is not None and scores:
-        if threshold.mean is not None and mean < threshold.mean:
-            missed.append(f"{name}: the mean {mean:.2f} is below {threshold.mean:g}")
+        if threshold.mean is not None and report.mean < threshold.mean:
+            missed.append(f"{name}: the mean {report.mean:.2f} is below {threshold.mean:g}")
         if threshold.least is not None:
             for case, score in scored.items():
                 if score < threshold.least:
                     missed.append(f"{name}: case `{case}` has {score:.2f}, below {threshold.least:g}")
+    return replace(report, missed=tuple(missed))
+
+
+def _report_of(name: str, scores: Sequence[float]) -> EvaluatorReport:
+    low, high = interval(scores)
     return EvaluatorReport(
         name=name,
         count=len(scores),
-        mean=mean,
+        mean=_mean(scores, 0.0),
         low=low,
         high=high,
         least=min(scores, default=0.0),
-        missed=tuple(missed),
     )
+
+
+def score_reports(rows: Sequence[Evaluation]) -> dict[tuple[str, str], EvaluatorReport]:
+    """Return what each evaluator says about the runs of each blueprint; those without a score are left out.
+
+    Args:
+        rows: evaluations of any runs.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for each in rows:
+        if each.score is not None:
+            found.setdefault((each.pipeline, each.evaluator), []).append(each.score)
+    return {key: _report_of(key[1], scores) for key, scores in sorted(found.items())}
 
 
 def compared(
@@ -181,13 +200,13 @@ def compared(
         against: the label of the other version.
         price: what a pair costs, in US dollars; None when that is unknown.
     """
-    judged = {
-        name: decide(
-            [new[name] - old[name] for new, old in pairs if name in new and name in old],
-            margin,
-            evaluators=len(evaluators),
-        )
+    scored = {
+        name: [(new[name], old[name]) for new, old in pairs if name in new and name in old]
         for name in evaluators
+    }
+    judged = {
+        name: decide([new - old for new, old in each], margin, evaluators=len(evaluators))
+        for name, each in scored.items()
     }
     verdicts = {each.verdict for each in judged.values()}
     if Verdict.WORSE in verdicts:
@@ -204,6 +223,10 @@ def compared(
         against=against,
         verdict=verdict,
         by_evaluator=judged,
+        means={
+            name: (_mean(new for new, _ in each), _mean(old for _, old in each))
+            for name, each in scored.items()
+        },
         left_out=sum(not (new.keys() & old.keys()) for new, old in pairs),
         more=more,
         more_usd=None if more is None or price is None else more * price,

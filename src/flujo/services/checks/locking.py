@@ -292,16 +292,17 @@ def _contents(project: Project, paths: Sequence[str], *, starts_servers: bool = 
     from flujo.blueprint.sources.source_files import FileSource
     from flujo.settings import locked_settings
 
-    environments = {
-        name: _environment(settings) for name, settings in locked_settings(project.config_file).items()
-    }
+    by_name = locked_settings(project.config_file)
+    environments = {name: _environment(settings) for name, settings in by_name.items()}
+    every = [one for settings in by_name.values() for one in settings.evaluation.evaluators.values()]
+    called = sorted({one.call for one in every if one.call is not None})
     source, trees = FileSource(project.root), _trees(project, paths)
     if starts_servers and (used := servers_of(trees)):
         listed = asyncio.run(McpServers(project).listed(used))
         servers = {name: server_entry(tools) for name, tools in listed.items()}
     else:
         servers = dict(_held_servers(project))
-    return contents(trees, source, environments, _libraries(), servers)
+    return contents(trees, source, environments, _libraries(), servers, called)
 
 
 def _trees(project: Project, paths: Iterable[str]) -> dict[str, Pipeline]:
@@ -327,8 +328,20 @@ def _environment(settings: Settings) -> Environment:
             for key, value in settings.budgets.model_dump(exclude_none=True, exclude={"rule"}).items()
         },
         **{f"prices.{name}": price.to_json() for name, price in settings.own_prices.items()},
+        **_evaluators(settings),
     }
     return Environment(settings.models, steering, _providers(settings))
+
+
+def _evaluators(settings: Settings) -> dict[str, Any]:
+    """Return what decides the scores of evaluators, by the keys of flujo.toml; a judge with its model."""
+    held: dict[str, Any] = {}
+    for name, each in settings.evaluation.evaluators.items():
+        own = each.model_dump(exclude_defaults=True, exclude={"blueprints"})
+        if each.judge is not None:
+            own["model"] = each.model or settings.evaluation.model or ""
+        held |= {f"evaluation.evaluators.{name}.{key}": value for key, value in own.items()}
+    return held
 
 
 def _providers(settings: Settings) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from flujo.domain import chains
@@ -17,7 +16,7 @@ from flujo.domain.run import AT_A_PAUSE, RunCondition, RunCursor, RunOrder, RunQ
 from flujo.domain.wording import repr_short, suggest
 from flujo.exceptions import SettingsError
 from flujo.governance.events import read_error
-from flujo.services.given import choice, text_or_none, whole_number
+from flujo.services.given import choice, seconds_of, text_or_none, whole_number
 from flujo.state import owner_tokens
 
 if TYPE_CHECKING:
@@ -237,29 +236,6 @@ def _status(given: Any) -> Status:
             return status
     raise SettingsError(
         f"{repr_short(given)} is not the status of a run", hint=suggest(str(given), STATUSES, what="statuses")
-    )
-
-
-def seconds_of(given: Any, name: str, clock: Clock) -> float | None:
-    """Return a moment as seconds since the epoch; None for None.
-
-    Raises:
-        SettingsError: it is not a `Moment`; the message says `name`.
-    """
-    match given:
-        case None:
-            return None
-        case bool():
-            pass
-        case int() | float() if isfinite(given):
-            return float(given)
-        case timedelta():
-            return clock.now() - given.total_seconds()
-        case datetime() if given.tzinfo is not None:
-            return given.timestamp()
-    raise SettingsError(
-        f"`{name}` is {repr_short(given)}",
-        hint="pass seconds since the epoch, a `datetime` with a time zone, or a `timedelta` for how long ago",
     )
 
 
