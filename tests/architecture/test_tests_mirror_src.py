@@ -132,6 +132,7 @@ COVERED_BY = {
     "domain/current_step.py": "telemetry/test_telemetry.py",
     "domain/model_requests.py": "telemetry/test_telemetry.py",
     "domain/process_counts.py": "services/runs/test_queue_metrics.py",
+    "domain/tree_checks/": "domain/test_checks.py",
     "domain/trace_ids.py": "telemetry/test_telemetry.py",
     "domain/agents.py": "services/checks/test_pipeline_checks.py",
     "domain/context_references.py": "services/binding/test_blob_references.py",

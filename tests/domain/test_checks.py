@@ -811,7 +811,9 @@ def test_a_task_may_not_send_requests_of_unknown_price_under_a_limit_that_refuse
 
 
 def test_every_check_has_a_case_and_a_page() -> None:
-    codes = set(re.findall(r'"(FLJ\d+)"', Path(checks.__file__).read_text("utf-8")))
+    here = Path(checks.__file__)
+    sources = (here, *here.with_name("tree_checks").glob("*.py"))
+    codes = {code for each in sources for code in re.findall(r'"(FLJ\d+)"', each.read_text("utf-8"))}
     assert codes == {case.code for case in (*CASES.values(), *WARNINGS.values())}
     assert codes <= RULES.keys()
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical, merge
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.approvals import Approval
-from flujo.domain.checks import built_and_repeated, repeated_tool
 from flujo.domain.conversations import (
     BackToModel,
     ToolCall,
@@ -31,6 +30,7 @@ from flujo.domain.retry import RetryPolicy
 from flujo.domain.run import PauseKind
 from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.tool_policy import BY_THE_LIST, TOOL_POLICY
+from flujo.domain.tree_checks.tools import built_and_repeated, repeated_tool
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
-    from flujo.domain.checks import Finding
     from flujo.domain.pipeline import Pipeline
+    from flujo.domain.tree_checks.findings import Finding
 
     OnStep: TypeAlias = Callable[[Unit, Visit], Iterator[Diagnostic]]
     Also: TypeAlias = Callable[[Pipeline], Iterable[Finding]]

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from flujo.blueprint.diagnostics import Diagnostic, Span
     from flujo.blueprint.language import models as doc
     from flujo.blueprint.language.traversal import Path
-    from flujo.domain.checks import Finding, Place
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.steps import BaseStep, CallableRef
     from flujo.domain.tools import Known
+    from flujo.domain.tree_checks.findings import Finding, Place
 
 _OF_NAMES = frozenset({"FLJ210", "FLJ211"})
 # These also apply to a step of which only the name could be read.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, OneOf
-from flujo.domain.checks import repeated_tool, unsafe_and_repeated, without_connection
 from flujo.domain.models import PipelineContext
 from flujo.domain.ports import Agent, PreparedAgent, SecretsReader
 from flujo.domain.steps import (
@@ -36,6 +35,8 @@ from flujo.domain.tools import (
     known,
     requirement,
 )
+from flujo.domain.tree_checks.effects import without_connection
+from flujo.domain.tree_checks.tools import repeated_tool, unsafe_and_repeated
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources

@@ -11,10 +11,10 @@ from flujo.exceptions import NotCacheable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from flujo.domain.checks import Place
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding
     from flujo.domain.steps import BaseStep
+    from flujo.domain.tree_checks.findings import Place
 
 
 def never_cached(

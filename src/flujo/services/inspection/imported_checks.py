@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.domain.checks import Finding
 from flujo.domain.steps import CallableRef
+from flujo.domain.tree_checks.findings import Finding
 from flujo.domain.wording import IS_NOT_CACHED
 from flujo.exceptions import AgentError, CallableError
 from flujo.services.binding.binding import PipelineBinding

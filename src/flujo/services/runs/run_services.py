@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.closure import Closure
 from flujo.domain import canonical
-from flujo.domain.checks import task_under_limit
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import RunKind
 from flujo.domain.run import Launches, pinned_entry, pinned_stubs
+from flujo.domain.tree_checks.background import task_under_limit
 from flujo.domain.usage import tightest, uncovered
 from flujo.engine.background import pipeline_of
 from flujo.engine.frame import RANGE_LENGTH, Plans

@@ -1,0 +1,91 @@
+"""Checks of steps in the background: what can be a task, under which limits, and who awaits it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from flujo.domain.paths import StepPath
+from flujo.domain.queues import MAX_PRIORITY
+from flujo.domain.steps import AwaitStep, BaseStep, StepConfig
+from flujo.domain.tree_checks.findings import Field, Finding, Site, all_inside
+from flujo.domain.usage import UsageLimits, uncovered
+from flujo.domain.wording import did_you_mean, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def in_background(site: Site, limits: UsageLimits | None, *, is_stand_in: bool) -> Iterator[Finding]:
+    """Check that a step can be executed as a task, and that limits around it hold for the task."""
+    step, where = site.step, f"step {site.path!r}"
+    if step.config.execution_mode != "background":
+        yield from _only_in_background(site)
+        return
+    keys: Field = ("config", "execution_mode")
+    if is_stand_in:
+        message = f"{where} is the inner step of another one, and cannot run in the background"
+        hint = "set `execution_mode` on the enclosing step"
+        yield Finding("FLJ280", site.place, message, hint, keys, at_key=True)
+    elif step.ends_run:
+        message = f"{where} ends the run, and cannot run in the background"
+        yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
+    elif isinstance(step, AwaitStep):
+        message = f"{where} waits for background tasks, and cannot be one"
+        yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
+    for inner in (site, *(inner for inner, _ in all_inside(site))):
+        if inner.step.joins is not None:
+            message = f"{where} runs in the background, and the thread {inner.step.joins!r} is of its run"
+            hint = "remove `thread`: a task cannot read the messages of the run that launched it"
+            yield Finding("FLJ280", inner.place, message, hint, ("thread",), at_key=True)
+    if step.config.priority and step.config.queue is None:
+        message = f"{where} has a priority and no queue"
+        hint = "a priority orders the tasks of a queue: add `queue`"
+        yield Finding("FLJ288", site.place, message, hint, ("config", "priority"), at_key=True)
+    elif abs(step.config.priority) > MAX_PRIORITY:
+        message = f"{where} has the priority {step.config.priority}"
+        hint = f"use a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
+        yield Finding("FLJ288", site.place, message, hint, ("config", "priority"))
+    if missing := uncovered(limits, step.config.budget):
+        message, hint = task_under_limit(step, site.path, missing)
+        keys = ("config", "budget") if step.config.budget is not None else keys
+        yield Finding("FLJ283", site.place, message, hint, keys, at_key=True)
+
+
+def task_under_limit(step: BaseStep, path: StepPath, missing: Sequence[str]) -> tuple[str, str]:
+    """Return why a step cannot run in the background under limits, and what to do; see `usage.uncovered`."""
+    names = listed(missing, "and")
+    where = f"step {path!r} runs in the background under a limit"
+    if step.config.budget is None:
+        message = f"{where} on {names}, and has no `budget` of its own"
+    else:
+        message = f"{where}, and its own `budget` allows more of {names}"
+    hint = "what its `budget` in `config` allows is held for the task until it has ended: limit "
+    return message, hint + f"{names} there, to no more than around it"
+
+
+def _only_in_background(site: Site) -> Iterator[Finding]:
+    """Report settings of tasks on a step that launches none."""
+    for key in ("queue", "priority", "budget"):
+        if getattr(site.step.config, key) != getattr(StepConfig(), key):
+            message = f"step {site.path!r} has `{key}`, and does not run in the background"
+            hint = "add `execution_mode: background`, or remove it"
+            yield Finding("FLJ288", site.place, message, hint, ("config", key), at_key=True)
+
+
+def awaited_tasks(site: Site, step: AwaitStep, earlier: Mapping[str, Site]) -> Iterator[Finding]:
+    """Check that the names of an `await` are those of earlier steps in the background."""
+    key = "task" if step.task is not None else "tasks"
+    for name in step.awaited():
+        found = earlier.get(name)
+        if found is not None and found.step.config.execution_mode == "background":
+            continue
+        where = f"step {site.path!r} awaits {name!r}"
+        if found is None:
+            tasks = [each for each in earlier if earlier[each].step.config.execution_mode == "background"]
+            message, hint = f"{where}, and no earlier step has that name", did_you_mean(name, tasks)
+            hint = hint or "name an earlier step with `config: {execution_mode: background}`"
+        else:
+            message = f"{where}, which does not run in the background"
+            hint = f"read `steps.{name}.output`, or set `config: {{execution_mode: background}}` on it"
+        yield Finding("FLJ282", site.place, message, hint, (key,))
