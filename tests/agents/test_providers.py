@@ -240,13 +240,13 @@ async def test_the_answers_of_a_named_provider_depend_on_its_api_address_and_hea
             assert agent.traits(Ask())["provider"] != agent_of(base, tmp_path).traits(Ask())["provider"]
 
 
-@pytest.mark.parametrize(("name", "near"), [("kenel", "did you mean `kennel`? "), ("zzz", "")])
+@pytest.mark.parametrize(("name", "near"), [("kenel", "did you mean `kennel:fox-1`? "), ("zzz", "")])
 def test_an_unknown_provider_lists_those_of_the_project(name: str, near: str, tmp_path: Path) -> None:
     provider = NamedProvider(name="kennel", kind="openai-chat", base_url="http://kennel")
     with pytest.raises(ProviderUnavailable) as caught:
         remote_model(f"{name}:fox-1", {}, {"kennel": provider})
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith(f"{near}Known providers: kennel, openai, ")
+    assert caught.value.hint.startswith(f"{near}known providers: `kennel`, `openai`, ")
 
 
 def test_every_built_in_provider_has_a_key() -> None:

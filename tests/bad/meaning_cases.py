@@ -1196,7 +1196,7 @@ SECRET_CASES = [
         "`api_key`",
         "q8Zr2LxW0vTn5KjHs7BdYc3MfG9pA4e",
         line=3,
-        entry='version: "1"\nname: x\nagents: {a: {model: b:c, model_settings: {api_key: q8Zr2LxW0vTn5KjHs7BdYc3MfG9pA4e}}}\n'
+        entry='version: "1"\nname: x\nagents: {a: {model: b:c, model_settings: {extra_body: {api_key: q8Zr2LxW0vTn5KjHs7BdYc3MfG9pA4e}}}}\n'
         "steps: [{name: s, agent: a}]\n",
     )
 ]

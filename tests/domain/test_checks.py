@@ -377,6 +377,14 @@ CASES = {
         Pipeline(ParallelStep("p", {"x": Pipeline(ContinueAsNewStep("next"))})),
         "step 'p/next' ends the run, inside step 'p', which is of `kind: parallel`",
     ),
+    "a misspelt setting of a model": Case(
+        "FLJ152",
+        "[{name: a, agent: writer}]",
+        Pipeline(Step("a", agent=AgentSpec("writer", "test:model", model_settings={"temprature": 0}))),
+        "`temprature` is not a setting of models",
+        where="step 'a': ",
+        top="agents: {writer: {model: 'test:model', model_settings: {temprature: 0}}}\n",
+    ),
     "an await in the background": Case(
         "FLJ280",
         "[{kind: await, name: a, task: '{{ input }}', config: {execution_mode: background}}]",
@@ -716,7 +724,7 @@ def reported(case: Case) -> list[Diagnostic]:
         "@flujo.tool(effect='transactional')\ndef book(seat, connection): ...\n",
     }
     source = PinnedSource({path: text.encode() for path, text in files.items()})
-    found = compile_blueprint("x.yaml", source, allow_callables=["s"]).diagnostics
+    found = compile_blueprint("x.yaml", source, allow_callables=["s"], providers=()).diagnostics
     return [one for one in found if one.code == case.code]
 
 

@@ -147,6 +147,10 @@ LOOK_ALIKES = {
     "FLJ465": "tools-with-bound-parameters",
     "FLJ466": "tools-in-a-transaction",
     "FLJ295": "an-effect-recorded-late-that-may-be-repeated",
+    "FLJ151": "a-provider-of-the-project",
+    "FLJ152": "settings-of-the-provider",
+    "FLJ153": "a-model-that-can-be-told-not-to-reason",
+    "FLJ154": "a-model-of-unknown-price-that-is-allowed",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }
 """Rule → the name of a case in one of the tables of this folder."""

@@ -17,8 +17,9 @@ from flujo.agents.connection import Connection
 from flujo.agents.request_limits import RequestLimits, limits_of
 from flujo.agents.settings import NO_TAGS
 from flujo.domain.commands import command
+from flujo.domain.model_names import model_problem, without_provider
 from flujo.domain.providers import ConnectionSettings, NamedProvider
-from flujo.domain.wording import listed, nearest
+from flujo.domain.wording import listed
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 from flujo.governance.sink import GATE
 
@@ -103,12 +104,8 @@ def remote_model(
     providers = providers or {}
     provider, colon, model = name.partition(":")
     if not (provider and colon and model):
-        raise ModelUnavailable(
-            f"model {name!r} names no provider",
-            hint="write it as `provider:model`, for instance `openai:gpt-5-mini` or `local:smollm2`",
-            model=name,
-            retryable=False,
-        )
+        wrong = without_provider(name)
+        raise ModelUnavailable(wrong.message, hint=wrong.hint, model=name, retryable=False)
     named = providers.get(provider)
     kind = provider if named is None else named.kind
     access = ACCESS.get(kind)
@@ -134,7 +131,7 @@ def remote_model(
     except ImportError as error:
         raise _not_installed(provider, error) from error
     except ValueError:
-        raise _unknown(provider, providers) from None
+        raise _unknown(name, providers) from None
     except UserError as error:
         raise _unusable(provider, error) from error
     GATE.suspect(reached.headers.values())
@@ -236,13 +233,12 @@ def _not_installed(provider: str, error: ImportError) -> ProviderUnavailable:
     )
 
 
-def _unknown(provider: str, named: Mapping[str, NamedProvider]) -> ProviderUnavailable:
-    known = [*named, *(each for each in ACCESS if each not in named), "local"]
-    near = nearest(provider, known)
-    words = f"Known providers: {', '.join(known)} and more"
+def _unknown(model: str, named: Mapping[str, NamedProvider]) -> ProviderUnavailable:
+    provider = model.partition(":")[0]
+    wrong = model_problem(model, named)
     return ProviderUnavailable(
         f"provider {provider!r} is unknown",
-        hint=f"did you mean `{near}`? {words}" if near else words,
+        hint=None if wrong is None else wrong.hint,
         provider=provider,
         retryable=False,
     )

@@ -14,6 +14,7 @@ from flujo.blueprint.language.models import scheduled
 from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.loader import Loader
 from flujo.blueprint.rules.agents import agents_that_matter
+from flujo.blueprint.rules.budgets import budget_refuses
 from flujo.blueprint.rules.registry import check
 from flujo.blueprint.rules.suppressions import apply_suppressions
 from flujo.blueprint.sources.signatures import class_without
@@ -76,6 +77,9 @@ def compile_blueprint(
     targets: Collection[str] | None = None,
     queues: Collection[str] | None = None,
     evaluators: Collection[str] | None = None,
+    providers: Collection[str] | None = None,
+    is_priced: Callable[[str], bool] = lambda _model: True,
+    refuses_unpriced: bool = False,
     allows_tool: Callable[[str, str], bool] = lambda _name, _target: True,
     secret_problem: Callable[[str], str | None] = lambda _name: None,
     also: Also | None = None,
@@ -100,6 +104,9 @@ def compile_blueprint(
         targets: the targets of messages in flujo.toml; None when they are not known.
         queues: the queues of flujo.toml besides `default`; None when they are not known.
         evaluators: the evaluators of flujo.toml; None when they are not known.
+        providers: the providers of flujo.toml; None when the models of agents are not checked.
+        is_priced: returns whether the price of a model is known.
+        refuses_unpriced: whether a limit of the project refuses requests of unknown price.
         allows_tool: returns whether flujo.toml allows a tool, by the name for models and the code behind it.
         secret_problem: returns why a variable of the environment cannot be used as a secret.
         also: returns further findings in the tree of each file, imports left out.
@@ -118,6 +125,9 @@ def compile_blueprint(
             loaded.targets = targets
             loaded.queues = queues
             loaded.evaluators = evaluators
+            loaded.providers = providers
+            loaded.is_priced = is_priced
+            loaded.refuses_unpriced = refuses_unpriced or budget_refuses(unit.blueprint.budget)
             loaded.allows_tool = allows_tool
             loaded.secret_problem = secret_problem
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
@@ -134,7 +144,12 @@ def compile_blueprint(
 
 
 def check_agents(
-    entry: str, source: Source, *, allow_callables: Sequence[str] = (), strict: bool = False
+    entry: str,
+    source: Source,
+    *,
+    allow_callables: Sequence[str] = (),
+    strict: bool = False,
+    providers: Collection[str] | None = None,
 ) -> Compiled:
     """Read and check a file of agents, which has no pipeline.
 
@@ -143,9 +158,11 @@ def check_agents(
         source: the project's files.
         allow_callables: the patterns of flujo.toml; a tool that matches none is an error.
         strict: whether warnings are errors.
+        providers: the providers of flujo.toml; None when the models of agents are not checked.
     """
     loader = Loader(source, allow_callables)
     unit = loader.load_agents(entry)
+    unit.providers = providers
     diagnostics = _found(loader, [unit], _Tree({}, {}), strict=strict)
     return Compiled(None, diagnostics, Closure(entry, dict(loader.files)), loader.sources())
 

@@ -46,6 +46,7 @@ from flujo.domain.tree_checks.effects import (
 )
 from flujo.domain.tree_checks.endings import ending_inside, never_reached
 from flujo.domain.tree_checks.findings import Field, Finding, Knows, Place, Requires, Site, Written
+from flujo.domain.tree_checks.settings import unknown_settings
 from flujo.domain.tree_checks.states import machine_states
 from flujo.domain.tree_checks.threads import on_thread
 from flujo.domain.tree_checks.tools import agent_tools, sent_again, unrecorded
@@ -357,5 +358,6 @@ _CHECKS = (
     ending_inside,
     on_thread,
     agent_tools,
+    unknown_settings,
 )
 """The checks of a single step, in the order in which they are reported."""

@@ -266,6 +266,7 @@ class Workspace:
             strict=False,
             knows_servers=not is_read,
             knows_targets=False,
+            knows_models=False,
             allows_all=is_read,
         )
         return replace(self._blueprint(closure.entry, result), closure=closure)

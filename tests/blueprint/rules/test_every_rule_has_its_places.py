@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 import flujo.blueprint
-from bad import composite_cases, corpus, flow_cases, listed, meaning_cases, sharing_cases
+from bad import composite_cases, corpus, flow_cases, listed, meaning_cases, model_cases, sharing_cases
 from flujo.blueprint.diagnostics import RULES
 from good.corpus import CASES
 from good.flow_cases import GOOD_FLOW
 from good.look_alikes import LOOK_ALIKES
 from good.meaning_cases import GOOD
+from good.model_cases import GOOD_MODELS
 from good.sharing_cases import SHARED
 
 for module in pkgutil.walk_packages(flujo.blueprint.__path__, "flujo.blueprint."):
     importlib.import_module(module.name)
 
-TABLES = (composite_cases, corpus, flow_cases, listed, meaning_cases, sharing_cases)
+TABLES = (composite_cases, corpus, flow_cases, listed, meaning_cases, model_cases, sharing_cases)
 BAD = {
     getattr(case, "code", None) or getattr(case, "slug", None)
     for table in TABLES
@@ -28,7 +29,7 @@ BAD = {
     if isinstance(held, list | tuple)
     for case in held
 }
-GOOD_NAMES = {*CASES, *GOOD, *GOOD_FLOW, *SHARED}
+GOOD_NAMES = {*CASES, *GOOD, *GOOD_FLOW, *GOOD_MODELS, *SHARED}
 PAGE = (Path(__file__).parents[3] / "docs/reference/diagnostics.md").read_text("utf-8")
 
 

@@ -10,11 +10,13 @@ import pytest
 from bad.composite_cases import COMPOSITE_CASES
 from bad.flow_cases import FLOW_CASES, TOOLS, TYPED
 from bad.meaning_cases import CASES, ENTRY, HEAD, SECRET_CASES, SKILLS, Case, importing, text
+from bad.model_cases import MODEL_CASES
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import RULES, Diagnostic, Severity, render, to_json
 from flujo.blueprint.sources.source_files import FileSource
 from good.flow_cases import CHILDREN, GOOD_FLOW
 from good.meaning_cases import GOOD
+from good.model_cases import GOOD_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +43,8 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
         targets=["ops"],
         evaluators=["polite"],
         queues=["slow"],
+        providers=["a", "b", "c"],
+        is_priced=lambda model: "tuned" not in model,
         allows_tool=lambda name, target: "forbidden" not in target,
         secret_problem=lambda name: f"{name} is not set" if name == "LOST_KEY" else None,
     )
@@ -54,7 +58,9 @@ def shown(diagnostic: Diagnostic, files: Mapping[str, str]) -> str:
     return lines[span.line - 1][span.column - 1 : span.end_column - 1]
 
 
-@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES, *FLOW_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*CASES, *COMPOSITE_CASES, *FLOW_CASES, *MODEL_CASES], ids=lambda case: case.name
+)
 def test_a_bad_blueprint_gets_its_finding_at_its_place(case: Case, tmp_path: Path) -> None:
     files = case.all_files()
     found = compiled(tmp_path, files)
@@ -68,7 +74,9 @@ def test_a_bad_blueprint_gets_its_finding_at_its_place(case: Case, tmp_path: Pat
     assert (found.pipeline is None) is (case.severity == "error")
 
 
-@pytest.mark.parametrize("case", [*CASES, *COMPOSITE_CASES, *FLOW_CASES], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [*CASES, *COMPOSITE_CASES, *FLOW_CASES, *MODEL_CASES], ids=lambda case: case.name
+)
 def test_one_cause_gives_one_finding(case: Case, tmp_path: Path) -> None:
     found = compiled(tmp_path, case.all_files())
     at_all = [
@@ -86,10 +94,10 @@ def test_a_secret_is_never_shown(case: Case, tmp_path: Path) -> None:
         assert case.under not in str(to_json(one))
 
 
-@pytest.mark.parametrize("name", [*GOOD, *GOOD_FLOW])
+@pytest.mark.parametrize("name", [*GOOD, *GOOD_FLOW, *GOOD_MODELS])
 def test_a_look_alike_has_no_findings(name: str, tmp_path: Path) -> None:
     skills = {"skills/crm.py": SKILLS + MERGER, "skills/typed.py": TYPED, "skills/tools.py": TOOLS}
-    found = compiled(tmp_path, {**skills, **CHILDREN, ENTRY: (GOOD | GOOD_FLOW)[name]})
+    found = compiled(tmp_path, {**skills, **CHILDREN, ENTRY: (GOOD | GOOD_FLOW | GOOD_MODELS)[name]})
     assert [render(one, found.sources) for one in found.diagnostics] == []
     assert found.pipeline is not None
 

@@ -64,6 +64,12 @@ class Unit:
     """The queues of the project's settings besides `default`; None when they are not known."""
     evaluators: Collection[str] | None = None
     """The evaluators of the project's settings; None when they are not known."""
+    providers: Collection[str] | None = None
+    """The providers of the project's settings; None when models are not checked."""
+    is_priced: Callable[[str], bool] = lambda _model: True
+    """Returns whether the price of a model is known."""
+    refuses_unpriced: bool = False
+    """Whether a limit outside this file refuses requests of unknown price."""
     allows_tool: Callable[[str, str], bool] = lambda _name, _target: True
     """Returns whether the project's settings allow a tool, by the name for models and the code behind it."""
     secret_problem: Callable[[str], str | None] = lambda _name: None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import rule
 from flujo.blueprint.rules.agents import in_use_by
+from flujo.domain.agents import AgentSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Diagnostic
     from flujo.blueprint.language import models as doc
+    from flujo.domain.pipeline import Pipeline
 
 _BUDGET = "budget: {total_cost_usd_limit: 0.5}\n"
 _STEPS = "\nsteps:\n  - {name: sort, agent: sorter}"
@@ -50,6 +52,65 @@ def unbounded_answers(unit: Unit) -> Iterator[Diagnostic]:
                 "is unlimited",
                 hint="set a limit there: `model_settings: {max_tokens: 1000}`",
             )
+
+
+UNPRICED_MODEL = rule(
+    "FLJ154",
+    "unpriced-model",
+    "A model without a known price under a limit on cost",
+    finds="A limit on cost (`budget:` of the entry or of the file, or `[budgets.limits]` of flujo.toml), and "
+    "an agent whose model has no price: neither in `[prices]` of flujo.toml nor in the public list.",
+    why="Flujo reserves the cost of each request before it is sent. The first request of this agent would be "
+    "refused, after the steps before it were paid for.",
+    example=_BUDGET
+    + "agents: {sorter: {model: openai:my-tuned-model, model_settings: {max_tokens: 500}}}"
+    + _STEPS,
+    instead='# flujo.toml: [prices."openai:my-tuned-model"] with input_mtok and output_mtok\n'
+    + _BUDGET
+    + "agents: {sorter: {model: openai:my-tuned-model, model_settings: {max_tokens: 500}}}"
+    + _STEPS,
+)
+
+
+def budget_refuses(budget: doc.Budget | None) -> bool:
+    """Return whether a budget refuses requests of unknown price."""
+    return budget is not None and budget.total_cost_usd_limit is not None and budget.unknown_price == "refuse"
+
+
+def unpriced_models(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
+    """Report the models of a file's agents whose price is unknown, if a limit refuses their requests.
+
+    Args:
+        unit: the file.
+        pipeline: its tree, in which the settings may have replaced models.
+    """
+    if not (unit.refuses_unpriced or budget_refuses(unit.blueprint.budget)):
+        return
+    for spec in _asked(pipeline):
+        if not spec.model.startswith(_FREE) and not unit.is_priced(spec.model):
+            yield UNPRICED_MODEL.at(
+                unit.span("agents", spec.name, key=True),
+                f"agent {spec.name!r} is under a limit on cost, and the price of {spec.model!r} is not known",
+                hint=f'set it in flujo.toml: `[prices."{spec.model}"]` with `input_mtok` and `output_mtok`, '
+                "dollars for a million tokens; or count only its tokens: `unknown_price: allow` "
+                "in the budget",
+            )
+
+
+_FREE = ("local:", "test:")
+"""Models whose requests cost nothing."""
+
+
+def _asked(pipeline: Pipeline) -> Iterator[AgentSpec]:
+    """Yield the agents that the steps of a file ask, without those of its imports, each once."""
+    found: dict[str, AgentSpec] = {}
+    waiting = [*pipeline.steps]
+    while waiting:
+        step = waiting.pop()
+        if step.imported is None:
+            found |= {each.name: each for each in step.names() if isinstance(each, AgentSpec)}
+            waiting += (inner for body in step.bodies().values() for inner in body.steps)
+    yield from found.values()
 
 
 def _unbounded(unit: Unit) -> list[str]:

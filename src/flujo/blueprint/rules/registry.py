@@ -22,6 +22,7 @@ from flujo.blueprint.rules import (
     imports,
     mcp,
     migrations,
+    models,
     named_tables,
     safety,
     schedules,
@@ -56,6 +57,8 @@ AT_TOP = (
     agents.client_retries,
     agents.provider_tools,
     agents.output_function,
+    models.unknown_models,
+    models.unfit_settings,
     composed_tools.unfit_input,
     composed_tools.unknown_helper,
     availability.unavailable_at_top,
@@ -123,6 +126,7 @@ def check(unit: Unit, pipeline: Pipeline, also: Also | None = None) -> Iterator[
     if is_sound:  # a misspelt name would also leave an output unread
         yield from data_flow.unread_outputs(unit)
         yield from migrations.unfit_migrations(unit, pipeline)
+        yield from budgets.unpriced_models(unit, pipeline)
         found = tree.placed_problems(unit, () if also is None else also(pipeline))
         yield from (one for one in found if one.message not in known)
 

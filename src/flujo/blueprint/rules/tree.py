@@ -41,6 +41,8 @@ _OF_PARTS = _OF_NAMES | {"FLJ212", "FLJ213"}
 # These also apply to a step that could only be read in part.
 _OF_OTHERS = frozenset({"FLJ282"})
 # These apply only where every step could be read whole: they are about what another step is.
+_AT_THE_AGENT = frozenset({"FLJ152"})
+# A rule reports these where the agent is declared.
 
 
 def tree_problems(unit: Unit, tree: Pipeline) -> Iterator[Diagnostic]:
@@ -73,7 +75,7 @@ def placed_problems(unit: Unit, findings: Iterable[Finding]) -> Iterator[Diagnos
     models = _models(unit)
     is_whole = all(each.is_whole for each in models.values())
     for found in findings:
-        if found.code in _OF_OTHERS and not is_whole:
+        if found.code in _AT_THE_AGENT or (found.code in _OF_OTHERS and not is_whole):
             continue
         if not found.place:
             yield _diagnostic(found, unit.span(*found.keys, key=found.at_key))

@@ -14,7 +14,7 @@ from flujo.services.mcp_servers import locked_servers
 from flujo.settings import CONFIG_FILE, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from flujo.blueprint.compiler import Compiled
     from flujo.blueprint.diagnostics import Diagnostic, Rule, Span
@@ -50,6 +50,7 @@ def compiled(
     strict: bool | None = None,
     knows_servers: bool = True,
     knows_targets: bool = True,
+    knows_models: bool = True,
     allows_all: bool = False,
     reads_secrets: bool = False,
     also: Also | None = None,
@@ -65,6 +66,7 @@ def compiled(
         strict: whether warnings are errors, instead of the project's settings.
         knows_servers: whether `mcp` of tools is compared with the settings and the lock.
         knows_targets: whether `notify`, `evaluate` and the queues of tasks are compared with the settings.
+        knows_models: whether the models of agents, their settings and prices are checked.
         allows_all: whether callables need no permission, because none of them is imported.
         reads_secrets: whether a secret that is not set is a finding.
         also: returns further findings in the tree of each file.
@@ -89,6 +91,9 @@ def compiled(
         targets=project.settings.notify if knows_targets else None,
         queues=project.settings.queues if knows_targets else None,
         evaluators=project.settings.evaluation.evaluators if knows_targets else None,
+        providers=project.settings.providers if knows_models else None,
+        is_priced=_prices(project) if knows_models else lambda _model: True,
+        refuses_unpriced=project.settings.budgets.limits.refuses_unpriced,
         allows_tool=project.settings.governance.policy.allows,
         secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
         also=also,
@@ -99,6 +104,21 @@ def _files(project: Project) -> Source:
     from flujo.blueprint.sources.source_files import FileSource
 
     return FileSource(project.root)
+
+
+def _prices(project: Project) -> Callable[[str], bool]:
+    """Return a function that says whether the price of a model is known."""
+
+    def is_priced(model: str) -> bool:
+        from flujo.agents.list_prices import expected_cost
+
+        settings = project.settings
+        found = expected_cost(
+            model, (1000, 1000), prices=settings.own_prices, providers=settings.named_providers
+        )
+        return found is not None
+
+    return is_priced
 
 
 def _servers(project: Project) -> dict[str, list[str] | None]:
@@ -180,6 +200,7 @@ def _checked(project: Project, path: str, source: Source | None = None, also: Al
         source or _files(project),
         allow_callables=project.settings.blueprints.allow_callables,
         strict=project.settings.strict_dsl,
+        providers=project.settings.providers,
     )
 
 
@@ -262,10 +283,9 @@ def codes() -> dict[str, str]:
 @cache
 def _rules() -> Mapping[str, Rule]:
     # importing the compiler registers all rules
-    from flujo.blueprint import compiler  # noqa: F401
-    from flujo.blueprint.diagnostics import RULES
+    from flujo.blueprint import compiler, diagnostics  # noqa: F401
 
-    return RULES
+    return diagnostics.RULES
 
 
 def _errors(root: type[FlujoError] = FlujoError) -> Iterator[type[FlujoError]]:

@@ -1,0 +1,40 @@
+"""Agents whose model or settings cannot be meant."""
+
+from __future__ import annotations
+
+from bad.meaning_cases import Case
+
+TOP = 'version: "1"\nname: case\nagents:\n  sorter: {model: %s}\nsteps: [{name: sort, agent: sorter}]\n%s'
+"""A blueprint whose agent is on line 4."""
+
+
+def model(
+    name: str, said: str, code: str, words: str, under: str, severity: str = "error", keys: str = ""
+) -> Case:
+    """Return a case whose agent has this model, with further keys of the agent."""
+    return Case(name, "", code, words, under, line=4, severity=severity, entry=TOP % (said, keys))
+
+
+BUDGET = "budget: {total_cost_usd_limit: 1}\n"
+MODELS = [
+    model("model-without-a-provider", "gpt-5-mini", "FLJ151", "did you mean `openai:gpt-5-mini`?", "gpt-5-mini"),
+    model("model-of-a-family", "claude-haiku-4-5", "FLJ151", "did you mean `anthropic:claude-haiku-4-5`?", "claude-haiku-4-5"),
+    model("model-with-a-slash", "openai/my-own", "FLJ151", "did you mean `openai:my-own`?", "openai/my-own"),
+    model("model-of-an-unknown-family", "fox-1", "FLJ151", "write `provider:model`", "fox-1"),
+    model("misspelt-provider", '"opnai:gpt-5-mini"', "FLJ151", "did you mean `openai:gpt-5-mini`?", '"opnai:gpt-5-mini"'),
+    model("unknown-provider", "kennel:fox-1", "FLJ151", "`[providers.NAME]`", "kennel:fox-1", "warning"),
+    model("unknown-local-model", "local:llama", "FLJ151", "`ollama:llama`", "local:llama"),
+    model("misspelt-local-model", "local:smolm2", "FLJ151", "`local:smollm2`", "local:smolm2"),
+    model("misspelt-setting", "openai:gpt-4o, model_settings: {temprature: 0}", "FLJ152", "did you mean `temperature`?",
+          "temprature"),
+    model("unknown-setting", "openai:gpt-4o, model_settings: {wobble: 0}", "FLJ152", "settings: `max_tokens`", "wobble",
+          "warning"),
+    model("setting-of-another-provider", "openai:gpt-4o, model_settings: {anthropic_effort: low}", "FLJ153",
+          "a setting of 'anthropic'", "anthropic_effort", "warning"),
+    model("setting-of-a-model-that-reasons", "openai:gpt-5-mini, model_settings: {temperature: 0}", "FLJ153",
+          "does not take `temperature`", "temperature", "warning"),
+    model("model-without-a-price", "openai:tuned, model_settings: {max_tokens: 9}", "FLJ154", "the price of 'openai:tuned'",
+          "sorter", keys=BUDGET),
+]  # fmt: skip
+
+MODEL_CASES = [*MODELS]

@@ -1,0 +1,18 @@
+"""Agents whose model and settings resemble wrong ones: no findings are allowed."""
+
+from __future__ import annotations
+
+from bad.model_cases import BUDGET, TOP
+
+GOOD_MODELS = {
+    "a-provider-of-the-project": TOP % ("c:openai/gpt-5-mini", ""),
+    "a-local-model-in-a-file": TOP % ("local:./models/llama.gguf", ""),
+    "settings-of-the-provider": TOP
+    % ("openai:gpt-5-mini, model_settings: {openai_reasoning_effort: low, extra_body: {wobble: 1}}", ""),
+    "a-model-that-can-be-told-not-to-reason": TOP % ("openai:gpt-5.1, model_settings: {temperature: 0}", ""),
+    "a-chat-model": TOP % ("openai:gpt-5-chat-latest, model_settings: {temperature: 0}", ""),
+    "a-model-of-unknown-price-without-a-limit-on-cost": TOP
+    % ("openai:tuned, model_settings: {max_tokens: 9}", "budget: {total_tokens_limit: 100}\n"),
+    "a-model-of-unknown-price-that-is-allowed": TOP
+    % ("openai:tuned, model_settings: {max_tokens: 9}", BUDGET.replace("1}", "1, unknown_price: allow}")),
+}
