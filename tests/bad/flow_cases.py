@@ -55,6 +55,9 @@ KNOWN = [
     Case("a-branch-of-a-boolean", "  - kind: conditional\n    name: way\n    switch: steps.sort.output.score > 1\n"
          "    branches: {'true': [{name: a, agent: sorter}], 'no': [{name: b, agent: sorter}]}\n    default: []\n",
          "FLJ218", "is never 'no'", "'no'", line=12),
+    Case("branch-and-default-of-one-name", "  - kind: conditional\n    name: way\n    switch: input.text\n"
+         "    branches: {default: [{name: a, agent: sorter}]}\n    default: [{name: b, agent: sorter}]\n",
+         "FLJ127", "rename the branch", "default", line=13),
     Case("import-gets-another-type", importing("./child.yaml", "    with: {text: '{{ steps.sort.output.score }}'}\n"), "FLJ224",
          "expects `string`", None, line=12,
          files={"blueprints/child.yaml": 'version: "1"\nname: child\ninput_schema: {type: object, properties: {text: {type: string}}}\n'

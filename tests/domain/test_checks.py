@@ -141,8 +141,17 @@ CASES = {
     ),
     "a branch without a valid name": Case(
         "FLJ124",
-        f"[{{kind: parallel, name: p, branches: {{a-b: [{A}]}}}}]",
-        Pipeline(ParallelStep("p", {"a-b": called("a")})),
+        f"[{{kind: parallel, name: p, branches: {{' ': [{A}]}}}}]",
+        Pipeline(ParallelStep("p", {" ": called("a")})),
+        "' ' is not a valid name of a branch",
+        "step 'p': ",
+    ),
+    "a state without a valid name": Case(
+        "FLJ124",
+        f"[{{kind: state_machine, name: p, initial: a, final: [a], states: {{a: {{}}, a-b: {{steps: [{A}]}}}}}}]",
+        Pipeline(
+            StateMachineStep("p", initial="a", final=["a"], states={"a": State(), "a-b": State(called("a"))})
+        ),
         "'a-b' is not a valid name",
         "step 'p': ",
     ),

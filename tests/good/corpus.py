@@ -94,6 +94,13 @@ CASES: dict[str, str | bytes] = {
     "an output instead of a failure": GOOD + "  - {kind: import, name: i, blueprint: ./x.yaml, on_failure: {output: {text: none}}}\n",
     "a condition whose else does nothing": GOOD + "  - {kind: conditional, name: c, if: input.a, then: [], else: []}\n",
     "a blueprint's name with dashes": GOOD.replace("name: x", "name: ticket-triage"),
+    "a version as a number": GOOD.replace('"1"', "1"),
+    "a version as a number with a point": GOOD.replace('"1"', "1.0"),
+    "a version as text with a point": GOOD.replace('"1"', '"1.0"'),
+    "branches of any text": GOOD + """  - {kind: conditional, name: c, switch: input, branches: {"Desktop Team": [], "Ä/B [1]: c": [], "2": []}}
+  - {kind: parallel, name: p, branches: {"a b": [{name: q, call: a:b}]}, field_mapping: {"a b": [note]}}
+  - {kind: router, name: r, router: m:f, branches: {"100 % / 7": []}}
+""",
     "keys of the language inside data": GOOD + "    with: {steps: no_list, kind: loop, input_schema: [1], output_schema: text}\n",
     "every kind": HEAD + """steps:
   - {name: s, agent: w, input: "{{ previous }}", fallback: {call: a:b}, validators: [a:c], processors: {input: [a:b]}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.cli.formatting import cost
+from flujo.domain.paths import shown
 from flujo.domain.usage import MICRO_USD
 from flujo.domain.wording import plural
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS
@@ -53,7 +54,7 @@ def show_forecast(terminal: Terminal, found: Forecast) -> None:
         _show_history(terminal, found.history)
     for path in found.unbounded:
         terminal.say(
-            f"{path}: nothing bounds its tokens; `max_tokens` in `model_settings`, `maxItems` or `--input` "
+            f"{shown(path)}: nothing bounds its tokens; `max_tokens` in `model_settings`, `maxItems` or `--input` "
             "for the items of a map, or a budget does"
         )
     if any(each.is_assumed for each in found.agents):

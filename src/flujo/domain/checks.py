@@ -126,6 +126,20 @@ def name_problem(name: Any, *, also: str = "") -> tuple[str, str] | None:
     )
 
 
+def branch_problem(name: Any) -> tuple[str, str] | None:
+    """Return why text is not valid as the name of a branch, with a hint, or None."""
+    if not isinstance(name, str):
+        return f"{name!r} is not a valid name of a branch", "use text"
+    if len(name) > MAX_NAME:
+        return f"a name of {len(name)} characters is too long", f"use at most {MAX_NAME}"
+    if not name.strip():
+        return f"{name!r} is not a valid name of a branch", "write the value that chooses it"
+    odd = next((char for char in name if not char.isprintable()), None)
+    if odd is not None:
+        return f"{name!r} is not a valid name of a branch: {odd!r} is U+{ord(odd):04X}", "use printable text"
+    return None
+
+
 def needs_entries(key: str) -> str:
     """Return the message for an empty list or mapping."""
     return f"`{key}` needs at least 1 entry"
@@ -234,17 +248,22 @@ def _repeated(site: Site, here: Mapping[str, Site], around: Mapping[str, Site]) 
         )
 
 
+_BRANCHING = ("choice", "fork")
+"""The shapes of the steps whose bodies are branches, if they name them."""
+
+
 def _names(site: Site, items: frozenset[str], reserved: frozenset[str]) -> Iterator[Finding]:
     """Check that expressions can refer to the names that a step introduces."""
     step = site.step
     fields: list[tuple[Field, str, bool]] = [(("name",), step.name, False)]
     fields += [(("save", name), name, True) for name in step.save]
+    branches = frozenset(step.bodies()) if step.names_bodies and step.shape in _BRANCHING else frozenset()
     fields += [((name,), name, True) for name in step.bodies()]
     fields += [(("thread",), step.joins, False)] if step.joins is not None else []
     for key, names in step.local_names().items():
         fields += [((key,) if key == "as" else (key, name), name, key != "as") for name in names]
     for keys, name, at_key in fields:
-        if problem := name_problem(name):
+        if problem := branch_problem(name) if keys == (name,) and name in branches else name_problem(name):
             yield Finding("FLJ124", site.place, f"step {site.path!r}: {problem[0]}", problem[1], keys, at_key)
         elif name in (RESERVED if keys == ("as",) else reserved) and keys[0] in ("name", "carry", "as"):
             yield _reserved(name, site.place, keys, at_key=at_key)

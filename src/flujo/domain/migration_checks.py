@@ -122,7 +122,8 @@ def _unfit(
         return UNFIT_MOVE, *problem
     for path, step in steps.items():
         if is_within(path, new) and step.config.execution_mode == "background" and not is_pinned:
-            message = f"`{path}` runs in the background, and a launched task finds it by the old path"
+            where = f"`{paths.shown(path)}` runs in the background"
+            message = f"{where}, and a launched task finds it by the old path"
             return UNFIT, "to", message, "keep the name of a step in the background, or use a blueprint"
     return None
 
@@ -148,7 +149,7 @@ def _unfit_move(
             continue
         reason = _not_into(step)
         if reason is not None:
-            message = f"the {step.kind} `{path}` {reason}"
+            message = f"the {step.kind} `{paths.shown(path)}` {reason}"
             return "to", message, "add the step under a new name, and let the runs that wait end first"
     return None
 

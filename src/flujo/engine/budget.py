@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.ledger import Hold, HoldState, Ledger
 from flujo.domain.paths import ROOT, StepPath, step_of
@@ -270,7 +271,7 @@ class Budget:
 
     @property
     def _whose(self) -> str:
-        return f"the budget of `{self.path}`" if self.path else "the run's budget"
+        return f"the budget of `{paths.shown(self.path)}`" if self.path else "the run's budget"
 
     def _exceeded(self, name: str, worst: Usage, path: StepPath) -> UsageLimitExceeded:
         """Return the error, with the limit, its usage, and the steps with the largest usage."""
@@ -281,7 +282,7 @@ class Budget:
             return format_amount(name, amount(name, used))
 
         held = f" and up to {shown(self.held)} held" if amount(name, self.held) else ""
-        most = ", ".join(f"`{path}` {shown(used)}" for path, used in where)
+        most = ", ".join(f"`{paths.shown(path)}` {shown(used)}" for path, used in where)
         return self._hit(
             f"{self._whose} allows {format_amount(name, allowed)} (`{name}`): {shown(self.spent)} used"
             f"{held}, and the next request may need {shown(worst)}{f'; used by {most}' if most else ''}",

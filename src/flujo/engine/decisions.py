@@ -11,7 +11,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import Ask
 from flujo.domain.executor import GRACE_S, BatchedItems
 from flujo.domain.journal import Entry, EntryKind
-from flujo.domain.paths import indexed, last_count
+from flujo.domain.paths import indexed, last_count, shown
 from flujo.domain.steps import CallableRef, Logic
 from flujo.domain.wording import short
 from flujo.engine.journal import described
@@ -275,8 +275,8 @@ def _keep(frame: Frame, path: StepPath, attempt: int, value: Any, expression: st
     if not canonical.is_same(before, now):
         frame.run.journal.differs(
             JournalConflict(
-                f"the decision at `{path}` is recorded as `{_short(before)}`, but its expression is now "
-                f"`{_short(now)}`",
+                f"the decision at `{shown(path)}` is recorded as `{_short(before)}`, but its expression is "
+                f"now `{_short(now)}`",
                 hint="restore the expression that this run was started with, then "
                 "`flujo resume RUN --retry-failed --accept-changes`; or start a new run",
                 path=path,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import merge
 from flujo.domain.fast_dataclass import record
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
-from flujo.domain.paths import child
+from flujo.domain.paths import child, shown
 from flujo.engine.journal import error_info
 from flujo.engine.places import Place, Places
 from flujo.exceptions import (
@@ -169,7 +169,7 @@ async def run_each(
         raise broken
     if arrived != began:
         raise StepFailed(
-            f"{began - arrived} of {began} branches below `{frame.path}` ended without a result",
+            f"{began - arrived} of {began} branches below `{shown(frame.path)}` ended without a result",
             hint="a library has cancelled the tasks of Flujo; a retry executes these branches again",
             retryable=True,
         )

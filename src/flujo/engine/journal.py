@@ -18,7 +18,7 @@ from flujo.domain.executor import CodeExit
 from flujo.domain.journal import CodeFrame, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
-from flujo.domain.paths import ROOT, StepPath, is_inside
+from flujo.domain.paths import ROOT, StepPath, is_inside, shown
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write, new_write
 from flujo.domain.run_forks import Forked
 from flujo.domain.transactions import TransactionalStore
@@ -779,7 +779,7 @@ class Journal:
     def _same(self, entry: Entry, fingerprint: str) -> Entry:
         if entry.fingerprint != fingerprint:
             raise JournalConflict(
-                f"the journal has a step of kind {entry.fingerprint!r} at `{entry.path}`, "
+                f"the journal has a step of kind {entry.fingerprint!r} at `{shown(entry.path)}`, "
                 f"and the blueprint has a step of kind {fingerprint!r}",
                 path=entry.path,
                 recorded=entry.fingerprint,
@@ -791,7 +791,7 @@ class Journal:
 def _admit(entry: Entry) -> None:
     for value in (entry.input, entry.output, entry.patch, entry.detail):
         if value is not None:
-            GATE.admit(value, f"a value of `{entry.path}`")
+            GATE.admit(value, f"a value of `{shown(entry.path)}`")
 
 
 def encoded(value: Any, what: str) -> bytes:

@@ -10,6 +10,7 @@ from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Verb
 from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import command
+from flujo.domain.paths import shown
 from flujo.domain.run import (
     NewRun,
     Pause,
@@ -226,7 +227,8 @@ def _fenced(write: Write, what: str) -> Fenced:
 def recorded_otherwise(run_id: RunId, entry: Entry) -> JournalConflict:
     """Return the error for an entry whose key or number is taken by another one."""
     return JournalConflict(
-        f"run {run_id} has recorded something else as entry {entry.seq}, {entry.kind} at {entry.path!r}",
+        f"run {run_id} has recorded something else as entry {entry.seq}, {entry.kind} at "
+        f"{shown(entry.path)!r}",
         run_id=run_id,
         path=entry.path,
         seq=entry.seq,
@@ -281,7 +283,8 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
     pause = asked(run_id, pauses, pause_id)
     if pause.is_expired:
         raise ResumeConflict(
-            f"the deadline of the question at {pause_id!r} of run {run_id} passed before this answer came",
+            f"the deadline of the question at {shown(pause_id)!r} of run {run_id} passed before this "
+            "answer came",
             hint="the run applied `on_deadline` and continued; "
             f"see `{command('flujo', 'tasks', 'show', run_id)}`",
             run_id=run_id,
@@ -289,14 +292,15 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
         )
     if pause.answer is not None and pause.answer != answer:
         raise ResumeConflict(
-            f"the question at {pause_id!r} of run {run_id} was answered before, with something else",
+            f"the question at {shown(pause_id)!r} of run {run_id} was answered before, with something else",
             hint=f"`{command('flujo', 'tasks', 'show', run_id)}` shows that answer",
             run_id=run_id,
             won="answer",
         )
     if pause.void and pause.answer is None:
         raise ResumeConflict(
-            f"the question at {pause_id!r} of run {run_id} is closed: the run continued or ended without it",
+            f"the question at {shown(pause_id)!r} of run {run_id} is closed: the run continued or "
+            "ended without it",
             hint=f"`{command('flujo', 'trace', run_id)}` shows what happened",
             run_id=run_id,
             won="run",
@@ -313,9 +317,9 @@ def asked(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath) -> Pause:
     for pause in pauses:
         if pause.pause_id == pause_id:
             return pause
-    open_ones = ", ".join(one.pause_id for one in pauses if one.is_open) or "none"
+    open_ones = ", ".join(shown(one.pause_id) for one in pauses if one.is_open) or "none"
     raise RunNotFound(
-        f"run {run_id} asks nothing at {pause_id!r}",
+        f"run {run_id} asks nothing at {shown(pause_id)!r}",
         hint=f"its open questions: {open_ones}",
         run_id=run_id,
     )

@@ -249,6 +249,12 @@ WRONG_ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: ConditionalStep("x", condition="input", then=Step("a", count), default=Step("b", count)),
         "mixes the two forms",
     ),
+    "a branch and a default of one name": (
+        lambda: ConditionalStep(
+            "x", condition="input", branches={"default": Step("a", count)}, default=Step("b", count)
+        ),
+        "would have the same paths",
+    ),
     "a text as tags": (lambda: Step("x", count, tags="ab"), "expected a list of texts"),
     "a dict as config": (lambda: Step("x", count, config={}), "expected an instance of `StepConfig`"),  # type: ignore[call-overload]
     "no such way to save": (lambda: Step("x", count, save={"a": {"add": "output"}}), "`{'append': …}`"),

@@ -17,6 +17,7 @@ from flujo.blueprint.language.roles import Role, Sees, Site, in_role, keys
 from flujo.blueprint.language.values import (
     AgentName,
     BlueprintName,
+    BranchName,
     CallableName,
     Duration,
     EventName,
@@ -30,6 +31,7 @@ from flujo.blueprint.language.values import (
     Positive,
     ScheduleName,
     Value,
+    Version,
     Who,
     problem,
 )
@@ -333,7 +335,7 @@ class ConditionalStep(BaseStep):
     then: "Maybe[list[AnyStep]]" = None
     else_: "Maybe[list[AnyStep]]" = Field(None, alias="else")
     switch: Maybe[Logic] = None
-    branches: "Maybe[dict[Identifier, list[AnyStep]]]" = None
+    branches: "Maybe[dict[BranchName, list[AnyStep]]]" = None
     default: "Maybe[list[AnyStep]]" = None
     output: Output = None
 
@@ -368,6 +370,13 @@ class ConditionalStep(BaseStep):
                 "missing-key",
                 f"conditional `{self.name}` has no condition",
                 "write `if:` with `then:`, or `switch:` with `branches:`",
+            )
+        if self.default is not None and "default" in (self.branches or {}):
+            raise problem(
+                "conflicting-keys",
+                f"conditional `{self.name}` has a branch `default` and the key `default`",
+                "rename the branch, or remove the key: its steps would have the same paths",
+                key="default",
             )
         for other in ("switch", "branches", "default"):
             _not_both(self, "if_", other)
@@ -458,9 +467,9 @@ class MapStep(BaseStep):
 class BranchesAtOnce(BaseStep):
     """The common keys of `parallel` and `router`."""
 
-    branches: "Annotated[dict[Identifier, list[AnyStep]], Field(min_length=1)]"
+    branches: "Annotated[dict[BranchName, list[AnyStep]], Field(min_length=1)]"
     merge: Merge = "context_update"
-    field_mapping: dict[Identifier, list[Identifier]] = {}
+    field_mapping: dict[BranchName, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
     max_concurrency: Maybe[Positive] = None
     output: Output = None
@@ -917,7 +926,7 @@ class Defaults(Strict):
 class AgentsFile(Strict):
     """A file of agents, for the `include` of blueprints and of other such files."""
 
-    version: Literal["1"]
+    version: Version
     description: str = ""
     include: list[str] = []
     agents: Annotated[dict[Identifier, Agent], Field(min_length=1)]
@@ -1004,7 +1013,7 @@ class Blueprint(Strict):
     """A whole blueprint."""
 
     renamed = {"context": "context_type", "deadline": "deadline_s", "schedule": "schedules"}
-    version: Literal["1"]
+    version: Version
     name: BlueprintName
     description: str = ""
     include: list[str] = []

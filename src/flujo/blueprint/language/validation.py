@@ -264,11 +264,8 @@ def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
 
 
 def _version(document: Document, value: Any) -> Diagnostic:
-    span = document.span(("version",))
-    if str(value) in ("1", "1.0"):
-        fix = Fix(span, '"1"')
-        return rules.VERSION.at(span, "`version` must be a text", hint='write `version: "1"`', fix=fix)
     message = f'unsupported language version {_shown(value)}; this Flujo reads version "1"'
+    span = document.span(("version",))
     return rules.VERSION.at(span, message, hint='write `version: "1"`, or upgrade Flujo')
 
 

@@ -6,20 +6,21 @@ Constraints beyond JSON types are annotated types: a validator, and the JSON Sch
 # No `from __future__ import annotations`: pydantic reads these annotations at run time.
 
 import re
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from flujo.blueprint.diagnostics import suggest
 from flujo.blueprint.language.roles import Role, Sees, Site
-from flujo.domain.checks import MAX_NAME, name_problem
+from flujo.domain.checks import MAX_NAME, branch_problem, name_problem
 from flujo.domain.merge import MergeStrategy
 from flujo.domain.schedules import NAME as SCHEDULE_NAME
 from flujo.domain.sent_events import EVENT_NAME, is_event_name
 
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 BLUEPRINT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+BRANCH_NAME = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
 CALLABLE = (
     r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 )
@@ -71,6 +72,12 @@ def _blueprint_name(value: str) -> str:
 
 def _named(value: str, *, also: str) -> str:
     if wrong := name_problem(value, also=also):
+        raise problem("identifier", *wrong)
+    return value
+
+
+def _branch_name(value: str) -> str:
+    if wrong := branch_problem(value):
         raise problem("identifier", *wrong)
     return value
 
@@ -132,6 +139,12 @@ ScheduleName = Annotated[
 EventName = Annotated[
     str, AfterValidator(_event_name), Field(json_schema_extra={"pattern": f"^{EVENT_NAME}$"})
 ]
+BranchName = Annotated[
+    str,
+    AfterValidator(_branch_name),
+    Field(json_schema_extra={"pattern": BRANCH_NAME, "maxLength": MAX_NAME}),
+]
+"""Text that a `switch` or a router can give: `Desktop Team`."""
 AgentName = Annotated[Identifier, Role.ANSWERER]
 CallableName = Annotated[str, AfterValidator(_callable), Field(json_schema_extra={"pattern": CALLABLE})]
 
@@ -196,6 +209,21 @@ Value = Annotated[Any, Role.VALUE]
 
 Output = Annotated[Value, Site(Sees.AFTER)]
 """The output of a composite; its texts see the scope after the composite's steps."""
+
+VERSION = "1"
+"""The version of the language that this Flujo reads."""
+
+
+def _version(value: Any) -> Any:
+    """Return the version that a number or `1.0` means."""
+    is_first = value == "1.0" or (isinstance(value, int | float) and value == 1 and value is not True)
+    return VERSION if is_first else value
+
+
+Version = Annotated[
+    Literal["1"], BeforeValidator(_version), WithJsonSchema({"enum": [VERSION, "1.0", 1], "default": VERSION})
+]
+"""`"1"`; also the number 1, and `1.0`."""
 
 JsonSchema = dict[str, Any]
 """A JSON Schema (2020-12), checked by `flujo.blueprint.schemas.checks`."""

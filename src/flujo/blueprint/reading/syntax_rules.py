@@ -215,7 +215,8 @@ IDENTIFIER = rule(
     "FLJ124",
     "identifier",
     "a name that is not an identifier",
-    finds="Names of steps, agents, branches, states and variables that are not `[A-Za-z_][A-Za-z0-9_]*`.",
+    finds="Names of steps, agents, states and variables that are not `[A-Za-z_][A-Za-z0-9_]*`; names of "
+    "branches that are empty, longer than 128 characters, or contain characters that cannot be printed.",
     why="Expressions use them (`steps.sort.output`), and letters of other alphabets can look like Latin "
     "ones.",
     example="- {name: sort tickets, agent: sorter}",
@@ -261,7 +262,7 @@ VERSION = rule(
     "FLJ129",
     "version",
     "a version of the language that this Flujo does not read",
-    finds='A `version` that is not "1".',
+    finds='A `version` other than "1", which may also be written `1` or `1.0`.',
     why="A later version may give the same keys another meaning.",
     example="version: 2",
     instead='version: "1"',

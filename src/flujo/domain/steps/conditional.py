@@ -62,6 +62,12 @@ class ConditionalStep(BaseStep[In, Out]):
                 f"step {arguments['name']!r} mixes the two forms of a condition",
                 hint="use `then` and `else_`, or `branches` and `default`",
             )
+        if arguments["default"] is not None and "default" in branches:
+            raise PipelineError(
+                f"step {arguments['name']!r} has a branch 'default' and `default`, which would have the same "
+                "paths",
+                hint="rename the branch, or leave `default` out",
+            )
         arguments["branches"] = branches
         arguments["form"] = arguments["form"] or ("if" if fits_if else "switch")
 

@@ -12,6 +12,7 @@ from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, Ask, answered_by
 from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus, ErrorInfo
 from flujo.domain.outcomes import Failure, StepOutcome
+from flujo.domain.paths import shown
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempt_costs import note_unfinished, spent
 from flujo.engine.branches import run_branches
@@ -177,7 +178,8 @@ def _still_there(
     if gone is not None:
         frame.run.journal.differs(
             JournalConflict(
-                f"the choice at `{path}` is recorded as `{gone}`, and there is no such branch any more",
+                f"the choice at `{shown(path)}` is recorded as `{gone}`, and there is no such branch "
+                "any more",
                 hint="restore the branch, or name its new one in `migrations`",
                 path=path,
                 recorded=names,

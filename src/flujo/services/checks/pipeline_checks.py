@@ -12,7 +12,7 @@ from flujo.domain import wording
 from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
 from flujo.domain.migration_checks import migration_findings
-from flujo.domain.paths import ROOT, StepPath, child
+from flujo.domain.paths import ROOT, StepPath, child, shown
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.schedule_checks import schedule_findings
 from flujo.domain.steps import (
@@ -195,7 +195,7 @@ def _join(gave: Flow, takes: Flow) -> None:
 
 def _mismatch(gave: Flow, path: StepPath, takes: str) -> PipelineError:
     return PipelineError(
-        f"step {gave.path!r} returns `{repr_short(gave.hint)}`, but step {path!r} {takes}",
+        f"step {shown(gave.path)!r} returns `{repr_short(gave.hint)}`, but step {shown(path)!r} {takes}",
         hint="change one of the annotations, add a step between them, or set `input=`",
     )
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
+from flujo.domain.paths import shown
 from flujo.domain.personal_data import pii_of
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
@@ -151,18 +152,19 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
             limit = _until(question.deadline_s)
             answer = shape(question.answer_schema)
             if question.event is None:
-                yield f"at {path} for a human, {limit}; the answer is {answer}"
+                yield f"at {shown(path)} for a human, {limit}; the answer is {answer}"
             else:
-                yield f"at {path}: {step.summary()}, {limit}; the payload is {answer}"
+                yield f"at {shown(path)}: {step.summary()}, {limit}; the payload is {answer}"
         elif step.only_waits:
-            yield f"at {path}: {step.summary()}"
+            yield f"at {shown(path)}: {step.summary()}"
         for agent in (each for each in step.names() if isinstance(each, AgentSpec)):
             for tool in called_tools(agent.tools):
                 if (asked := tool.approve) is not None:
-                    yield f"at {path} before it calls `{tool.name}`, {_until(asked.deadline_s)}: {asked}"
+                    limit = _until(asked.deadline_s)
+                    yield f"at {shown(path)} before it calls `{tool.name}`, {limit}: {asked}"
         if getattr(step, "on_limit", None) == "pause":
             turns = plural(getattr(step, "max_turns", 0), "turn")
-            yield f"at {path} for a human, when there is no answer after {turns}"
+            yield f"at {shown(path)} for a human, when there is no answer after {turns}"
 
 
 def _until(deadline_s: float | None) -> str:
@@ -193,7 +195,7 @@ def _doubts(pipeline: Pipeline, effects: Effects) -> Iterator[list[str]]:
         effect, does = getattr(step, "effect", "unsafe"), _in_doubt(step, step.in_doubt)
         when = "after a crash" if effect in REPEATABLE else "after a crash and after a failure"
         which = ", for each tool call" if step.kind == "granular" else ""
-        lines.append(f"{path} {does}{which}: {when}")
+        lines.append(f"{shown(path)} {does}{which}: {when}")
     yield ["What happens when it is unknown whether a call took effect:", *_listed([*lines, *of_tools])]
     if of_tools or any(getattr(step, "effect", "unsafe") not in REPEATABLE for _, step in steps):
         yield ["A failure is not a doubt when it is one of these:", *_listed(harmless_names())]
@@ -209,7 +211,8 @@ def _doubts_of_tools(path: str, step: BaseStep, effects: Effects) -> Iterator[st
             is_other = tool.in_doubt is not None if is_enforced else tool.is_recorded
             if is_other and not effects(tool).startswith((*REPEATABLE, "transactional")):
                 does = _in_doubt(step, tool.in_doubt or policy)
-                yield f"{path} {does}, for each call of `{tool.name}`: after a crash and after a failure"
+                which = f"for each call of `{tool.name}`: after a crash and after a failure"
+                yield f"{shown(path)} {does}, {which}"
 
 
 def _in_doubt(step: BaseStep, policy: str) -> str:
@@ -224,10 +227,10 @@ def _cached(pipeline: Pipeline, findings: Iterable[Diagnostic]) -> Iterator[list
     for path, outer in pipeline.walk():
         step, policy = cached_step(outer)
         if policy is not None and (why := refused.get(f"step {step.name!r}")) is not None:
-            lines.append(f"{path} is not cached, because {why}")
+            lines.append(f"{shown(path)} is not cached, because {why}")
         elif policy is not None:
             kept = "until it is evicted" if policy.ttl_s is None else f"for {policy.ttl_s:g} s"
-            lines.append(f"{path}: its answer to equal input, {kept}")
+            lines.append(f"{shown(path)}: its answer to equal input, {kept}")
     if lines:
         yield ["What it answers from the cache:", *_listed(lines)]
 
@@ -239,11 +242,11 @@ def _bounds(pipeline: Pipeline) -> Iterator[str]:
         yield f"budget: {name} {limit:g}"
     for path, step in pipeline.walk():
         for bound in step.limits():
-            yield f"{path}: {bound}"
+            yield f"{shown(path)}: {bound}"
         if step.config.timeout_s is not None:
-            yield f"{path}: {step.config.timeout_s:g} s an attempt"
+            yield f"{shown(path)}: {step.config.timeout_s:g} s an attempt"
         if step.config.max_retries:
-            yield f"{path}: {_times(step.config.max_retries)} more when it fails"
+            yield f"{shown(path)}: {_times(step.config.max_retries)} more when it fails"
     if not pipeline.budget and any(_agents(pipeline)):
         yield "no budget of its own: nothing limits what its models may cost"
 
@@ -255,7 +258,8 @@ def _personal(project: Project, pipeline: Pipeline) -> Iterator[list[str]]:
     for fields, of in ((pipeline.input_schema, "input"), (pipeline.context_schema, "context")):
         for name, choice in pii_of(fields).items():
             lines.append(f"{of}.{name} is {_MASKING[choice]}")
-    lines += [f"{path} has it {_MASKING[step.masking]}" for path, step in pipeline.walk() if step.masking]
+    masked = ((path, step.masking) for path, step in pipeline.walk() if step.masking)
+    lines += [f"{shown(path)} has it {_MASKING[choice]}" for path, choice in masked]
     if lines:
         yield ["Personal data:", *_listed(lines)]
 
@@ -270,7 +274,7 @@ def _operated(project: Project, path: str, pipeline: Pipeline) -> Iterator[list[
     for step_path, step in pipeline.walk():
         if (queue := step.config.queue) is not None:
             limits = _limits_of(settings.queues.get(queue))
-            lines.append(f"the task of {step_path} waits for a worker of the queue {queue}{limits}")
+            lines.append(f"the task of {shown(step_path)} waits for a worker of the queue {queue}{limits}")
     for status, age_s in settings.retention.ages.items():
         lines.append(f"a {status} run is deleted {span(age_s)} after its last change")
     if lines:

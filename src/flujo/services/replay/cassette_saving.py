@@ -11,7 +11,7 @@ from flujo.blueprint.closure import Closure
 from flujo.domain import canonical, paths
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.journal import TRANSCRIPT, EntryKind, EntryStatus
-from flujo.domain.paths import StepPath, branch, child
+from flujo.domain.paths import StepPath, branch, child, shown
 from flujo.domain.recorded_run import launched_by
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.domain.steps import cached_step
@@ -135,7 +135,8 @@ class _Taping:
             if inner is not None and inner is not step:
                 path = child(path, inner.name)
             if getattr(inner, "agent", None) is None and getattr(inner, "call", None) is None:
-                raise _refused(self._run, f"`{path}` consists of steps, and its output came from the cache")
+                why = f"`{shown(path)}` consists of steps, and its output came from the cache"
+                raise _refused(self._run, why)
             yield path, _value(entry.output)
 
     def calls(self) -> Iterator[Call]:
@@ -206,7 +207,8 @@ class _Taping:
             ):
                 raise _refused(
                     self._run,
-                    f"`{entry.path}` has kept no transcript; `[journal] transcripts` must not be 'off'",
+                    f"`{shown(entry.path)}` has kept no transcript; "
+                    "`[journal] transcripts` must not be 'off'",
                 )
 
     def _with_error(
@@ -232,7 +234,8 @@ class _Taping:
             chosen = [each.output for each in self._run.entries if each.path == branch(entry.path, CHOICE)]
             agent = agent.one_of[canonical.decode(chosen[-1] or b"null")]
         if not isinstance(agent, AgentSpec):
-            raise _refused(self._run, f"`{entry.path}` is not a step of its blueprint that asks an agent")
+            why = f"`{shown(entry.path)}` is not a step of its blueprint that asks an agent"
+            raise _refused(self._run, why)
         return agent
 
     def _asks_agent(self, entry: Entry) -> bool:

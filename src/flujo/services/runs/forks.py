@@ -292,8 +292,8 @@ def _require_stubs(pipeline: Pipeline, binding: Binding, at: StepPath) -> None:
         found = [tool.name for tool in tools if tool.effect != "read"]
         if found:
             raise ForkRefused(
-                f"step `{path}` asks an agent with tools that have effects ({listed(found)}), and no entry "
-                "records their calls, so nothing can stand for them",
+                f"step `{paths.shown(path)}` asks an agent with tools that have effects ({listed(found)}), "
+                "and no entry records their calls, so nothing can stand for them",
                 hint="make it a `granular` step, declare `effect: read`, or fork with `--live-effects`",
             )
 

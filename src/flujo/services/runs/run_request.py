@@ -12,6 +12,7 @@ from flujo.domain.agents import AgentSpec
 from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
+from flujo.domain.paths import shown
 from flujo.domain.personal_data import pii_of
 from flujo.domain.run import NewRun, pinned_entry, pinned_stubs
 from flujo.domain.tools import called_tools
@@ -197,7 +198,7 @@ def require_no_enforcement(pipeline: Pipeline) -> None:
         if getattr(step, "enforce_idempotency", False) or is_recorded:
             what = "has a tool whose calls must be recorded" if is_recorded else "says `enforce_idempotency`"
             raise SettingsError(
-                f"step `{path}` {what}, and with `persist_state=False` there is no "
+                f"step `{shown(path)}` {what}, and with `persist_state=False` there is no "
                 "record after a crash that its call was made",
                 hint="leave `persist_state` out, or "
                 + ("`approve` and " if is_recorded else "")

@@ -9,7 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.acts import Act, Actor, Verb
 from flujo.domain.commands import command
 from flujo.domain.evaluations import Evaluation
-from flujo.domain.paths import ROOT, StepPath
+from flujo.domain.paths import ROOT, StepPath, shown
 from flujo.domain.wording import repr_short
 from flujo.exceptions import RatingRefused
 from flujo.governance.sink import GATE
@@ -81,7 +81,7 @@ async def rate(
 async def _require_recorded(store: StateStore, record: RunRecord, path: StepPath) -> None:
     if path != ROOT and not await store.entries(record.run_id, paths=[path]):
         raise RatingRefused(
-            f"run {record.run_id} has recorded nothing at `{path}`",
+            f"run {record.run_id} has recorded nothing at `{shown(path)}`",
             hint=f"`{command('flujo', 'trace', record.run_id)}` lists the paths of its steps",
             run_id=record.run_id,
             path=path,
