@@ -198,7 +198,7 @@ def run(block: Block, project: Path, env: dict[str, str]) -> None:
         check(block, warm.run([sys.executable, "-c", block.text], cwd=project, env=env, **QUIETLY), [])
     elif block.language == "yaml":
         assert "title" in block.words, f"{block.place}: name the file in its title"
-        is_blueprint = not block.words["title"].startswith("evals/")  # a later command reads a file of cases
+        is_blueprint = not block.words["title"].startswith(("evals/", "schemas/"))  # others read these
         if "invalid" not in block.words and is_blueprint:
             check(block, shell(project, f"flujo validate {shlex.quote(block.words['title'])}", env), [])
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from flujo.blueprint.analysis.unit import Unit
-from flujo.blueprint.diagnostics import Span, rule
+from flujo.blueprint.diagnostics import Span, rule, suggest
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.error_recovery import PartialDocument, recover
 from flujo.blueprint.language.traversal import Path, asked, walk
-from flujo.blueprint.language.validation import L, validate
+from flujo.blueprint.language.validation import L, schema_places, validate
 from flujo.blueprint.reading.decoding import decode
 from flujo.blueprint.reading.reader import read
+from flujo.blueprint.reading.syntax_rules import REF_MISSING
+from flujo.blueprint.schemas.checks import resolve
+from flujo.blueprint.schemas.files import with_files
 from flujo.blueprint.sources import agent_includes, secret_detection
 from flujo.blueprint.sources.agent_includes import AgentRegistry
 from flujo.blueprint.sources.secret_detection import SECRET_LITERAL, secret_found, secret_literal
@@ -21,12 +25,14 @@ from flujo.blueprint.sources.secret_masking import mask, masked
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import TEXT_BYTES, SourceRefused, named_path
 from flujo.blueprint.sources.type_stubs import read_types
+from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from flujo.blueprint.diagnostics import Diagnostic, Rule
     from flujo.blueprint.reading.source_map import Document
+    from flujo.blueprint.schemas.files import Part
     from flujo.blueprint.sources.source_files import Source
 
 MAX_DEPTH = 16
@@ -50,8 +56,8 @@ FILE_MISSING = rule(
     "FLJ221",
     "file-missing",
     "A file that does not exist",
-    finds="An imported blueprint, an included file of agents or a prompt file that does not exist. Paths are "
-    "relative to the file that names them.",
+    finds="An imported blueprint, an included file of agents, a prompt or a schema that does not exist. "
+    "Paths are relative to the file that names them.",
     why="The blueprint is incomplete.",
     example=f"{_IMPORT}./anwser.yaml}}",
     instead=f"{_IMPORT}./answer.yaml}}",
@@ -169,7 +175,7 @@ class Loader:
 
     def _load(self, path: str, chain: tuple[str, ...]) -> Unit | None:
         self._loaded.add(path)
-        document = self.document(path)
+        document = self._with_schemas(path)
         kept = self._kept(doc.Blueprint, document)
         if kept is None:
             return None
@@ -196,6 +202,27 @@ class Loader:
         self.diagnostics += judged.found
         self.diagnostics += kept.found if kept is not None else ()
         return kept
+
+    def _with_schemas(self, path: str) -> Document:
+        """Return a file whose schemas contain the files that they refer to."""
+        document = self.document(path)
+        return with_files(document, schema_places(document.data), self._schema_file)
+
+    def _schema_file(self, document: Document, place: Path, reference: str) -> Part | None:
+        """Return the file of a JSON Schema and the place in it that a `$ref` names."""
+        text, _, fragment = reference.partition("#")
+        path = self._named(document, place, text)
+        file = None if path is None else self.document(path)
+        if file is None or not isinstance(file.data, dict):
+            return None  # reading the file has reported why
+        inside = resolve(file.data, unquote(fragment))
+        if inside is None:
+            message = f"`$ref: {visible_line(reference)}` leads to nothing in {file.file}"
+            known = [f"#/$defs/{name}" for name in file.data.get("$defs", ())]
+            hint = suggest(f"#{fragment}", known, what="its definitions")
+            self.diagnostics.append(REF_MISSING.at(document.span(place), message, hint=hint))
+            return None
+        return file, inside
 
     # Files that a blueprint names ------------------------------------------------------------------------
 
@@ -328,7 +355,7 @@ class Loader:
         """Compute the roster of a file of agents, if it is valid."""
         if path not in self._loaded:
             self._loaded.add(path)
-            document = self.document(path)
+            document = self._with_schemas(path)
             kept = self._kept(doc.AgentsFile, document)
             if kept is not None:
                 self.rosters[path] = self._included(kept, chain)

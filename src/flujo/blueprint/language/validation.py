@@ -109,7 +109,7 @@ def validate(language: type[L], document: Document) -> Validated[L]:
     first = errors[: MAX_FINDINGS + 1]  # one above the limit, so that the overflow is detected
     found = [finding(language, document, one) for one in _causes(language, document.data, first)]
     found += _lookalikes(language, document, errors)
-    schemas = list(_schemas(document, document.data, ()))
+    schemas = list(_schemas(document))
     found += [one for _, one in schemas]
     unfit = tuple(path for path, one in schemas if one.is_error)
     broken = {one.span.line for one in document.diagnostics if one.is_error}
@@ -345,26 +345,31 @@ def _at(data: Any, path: Path) -> Any:
 # JSON Schemas --------------------------------------------------------------------------------------------
 
 
-def _schemas(document: Document, data: Any, path: Path) -> Iterator[tuple[Path, Diagnostic]]:
-    """Yield the findings about the JSON Schemas of a document, each with the place of the schema."""
+def schema_places(data: Any, path: Path = ()) -> Iterator[Path]:
+    """Yield the places of the JSON Schemas in a document's data."""
     if isinstance(data, list):
         for index, item in enumerate(data):
-            yield from _schemas(document, item, (*path, index))
+            yield from schema_places(item, (*path, index))
     elif isinstance(data, dict):
         for key, value in data.items():
-            if key in SCHEMA_KEYS and isinstance(value, dict):
-                for found in problems(value):
-                    span = document.span((*path, key, *found.path), key=found.key)
-                    said = visible_line(found.message)
-                    yield (
-                        (*path, key),
-                        found.rule.at(span, said, hint=found.hint, severity=found.severity),
-                    )
-            elif key in SCHEMA_KEYS and value is not None:
-                message = f"`{key}` is a JSON Schema, so it must be an object, not {kind_of(value)}"
-                yield (*path, key), rules.SCHEMA_TYPE.at(document.span((*path, key)), message)
+            if key in SCHEMA_KEYS and value is not None:
+                yield (*path, key)
             elif key not in _FREE_KEYS:
-                yield from _schemas(document, value, (*path, key))
+                yield from schema_places(value, (*path, key))
+
+
+def _schemas(document: Document) -> Iterator[tuple[Path, Diagnostic]]:
+    """Yield the findings about the JSON Schemas of a document, each with the place of the schema."""
+    for place in schema_places(document.data):
+        value = _at(document.data, place)
+        if not isinstance(value, dict):
+            message = f"`{place[-1]}` is a JSON Schema, so it must be an object, not {kind_of(value)}"
+            yield place, rules.SCHEMA_TYPE.at(document.span(place), message)
+            continue
+        for found in problems(value):
+            span = document.span((*place, *found.path), key=found.key)
+            said = visible_line(found.message)
+            yield place, found.rule.at(span, said, hint=found.hint, severity=found.severity)
 
 
 # Places and names ----------------------------------------------------------------------------------------

@@ -132,8 +132,8 @@ class _Reader:
                 ROOT,
                 root.start,
                 root.start + 1,
-                f"a blueprint must be a mapping, not {found}",
-                'start with `version: "1"`, `name:` and `steps:`',
+                f"the file must be a mapping, not {found}",
+                'a blueprint starts with `version: "1"`, `name:` and `steps:`',
             )
         return root
 

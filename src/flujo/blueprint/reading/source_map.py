@@ -74,6 +74,10 @@ class Document:
     diagnostics: tuple[Diagnostic, ...] = ()
     lookalikes: dict[tuple[str | int, ...], str] = field(default_factory=dict)
     """The places of plain texts that YAML 1.1 reads as another type, and what to write instead."""
+    elsewhere: dict[tuple[str | int, ...], tuple[Document, tuple[str | int, ...]]] = field(
+        default_factory=dict
+    )
+    """The places of parts that come from other files, with the file and the place in it."""
 
     @property
     def data(self) -> Any:
@@ -92,6 +96,8 @@ class Document:
             path: keys and indexes from the root.
             key: return the span of the key instead.
         """
+        if (other := self._other(path[:-1] if key else path)) is not None:
+            return other[0].span((*other[1], *path[other[2] :]), key=key)
         above, rest = self._nearest(path[:-1])
         if key and path and not rest and isinstance(above, Mapping) and path[-1] in above.entries:
             own = above.entries[str(path[-1])][0]
@@ -109,6 +115,8 @@ class Document:
             start: the first character, as an offset in the value.
             end: the offset after the last one; by default one character.
         """
+        if (other := self._other(path)) is not None:
+            return other[0].span_in((*other[1], *path[other[2] :]), start, end)
         node = self.node(path)
         if not isinstance(node, Scalar) or not isinstance(node.value, str):
             return self.span(path)
@@ -125,7 +133,7 @@ class Document:
         """Return the path of the value at the start of a span."""
         at, node = self.offset(span.line, span.column), self.root
         path: tuple[str | int, ...] = ()
-        while node is not None:
+        while node is not None and path not in self.elsewhere:
             inner = next(((key, one) for key, start, one in _inside(node) if start <= at < one.end), None)
             path, node = ((*path, inner[0]), inner[1]) if inner else (path, None)
         return path
@@ -147,6 +155,12 @@ class Document:
     def _position(self, offset: int) -> tuple[int, int]:
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
+
+    def _other(self, path: Path[str | int]) -> tuple[Document, tuple[str | int, ...], int] | None:
+        """Return the file of a part, its place there, and the length of its path here; None for this file."""
+        lengths = range(len(path), 0, -1) if self.elsewhere else ()
+        found = ((self.elsewhere.get(tuple(path[:length])), length) for length in lengths)
+        return next(((*place, length) for place, length in found if place is not None), None)
 
     def _nearest(self, path: Path[str | int]) -> tuple[Node | None, Path[str | int]]:
         """Return the deepest existing node along `path`, and the rest of the path."""

@@ -292,10 +292,11 @@ REMOTE_REF = rule(
     "FLJ142",
     "remote-ref",
     "a reference out of the schema",
-    finds="A `$ref` that does not start with `#`, and `$dynamicRef`.",
-    why="Schemas are never fetched from the network or from disk, so a check always means the same.",
+    finds="A `$ref` to an address of the network, in Python also one to a file, and `$dynamicRef`. In a "
+    "blueprint a `$ref` may name a file of the project.",
+    why="Schemas are never fetched from the network, so a check always means the same.",
     example='input_schema: {$ref: "https://example.com/ticket.json"}',
-    instead='input_schema: {$ref: "#/$defs/ticket", $defs: {ticket: {type: object}}}',
+    instead="input_schema: {$ref: ./schemas/ticket.json}",
 )
 REF_CYCLE = rule(
     "FLJ143",

@@ -224,7 +224,7 @@ class _Walk:
         if fragment and not fragment.startswith("/"):
             target = self.anchors.get(fragment)
         else:
-            target = _resolve(self.root, fragment)
+            target = resolve(self.root, fragment)
         if target is None or target not in self.schemas:
             names = [pointer(known) for known in self.schemas if known[:1] in (("$defs",), ("definitions",))]
             message = f"`$ref: {short(reference)}` does not lead to a schema"
@@ -246,7 +246,10 @@ def pointer(path: Path) -> str:
     return "#" + "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
-def _resolve(root: Any, fragment: str) -> Path | None:
+def resolve(root: Any, fragment: str) -> Path | None:
+    """Return the place that a JSON pointer without `#` names, or None if there is nothing."""
+    if fragment and not fragment.startswith("/"):
+        return None
     path: list[str | int] = []
     here = root
     for part in fragment.split("/")[1:]:

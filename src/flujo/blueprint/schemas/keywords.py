@@ -124,7 +124,8 @@ def _wrong_reference(_: str, value: Any) -> Wrong | None:
     return (
         REMOTE_REF,
         f"`$ref: {short(value)}` points outside the schema",
-        "copy it to `$defs` and refer to `#/$defs/NAME`",
+        "copy it to `$defs` and refer to `#/$defs/NAME`; a blueprint can refer to a file of its project: "
+        "`./schemas/ticket.json`",
     )
 
 
