@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bad.composite_cases import both, each, known
 from bad.meaning_cases import HEAD, Case, importing, logic, loop, step
+from bad.stopping_cases import STOPPING
 
 READS = "  - {name: tell, call: 'skills.crm:plain', with: {data: '{{ %s }}'}}\n"
 ASKS = "  - {kind: hitl, name: ok, message: 'ok?', answer_schema: {type: boolean}}\n"
@@ -398,4 +399,4 @@ COMPOSED = [
     ),
 ]
 
-FLOW_CASES = [*COMPOSED, *IGNORED, *KNOWN, *NOWHERE, *SAFETY, *TYPES]
+FLOW_CASES = [*COMPOSED, *IGNORED, *KNOWN, *NOWHERE, *SAFETY, *STOPPING, *TYPES]

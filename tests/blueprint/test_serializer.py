@@ -39,6 +39,7 @@ from flujo.domain.steps import (
     ParallelStep,
     Processors,
     Save,
+    SetStep,
     SleepStep,
     State,
     StateMachineStep,
@@ -382,6 +383,11 @@ on_deadline: {answer: 0}
         "continue-as-new",
         'kind: continue_as_new\nname: next\ninput: {n: "{{ input.n + 1 }}"}\n',
         ContinueAsNewStep("next", input={"n": "{{ input.n + 1 }}"}),
+    ),
+    Door(
+        "set",
+        'kind: set\nname: put\nset: {note: "n is {{ input.n }}", notes: [a]}\n',
+        SetStep("put", {"note": "n is {{ input.n }}", "notes": ["a"]}),
     ),
     Door("sleep", "kind: sleep\nname: rest\nfor: 3d\n", SleepStep("rest", for_s=259_200.0)),
     Door(

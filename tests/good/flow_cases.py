@@ -18,6 +18,10 @@ CHILDREN = {
 """Blueprints that the cases import, or that their agents have as tools."""
 
 GOOD_FLOW = {
+    "values-set-in-a-loop": HEAD.replace("count: {type: integer}", "count: {type: integer, default: 0}")
+    + "  - kind: loop\n    name: again\n    until: context.count == 3\n    steps:\n"
+    "      - {kind: set, name: more, set: {count: '{{ context.count + 1 }}', notes: ['{{ input.text }}']}}\n"
+    + READS % "context.notes[0] + string(steps.again.output.count)",
     "agents-as-tools": HELPERS % ("{agent: b, description: Helps}", "{agent: f, description: Helps, name: last, max_turns: 3}"),
     "blueprints-as-tools": AGENT % f"{LOOKS_UP}, {LOOKS_UP.replace('}', ', name: again}')}"
     + "  - {kind: granular, name: help, agent: helper, input: hello, enforce_idempotency: true}\n",

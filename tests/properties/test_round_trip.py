@@ -32,6 +32,7 @@ from flujo import (
     Pipeline,
     Processors,
     RetryPolicy,
+    SetStep,
     SleepStep,
     State,
     StateMachineStep,
@@ -159,6 +160,8 @@ class Growing:
             "cache",
             "continue_as_new",
         ]
+        if self.has_fields:
+            kinds += ["set"]
         if depth > 0:
             kinds += ["if", "switch", "loop", "state_machine", "map", "parallel", "router", "import"]
         make = getattr(self, "_" + self.draw(st.sampled_from(kinds)))
@@ -232,6 +235,9 @@ class Growing:
         if self.draw(st.booleans()):
             return SleepStep(for_s=self.draw(seconds), **common)
         return SleepStep(until=self.draw(st.sampled_from(["'2026-11-29T09:00:00Z'", "skills.x:f"])), **common)
+
+    def _set(self, depth: int, **common: Any) -> BaseStep:
+        return SetStep(values={"notes": [self.draw(values)]}, **common)
 
     def _continue_as_new(self, depth: int, **common: Any) -> BaseStep:
         return ContinueAsNewStep(input=self.draw(values), **common)

@@ -54,8 +54,8 @@ def show_forecast(terminal: Terminal, found: Forecast) -> None:
         _show_history(terminal, found.history)
     for path in found.unbounded:
         terminal.say(
-            f"{shown(path)}: nothing bounds its tokens; `max_tokens` in `model_settings`, `maxItems` or `--input` "
-            "for the items of a map, or a budget does"
+            f"{shown(path)}: nothing bounds its tokens; `max_tokens` in `model_settings`, `maxItems` or "
+            "`--input` for the items of a map, or a budget does"
         )
     if any(each.is_assumed for each in found.agents):
         terminal.say(

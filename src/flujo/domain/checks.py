@@ -23,6 +23,7 @@ from flujo.domain.steps import (
     CacheStep,
     GranularStep,
     ParallelStep,
+    SetStep,
     StateMachineStep,
     Step,
     StepConfig,
@@ -256,7 +257,7 @@ def _names(site: Site, items: frozenset[str], reserved: frozenset[str]) -> Itera
     """Check that expressions can refer to the names that a step introduces."""
     step = site.step
     fields: list[tuple[Field, str, bool]] = [(("name",), step.name, False)]
-    fields += [(("save", name), name, True) for name in step.save]
+    fields += [((key, name), name, True) for key, name in step.writes()]
     branches = frozenset(step.bodies()) if step.names_bodies and step.shape in _BRANCHING else frozenset()
     fields += [((name,), name, True) for name in step.bodies()]
     fields += [(("thread",), step.joins, False)] if step.joins is not None else []
@@ -306,6 +307,8 @@ def _empty(site: Site) -> Iterator[Finding]:
             key = "states"
         case StateMachineStep(final=final) if not final:
             key = "final"
+        case SetStep(values=given) if not given:
+            key = "set"
         case _:
             return
     yield Finding("FLJ125", site.place, f"step {site.path!r}: {needs_entries(key)}", keys=(key,))
@@ -317,11 +320,12 @@ _ATTEMPTS = ("timeout_s", "max_retries", "retry")
 def _available(site: Site) -> Iterator[Finding]:
     """Check that the engine supports a step and its configuration."""
     step, where = site.step, f"step {site.path!r}"
-    if step.only_waits or step.ends_run:
+    if step.only_waits or step.ends_run or step.is_computed:
         for key in _ATTEMPTS:
             if getattr(step.config, key) != getattr(StepConfig(), key):
                 message = f"{where}: `kind: {step.kind}` does not support `{key}`"
                 hint = "set it on an enclosing step" + (", or use `deadline_s`" if step.question else "")
+                hint = "remove it: an expression is evaluated once" if step.is_computed else hint
                 yield Finding("FLJ213", site.place, message, hint, ("config", key), at_key=True)
 
 

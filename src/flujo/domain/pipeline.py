@@ -222,6 +222,8 @@ class BaseStep(Node, Generic[In, Out]):
     """What a step waits for that does nothing else, in words that follow its name: "asks a human"."""
     ends_run: ClassVar[bool] = False
     """Whether it ends the run, which a new run continues."""
+    is_computed: ClassVar[bool] = False
+    """Whether it evaluates expressions and does nothing else: there is nothing to retry or to cache."""
     is_ordered: ClassVar[bool] = False
     """Whether the order of its bodies affects the result."""
     records_inside: ClassVar[bool] = False
@@ -234,6 +236,10 @@ class BaseStep(Node, Generic[In, Out]):
     def limits(self) -> Iterator[str]:
         """Yield the step's limits, in a few words each."""
         yield from ()
+
+    def writes(self) -> Iterator[tuple[str, str]]:
+        """Yield the fields of the context that its keys write, each after the key that names it."""
+        yield from (("save", name) for name in self.save)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the pipelines inside this step, by unique names."""

@@ -48,6 +48,7 @@ from flujo.engine.steps import (
     map,  # noqa: A004 - a step's file has its kind's name
     parallel,
     router,
+    set,  # noqa: A004 - as above
     sleep,
     state_machine,
     step,
@@ -79,6 +80,7 @@ _LEAVES: Mapping[str, Callable[..., Work]] = {
     "await": await_.work,
     "event": event.work,
     "continue_as_new": continue_as_new.work,
+    "set": set.work,
 }
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,

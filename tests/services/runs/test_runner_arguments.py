@@ -141,6 +141,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "LoopStep": {"name": "l", "body": BODY, "until": "true", "max_iterations": 2},
     "MapStep": {"name": "m", "over": "input", "body": BODY},
     "ParallelStep": {"name": "p", "branches": {"a": BODY}},
+    "SetStep": {"name": "s", "values": {"n": 1}},
     "SleepStep": {"name": "s", "for_s": 3},
     "Step": {"name": "s", "call": same},
 }

@@ -28,6 +28,7 @@ from flujo import (
     Pipeline,
     Processors,
     RetryPolicy,
+    SetStep,
     SleepStep,
     State,
     StateMachineStep,
@@ -358,6 +359,11 @@ max_concurrency: 1
         "kind: continue_as_new\nname: next\nwhen: 'false'\ninput: 4\n",
         ContinueAsNewStep("next", when="false", input=4),
         3,
+    ),
+    "set": Door(
+        "kind: set\nname: put\nset: {total: '{{ context.total + input }}', log: [a]}\n",
+        SetStep("put", {"total": "{{ context.total + input }}", "log": ["a"]}),
+        {"total": 3, "log": ["a"]},
     ),
     "sleep": Door("kind: sleep\nname: rest\nfor: 1ms\n", SleepStep("rest", for_s=0.001), 3),
     "event": Door(

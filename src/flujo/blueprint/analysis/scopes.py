@@ -209,6 +209,8 @@ class Walk:
                 return end.previous
             case doc.SleepStep() | doc.ContinueAsNewStep():  # the latter only if it is skipped
                 return scope.previous
+            case doc.SetStep():
+                return schema_of(step.set_, scope.tree())
             case doc.TreeSearchStep():
                 return closed({**self._node(step), "score": {"type": "number"}, "goal_reached": BOOLEAN})
             case _:
@@ -397,7 +399,7 @@ def written(visit: Visit) -> frozenset[str]:
     """Return the context fields that always have a value after a step."""
     step = visit.step
     if step.is_background:  # its task has a copy of the context
-        return frozenset(step.save) if step.when is None else frozenset()
+        return frozenset(step.writes) if step.when is None else frozenset()
     ends = [fields_there(body.end.context) for body in visit.bodies.values()]
     inside: frozenset[str] = frozenset()
     match step:
@@ -413,7 +415,7 @@ def written(visit: Visit) -> frozenset[str]:
             inside = inside.union(*ends)
         case _:
             pass
-    return inside | frozenset(step.save) if step.when is None else frozenset()
+    return inside | frozenset(step.writes) if step.when is None else frozenset()
 
 
 def fields_there(context: Schema) -> frozenset[str]:

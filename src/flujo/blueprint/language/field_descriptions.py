@@ -89,6 +89,7 @@ DESCRIPTIONS = {
     "with": "Values by name: the callable's arguments, or the imported blueprint's input.",
     "input": "The step's input, a text with `{{ … }}` or data; by default `previous`. Of a schedule: the "
     "input of its runs, as data. Of `continue_as_new`: the input of the new run, by default this run's.",
+    "set": "The values to write to the context, by field, with `{{ … }}`.",
     "files": "Files for the model: paths in the project, references, or a list of them.",
     "processors": "Callables that change the input and the output.",
     "validators": "Callables that check the output; their reason for a rejection is shown to the model.",

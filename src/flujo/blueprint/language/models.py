@@ -165,6 +165,11 @@ class BaseStep(Strict):
         return ()
 
     @property
+    def writes(self) -> Mapping[str, tuple[str, str]]:
+        """The context fields that its keys write, with the keys that lead to each."""
+        return {name: ("save", name) for name in self.save}
+
+    @property
     def is_background(self) -> bool:
         """Whether it launches a task, and the run continues."""
         return self.config.execution_mode == "background"
@@ -635,6 +640,19 @@ class SleepStep(BaseStep):
         return self
 
 
+class SetStep(BaseStep):
+    """Writes values to the context."""
+
+    renamed = {"set_": "values"}
+    kind: Literal["set"]
+    set_: dict[Identifier, Value] = Field(alias="set", min_length=1)
+
+    @property
+    def writes(self) -> Mapping[str, tuple[str, str]]:
+        """The fields of `set`, and those of `save`."""
+        return {**{name: ("set", name) for name in self.set_}, **super().writes}
+
+
 class ContinueAsNewStep(BaseStep):
     """Ends the run; a new run of the same blueprint continues it."""
 
@@ -716,6 +734,7 @@ AnyStep = Annotated[
     | Annotated[AwaitStep, Tag(tag("await"))]
     | Annotated[EventStep, Tag(tag("event"))]
     | Annotated[TreeSearchStep, Tag(tag("tree_search"))]
+    | Annotated[SetStep, Tag(tag("set"))]
     | Annotated[ContinueAsNewStep, Tag(tag("continue_as_new"))],
     Discriminator(_kind),
     Role.STEPS,

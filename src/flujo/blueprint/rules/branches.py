@@ -153,8 +153,8 @@ def _writes(unit: Unit, steps: Sequence[doc.BaseStep], path: Path) -> Mapping[st
         found[field] = _Write(first.path, first.appends and write.appends)
 
     for step, here in placed(steps, path):
-        for name, save in step.save.items():
-            note(name, _Write((*here, "save", name), isinstance(save, doc.Append)))
+        for name, keys in step.writes.items():
+            note(name, _Write((*here, *keys), isinstance(step.save.get(name), doc.Append)))
         if getattr(step, "merge", "") != "no_merge":
             for _, body, where in step.bodies():
                 for name, write in _writes(unit, body, (*here, *where)).items():

@@ -159,7 +159,7 @@ def unwritten_fields(unit: Unit) -> frozenset[str]:
     schema = unit.blueprint.context_schema
     if schema is None or any(_may_write_anything(unit, visit) for visit in unit.visits):
         return frozenset()
-    saved = {name for visit in unit.visits for name in visit.step.save}
+    saved = {name for visit in unit.visits for name in visit.step.writes}
     there = fields_there(context_schema(unit.blueprint, unit.typed))
     return frozenset(schema.get("properties") or ()) - saved - there
 
@@ -215,7 +215,7 @@ def _changes(unit: Unit, loop: Visit, chain: Chain) -> bool:
             return name not in loop.scope.places
         case ("context", str(name), *_):
             inside = unit.inside[loop.path]
-            return any(name in one.step.save or _may_write_anything(unit, one) for one in inside)
+            return any(name in one.step.writes or _may_write_anything(unit, one) for one in inside)
         case (name, *_):
             return name not in loop.scope.names or name == "loop"
         case _:

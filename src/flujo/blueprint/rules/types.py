@@ -12,6 +12,7 @@ from flujo.blueprint.schemas.algebra import Schema, kind_of, types, widened
 from flujo.blueprint.schemas.shapes import shape, values
 from flujo.domain import canonical
 from flujo.domain.values import looks_like_target
+from flujo.domain.wording import json_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ CONTEXT_FIELD = rule(
     "FLJ214",
     "unknown-context-field",
     "A step saves to an unknown context field",
-    finds="A key of `save:` that is not a property of `context_schema`, or `save:` without a context.",
+    finds="A key of `save:` or `set:` that is not a property of `context_schema`, or one without a context.",
     why="The context is typed: a value in a misspelt field would never be read.",
     example="context_schema: {properties: {label: {type: string}}}\n"
     "steps:\n  - {name: sort, agent: a, save: {lable: output}}",
@@ -36,7 +37,8 @@ CONTEXT_TYPE = rule(
     "FLJ215",
     "context-type",
     "A step saves a value of the wrong type",
-    finds="An expression of `save:` whose type differs from the field's, or may differ (a warning).",
+    finds="An expression of `save:` or a value of `set:` whose type differs from the field's, or may differ "
+    "(a warning).",
     why="The run would fail after the step has been paid for.",
     example="context_schema: {properties: {count: {type: integer}}}\n"
     "steps:\n  - {name: sort, agent: a, save: {count: output}}",
@@ -51,8 +53,8 @@ def save_targets(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     if schema is None:
         return
     fields = schema.get("properties") or {}
-    for name, save in visit.step.save.items():
-        path = (*visit.path, "save", name)
+    for name, keys in visit.step.writes.items():
+        path = (*visit.path, *keys)
         if name not in fields:
             yield CONTEXT_FIELD.at(
                 unit.span(*path, key=True),
@@ -61,14 +63,12 @@ def save_targets(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
                 or f"declare it: `context_schema: {{type: object, properties: {{{name}: …}}}}`",
             )
         else:
-            yield from _saved_type(unit, visit, path, save, fields[name])
+            yield from _saved_type(unit, visit, name, path, fields[name])
 
 
-def _saved_type(
-    unit: Unit, visit: Visit, path: Path, save: doc.Append | str, field: Schema
-) -> Iterator[Diagnostic]:
+def _saved_type(unit: Unit, visit: Visit, name: str, path: Path, field: Schema) -> Iterator[Diagnostic]:
     wanted = types(field)
-    source = save.append if isinstance(save, doc.Append) else save
+    save = visit.step.save.get(name)
     if isinstance(save, doc.Append):
         if wanted and "array" not in wanted:
             yield CONTEXT_TYPE.at(
@@ -78,26 +78,35 @@ def _saved_type(
             )
             return
         wanted = types(field.get("items")) if isinstance(field, dict) else frozenset()
-    given = _checked_types(unit, visit, path)
+    given, source, verb = _given_types(unit, visit, name, path)
     others = given - (wanted | {"integer"} if "number" in wanted else wanted)
     if wanted and others:
         fits = bool(given & widened(wanted))
         yield CONTEXT_TYPE.at(
             unit.span(*path),
-            f"{source!r} {'may return' if fits else 'returns'} {one_of(sorted(others))}, but the context's "
+            f"{source} {_MAY_BE[verb] if fits else verb} {one_of(sorted(others))}, but the context's "
             f"{path[-1]!r} is {one_of(sorted(wanted))}",
             hint="convert it in the expression, or change the field's type",
             severity=Severity.WARNING if fits else Severity.ERROR,
         )
 
 
-def _checked_types(unit: Unit, visit: Visit, path: Path) -> frozenset[str]:
-    """Return the types of the expression at `path` or directly below it; none for a callable."""
+def _given_types(unit: Unit, visit: Visit, name: str, path: Path) -> tuple[frozenset[str], str, str]:
+    """Return the types of the value at `path`, how it is written, and a verb; no types for a callable."""
+    if isinstance(visit.step, doc.SetStep) and path[-2] == "set":
+        value = visit.step.set_[name]
+        return _alternatives(schema_of(value, visit.scope.tree())), json_short(value), "is"
     for place in unit.places[visit.path]:
         if place.path[: len(path)] == path and not place.names_callable:
-            may_be = shape(place.checked.schema).alternatives()
-            return frozenset(one.kind for one in may_be if one.kind is not None)
-    return frozenset()
+            return _alternatives(place.checked.schema), repr(place.source), "returns"
+    return frozenset(), "", "returns"
+
+
+_MAY_BE = {"is": "may be", "returns": "may return"}
+
+
+def _alternatives(schema: Schema) -> frozenset[str]:
+    return frozenset(one.kind for one in shape(schema).alternatives() if one.kind is not None)
 
 
 def _logic_types(source: str, tree: Schema) -> frozenset[str]:

@@ -33,6 +33,7 @@ from flujo.domain.steps.loop import Carry, LoopStep
 from flujo.domain.steps.map import PREVIOUS, Keep, MapStep
 from flujo.domain.steps.parallel import ParallelStep
 from flujo.domain.steps.router import DynamicParallelRouterStep
+from flujo.domain.steps.set import SetStep
 from flujo.domain.steps.sleep import SleepStep
 from flujo.domain.steps.state_machine import State, StateMachineStep, Transition
 from flujo.domain.steps.step import Processors, Step
@@ -72,6 +73,7 @@ __all__ = [
     "ParallelStep",
     "Processors",
     "Save",
+    "SetStep",
     "SleepStep",
     "State",
     "StateMachineStep",
@@ -89,7 +91,7 @@ KINDS: Mapping[str, type[BaseStep]] = {
     for kind in (
         Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
         GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, EventStep, AwaitStep,
-        ContinueAsNewStep, TreeSearchStep,
+        ContinueAsNewStep, TreeSearchStep, SetStep,
     )
 }  # fmt: skip
 """The class of every kind of step, by its name in YAML."""

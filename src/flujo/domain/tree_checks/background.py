@@ -27,12 +27,8 @@ def in_background(site: Site, limits: UsageLimits | None, *, is_stand_in: bool) 
         message = f"{where} is the inner step of another one, and cannot run in the background"
         hint = "set `execution_mode` on the enclosing step"
         yield Finding("FLJ280", site.place, message, hint, keys, at_key=True)
-    elif step.ends_run:
-        message = f"{where} ends the run, and cannot run in the background"
-        yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
-    elif isinstance(step, AwaitStep):
-        message = f"{where} waits for background tasks, and cannot be one"
-        yield Finding("FLJ280", site.place, message, "remove `execution_mode`", keys, at_key=True)
+    elif why := _why_no_task(step):
+        yield Finding("FLJ280", site.place, f"{where} {why}", "remove `execution_mode`", keys, at_key=True)
     for inner in (site, *(inner for inner, _ in all_inside(site))):
         if inner.step.joins is not None:
             message = f"{where} runs in the background, and the thread {inner.step.joins!r} is of its run"
@@ -50,6 +46,17 @@ def in_background(site: Site, limits: UsageLimits | None, *, is_stand_in: bool) 
         message, hint = task_under_limit(step, site.path, missing)
         keys = ("config", "budget") if step.config.budget is not None else keys
         yield Finding("FLJ283", site.place, message, hint, keys, at_key=True)
+
+
+def _why_no_task(step: BaseStep) -> str:
+    """Return why a step of this kind is never executed as a task; empty if it can be."""
+    if step.ends_run:
+        return "ends the run, and cannot run in the background"
+    if step.is_computed:
+        return "only evaluates expressions, and cannot run in the background"
+    if isinstance(step, AwaitStep):
+        return "waits for background tasks, and cannot be one"
+    return ""
 
 
 def task_under_limit(step: BaseStep, path: StepPath, missing: Sequence[str]) -> tuple[str, str]:

@@ -21,6 +21,9 @@ def cacheable(site: Site) -> Iterator[Finding]:
     elif step.ends_run:
         message = f"step {site.path!r} ends the run, and has no answer to cache"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
+    elif step.is_computed:
+        message = f"step {site.path!r} only evaluates expressions, and has no answer to cache"
+        yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
     elif step.only_waits:
         message = f"step {site.path!r} {step.only_waits}, and a cached answer would end that wait"
         yield Finding("FLJ261", site.place, message, "remove `cache`", ("cache",), at_key=True)
@@ -68,7 +71,7 @@ def _answers_only(site: Site, inner: Site, *, writes_here: bool) -> Iterator[Fin
         message = f"step {inner.path!r} is on a thread, inside step {site.path!r}, whose answers are cached"
         hint = "move it out of the cache: a cached answer would not be in the thread"
         yield Finding("FLJ261", inner.place, message, hint, ("thread",), at_key=True, other=cached)
-    for name in inner.step.save if writes_here else ():
-        message = f"step {inner.path!r} saves {name!r}, inside step {site.path!r}, whose answers are cached"
+    for key, name in inner.step.writes() if writes_here else ():
+        message = f"step {inner.path!r} {key}s {name!r}, inside step {site.path!r}, whose answers are cached"
         hint = f"write `save` on {site.path!r}: it is executed for cached answers too"
-        yield Finding("FLJ261", inner.place, message, hint, ("save", name), at_key=True, other=cached)
+        yield Finding("FLJ261", inner.place, message, hint, (key, name), at_key=True, other=cached)
