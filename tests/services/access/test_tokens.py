@@ -118,13 +118,14 @@ async def test_a_secret_that_is_unknown_expired_or_revoked_is_refused_alike(stor
 async def test_a_token_cannot_be_created_with_a_name_role_or_limit_that_nothing_fits(
     store: MemoryStateStore,
 ) -> None:
-    given: dict[str, Any]
-    for given in (
+    wrong: list[dict[str, Any]] = [
         {"name": "a b"},
         {"name": ""},
         {"role": "root"},
         {"metadata": {"a-b": "1"}},
-    ):
+    ]
+    for given in wrong:
+        words: dict[str, Any] = {"name": "x", "role": "viewer", **given}
         with pytest.raises(SettingsError):
-            await create(store, **{"name": "x", "role": "viewer", **given}, actor=ADA)
+            await create(store, **words, actor=ADA)
     assert await store.tokens() == []
