@@ -22,7 +22,7 @@ def cli() -> str:
     """Return the page of commands: the help of each, 100 columns wide."""
     import typer
 
-    from flujo.cli.app import app
+    from flujo.cli.app import app, imported
     from flujo.cli.root_help import COMMANDS
 
     group = typer.main.get_command(app)
@@ -34,8 +34,7 @@ def cli() -> str:
     for section, commands in COMMANDS.items():
         parts.append(f"## {section}\n")
         for name in commands:
-            module = importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}")
-            parts.extend(_command(typer.main.get_command(module.app), f"flujo {name}"))
+            parts.extend(_command(imported(name), f"flujo {name}"))
     return NOTE + "\n".join(parts)
 
 
@@ -47,7 +46,11 @@ def _command(command: Any, name: str) -> Iterator[str]:
 
 
 def _help(command: Any, name: str) -> str:
-    context = command.context_class(command, info_name=name, max_content_width=100, terminal_width=100)
+    from flujo.cli.app import HELP
+
+    context = command.context_class(
+        command, info_name=name, max_content_width=100, terminal_width=100, **HELP
+    )
     lines = [line.rstrip() for line in command.get_help(context).splitlines()]
     return "```text\n" + "\n".join(lines).strip() + "\n```\n"
 

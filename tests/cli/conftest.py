@@ -14,6 +14,9 @@ from typer.testing import CliRunner
 import printed_commands
 import warm
 from flujo.cli.app import app
+from flujo.cli.invocation import Invocation, name_of
+from flujo.cli.json_fields import FIELDS, WANTS_JSON
+from flujo.cli.terminal import Terminal
 from flujo.services.admin.scaffold import scaffold
 
 if TYPE_CHECKING:
@@ -143,6 +146,26 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         made.blueprint(name, text)
     monkeypatch.chdir(root)
     return made
+
+
+@pytest.fixture(autouse=True)
+def _known_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that `--json=FIELDS` knows each field of the JSON that any of these tests writes."""
+    write, begin = Terminal.json, Invocation.of
+    known: list[str] = []
+
+    def of(ctx: Any) -> Invocation:
+        known[:] = FIELDS.get(name_of(ctx), "").split() if ctx.meta.get(WANTS_JSON) else []
+        return begin(ctx)
+
+    def json(terminal: Terminal, value: Any) -> None:
+        for each in value if isinstance(value, list) else [value]:
+            if known and isinstance(each, dict) and "$schema" not in each:
+                assert not each.keys() - set(known)
+        write(terminal, value)
+
+    monkeypatch.setattr(Invocation, "of", of)
+    monkeypatch.setattr(Terminal, "json", json)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -15,9 +16,13 @@ from inline_snapshot import snapshot
 import flujo as package
 import warm
 from flujo.cli import root_help
+from flujo.cli.app import app, imported
+from flujo.cli.examples import EXAMPLES
 from flujo.cli.root_help import COMMANDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cli.conftest import Flujo
 
 NAMES = [name for section in COMMANDS.values() for name in section]
@@ -42,7 +47,7 @@ Options:
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or
                         customize the installation.
-  --help                Show this message and exit.
+  -h, --help            Show this message and exit.
 
 Write:
   init      Write a working project into a folder.
@@ -173,3 +178,39 @@ def test_an_environment_that_is_not_there_is_refused(flujo: Flujo) -> None:
     result = flujo("--env", "prod", "run")
     assert result.exit_code == 2
     assert "there is no [env.prod]" in result.stderr
+
+
+def test_every_command_has_examples_that_its_parser_takes(flujo: Flujo) -> None:
+    for name, _ in leaves():
+        assert EXAMPLES[name], name
+        short, long = flujo(*name.split(), "-h").stdout, flujo(*name.split(), "--help").stdout
+        assert short == long
+        for example in EXAMPLES[name]:
+            assert f"\n    flujo {example}\n" in long
+    assert set(EXAMPLES) == {name for name, _ in leaves()} | {
+        name for name in NAMES if hasattr(imported(name), "commands")
+    }
+    for example in {each for examples in EXAMPLES.values() for each in examples}:
+        with typer.main.get_command(app).make_context(
+            "flujo", shlex.split(example), resilient_parsing=False
+        ) as ctx:
+            parse(ctx)
+
+
+def leaves() -> Iterator[tuple[str, Any]]:
+    """Yield every command that has options of its own, by its words."""
+    for name in NAMES:
+        command = imported(name)
+        inner = getattr(command, "commands", {})
+        if not inner:
+            yield name, command
+        for word, each in inner.items():
+            yield f"{name} {word}", each
+
+
+def parse(ctx: Any) -> None:
+    """Parse the rest of a command line by the command that it names, without running it."""
+    _, command, rest = ctx.command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
+    with command.make_context(command.name, rest, parent=ctx) as inner:
+        if hasattr(command, "commands") and (inner._protected_args or inner.args):
+            parse(inner)

@@ -56,7 +56,7 @@ def test_a_command_outside_a_project_reports_it_and_creates_nothing(
     result = CliRunner().invoke(app, ["-C", str(outside), *line.split()], prog_name="flujo")
     assert files(outside) == []
     if line.split()[0] not in ("doctor", "migrate"):
-        assert (result.exit_code, result.stdout) == (8, "")
+        assert (result.exit_code, '"FLJ514"' in result.stdout) == (8, "--json" in line)
         assert f"{outside} is not in a Flujo project" in result.stderr
         assert "[FLJ514]" in result.stderr
         assert "hint: `-C DIR` selects a project" in result.stderr

@@ -6,6 +6,7 @@ import importlib
 import os
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from flujo import __version__
+from flujo.cli.examples import epilog
+from flujo.cli.json_fields import FIELDS_CHOSEN, WANTS_JSON
 from flujo.cli.root_help import ALIASES, COMMANDS
 from flujo.cli.streams import results_apart
 
@@ -21,6 +24,14 @@ if TYPE_CHECKING:
 
 _HOISTED = ("--debug", "--no-color")
 """Global flags that are also accepted after the command."""
+
+_FIELDS = "--json="
+"""Begins the option that selects fields. They belong to its word, so that it takes no other argument."""
+
+
+def _writes_json(words: list[str]) -> bool:
+    """Return whether `--format json` is among the words."""
+    return "--format=json" in words or ("--format", "json") in pairwise(words)
 
 
 class LazyGroup(TyperGroup):
@@ -34,7 +45,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
         """Import the command and return it."""
         cmd_name = ALIASES.get(cmd_name, cmd_name)
-        return _imported(cmd_name) if cmd_name in self.commands else None
+        return imported(cmd_name) if cmd_name in self.commands else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's signature
         """List the commands by section; imports none."""
@@ -43,11 +54,18 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(list(commands.items()))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move global flags before `--` to the front."""
+        """Move global flags before `--` to the front, and take the fields from `--json=FIELDS`."""
         end = args.index("--") if "--" in args else len(args)
-        flags = [word for word in args[:end] if word in _HOISTED]
-        rest = [word for word in args[:end] if word not in _HOISTED]
-        return super().parse_args(ctx, [*flags, *rest, *args[end:]])
+        words, after = args[:end], args[end:]
+        fields = [word.removeprefix(_FIELDS) for word in words if word.startswith(_FIELDS)]
+        words = ["--json" if word.startswith(_FIELDS) else word for word in words]
+        ctx.meta[WANTS_JSON] = "--json" in words or _writes_json(words)
+        ctx.meta[FIELDS_CHOSEN] = (
+            tuple(name.strip() for name in ",".join(fields).split(",")) if fields else ()
+        )
+        flags = [word for word in words if word in _HOISTED]
+        rest = [word for word in words if word not in _HOISTED]
+        return super().parse_args(ctx, [*flags, *rest, *after])
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Parse the global options."""
@@ -66,13 +84,16 @@ class LazyGroup(TyperGroup):
 
 
 @cache
-def _imported(name: str) -> Any:
-    """Import and build a command; a process that calls several commands builds each once."""
+def imported(name: str) -> Any:
+    """Import and build a command with its examples; a process that calls several builds each once."""
     module = importlib.import_module(f"flujo.cli.commands.{name.replace('-', '_')}")
     command = typer.main.get_command(module.app)
     command.name = name
-    for each in getattr(command, "commands", {"": command}).values():
-        each.callback = results_apart(each.callback)
+    inner = getattr(command, "commands", {}).items()
+    for path, each in [(name, command), *((f"{name} {word}", each) for word, each in inner)]:
+        each.epilog = epilog(path)
+        if each.callback is not None:
+            each.callback = results_apart(each.callback)
     return command
 
 
@@ -84,15 +105,18 @@ def _errors() -> Any:
 
 @contextmanager
 def _safe_usage_errors() -> Iterator[None]:
-    """Mask secrets and escape control characters in an error that typer prints: it quotes arguments."""
+    """Make an error safe that typer prints: it quotes arguments."""
     try:
         yield
     except typer.TyperException as error:
-        _errors().clean(error)
+        _errors().report_usage(error)
         raise
 
 
-app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+HELP = {"help_option_names": ["-h", "--help"]}
+"""The options that show help, for every command."""
+
+app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=HELP)
 
 
 def _version(wanted: bool) -> None:
@@ -129,8 +153,10 @@ def root(
     from flujo.cli import invocation, terminal  # redaction would take a quarter of `--help`
 
     no_color = no_color or bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a terminal convention
-    shown = terminal.Terminal(color=not no_color, logs_messages=log_format == "json")
+    shown = terminal.Terminal(
+        color=not no_color, logs_messages=log_format == "json", fields=ctx.meta.get(FIELDS_CHOSEN, ())
+    )
     levels = os.environ.get("FLUJO_LOG", "")  # noqa: TID251 - the settings would take longer than `flujo ls`
     if log_format or levels:
         invocation.log_lines.configure(log_format or "text", levels, shown.err)
-    ctx.obj = invocation.Invocation(shown, folder, environment, debug)
+    ctx.obj = invocation.Invocation(shown, folder, environment, debug, ctx.meta.get(WANTS_JSON, False))

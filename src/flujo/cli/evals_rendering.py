@@ -7,13 +7,11 @@ from xml.etree import ElementTree as ET
 
 from flujo.cli import formatting
 from flujo.cli.exit_codes import ExitCode
-from flujo.cli.report_formats import escaped, xml_text
+from flujo.cli.report_formats import annotation, xml_text
 from flujo.domain.gate import Verdict
 from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flujo.cli.terminal import Terminal
     from flujo.domain.gate import Judgement
     from flujo.services.cases.reports import CaseScores, Comparison, EvaluatorReport, Report
@@ -220,18 +218,18 @@ def _trial_data(trial: Trial) -> dict[str, Any]:
 def github(report: Report) -> str:
     """Return GitHub workflow commands: an error at each case below its threshold, and the verdict."""
     lines = [
-        _annotation("error", report.file, row.case.line, f"case {row.case.name}", text)
+        annotation("error", report.file, row.case.line, f"case {row.case.name}", text)
         for row in report.cases
         if (text := _below(report, row))
     ]
-    lines += [_annotation("error", report.file, 1, "threshold", line) for line in report.missed]
+    lines += [annotation("error", report.file, 1, "threshold", line) for line in report.missed]
     lines += [
-        _annotation("warning", report.file, row.case.line, f"case {row.case.name}", row.problem or "no score")
+        annotation("warning", report.file, row.case.line, f"case {row.case.name}", row.problem or "no score")
         for row in report.left_out
     ]
     kind = {Verdict.BETTER_OR_EQUAL: "notice", Verdict.WORSE: "error"}.get(report.verdict, "warning")
     text = _word(report) if report.comparison is None else _verdict_text(report.comparison)
-    return "\n".join([*lines, _annotation(kind, report.file, 1, "evaluation", text)])
+    return "\n".join([*lines, annotation(kind, report.file, 1, "evaluation", text)])
 
 
 def _verdict_text(comparison: Comparison) -> str:
@@ -244,12 +242,6 @@ def _below(report: Report, row: CaseScores) -> str:
     """Return which evaluators have scored a case below its threshold; empty for none."""
     start = f"case `{row.case.name}` has"
     return "; ".join(line for line in report.missed if start in line)
-
-
-def _annotation(kind: str, file: str, line: int, title: str, text: str) -> str:
-    place: Mapping[str, str] = {"file": file, "line": str(line), "title": title}
-    properties = ",".join(f"{name}={escaped(value, ',:')}" for name, value in place.items())
-    return f"::{kind} {properties}::{escaped(text)}"
 
 
 def junit(report: Report) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flujo.cli.json_fields import FIELDS_CHOSEN, require_known
 from flujo.cli.terminal import Terminal
 from flujo.governance import log_lines as log_lines  # the root command writes the log of its invocation
 
@@ -24,10 +25,18 @@ class Invocation:
     folder: Path = field(default_factory=Path.cwd)
     environment: str = ""
     debug: bool = False
+    wants_json: bool = False
+    """Whether results and errors are written as JSON."""
 
     @classmethod
     def of(cls, ctx: typer.Context) -> Invocation:
-        """Return the invocation that the root command stored in the context."""
+        """Return the invocation that the root command stored in the context.
+
+        Raises:
+            SettingsError: `--json=FIELDS` selects a field that the command of this context does not write.
+        """
+        if fields := ctx.meta.get(FIELDS_CHOSEN):
+            require_known(name_of(ctx), fields)
         return ctx.find_object(cls) or cls()
 
     @cached_property
@@ -40,3 +49,13 @@ class Invocation:
         from flujo.services.project.project import find_project
 
         return find_project(self.folder, self.environment)
+
+
+def name_of(ctx: typer.Context) -> str:
+    """Return the command of a context without its aliases: `tasks list`."""
+    names: list[str] = []
+    here: Any = ctx
+    while here.parent is not None:
+        names.insert(0, here.command.name)
+        here = here.parent
+    return " ".join(names)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.cli.report_formats import annotation
 from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from flujo.cli.terminal import Terminal
-    from flujo.services.checks.locking import Change
+    from flujo.services.checks.locking import Change, Mismatch
 
 _COLUMNS = {"what": "KIND", "name": "NAME", "where": "IN", "held": "LOCKED AS"}
 _STYLES = {"removed": "red", "added": "green"}
@@ -47,6 +49,24 @@ def show_lock(terminal: Terminal, held: dict[str, Any]) -> None:
         for name, value in sorted(held[section].items()):
             rows.append({"what": what, "name": name, "where": "", "held": formatting.brief(value, _VALUE)})
     terminal.table(_COLUMNS, rows)
+
+
+def show_mismatches(terminal: Terminal, found: Sequence[Mismatch]) -> None:
+    """Write mismatches to stdout below the headings of their groups."""
+    for group, each in groupby(found, key=lambda one: one.group):
+        terminal.data(terminal.styled(f"{group}:", "bold", to=terminal.out))
+        for one in each:
+            terminal.data(f"  {one.text}")
+
+
+def github(found: Sequence[Mismatch], place_of: Callable[[Mismatch], tuple[str, int]]) -> str:
+    """Return GitHub workflow commands, which annotate the lines of a pull request.
+
+    Args:
+        found: the mismatches.
+        place_of: returns the file and the line of a mismatch.
+    """
+    return "\n".join(annotation("error", *place_of(one), one.group, one.text) for one in found)
 
 
 def diff_data(changes: Sequence[Change], waiting: Mapping[str, int]) -> dict[str, Any]:

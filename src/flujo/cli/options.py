@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from flujo.services.project.inputs import Given
     from flujo.services.project.project import Project
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Write JSON to stdout; `--json=FIELDS`: only these fields, as a,b.")
+]
 Text = Annotated[
     str | None,
     typer.Option("--input", "-i", metavar="TEXT", help="The value as text; `-` reads stdin."),

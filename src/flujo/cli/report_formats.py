@@ -85,6 +85,13 @@ def _annotation(finding: Any) -> str:
     return f"::{kind} {properties}::{escaped(text)}"
 
 
+def annotation(kind: str, file: str, line: int, title: str, text: str) -> str:
+    """Return a GitHub workflow command: `error`, `warning` or `notice` at a line of a file."""
+    place = {"file": file, "line": str(line), "title": title}
+    properties = ",".join(f"{name}={escaped(value, ',:')}" for name, value in place.items())
+    return f"::{kind} {properties}::{escaped(text)}"
+
+
 def escaped(text: str, also: str = "") -> str:
     """Return a text as it may stand in a workflow command of GitHub."""
     for char in f"%\r\n{also}":

@@ -78,7 +78,7 @@ Options:
   --install-completion  Install completion for the current shell.
   --show-completion     Show completion for the current shell, to copy it or
                         customize the installation.
-  --help                Show this message and exit.
+  -h, --help            Show this message and exit.
 """
 
 
@@ -88,7 +88,7 @@ def is_wanted(words: list[str]) -> bool:
     In a terminal of less than `WIDTH` columns, typer writes the help with other line breaks.
     """
     variables = os.environ  # noqa: TID251 - conventions of terminals and shells
-    is_help = words in ([], ["--help"]) and _COMPLETION not in variables
+    is_help = words in ([], ["--help"], ["-h"]) and _COMPLETION not in variables
     return is_help and _columns(variables.get("COLUMNS")) >= WIDTH
 
 

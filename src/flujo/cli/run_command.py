@@ -68,7 +68,10 @@ def drive(
     if say_stopped is not None:
         say_stopped(invocation.terminal)
         raise typer.Exit(ExitCode.INTERRUPTED if caught[0] is signal.SIGINT else ExitCode.TERMINATED)
-    raise typer.Exit(_stopped(invocation.terminal, caught[0], shown))
+    code = _stopped(invocation.terminal, caught[0], shown)
+    if invocation.wants_json:
+        invocation.terminal.failure(_stop_data(shown, code))
+    raise typer.Exit(code)
 
 
 def in_workspace(
@@ -136,6 +139,20 @@ def _stopped(terminal: Terminal, number: signal.Signals, progress: Progress) -> 
     return ExitCode.INTERRUPTED if interrupted else ExitCode.TERMINATED
 
 
+def _stop_data(progress: Progress, code: ExitCode) -> dict[str, Any]:
+    """Return as JSON data that a signal has stopped the command."""
+    run = progress.run_id
+    hint = str(command("flujo", "resume", run)) if run else None
+    return {
+        "code": None,
+        "type": "Stopped",
+        "message": "a signal has stopped the command",
+        "hint": hint,
+        "exit_code": int(code),
+        "run_id": run or None,
+    }
+
+
 # How a run ended ----------------------------------------------------------------------------------------
 
 
@@ -177,11 +194,12 @@ def show_value(terminal: Terminal, value: Any) -> None:
 
 def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
     """Return a run's result as JSON data; an unknown cost is null."""
+    code = of_run(result.status, result.error.code if result.error else None)
     return {
         "run_id": result.run_id,
         "status": str(result.status),
         "output": result.output,
-        "error": result.error.to_json() if result.error else None,
+        "error": {**result.error.to_json(), "exit_code": int(code)} if result.error else None,
         "pauses": [formatting.pause_data(pause) for pause in result.pauses],
         "ends_by": result.ends_by,
         "usage": formatting.usage_data(result.usage),

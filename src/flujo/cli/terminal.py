@@ -38,6 +38,8 @@ class Terminal:
     color: bool = True
     logs_messages: bool = False
     """Whether messages are lines of the log, because all of stderr is JSON."""
+    fields: Sequence[str] = ()
+    """The fields of JSON results that are written; empty for all."""
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
 
@@ -72,7 +74,24 @@ class Terminal:
             self.out.flush()
 
     def json(self, value: Any) -> None:
-        """Write a result to stdout as JSON: indented on a terminal, on one line in a pipe."""
+        """Write a result to stdout as JSON: indented on a terminal, on one line in a pipe.
+
+        Of an object, and of each object of a list, only the chosen fields are written.
+        """
+        self._write_json(self._selected(value))
+
+    def failure(self, error: Mapping[str, Any]) -> None:
+        """Write an error to stdout as `{"error": …}`."""
+        self._write_json({"error": error})
+
+    def _selected(self, value: Any) -> Any:
+        if not self.fields:
+            return value
+        if isinstance(value, list):
+            return [self._selected(each) for each in value]
+        return {name: value.get(name) for name in self.fields} if isinstance(value, dict) else value
+
+    def _write_json(self, value: Any) -> None:
         self.out.write(f"{as_json(GATE.data(value), indent=self.out.isatty())}\n")
         self.out.flush()
 

@@ -414,3 +414,31 @@ steps:
     unread = flujo("lock", "diff")
     assert (unread.exit_code, "runs wait" in unread.stdout) == (0, False)
     assert "note: waiting runs were not counted" in unread.stderr
+
+
+def test_a_strict_check_names_what_changes_answers_first_and_annotates_its_lines(
+    flujo: Flujo, letter: Path
+) -> None:
+    assert flujo("lock").exit_code == 0
+    edit(letter, ("Send this?", "Mail, 100%: this?"), ("a short letter", "a long letter"))
+    found = flujo("lock", "verify", "--strict")
+    heads = [line for line in found.stdout.splitlines() if not line.startswith(" ")]
+    assert heads == [
+        "agents: prompts, models, tools:",
+        "blueprints and their steps:",
+    ]
+    lines = flujo("lock", "verify", "--strict", "--format", "github").stdout.splitlines()
+    (step,) = (line for line in lines if "`message`" in line)
+    places = {"step": number_of(letter, "kind: hitl"), "agent": number_of(letter, "  writer:")}
+    head = f"::error file=blueprints/letter.yaml,line={places['step']},title=blueprints and their steps::"
+    assert step.startswith(f"{head}step 'approve'")
+    assert "100%25: this" in step
+    assert lines[0].startswith(f"::error file=blueprints/letter.yaml,line={places['agent']},")
+    data = flujo("lock", "verify", "--strict", "--format", "json")
+    assert (data.exit_code, json.loads(data.stdout)["matches"]) == (7, False)
+
+
+def number_of(path: Path, part: str) -> int:
+    """Return the number of the first line that has this text."""
+    lines = path.read_text("utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, start=1) if part in line)

@@ -162,7 +162,7 @@ def test_a_run_id_with_another_context_is_a_conflict(flujo: Flujo, project: Proj
     words = ["run", "shapes", "--field", "text=Ada", "--run-id", "r1", "--json"]
     assert flujo(*words, "--context", "label=alice").exit_code == 0
     other = flujo(*words, "--context", "label=bob", "--if-exists", if_exists)
-    assert (other.exit_code, other.stdout) == (8, "")
+    assert (other.exit_code, json.loads(other.stdout)["error"]["code"]) == (8, "FLJ507")
     assert flujo(*words, "--context", "label=bob").exit_code == 8
     assert "run r1 exists already with another initial context; different fields: `label`" in other.stderr
     assert flujo(*words, "--if-exists", if_exists).exit_code == 8

@@ -262,7 +262,7 @@ def test_resolving_a_question_is_refused_and_the_question_stays_open(
 ) -> None:
     run_id = json.loads(flujo("run", "ask", "--json").stdout)["run_id"]
     refused = flujo("tasks", "resolve", "@last", "--as", outcome, "--json", *detach)
-    assert (refused.exit_code, refused.stdout) == (8, "")
+    assert (refused.exit_code, json.loads(refused.stdout)["error"]["code"]) == (8, "FLJ512")
     assert f"`approve` of run {run_id} is a question, not a call in doubt [FLJ512]" in refused.stderr
     assert f"use `flujo tasks resume {run_id}:approve --field ok=OK` (OK: true or false)" in refused.stderr
     assert flujo("tasks", "resolve", "@last:approve", "--as", outcome).exit_code == 8

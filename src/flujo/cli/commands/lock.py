@@ -1,6 +1,8 @@
 """`flujo lock`: writes, verifies, shows and compares flujo.lock."""
 
 from collections.abc import Collection
+from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,12 +10,22 @@ import typer
 from flujo.cli import options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
+from flujo.cli.lock_rendering import diff_data, github, show_diff, show_lock, show_mismatches
 from flujo.domain.commands import command
 from flujo.domain.wording import plural
 from flujo.exceptions import DatabaseMissing, StateError
 
 if TYPE_CHECKING:
     from flujo.services.workspace import Workspace
+
+
+class Format(StrEnum):
+    """The output format of `flujo lock verify`."""
+
+    TEXT = "text"
+    JSON = "json"
+    GITHUB = "github"
+
 
 app = typer.Typer(
     add_completion=False,
@@ -51,24 +63,31 @@ def verify(
             "and model names without a version.",
         ),
     ] = False,
+    form: Annotated[
+        Format, typer.Option("--format", help="Output format; github annotates a pull request.")
+    ] = Format.TEXT,
     as_json: options.AsJson = False,
 ) -> None:
     """Report differences from flujo.lock; exit with 7 if there are any."""
     from flujo.services.checks import locking
+    from flujo.services.checks.lock_places import place_of
 
     invocation = Invocation.of(ctx)
     terminal = invocation.terminal
     found = locking.verify(invocation.project, strict=strict)
     differences = found.differences
+    as_json = as_json or form is Format.JSON
     if as_json:
         terminal.json({"matches": not differences, "differences": differences, "notes": found.notes})
     else:
         for note in found.notes:
             terminal.say(f"note: {note}", "dim")
-        for difference in differences:
-            terminal.data(difference)
         if not differences:
             terminal.say(f"all files match {locking.LOCK_FILE}", "green")
+        elif form is Format.GITHUB:
+            terminal.data(github(found.mismatches, partial(place_of, invocation.project)))
+        else:
+            show_mismatches(terminal, found.mismatches)
     if differences:
         if not as_json:
             terminal.next(command("flujo", "lock", "diff"), "show the changes word by word")
@@ -78,7 +97,6 @@ def verify(
 @app.command()
 def show(ctx: typer.Context, as_json: options.AsJson = False) -> None:
     """Show the contents of flujo.lock."""
-    from flujo.cli.lock_rendering import show_lock
     from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)
@@ -107,7 +125,6 @@ def diff(
     as_json: options.AsJson = False,
 ) -> None:
     """Compare the files with a lock: prompts word by word, models, tools, schemas and steps."""
-    from flujo.cli.lock_rendering import diff_data, show_diff
     from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)

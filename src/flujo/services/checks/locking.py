@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,33 @@ class Floating:
         )
 
 
+class Group(StrEnum):
+    """What kind of mismatch: the values are the headings, the most important first."""
+
+    AGENTS = "agents: prompts, models, tools"
+    STEPS = "blueprints and their steps"
+    SURROUNDINGS = "code, settings, libraries, model names without a version"
+    APPEARANCE = "order and descriptions"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A difference between the lock and the files that counts."""
+
+    group: Group
+    text: str
+    """One sentence."""
+    of: Change | Floating
+
+
+def _group(change: Change) -> Group:
+    if change.what in ("agent", "MCP server", "MCP tool"):
+        return Group.AGENTS
+    if change.what in ("blueprint", "step"):
+        return Group.APPEARANCE if change.key in ("order", "description") else Group.STEPS
+    return Group.SURROUNDINGS
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """The result of comparing the lock with the files."""
@@ -64,11 +92,17 @@ class Verified:
     strict: bool = False
 
     @property
+    def mismatches(self) -> list[Mismatch]:
+        """The mismatches by their groups: what changes answers first, order and descriptions last."""
+        found = [Mismatch(_group(each), sentence(each), each) for each in self.changes if self._counts(each)]
+        if self.strict:
+            found += [Mismatch(Group.SURROUNDINGS, str(each), each) for each in self.floating]
+        return sorted(found, key=lambda each: list(Group).index(each.group))
+
+    @property
     def differences(self) -> list[str]:
         """The mismatches, one sentence each."""
-        return [sentence(each) for each in self.changes if self._counts(each)] + [
-            str(each) for each in self.floating if self.strict
-        ]
+        return [each.text for each in self.mismatches]
 
     @property
     def notes(self) -> list[str]:

@@ -125,6 +125,8 @@ class Isolation:
         assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
         async for line in process.stdout:
             event = json.loads(line)
+            if "error" in event:
+                continue  # of the child itself, which has written it to stderr too
             self._tell(event)
             if event["event"] == "begun":
                 begun = event
