@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src" / "flujo"
-TEMPLATE = SRC / "services" / "admin" / "template"
+TEMPLATES = SRC / "services" / "admin" / "templates"
 
 
 @cache
@@ -17,5 +17,5 @@ def modules() -> dict[str, ast.Module]:
     return {
         path.relative_to(SRC).as_posix(): ast.parse(path.read_text("utf-8"))
         for path in sorted(SRC.rglob("*.py"))
-        if not path.is_relative_to(TEMPLATE)
+        if not path.is_relative_to(TEMPLATES)
     }

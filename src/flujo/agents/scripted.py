@@ -60,14 +60,19 @@ class ScriptedAgent:
         self.corrections = corrections
         self.summary = summary
         self.asked: list[Ask] = []
+        self._servers = dict(servers or {})
+        self.wants_context = wants_context
+        self.set_tools(tools)
+
+    def set_tools(self, tools: Sequence[Tooled]) -> None:
+        """Replace its tools, as `scripted_runner` does with those that the blueprint gives the agent."""
         self.composed = tuple(each for each in tools if isinstance(each, ComposedTool))
         """The declarations of its tools that consist of steps."""
-        self._servers = dict(servers or {})
         self._of_servers = [each for each in tools if isinstance(each, McpTools)]
         self._functions = tools_of("scripted", tools)
         self.tools: Mapping[str, ModelTool] = self._functions
         """Its tools, by name; those of MCP servers only when it is prepared."""
-        self.wants_context = wants_context or any(tool.wants_context for tool in self.tools.values())
+        self.wants_context = self.wants_context or any(tool.wants_context for tool in self.tools.values())
 
     async def prepare(self) -> None:
         """Start the MCP servers of its tools, before a run.

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flujo.testing.clock import TestClock
     from flujo.testing.crash_points import enumerate_crashes, reach
     from flujo.testing.crash_testing import crash_test
+    from flujo.testing.scripted_runs import scripted_runner
     from flujo.testing.simulation import simulate
     from flujo.testing.store_suite import StateStoreSuite
 
@@ -26,6 +27,7 @@ _HOMES = {
     "crash_test": "flujo.testing.crash_testing",
     "enumerate_crashes": "flujo.testing.crash_points",
     "reach": "flujo.testing.crash_points",
+    "scripted_runner": "flujo.testing.scripted_runs",
     "simulate": "flujo.testing.simulation",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "crash_test",
     "enumerate_crashes",
     "reach",
+    "scripted_runner",
     "simulate",
 ]
 

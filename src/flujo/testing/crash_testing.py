@@ -16,12 +16,12 @@ from flujo.domain.journal import RunId
 from flujo.domain.outcomes import Success
 from flujo.domain.run import RunStatus
 from flujo.exceptions import SettingsError
-from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.imports import importable
 from flujo.services.project.project import find_project
 from flujo.services.runs.runner import Flujo
 from flujo.services.workspace import Workspace, agent_settings, open_store
 from flujo.testing.crash_points import Report, enumerate_crashes, in_a_fork, reach
+from flujo.testing.scripted_runs import ScriptedBinding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -194,23 +194,14 @@ class _Witness:
                 yield f"`{attempt.partition(' ')[0]}` was reported as completed, and started again"
 
 
-class _Scripted(PipelineBinding):
+class _Scripted(ScriptedBinding):
     """A binding whose agents answer from a script, with crash points around every call."""
-
-    def __init__(self, script: Script, **options: Any) -> None:
-        super().__init__(**options)
-        self._script = script
 
     def agent(self, who: AgentSpec | CallableRef) -> Agent:
         """Return the agent."""
         if not isinstance(who, AgentSpec):
             return _Mortal(super().agent(who))
-        if who.name not in self._script:
-            raise SettingsError(
-                f"the blueprint asks agent {who.name!r}, and the script has no answer for it",
-                hint=f"pass `agents={{{who.name!r}: …}}`: an answer, or a callable that gets the `Ask`",
-            )
-        said = self._script[who.name]
+        said = self.answers_of(who)
         tools = self._tools(who)
         return _MortalTalker(ScriptedAgent(said if callable(said) else lambda _: said, tools=tools))
 

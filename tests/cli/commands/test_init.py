@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,34 +10,78 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import warm
+from flujo.services.admin.scaffold import TEMPLATES
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cli.conftest import Flujo
 
+RUNS: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "hello": (("hello", "--input", "Ada"), 0, "Hello, Ada! Your name has 3 letters.\n"),
+    "agent": (("ask", "--input", "Where is A-1001?"), 0, '"tool_calls": '),
+    "hitl": (("publish", "--input", "we open on Monday"), 5, ""),
+    "batch": (("import_orders", "--input", "data/orders.jsonl"), 0, '{"failed": 2, "lines": [3, 5]}\n'),
+    "service": (("refund", "--field", "order=A-1", "--field", "amount=50"), 0, "A-1: 50.00 EUR, receipt "),
+}
+"""A run of each template: its words, its exit code, and a part of its output."""
+RUNNABLE = [pytest.param(name, marks=[pytest.mark.model] if name == "agent" else []) for name in RUNS]
 
-def test_the_first_four_commands_of_a_new_project_work(flujo: Flujo, tmp_path: Path) -> None:
+
+def test_the_first_commands_of_a_new_project_work(flujo: Flujo, tmp_path: Path) -> None:
     made = flujo("init", str(tmp_path / "new"))
     assert made.exit_code == 0
-    assert f"next: flujo -C {tmp_path / 'new'} run hello --input Ada" in made.stderr
+    assert f"next: cd {tmp_path / 'new'}\nnext: flujo run hello --input Ada\n" in made.stderr
     inside = ("-C", str(tmp_path / "new"))
-    assert flujo(*inside, "validate").exit_code == 0
     assert flujo(*inside, "migrate").exit_code == 0
     assert flujo(*inside, "run").exit_code == 0
-    assert flujo(*inside, "run", "hello", "--input", "Ada").stdout == "Hello, Ada! Your name has 3 letters.\n"
 
 
-def test_the_new_projects_own_test_passes(flujo: Flujo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_a_project_of_a_template_is_valid_and_runs(
+    name: str, flujo: Flujo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words, code, output = RUNS[name]
+    assert flujo("init", "--template", name, str(tmp_path / "new")).exit_code == 0
+    monkeypatch.chdir(tmp_path / "new")
+    monkeypatch.setenv("FLUJO_STRICT_DSL", "1")
+    checked = flujo("validate")
+    assert checked.exit_code == 0, checked.stderr
+    assert checked.stderr == "1 blueprint checked: valid\n"
+    done = flujo("run", *words)
+    assert done.exit_code == code, done.stderr
+    assert output in done.stdout
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_tests_of_a_template_pass(name: str, flujo: Flujo, tmp_path: Path) -> None:
     root = tmp_path / "new"
-    flujo("init", str(root))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", str(root)],
+    flujo("init", "--template", name, str(root))
+    # Warnings of plugins that this environment has are not errors of the template.
+    options = ("-q", "-p", "no:randomly", "-p", "no:asyncio", "-p", "no:cacheprovider", ".")
+    done = warm.run(
+        [sys.executable, "-m", "pytest", *options],
         cwd=root,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        env={key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "FLUJO_"))},
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_templates_are_listed(flujo: Flujo, tmp_path: Path) -> None:
+    listed = flujo("init", "--list", "--json")
+    assert [each["name"] for each in json.loads(listed.stdout)] == list(TEMPLATES)
+    assert [line.split()[0] for line in flujo("init", "--list").stdout.splitlines()[1:]] == list(TEMPLATES)
+
+
+def test_an_unknown_template_is_an_error_that_writes_nothing(flujo: Flujo, tmp_path: Path) -> None:
+    result = flujo("init", "--template", "agnt", str(tmp_path / "new"))
+    assert result.exit_code == 2
+    assert "did you mean `agent`?" in result.stderr
+    assert not (tmp_path / "new").exists()
+    assert "add `--list`" in flujo("init", "--json", str(tmp_path / "new")).stderr
 
 
 def test_the_editor_finds_the_schema_that_the_blueprint_names(flujo: Flujo, tmp_path: Path) -> None:

@@ -1,17 +1,80 @@
-"""Writes a new project: settings, a blueprint, its callable, and a passing test."""
+"""Writes a new project from a template: settings, a blueprint, its callables, and passing tests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from flujo.domain.commands import ShellCommand, command
+from flujo.domain.wording import suggest
 from flujo.exceptions import SettingsError
 from flujo.services.checks.validation import schema_text
 
-_TEMPLATE = Path(__file__).parent / "template"
+_TEMPLATES = Path(__file__).parent / "templates"
+_COMMON = "common"
+"""The folder with the files of every template."""
 _SCHEMA = "schemas/blueprint.schema.json"
 _KEPT = (".gitignore", "README.md", "skills/__init__.py")
 """Files that may exist in the folder; they are kept unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A project that `scaffold` writes; its files are in `templates/NAME`."""
+
+    name: str
+    about: str
+    commands: tuple[tuple[ShellCommand, str], ...]
+    """What to try in the new project, with what each does."""
+
+
+def _run(*words: str) -> tuple[ShellCommand, str]:
+    return command("flujo", "run", *words), ""
+
+
+_TRACE = (command("flujo", "trace", "@last"), "show what happened")
+_TEST = (command("python", "-m", "pytest"), "run the project's own tests")
+TEMPLATES = {
+    each.name: each
+    for each in (
+        Template(
+            "hello", "two steps that call Python; no model", (_run("hello", "--input", "Ada"), _TRACE, _TEST)
+        ),
+        Template(
+            "agent",
+            "an agent with a tool, and tests that need no model; the local model",
+            (_run("ask", "--input", "Where is A-1001?"), _TRACE, _TEST),
+        ),
+        Template(
+            "hitl",
+            "a run that waits for the approval of a human; no model",
+            (
+                _run("publish", "--input", "we open on Monday"),
+                (command("flujo", "tasks", "resume", "@last", "--field", "ok=true"), "answer the question"),
+                _TEST,
+            ),
+        ),
+        Template(
+            "batch",
+            "the lines of a file, several at a time; bad ones are reported; no model",
+            (_run("import_orders", "--input", "data/orders.jsonl"), _TRACE, _TEST),
+        ),
+        Template(
+            "service",
+            "an HTTP service with FastAPI that starts runs and answers their questions; no model",
+            (
+                (command("pip", "install", "-r", "requirements.txt"), "FastAPI and uvicorn"),
+                (
+                    command("uvicorn", "app:app", "--timeout-graceful-shutdown", "10"),
+                    "serve on localhost:8000",
+                ),
+                _TEST,
+            ),
+        ),
+    )
+}
+"""The templates of `flujo init`, by name."""
+DEFAULT = "hello"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +86,23 @@ class Scaffold:
     kept: tuple[str, ...]
 
 
-def scaffold(root: Path, name: str = "") -> Scaffold:
+def scaffold(root: Path, name: str = "", template: str = DEFAULT) -> Scaffold:
     """Write a new project into `root`, which is created if missing.
 
+    Args:
+        root: its folder.
+        name: its name. Default: that of the folder.
+        template: one of `TEMPLATES`.
+
     Raises:
-        SettingsError: a file of the project already exists; nothing was written.
+        SettingsError: there is no such template, or a file of the project already exists; nothing was
+            written.
     """
-    files = _files(name or root.resolve().name or "project")
+    if template not in TEMPLATES:
+        raise SettingsError(
+            f"there is no template {template!r}", hint=suggest(template, TEMPLATES, what="there are")
+        )
+    files = _files(template, name or root.resolve().name or "project")
     if root.exists() and not root.is_dir():
         raise SettingsError(f"{root} is a file, not a folder")
     there = [path for path in files if (root / path).exists()]
@@ -45,20 +118,24 @@ def scaffold(root: Path, name: str = "") -> Scaffold:
     return Scaffold(root, tuple(fresh), tuple(there))
 
 
-def _files(name: str) -> dict[str, str]:
+def _files(template: str, name: str) -> dict[str, str]:
     """Return the contents of a new project's files by path."""
-    sources = sorted(
-        path for path in _TEMPLATE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
-    files = {_target(path): path.read_text("utf-8").replace("@NAME@", _in_toml(name)) for path in sources}
+    folders = (_TEMPLATES / template, _TEMPLATES / _COMMON)
+    sources = {path.relative_to(folder).as_posix(): path for folder in folders for path in _sources(folder)}
+    files = {
+        _target(path): source.read_text("utf-8").replace("@NAME@", _in_toml(name))
+        for path, source in sorted(sources.items())
+    }
     return {**files, _SCHEMA: schema_text()}
 
 
-def _target(source: Path) -> str:
-    path = source.relative_to(_TEMPLATE).as_posix()
-    return (
-        ".gitignore" if path == "gitignore" else path
-    )  # named `.gitignore`, the template would apply to this repository
+def _sources(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def _target(path: str) -> str:
+    # Named `.gitignore`, the file would apply to this repository.
+    return ".gitignore" if path == "gitignore" else path
 
 
 def _in_toml(name: str) -> str:
