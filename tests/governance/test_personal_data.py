@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flujo.domain.personal_data import ENTITIES, LOCALES, Rules
+from flujo.governance.personal_data import first_look
 from flujo.governance.personal_data.scrubber import Scrubber
+from personal_data.corpus import sentences
 from personal_data.hard_cases import TEXTS
 from personal_data.marks import masked, plain
 
@@ -130,5 +132,22 @@ def test_a_long_text_without_spaces_is_read_to_its_end() -> None:
     assert EVERYTHING.text("a" * 100_000 + " jane@example.org").endswith(" <EMAIL>")
 
 
+@pytest.mark.parametrize("missed", [range(9), []], ids=["all kinds", "a match that has failed"])
+def test_the_first_look_leaves_out_nothing(monkeypatch: pytest.MonkeyPatch, missed: object) -> None:
+    texts = [plain(text) for _, text in (*TEXTS, *sentences(400))]
+    usual = [EVERYTHING.text(text) for text in texts]
+
+    class Together:
+        def Match(self, _: bytes) -> object:
+            return missed
+
+    monkeypatch.setattr(first_look, "_TOGETHER", Together())
+    assert [EVERYTHING.text(text) for text in texts] == usual
+
+
 def test_a_text_that_is_not_unicode_is_masked_too() -> None:
+    assert EVERYTHING.data({"a\ud800@b.de": 1, "\ud800": "mail ana@b.de"}) == {
+        "a?@b.de": 1,
+        "?": "mail <EMAIL>",
+    }
     assert EVERYTHING.text("half \ud800 of jane@example.org") == "half ? of <EMAIL>"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.governance.personal_data import words
 from flujo.governance.personal_data.patterns import compiled, is_word, replaced, words_before
 
 if TYPE_CHECKING:
     from flujo.governance.personal_data.masks import Mask
+    from flujo.governance.personal_data.patterns import Found
 
 _FOUR = compiled(r"\d{1,3}(?:\.\d{1,3}){3,}")
 _SIX = compiled(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,}(?:\.\d{1,3}){0,3}")
@@ -27,10 +28,10 @@ def masked(text: str, mask: Mask) -> str:
     return text
 
 
-def _masked(found: Any, *, text: str, mask: Mask) -> str:
-    value = str(found[0])
+def _masked(found: Found, *, text: str, mask: Mask) -> str:
+    value = found.text
     address = value.rstrip(":") if not value.endswith("::") else value
-    start, end = found.start(), found.start() + len(address)
+    start, end = found.start, found.start + len(address)
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     is_part = (before and (is_word(before[-1]) or before[-1] in "-.")) or (
         after and (is_word(after[0]) or (after[0] == "-" and is_word(after[1:])))

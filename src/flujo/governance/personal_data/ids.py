@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.personal_data import Locale
     from flujo.governance.personal_data.masks import Mask
+    from flujo.governance.personal_data.patterns import Found
 
 
 class _Written(NamedTuple):
@@ -95,8 +96,8 @@ _SHORTEST_IBAN = 15
 def masked_ibans(text: str, mask: Mask) -> str:
     """Return a text with IBANs masked."""
 
-    def replace(found: Any) -> str:
-        whole, start = str(found[0]), found.start()
+    def replace(found: Found) -> str:
+        whole, start = found.text, found.start
         before = text[start - 1] if start else ""
         if before and (is_word(before) or before == "-"):
             return whole
@@ -113,7 +114,7 @@ def masked_ibans(text: str, mask: Mask) -> str:
 
 def masked_written(text: str, mask: Mask, locales: Collection[Locale]) -> str:
     """Return a text with the national ids masked that have letters."""
-    if _ANY_WRITTEN.search(text) is None:
+    if _ANY_WRITTEN.search(text.encode()) is None:
         return text
     for kind in _WRITTEN:
         if kind.locale in locales:
@@ -121,32 +122,27 @@ def masked_written(text: str, mask: Mask, locales: Collection[Locale]) -> str:
     return text
 
 
-def _masked(found: Any, *, kind: _Written, text: str, mask: Mask) -> str:
-    value = str(found[0])
-    if not stands_alone(text, found.start(), found.end()) or not kind.is_valid(value.replace(".", "")):
+def _masked(found: Found, *, kind: _Written, text: str, mask: Mask) -> str:
+    value = found.text
+    if not stands_alone(text, found.start, found.end) or not kind.is_valid(value.replace(".", "")):
         return value
     return mask("national_id", value)
 
 
-def is_id(digits: str, shown: str, text: str, start: int, end: int, locales: Collection[Locale]) -> bool:
+def is_id(digits: str, shown: str, beside: str, locales: Collection[Locale]) -> bool:
     """Return whether a number is a national id.
 
     Args:
         digits: its digits.
         shown: the number as written.
-        text: the text around it.
-        start: where it begins in the text.
-        end: where it ends.
+        beside: what the words beside it say; see `said_beside`.
         locales: the languages whose ids are known.
     """
-    said = ""
     for kind in _NUMBERS:
-        if kind.locale not in locales or kind.digits != len(digits) or not kind.is_valid(digits):
-            continue
-        said = said or said_beside(text, start, end)
-        if said == "identity" or (not kind.needs_word and said == ""):
+        is_said = beside == "identity" or (not kind.needs_word and not beside)
+        if is_said and kind.locale in locales and kind.digits == len(digits) and kind.is_valid(digits):
             return True
-    return "en" in locales and _is_social_security(digits, shown, text, start, end)
+    return "en" in locales and _is_social_security(digits, shown, beside)
 
 
 def said_beside(text: str, start: int, end: int) -> str:
@@ -154,13 +150,12 @@ def said_beside(text: str, start: int, end: int) -> str:
     return words.kind([*words_before(text, start)]) or words.kind(words_after(text, end))
 
 
-def _is_social_security(digits: str, shown: str, text: str, start: int, end: int) -> bool:
+def _is_social_security(digits: str, shown: str, beside: str) -> bool:
     """Return whether a number is a number of the US Social Security; it has no checksum."""
     if len(digits) != 9 or digits[:3] in ("000", "666") or digits[0] == "9":
         return False
     if digits[3:5] == "00" or digits[5:] == "0000":
         return False
-    said = said_beside(text, start, end)
     groups = shown.replace(" ", "-").split("-")
     is_grouped = [len(group) for group in groups] == [3, 2, 4]
-    return said == "identity" or (is_grouped and "-" in shown and said != "other")
+    return beside == "identity" or (is_grouped and "-" in shown and beside != "other")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.governance.personal_data.patterns import compiled, is_word, replaced
 from flujo.governance.redactor import redact_uri
 
 if TYPE_CHECKING:
     from flujo.governance.personal_data.masks import Mask
+    from flujo.governance.personal_data.patterns import Found
 
 _VENDORS = (
     r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",  # Amazon
@@ -44,21 +45,21 @@ _KEY = compiled("|".join(_VENDORS))
 _PRIVATE = compiled(
     r"(?s)-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.*?(?:-----END (?:[A-Z]+ )?PRIVATE KEY-----|\z)"
 )
-_IN_URL = compiled(r"://([^\s/?#@'\"<>]+)@")
+_IN_URL = compiled(r"://[^\s/?#@'\"<>]+@")
 
 
 def masked(text: str, mask: Mask) -> str:
     """Return a text with the keys of vendors masked."""
     if "PRIVATE KEY-----" in text:
-        text = replaced(_PRIVATE, text, lambda found: mask("key", found[0]))
+        text = replaced(_PRIVATE, text, lambda found: mask("key", found.text))
     return replaced(_KEY, text, partial(_masked, text=text, mask=mask))
 
 
-def _masked(found: Any, *, text: str, mask: Mask) -> str:
-    before = text[found.start() - 1] if found.start() else ""
+def _masked(found: Found, *, text: str, mask: Mask) -> str:
+    before = text[found.start - 1] if found.start else ""
     if before and (is_word(before) or before == "-"):
-        return str(found[0])
-    return mask("key", str(found[0]))
+        return found.text
+    return mask("key", found.text)
 
 
 def masked_credentials(text: str, mask: Mask) -> str:
@@ -67,10 +68,10 @@ def masked_credentials(text: str, mask: Mask) -> str:
         return text
     shown = redact_uri(text)  # passwords may have characters that end a URL
 
-    def replace(found: Any) -> str:
-        value = str(found[1])
+    def replace(found: Found) -> str:
+        value = found.text[len("://") : -1]
         new = mask("url_credentials", value)
-        return str(found[0]) if new == value else f"://{new}@"
+        return found.text if new == value else f"://{new}@"
 
     new = replaced(_IN_URL, shown, replace)
     return text if new == shown else new

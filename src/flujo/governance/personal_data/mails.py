@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.governance.personal_data.patterns import compiled, is_word, replaced
 
 if TYPE_CHECKING:
     from flujo.governance.personal_data.masks import Mask
+    from flujo.governance.personal_data.patterns import Found
 
 _LOCAL = r"[\pL\pN][\pL\pN._%+'~-]*"
 _LABEL = r"[\pL\pN][\pL\pN-]*"
@@ -35,33 +36,34 @@ _BRACKETED = compiled(
 _SPELT = compiled(
     rf"(?i){_SPELT_LOCAL}\s(?:{_AT})\s{_LABEL}(?:\s{_DOT}\s{_LABEL}){{0,3}}\s{_DOT}\s(?:{_KNOWN_TOP})\b"
 )
-_SPELLS = compiled(rf"(?i)[\[({{<]\s?(?:{_AT}|@)\s?[\])}}>]|\s{_DOT}\s")
-"""What an address that is spelt out contains."""
 _SERVERS = ("git", "hg", "svn")
 """Users of addresses such as `git@github.com:owner/name.git`, which belong to servers."""
 
 
 def masked(text: str, mask: Mask) -> str:
     """Return a text with mail addresses masked."""
-    if "@" in text:
-        for pattern in (_QUOTED, _PLAIN):
-            text = replaced(pattern, text, partial(_masked, text=text, mask=mask))
-        if "@ " in text or " @" in text or " ." in text:
-            text = replaced(_SPACED, text, partial(_masked, text=text, mask=mask))
-    if _SPELLS.search(text) is not None:
-        for pattern in (_BRACKETED, _SPELT):
-            text = replaced(pattern, text, lambda found: mask("email", found[0]))
+    for pattern in (_QUOTED, _PLAIN) if '"@' in text else (_PLAIN,):
+        text = replaced(pattern, text, partial(_masked, text=text, mask=mask))
+    if "@ " in text or " @" in text or " ." in text:
+        text = replaced(_SPACED, text, partial(_masked, text=text, mask=mask))
     return text
 
 
-def _masked(found: Any, *, text: str, mask: Mask) -> str:
-    after = text[found.end() : found.end() + 1]
-    local, _, domain = str(found[0]).partition("@")
+def masked_spelt(text: str, mask: Mask) -> str:
+    """Return a text with the mail addresses masked that are spelt out, or have brackets around the sign."""
+    for pattern in (_BRACKETED, _SPELT):
+        text = replaced(pattern, text, lambda found: mask("email", found.text))
+    return text
+
+
+def _masked(found: Found, *, text: str, mask: Mask) -> str:
+    after = text[found.end : found.end + 1]
+    local, _, domain = found.text.partition("@")
     if after in ("(", "@") or (after and is_word(after)):
-        return str(found[0])  # code: `weights@layer.sum()`
+        return found.text  # code: `weights@layer.sum()`
     if after == ":" and local in _SERVERS:
-        return str(found[0])
+        return found.text
     first = domain.partition(".")[0]
     if first[:1].isdigit() and first.endswith("x") and first[:-1].isdigit():
-        return str(found[0])  # a picture: `icon@2x.png`
-    return mask("email", str(found[0]))
+        return found.text  # a picture: `icon@2x.png`
+    return mask("email", found.text)

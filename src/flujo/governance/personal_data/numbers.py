@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING
 
 from stdnum import luhn
 
@@ -16,13 +17,16 @@ if TYPE_CHECKING:
 
     from flujo.domain.personal_data import Entity, Locale
     from flujo.governance.personal_data.masks import Mask
+    from flujo.governance.personal_data.patterns import Found
 
 _SPACE = r"[ \t\x{a0}\x{202f}\x{2009}]"
 _RUN = compiled(rf"(?:\+{_SPACE}?)?\(?\+?\d(?:(?:{_SPACE}|[().\-/\x{{2010}}-\x{{2013}}]){{0,3}}\d){{6,}}")
-_GROUP = compiled(r"(?:\+ ?)?\(?\+?\d+\)?")
-_DATE = compiled(
-    r"^(?:(?:19|20)\d\d[-./](?:0?[1-9]|1[0-2])[-./](?:0?[1-9]|[12]\d|3[01])"
-    r"|(?:0?[1-9]|[12]\d|3[01])[-./](?:0?[1-9]|1[0-2])[-./](?:(?:19|20)\d\d|\d\d))(?:[^\d\-./]|$)"
+_GROUP = re.compile(r"(?:\+ ?)?\(?\+?\d+\)?", re.ASCII)
+_NO_DIGITS = re.compile("[^0-9]+")
+_DATE = re.compile(
+    r"(?:(?:19|20)\d\d[-./](?:0?[1-9]|1[0-2])[-./](?:0?[1-9]|[12]\d|3[01])"
+    r"|(?:0?[1-9]|[12]\d|3[01])[-./](?:0?[1-9]|1[0-2])[-./](?:(?:19|20)\d\d|\d\d))(?:[^\d\-./]|$)",
+    re.ASCII,
 )
 _MOST_GROUPS = 19
 _FEWEST_DIGITS = 7
@@ -37,13 +41,13 @@ def masked(text: str, mask: Mask, locales: Collection[Locale]) -> str:
 class _Run:
     """Groups of digits with spaces and signs between them, which may be several numbers."""
 
-    def __init__(self, found: Any, text: str, mask: Mask, locales: Collection[Locale]) -> None:
+    def __init__(self, found: Found, text: str, mask: Mask, locales: Collection[Locale]) -> None:
         self._text = text
         self._mask = mask
         self._locales = locales
-        self._start, self._end = found.start(), found.end()
+        self._start, self._end = found.start, found.end
         self._groups = [
-            (self._start + group.start(), self._start + group.end()) for group in _GROUP.finditer(found[0])
+            (self._start + group.start(), self._start + group.end()) for group in _GROUP.finditer(found.text)
         ]
 
     def masked(self) -> str:
@@ -64,7 +68,7 @@ class _Run:
     def _skipped(self, at: int) -> tuple[int, Entity | None, int, int] | None:
         """Return the groups of a date."""
         start = self._groups[at][0]
-        date = _DATE.search(self._text[start : start + 12])
+        date = _DATE.match(self._text[start : start + 12])
         if date is None:
             return None
         after = at
@@ -91,7 +95,7 @@ class _Run:
 
     def _entity(self, start: int, end: int, at: int, after: int) -> Entity | None:
         shown = self._text[start:end]
-        digits = "".join(char for char in shown if char.isdigit())
+        digits = _NO_DIGITS.sub("", shown)
         if not _FEWEST_DIGITS <= len(digits) <= _MOST_DIGITS or not self._stands_alone(start, end):
             return None
         if shown.count(".") == 1 and shown.replace(".", "").isdigit():
@@ -99,9 +103,10 @@ class _Run:
         is_plain = shown[0] != "+" and "(" not in shown and "/" not in shown
         if is_plain and is_card(digits):
             return "card"
-        if is_plain and is_id(digits, shown, self._text, start, end, self._locales):
+        said = said_beside(self._text, start, end)
+        if is_plain and is_id(digits, shown, said, self._locales):
             return "national_id"
-        return "phone" if self._is_phone(shown, digits, start, end, at, after) else None
+        return "phone" if self._is_phone(shown, digits, said, end, at, after) else None
 
     def _stands_alone(self, start: int, end: int) -> bool:
         if not stands_alone(self._text, start, end):
@@ -110,8 +115,7 @@ class _Run:
         is_decimal = len(before) == 2 and before[-1] in ".," and before[0].isdigit() and end - start < 9
         return not is_decimal and not (after[:1] == "," and after[1:].isdigit() and end - start < 9)
 
-    def _is_phone(self, shown: str, digits: str, start: int, end: int, at: int, after: int) -> bool:
-        said = said_beside(self._text, start, end)
+    def _is_phone(self, shown: str, digits: str, said: str, end: int, at: int, after: int) -> bool:
         if "+" in shown:
             number = digits.replace("0", "", 1) if "(0)" in shown else digits
             return is_international(digits) or is_international(number) or said == "phone"
@@ -125,7 +129,7 @@ class _Run:
         if self._text[end : end + 2].strip()[:1] in tuple("%€$£"):
             return False
         groups = tuple(
-            sum(char.isdigit() for char in self._text[first:last]) for first, last in self._groups[at:after]
+            len(_NO_DIGITS.sub("", self._text[first:last])) for first, last in self._groups[at:after]
         )
         is_split = "-" in shown or "(" in shown or shown.count(".") > 1
         is_whole = after - at == len(self._groups) or groups[0] != 3 or is_split or digits[0] == "0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import re2
 
@@ -10,23 +10,53 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+def options() -> Any:
+    """Return options with room for the classes of Unicode, and without a log of errors."""
+    chosen = re2.Options()
+    chosen.log_errors = False
+    chosen.max_mem = 32 << 20  # with less, some of the patterns are matched ten times slower
+    return chosen
+
+
 def compiled(pattern: str) -> Any:
-    """Return a pattern with room for the classes of Unicode, and without its own log of errors."""
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 32 << 20  # with less, some of the patterns are matched ten times slower
-    return re2.compile(pattern, options)
+    """Return a pattern with these options."""
+    return re2.compile(pattern, options())
 
 
-def replaced(pattern: Any, text: str, replace: Callable[[Any], str]) -> str:
+class Found(NamedTuple):
+    """A match of a pattern in a text."""
+
+    start: int
+    end: int
+    text: str
+
+
+def found_in(pattern: Any, text: str) -> Iterator[Found]:
+    """Yield the matches in a text. The pattern reads bytes: `re2` takes three times as long for a text."""
+    data = text.encode()
+    if len(data) == len(text):
+        for match in pattern.finditer(data):
+            start, end = match.span()
+            yield Found(start, end, text[start:end])
+        return
+    read = at = 0
+    for match in pattern.finditer(data):
+        start, end = match.span()
+        value = data[start:end].decode()
+        at += len(data[read:start].decode())
+        yield Found(at, at + len(value), value)
+        at, read = at + len(value), end
+
+
+def replaced(pattern: Any, text: str, replace: Callable[[Found], str]) -> str:
     """Return a text whose matches are replaced by what `replace` returns for each."""
     parts: list[str] = []
     end = 0
-    for found in pattern.finditer(text):
+    for found in found_in(pattern, text):
         new = replace(found)
-        if new != found[0]:
-            parts += (text[end : found.start()], new)
-            end = found.end()
+        if new != found.text:
+            parts += (text[end : found.start], new)
+            end = found.end
     return "".join([*parts, text[end:]]) if parts else text
 
 

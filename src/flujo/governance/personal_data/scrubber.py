@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.governance.personal_data import addresses, ids, keys, mails, names, numbers
+from flujo.governance.personal_data import addresses, first_look, ids, keys, mails, names, numbers
+from flujo.governance.personal_data.first_look import kinds_in
 from flujo.governance.personal_data.masks import Masks
-from flujo.governance.personal_data.patterns import compiled, digits_in
+from flujo.governance.personal_data.patterns import digits_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,16 +16,6 @@ if TYPE_CHECKING:
     from flujo.governance.personal_data.masks import Mask
     from flujo.governance.personal_data.names import Names
 
-_SUSPICIOUS = compiled(
-    r"(?i)@|://|(?:\d[^\pL\pN]{0,3}){7}|\d{1,3}\.\d{1,3}\.\d{1,3}\.\d|[0-9a-f]:[0-9a-f:]{2}"
-    r"|\s(?:at|ät|aet|arroba|arobase|chiocciola|małpa|malpa|apenstaartje|klammeraffe)\s"
-    r"|[\[({<]\s?(?:at|ät|aet|arroba|arobase|chiocciola|małpa|malpa|apenstaartje|klammeraffe)\s?[\])}>]"
-    r"|PRIVATE KEY|(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]|gh[pousr]_|github_pat_|gl(?:pat|dt|rt|cbt|ptt|soat)-"
-    r"|xox[a-z]-|xapp-|[spr]k_(?:live|test)_|whsec_|sk-|(?:gsk|xai|pplx|r8|hf|nvapi|csk|fw)[_-]|AIza|ya29\."
-    r"|npm_|pypi-|SG\.|(?:SK|AC)[0-9a-f]{8}|do[opr]_v1|shp[a-z]{2}_|dapi[0-9a-f]|hv[sb]\.|lin_api_|ntn_"
-    r"|secret_|PMAK-|key-|AGE-SECRET|eyJ|[A-Z]{2} ?\d{2} ?\d{2} ?\d{2}|[A-Z]{3} ?[0-9L-V]{2}[A-T]"
-)
-"""What every text with personal data contains: most texts do not, and need no further look."""
 _MOST_PASSES = 8
 
 
@@ -39,10 +30,7 @@ class Scrubber:
 
     def text(self, text: str, *, key: str = "", kept: Sequence[str] = ()) -> str:
         """Return a text with the personal data in it masked; halves of surrogate pairs become `?`."""
-        if not text.isascii():
-            text = text.encode(
-                "utf-8", "replace"
-            ).decode()  # the patterns read UTF-8, which has no such halves
+        text = _readable(text)
         mask = self._masks.of(kept)
         before = f"{_spaced(key)}: " if key else ""
         text = self._structured(text, before, mask)
@@ -54,12 +42,13 @@ class Scrubber:
 
     def _structured(self, text: str, before: str, mask: Mask) -> str:
         """Return a text with the data masked that has a form; `before` is read as the words before it."""
-        if _SUSPICIOUS.search(text) is None:
-            return text
         for _ in range(_MOST_PASSES):  # a mask may uncover another value: it separates what is beside it
-            new = self._once(before + text, mask)[len(before) :]
-            if new == text or _SUSPICIOUS.search(new) is None:
-                return new
+            kinds = kinds_in(text)
+            if len(kinds) == 1:
+                return text
+            new = self._once(before + text, kinds, mask)[len(before) :]
+            if new == text:
+                return text
             text = new
         return text
 
@@ -91,22 +80,39 @@ class Scrubber:
 
     def _field(self, name: str, kept: Sequence[str]) -> str:
         """Return the name of a field, masked. One word alone is not read for names: code depends on it."""
-        return self.text(name, kept=kept) if " " in name else self._structured(name, "", self._masks.of(kept))
+        if " " in name:
+            return self.text(name, kept=kept)
+        return self._structured(_readable(name), "", self._masks.of(kept))
 
-    def _once(self, text: str, mask: Mask) -> str:
-        text = keys.masked(text, mask)
-        text = keys.masked_credentials(text, mask)
-        text = mails.masked(text, mask)
-        digits = digits_in(text)
-        if digits >= _FEWEST_OF_AN_ID:
+    def _once(self, text: str, kinds: Sequence[int], mask: Mask) -> str:
+        """Return a text with the data masked that may be in it: a mask uncovers nothing for later kinds."""
+        if first_look.KEY in kinds:
+            text = keys.masked(text, mask)
+        if first_look.CREDENTIALS in kinds:
+            text = keys.masked_credentials(text, mask)
+        if first_look.MAIL in kinds:
+            text = mails.masked(text, mask)
+        if first_look.SPELT_MAIL in kinds:
+            text = mails.masked_spelt(text, mask)
+        has_digits = digits_in(text) >= _FEWEST_OF_AN_ID
+        if has_digits and first_look.IBAN in kinds:
             text = ids.masked_ibans(text, mask)
+        if has_digits and first_look.ID_WITH_LETTERS in kinds:
             text = ids.masked_written(text, mask, self._locales)
-        text = addresses.masked(text, mask)
-        return numbers.masked(text, mask, self._locales) if digits >= _FEWEST_OF_AN_ID else text
+        if first_look.ADDRESS in kinds:
+            text = addresses.masked(text, mask)
+        if first_look.NUMBER in kinds:
+            text = numbers.masked(text, mask, self._locales)
+        return text
 
 
 _LONG_NUMBER = 10**8
 _FEWEST_OF_AN_ID = 6
+
+
+def _readable(text: str) -> str:
+    """Return a text that can be written in UTF-8, which the patterns read: halves of pairs become `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _spaced(key: str) -> str:
