@@ -92,10 +92,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "notifications list": ("notifications list --state given_up",),
     "notifications redeliver": ("notifications redeliver --given-up --target ops",),
     "migrate": ("migrate --check", "migrate"),
+    "tokens": ("tokens create billing --role operator --expires 90d", "tokens list"),
+    "tokens create": (
+        "tokens create billing --role operator --expires 90d",
+        "tokens create desk --role answerer --blueprint triage --metadata team=north",
+    ),
+    "tokens list": ("tokens list",),
+    "tokens revoke": ("tokens revoke billing",),
     "purge": (
         "purge --older-than 30d --dry-run",
         "purge --older-than 90d --status completed --yes",
-        "purge --subject user-17 --dry-run",
+        "purge --subject user_id=u17 --dry-run",
     ),
     "trust": ("trust", "trust ../shared-project"),
     "doctor": ("doctor", "doctor --json"),
