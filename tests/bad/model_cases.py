@@ -37,4 +37,23 @@ MODELS = [
           "sorter", keys=BUDGET),
 ]  # fmt: skip
 
-MODEL_CASES = [*MODELS]
+NUMBERS = (
+    'version: "1"\nname: case\ninput_schema: {type: object, required: [n, m, note], properties: {n: {type: number}, '
+    "m: {type: integer}, note: {type: [string, 'null']}}}\nsteps:\n  - {name: say, call: skills.crm:plain, %s}\n"
+)
+"""A blueprint whose step is on line 5."""
+
+
+def reading(name: str, keys: str, code: str, words: str, under: str) -> Case:
+    """Return a case with a warning about an expression of its step."""
+    return Case(name, "", code, words, under, line=5, severity="warning", entry=NUMBERS % keys)
+
+
+EXPRESSIONS = [
+    reading("division-of-a-number", "with: {data: '{{ input.n / 2 }}'}", "FLJ155", "write `/ 2.0`", "/"),
+    reading("division-of-numbers", "when: input.m / input.n > 1.0", "FLJ155", "`double(…)`", "/"),
+    reading("a-condition-that-leaves-null", "when: input.note != null || input.m > 1, with: {data: '{{ input.note.trim() }}'}",
+            "FLJ207", "`input.note` may be null", "input.note"),
+]  # fmt: skip
+
+MODEL_CASES = [*MODELS, *EXPRESSIONS]

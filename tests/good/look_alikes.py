@@ -151,6 +151,7 @@ LOOK_ALIKES = {
     "FLJ152": "settings-of-the-provider",
     "FLJ153": "a-model-that-can-be-told-not-to-reason",
     "FLJ154": "a-model-of-unknown-price-that-is-allowed",
+    "FLJ155": "divisions-that-do-not-depend-on-the-form-of-a-number",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }
 """Rule → the name of a case in one of the tables of this folder."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bad.model_cases import BUDGET, TOP
+from bad.model_cases import BUDGET, NUMBERS, TOP
 
 GOOD_MODELS = {
     "a-provider-of-the-project": TOP % ("c:openai/gpt-5-mini", ""),
@@ -15,4 +15,13 @@ GOOD_MODELS = {
     % ("openai:tuned, model_settings: {max_tokens: 9}", "budget: {total_tokens_limit: 100}\n"),
     "a-model-of-unknown-price-that-is-allowed": TOP
     % ("openai:tuned, model_settings: {max_tokens: 9}", BUDGET.replace("1}", "1, unknown_price: allow}")),
+    "divisions-that-do-not-depend-on-the-form-of-a-number": NUMBERS
+    % "when: 'input.n / 2.0 > 1.0 && double(input.n) / input.m > 1.0 && input.m / 2 > 1 && input.n * 0.5 / input.n > 1.0 && input.n * 2 > 1'",
+    "a-value-that-the-condition-of-its-step-checks": NUMBERS
+    % "when: input.note != null && input.m > 1, with: {data: '{{ input.note.trim() }}'}",
+    "a-value-that-the-condition-around-it-checks": NUMBERS.replace(
+        "  - {name: say",
+        "  - {kind: conditional, name: way, if: input.note == null,\n     then: [],\n     else: [{name: say",
+    ).replace("%s}", "%s}]}")
+    % "with: {data: '{{ input.note.trim() }}'}",
 }

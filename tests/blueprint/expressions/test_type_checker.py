@@ -449,7 +449,7 @@ NUMBER = {"type": "number"}
         ("input.n * 1.5", NUMBER),
         ("input.n > 1.5", FLAG),
         ("input.x * 1.5", NUMBER),
-        ("input.x / input.n", NUMBER),
+        ("input.x / double(input.n)", NUMBER),
         ("-input.x", NUMBER),
         ("size(input.all) * input.x", NUMBER),
         ("input.all.map(v, v * 2)", {"type": "array", "items": NUMBER}),

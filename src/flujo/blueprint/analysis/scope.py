@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.analysis.growing import Growing
+from flujo.blueprint.expressions.narrowing import facts_of, narrowed
 from flujo.blueprint.schemas.algebra import STRING, Schema, closed
+from flujo.blueprint.schemas.shapes import shape
+from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flujo.blueprint.expressions.narrowing import Fact
     from flujo.blueprint.language.traversal import Path
 
 RUN = closed({"id": STRING, "started_at": STRING})
@@ -50,6 +54,29 @@ class Scope:
     def _steps(self) -> Schema:
         # The mapping itself stands for its names: a list of them for each step would be quadratic.
         return {**self._all({}), "properties": self.steps, "required": self.steps}
+
+    def where(self, condition: str | None, *, holds: bool = True) -> Scope:
+        """Return the scope where a condition is true, or false: what it checks is there and not null."""
+        if condition is None or looks_like_target(condition):
+            return self
+        found = self
+        for fact in facts_of(condition, holds=holds):
+            found = found._knowing(fact)
+        return found
+
+    def _knowing(self, fact: Fact) -> Scope:
+        match fact.chain:
+            case ("input" | "context" | "previous" as root, *rest):
+                known: Schema = narrowed(shape(getattr(self, root)), tuple(rest), fact.flag).standalone()
+                return replace(self, **{root: known}) if known is not None else self
+            case ("steps", str(name), *rest) if name in self.steps:
+                known = narrowed(shape(self.steps[name]), tuple(rest), fact.flag).standalone()
+                return replace(self, steps=self.steps.plus(name, known))
+            case (str(name), *rest) if name in self.names:
+                known = narrowed(shape(self.names[name]), tuple(rest), fact.flag).standalone()
+                return replace(self, names={**self.names, name: known})
+            case _:
+                return self
 
     def _all(self, names: Mapping[str, Schema]) -> Schema:
         return {**closed(names), "additionalProperties": {}} if self.is_open else closed(names)

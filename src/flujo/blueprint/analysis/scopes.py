@@ -14,6 +14,7 @@ from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scope import Scope
 from flujo.blueprint.analysis.state_scopes import Shared
 from flujo.blueprint.expressions.evaluators import check_expression
+from flujo.blueprint.expressions.narrowing import by_flag
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.roles import Sees, keys
 from flujo.blueprint.language.traversal import UNNAMED, Path, placed
@@ -50,7 +51,10 @@ class Visit:
 
     step: doc.BaseStep
     path: Path
+    before: Scope
+    """The names in scope, whether `when` is true or not."""
     scope: Scope
+    """The names in scope where `when` is true."""
     end: Scope
     """The scope of a composite's `output`."""
     output: Schema
@@ -70,6 +74,8 @@ class Visit:
         match sees:
             case Sees.BEFORE:
                 return self.scope.tree()
+            case Sees.WHEN:
+                return self.before.tree()
             case Sees.AFTER:
                 return self.end.tree()
             case Sees.OUTPUT:
@@ -114,8 +120,9 @@ class Walk:
             scope = after(scope, visit)
         return scope
 
-    def _step(self, step: doc.BaseStep, path: Path, scope: Scope) -> Visit:
+    def _step(self, step: doc.BaseStep, path: Path, before: Scope) -> Visit:
         is_known = self.knows(step, path)
+        scope = before.where(step.when) if is_known else before
         starts = self._starts(step, path, scope)
         bodies = {}
         for name, steps, where in step.bodies():
@@ -123,8 +130,8 @@ class Walk:
             bodies[name] = Body(place, self._body(steps, place, starts(name)))
         end = _end(step, path, scope if is_known else replace(scope, is_open=True), bodies)
         own = self._gives(step, scope, end) if is_known else None
-        output = own if step.when is None else union((own, scope.previous))
-        return Visit(step, path, scope, end, output, own, bodies, is_known)
+        output = own if step.when is None else union((own, before.previous))
+        return Visit(step, path, before, scope, end, output, own, bodies, is_known)
 
     def _starts(self, step: doc.BaseStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
         """Return a function that computes the scope at the start of each body of a step."""
@@ -146,6 +153,8 @@ class Walk:
                 if is_known and UNNAMED not in _names(step):
                     return self._states(step, path, scope)
                 inner = _unread(step, inner)
+            case doc.ConditionalStep(if_=str(condition)) if is_known:
+                return lambda name: inner.where(condition, holds=name == "then")
             case _:
                 pass
         return lambda _name: inner
@@ -361,7 +370,8 @@ def _arrived(given: Schema, more: Mapping[str, Schema]) -> Schema:
     """Return the schema of one collected result."""
     output = {"anyOf": [given, {"type": "null"}]} if given else None
     error = {"anyOf": [{"type": "object"}, {"type": "null"}]}
-    return closed({**more, "ok": BOOLEAN, "output": output, "error": error})
+    result = closed({**more, "ok": BOOLEAN, "output": output, "error": error})
+    return by_flag(result, "ok", {"output": given}, {"error": {"type": "object"}}) if given else result
 
 
 def _machine_end(step: doc.StateMachineStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:

@@ -93,6 +93,12 @@ def collected(fold: Node) -> Node | None:
     return added.parts[0] if added is not None and added.kind == "list" and added.parts else None
 
 
+def filtered(fold: Node) -> Node | None:
+    """Return the condition of `filter`, or of `map` with a condition; None for other macros."""
+    step = fold.parts[3]
+    return step.parts[0] if step.kind == "call" and step.name == "_?_:_" else None
+
+
 def operands(node: Node) -> tuple[Node, ...]:
     """Return the parts of a node that are values: all except the namespace of a function."""
     in_namespace = node.kind == "call" and node.member and node.parts[0].name in NAMESPACES

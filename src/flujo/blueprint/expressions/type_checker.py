@@ -17,6 +17,7 @@ from flujo.blueprint.expressions import arithmetic, cel, cel_ast
 from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS, NAMESPACES, TOKEN
 from flujo.blueprint.expressions.error_messages import Problem, refused, unusable
 from flujo.blueprint.expressions.name_suggestions import unknown_function, unknown_name
+from flujo.blueprint.expressions.narrowing import facts, narrowed
 from flujo.blueprint.expressions.templates import scan, unwrap
 from flujo.blueprint.schemas.algebra import BOOLEAN, NUMBER, closed
 from flujo.blueprint.schemas.shapes import (
@@ -348,7 +349,7 @@ class _Walk:
         if node.name in {"_==_", "_!=_", "@in"}:
             self._compared(node, shapes)
         elif node.name in {"_/_", "_%_"}:
-            self._divided(node)
+            self._divided(node, shapes)
         result = self._result(node, shapes)
         if node.name == "_?_:_":
             return either(shapes[1:])
@@ -445,16 +446,24 @@ class _Walk:
                 hint = suggest(str(constant.value), said, what="possible values")
                 self.problems.append(Problem(message, hint, start, end, "warning", "impossible-value"))
 
-    def _divided(self, node: Node) -> None:
-        """Report an integer division by the constant zero; 1.0 / 0.0 is infinite and does not fail."""
+    def _divided(self, node: Node, shapes: list[Shape]) -> None:
+        """Report a division by the constant zero, and one that drops the fraction only of some numbers."""
         divisor = node.parts[1]
         if divisor.kind == "const" and type(divisor.value) is int and divisor.value == 0:
+            # 1.0 / 0.0 is infinite and does not fail.
             start, end = _token_span(self.source, divisor.at)
-            message, hint = (
-                "this divides by zero",
-                "divide by a value that is never zero, or check it first: `n != 0 ? …`",
-            )
+            message = "this divides by zero"
+            hint = "divide by a value that is never zero, or check it first: `n != 0 ? …`"
             self.problems.append(Problem(message, hint, start, end, "error", "division-by-zero"))
+        elif node.name == "_/_" and _may_be_whole_or_not(node, shapes):
+            start, end = _token_span(self.source, node.at)
+            message = "this division drops the fraction if both numbers are whole: `3 / 2` is 1, not 1.5"
+            if divisor.kind == "const":
+                by = divisor.value
+                hint = f"write `/ {by}.0` to keep the fraction, or `int(…) / {by}` to drop it"
+            else:
+                hint = "write `double(…)` around one of them to keep the fraction, or `int(…)` around both"
+            self.problems.append(Problem(message, hint, start, end, "warning", "whole-division"))
 
     def _get(self, node: Node, wanted: Chain, bound: Mapping[str, Shape]) -> Shape:
         """Check `get(a.b, "c", …)`: `a.b.c` may be missing or null, but an unknown name is a finding."""
@@ -496,6 +505,10 @@ class _Walk:
         before = len(self.problems)
         items = self.visit(made, inner, null_is_fine=True)
         del self.problems[before:]  # reported above
+        if made.kind == "name" and made.name == node.name and (asked := cel_ast.filtered(node)):
+            for fact in facts(asked):
+                if fact.chain[0] == node.name:
+                    items = narrowed(items, fact.chain[1:], fact.flag)
         return _array(items)
 
     def _unknown_function(self, node: Node, bound: Mapping[str, Shape]) -> None:
@@ -579,6 +592,22 @@ def _written(call: Node, parts: list[str]) -> str:
     in_namespace = call.parts[0].name in NAMESPACES
     receiver, given = (call.parts[0].name, parts) if in_namespace else (parts[0], parts[1:])
     return f"{receiver}.{call.name}({', '.join(given)})"
+
+
+def _may_be_whole_or_not(division: Node, shapes: list[Shape]) -> bool:
+    """Return whether a division gets a JSON number that may be whole or not, and no certain fraction."""
+    kinds = [one.kind for one in shapes]
+    is_number = set(kinds) <= {"integer", "number"} and "number" in kinds
+    return is_number and not any(map(_has_fraction, division.parts))
+
+
+def _has_fraction(node: Node) -> bool:
+    """Return whether a number is never one of CEL's whole numbers: `2.0`, `double(n)`, `n * 0.5`."""
+    if node.kind != "call":
+        return isinstance(node.value, float)
+    if node.name == "_?_:_":
+        return all(map(_has_fraction, node.parts[1:]))
+    return node.name == "double" or (node.name in _ARITHMETIC and any(map(_has_fraction, node.parts)))
 
 
 def _asked_types(node: Node) -> Iterator[Chain]:

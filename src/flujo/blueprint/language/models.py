@@ -149,7 +149,7 @@ class BaseStep(Strict):
     """The keys of every kind."""
 
     name: Identifier
-    when: Annotated[Maybe[Logic], Site(expect="bool")] = None
+    when: Annotated[Maybe[Logic], Site(Sees.WHEN, "bool")] = None
     save: Annotated[dict[Identifier, Save], Site(Sees.OUTPUT)] = {}
     cache: Maybe[CacheKeys] = None
     tags: list[str] = []

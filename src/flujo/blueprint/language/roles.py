@@ -25,7 +25,8 @@ class Role(Enum):
 class Sees(Enum):
     """The names that an expression sees."""
 
-    BEFORE = "the names in scope of the step"
+    BEFORE = "the names in scope of the step, where its `when` is true"
+    WHEN = "the names in scope of the step, whether its `when` is true or not"
     AFTER = "the scope after the steps inside"
     OUTPUT = "the scope of the step, and its `output`"
     BODY = "the scope after the body that the expression belongs to"

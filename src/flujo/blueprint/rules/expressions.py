@@ -108,6 +108,16 @@ DIVISION = rule(
     example=f"{_IF}'input.total / 0 > 1', then: []}}",
     instead=f"{_IF}'input.total / 2 > 1', then: []}}",
 )
+WHOLE_DIVISION = rule(
+    "FLJ155",
+    "whole-division",
+    "A division that drops the fraction of some numbers only",
+    finds="`/` with a value of the JSON type `number`, and no operand that always has a fraction.",
+    why="JSON does not tell 3 from 3.0. Two whole numbers divide to a whole number: for `n / 2`, 3 gives "
+    "1 and 3.5 gives 1.75.",
+    example="# input.n is a number\n" + f"{_IF}'input.n / 2 > 1', then: []}}",
+    instead="# input.n is a number\n" + f"{_IF}'input.n / 2.0 > 1.0', then: []}}",
+)
 _RULE_OF: dict[str, Rule] = {
     "unknown-name": UNKNOWN_NAME,
     "unknown-function": UNKNOWN_NAME,
@@ -121,6 +131,7 @@ _RULE_OF: dict[str, Rule] = {
     "impossible-value": IMPOSSIBLE_VALUE,
     "may-be-null": MAY_BE_MISSING,
     "division-by-zero": DIVISION,
+    "whole-division": WHOLE_DIVISION,
     "expression-too-long": TOO_MUCH,
 }
 
