@@ -434,6 +434,13 @@ class StepFailed(EngineError):
     hint = "`flujo --debug trace RUN STEP` shows the traceback; for transient errors set `config.max_retries`"
 
 
+class EndedInFailure(EngineError):
+    """A step of `kind: end` has failed, with the message of its `fail`."""
+
+    code = "FLJ320"
+    hint = "the blueprint decided so; `flujo resume RUN --retry-failed` evaluates the step again"
+
+
 class JournalConflict(EngineError):
     """The journal holds another step or another decision at this path, so the run cannot resume from it."""
 

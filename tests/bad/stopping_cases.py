@@ -27,4 +27,40 @@ SETS = [
          "FLJ235", "both write `context.count`", "count", line=13),
 ]  # fmt: skip
 
-STOPPING = [*SETS]
+
+def ends(keys: str) -> str:
+    """Return an `end` step."""
+    return f"{{kind: end, name: stop{keys}}}"
+
+
+ENDS = [
+    Case("end-of-the-blueprint-in-a-map", f"  - {{kind: map, name: each, over: '[1]', steps: [{ends('')}]}}\n", "FLJ313",
+         "which is of `kind: map`", "end"),
+    Case("end-of-the-blueprint-in-a-branch-at-once", "  - kind: parallel\n    name: both\n    branches:\n"
+         f"      one: [{{kind: conditional, name: c, if: 'true', then: [{ends('')}]}}]\n", "FLJ313", "write `of: body`",
+         "end", line=12),
+    Case("end-of-the-blueprint-in-the-background",
+         f"  - {{kind: loop, name: again, until: 'true', config: {{execution_mode: background}}, steps: [{ends('')}]}}\n",
+         "FLJ313", "which runs in the background", "end"),
+    Case("end-with-an-output-and-a-failure", f"  - {ends(', output: a, fail: b')}\n", "FLJ127", "exclude each other", "fail"),
+    Case("end-of-a-body-with-a-failure", f"  - {ends(', of: body, fail: b')}\n", "FLJ127", "exclude each other", "of"),
+    Case("end-of-something-else", f"  - {ends(', of: loop')}\n", "FLJ125", "blueprint", "loop"),
+    Case("end-with-a-wrong-name-in-its-failure", "  - {kind: end, name: stop, fail: 'it is {{ inptu }}'}\n", "FLJ204", "inptu", "inptu"),
+    Case("step-after-an-end", f"  - {ends('')}\n  - {{name: late, agent: sorter}}\n", "FLJ312",
+         "'stop' before it ends the blueprint", "late", line=10, severity="warning"),
+    Case("step-after-a-failure", f"  - {ends(', fail: no')}\n  - {{name: late, agent: sorter}}\n", "FLJ312",
+         "'stop' before it fails: no", "late", line=10, severity="warning"),
+    Case("end-with-a-cache", f"  - {ends(', cache: {}')}\n", "FLJ261", "only evaluates expressions", "cache"),
+    Case("step-that-an-end-may-skip", "  - kind: loop\n    name: again\n    until: steps.b.output.score > 1\n    steps:\n"
+         f"      - {ends(', of: body, when: steps.sort.output.score > 3')}\n      - {{name: b, agent: sorter}}\n",
+         "FLJ207", "`steps.b.output` may be null", "steps.b.output", line=11, severity="warning"),
+    Case("field-that-an-end-may-leave-unwritten", "  - kind: loop\n    name: again\n    until: 'true'\n    max_iterations: 1\n    steps:\n"
+         f"      - {ends(', of: body, when: steps.sort.output.score > 3')}\n      - {{kind: set, name: b, set: {{count: 1}}}}\n"
+         "  - {name: tell, call: 'skills.crm:plain', with: {data: '{{ context.count }}'}}\n",
+         "FLJ207", "`context.count` may be missing", "context.count", line=16, severity="warning"),
+    Case("output-of-an-early-end-of-another-type", f"  - {{kind: conditional, name: way, if: 'true', then: [{ends(', of: body, when: steps.sort.output.score > 3, output: 4')}, {{name: b, agent: sorter}}], else: [{{name: c, agent: sorter}}]}}\n"
+         "  - {name: tell, call: 'skills.crm:plain', with: {data: '{{ steps.way.output.label }}'}}\n",
+         "FLJ206", "may be a whole number", "steps.way.output", line=10, severity="warning"),
+]  # fmt: skip
+
+STOPPING = [*SETS, *ENDS]

@@ -28,6 +28,7 @@ from flujo.domain.steps import (
     ConditionalStep,
     ContinueAsNewStep,
     DynamicParallelRouterStep,
+    EndStep,
     EventStep,
     Expr,
     GranularStep,
@@ -388,6 +389,17 @@ on_deadline: {answer: 0}
         "set",
         'kind: set\nname: put\nset: {note: "n is {{ input.n }}", notes: [a]}\n',
         SetStep("put", {"note": "n is {{ input.n }}", "notes": ["a"]}),
+    ),
+    Door("end", "kind: end\nname: stop\n", EndStep("stop")),
+    Door(
+        "end-of-a-body",
+        'kind: end\nname: stop\nof: body\noutput: ["{{ input.n }}"]\n',
+        EndStep("stop", of="body", output=["{{ input.n }}"]),
+    ),
+    Door(
+        "end-in-failure",
+        'kind: end\nname: stop\nfail: "no {{ input.n }}"\n',
+        EndStep("stop", fail="no {{ input.n }}"),
     ),
     Door("sleep", "kind: sleep\nname: rest\nfor: 3d\n", SleepStep("rest", for_s=259_200.0)),
     Door(

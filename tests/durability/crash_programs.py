@@ -47,6 +47,7 @@ from flujo.domain.steps import (
     ConditionalStep,
     ContinueAsNewStep,
     DynamicParallelRouterStep,
+    EndStep,
     EventStep,
     Expr,
     GranularStep,
@@ -56,6 +57,7 @@ from flujo.domain.steps import (
     MapStep,
     ParallelStep,
     Save,
+    SetStep,
     SleepStep,
     State,
     StateMachineStep,
@@ -631,6 +633,25 @@ def continuing(do: Effects) -> Pipeline:
     )
 
 
+def ending(do: Effects) -> Pipeline:
+    """Counts without a callable, ends iterations and an imported blueprint early, and then the whole."""
+    count = SetStep("count", {"log": "{{ context.log + [size(context.log)] }}"})
+    body = [
+        count,
+        EndStep("next", of="body", when="size(context.log) < 3"),
+        do.step("b", lambda put: len(put["log"])),
+    ]
+    child = _pipeline(do.step("c"), EndStep("stop", when="size(context.log) < 9", output=7), do.step("never"))
+    return _pipeline(
+        do.step("a"),
+        LoopStep("l", _body(*body), until="steps.b.output != null"),
+        ImportStep("sub", child, arguments=None, context="inherit"),
+        do.step("d"),
+        ConditionalStep("way", condition="size(context.log) > 2", then=_body(EndStep("enough"))),
+        do.step("z", len),
+    )
+
+
 def deployed(do: Effects) -> Pipeline:
     """Is continued by `redeployed` after a question or a crash: with other names, and steps in new places."""
     ways = {"p": _body(do.step("p1"), do.step("p2", save=LOGGED)), "q": _body(do.step("q1"))}
@@ -723,6 +744,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "notify": notifying,
     "continue_as_new": continuing,
     "migrated": deployed,
+    "end": ending,
 }
 
 

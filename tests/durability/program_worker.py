@@ -19,6 +19,7 @@ import flujo
 from durability.random_programs import (
     ASLEEP,
     BEHIND,
+    EARLY,
     HUMAN,
     NEXT,
     TOLD,
@@ -42,7 +43,7 @@ MOST_S = 0.02
 
 def program_of(seed: int) -> tuple[Part, ...]:
     """Return the program of a seed, the same in every process."""
-    return random_program(Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND, *NEXT))
+    return random_program(Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND, *EARLY, *NEXT))
 
 
 def pipeline_of(seed: int, folder: Path) -> Pipeline:

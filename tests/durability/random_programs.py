@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from flujo.domain.steps import (
     ConditionalStep,
     ContinueAsNewStep,
     DynamicParallelRouterStep,
+    EndStep,
     EventStep,
     Expr,
     GranularStep,
@@ -34,6 +35,7 @@ from flujo.domain.steps import (
     MapStep,
     ParallelStep,
     Save,
+    SetStep,
     SleepStep,
     State,
     StateMachineStep,
@@ -144,6 +146,8 @@ TOLD = ("told", "told")
 """Steps that wait for an event from outside, with a key that several of them may share."""
 ASLEEP = ("sleeps",)
 """Steps that wait for a time."""
+EARLY = ("ends",)
+"""Imported blueprints that count without a callable, and that end before their last step."""
 BEHIND = ("behind",)
 """Composites that are executed as a background task, whose result is awaited after it."""
 NEXT = ("next",)
@@ -216,9 +220,10 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare" | "agent" | "paying":
             effects[part.name] += calls_of(part)
             return n + part.number
-        case "perhaps":
-            effects[part.name] += n % 2
-            return n + part.number * (n % 2)
+        case "perhaps" | "ends":
+            first, is_run = (5, n % 3 == 0) if part.kind == "ends" else (0, n % 2 == 1)
+            effects[part.name] += is_run
+            return n + first + part.number * is_run
         case "search":
             effects[part.name] += 2 * depth(part)
             return n + 3 * depth(part)
@@ -345,6 +350,8 @@ class _Builder:
                 return self._leaf(part)
             case "spare":
                 return self._spare(part)
+            case "ends":
+                return self._ends(part)
             case "search":
                 return self._search(part)
             case "agent" | "paying":
@@ -398,6 +405,18 @@ class _Builder:
             output_schema={"type": "integer"},
             when=Expr("previous % 2 == 1") if part.kind == "perhaps" else None,
         )
+
+    def _ends(self, part: Part) -> ImportStep:
+        """Return a blueprint that counts to 5 in its own context, and ends before its last step but for a third."""
+        count = SetStep("count", {"rounds": "{{ context.rounds + 1 }}"})
+        skips = EndStep("skips", of="body", when="context.rounds < 5", output="{{ false }}")
+        counts = LoopStep(
+            "counts", [count, skips, SetStep("five", {"log": [5]})], until="context.rounds == 5"
+        )
+        stops = EndStep("stops", when="input % 3 != 0", output="{{ input + context.rounds }}")
+        last = replace(self._leaf(part), input=Text("{{ input + context.rounds }}"))
+        inner = Pipeline((counts, stops, last), name=f"ends_{part.name}", context_schema=CONTEXT)
+        return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=inner)
 
     def _spare(self, part: Part) -> Step:
         async def down(data: int) -> int:

@@ -17,6 +17,7 @@ from durability.random_programs import (
     AROUND,
     ASLEEP,
     BEHIND,
+    EARLY,
     HUMAN,
     NEXT,
     SLEEP_S,
@@ -84,7 +85,7 @@ def test_agents_in_turns_reach_their_known_result_whatever_crashes_at_any_time(e
 @pytest.mark.guarantee("G1", "G2", "G4")
 def test_runs_that_wait_for_events_reach_their_known_result_whatever_crashes(evidence: Evidence) -> None:
     for seed in range(FIRST, FIRST + max(1, SEEDS // 8)):
-        violations = _violations(seed, evidence, also=(*HUMAN, *TOLD))
+        violations = _violations(seed, evidence, also=(*HUMAN, *TOLD, *EARLY))
         assert not violations, violations
 
 

@@ -18,6 +18,16 @@ CHILDREN = {
 """Blueprints that the cases import, or that their agents have as tools."""
 
 GOOD_FLOW = {
+    "ends-with-what-is-there": HEAD
+    + "  - {kind: end, name: nothing, when: input.text == '', output: {label: none}}\n"
+    "  - kind: loop\n    name: again\n    until: steps.again_try.output != null && steps.again_try.output.score > 1\n    steps:\n"
+    "      - {kind: end, name: next, of: body, when: loop.index == 0}\n      - {name: again_try, agent: sorter}\n"
+    "      - {kind: end, name: bad, when: steps.again_try.output.score < 0, fail: 'score {{ steps.again_try.output.score }}'}\n"
+    "  - kind: conditional\n    name: way\n    if: steps.sort.output.score > 3\n    then: [{kind: end, name: enough}]\n"
+    "    else: [{name: more, agent: sorter}]\n"
+    + READS % "steps.way.output.label",
+    "ends-of-items-and-branches": HEAD + each("    merge: no_merge\n").replace(
+        "{name: one,", "{kind: end, name: skip, of: body, when: item == ''}, {name: one,"),
     "values-set-in-a-loop": HEAD.replace("count: {type: integer}", "count: {type: integer, default: 0}")
     + "  - kind: loop\n    name: again\n    until: context.count == 3\n    steps:\n"
     "      - {kind: set, name: more, set: {count: '{{ context.count + 1 }}', notes: ['{{ input.text }}']}}\n"

@@ -135,6 +135,7 @@ LOOK_ALIKES = {
     "FLJ310": "messages-to-known-targets",
     "FLJ471": "outputs-scored-by-known-evaluators",
     "FLJ311": "a-run-that-begins-again-in-a-branch-or-at-the-end",
+    "FLJ313": "ends-of-items-and-branches",
     "FLJ312": "a-run-that-begins-again-in-a-branch-or-at-the-end",
     "FLJ452": "tools-of-an-mcp-server",
     "FLJ453": "tools-of-an-mcp-server",

@@ -19,6 +19,7 @@ from flujo import (
     ConditionalStep,
     ContinueAsNewStep,
     DynamicParallelRouterStep,
+    EndStep,
     EventStep,
     GranularStep,
     History,
@@ -153,6 +154,7 @@ class Growing:
             "step",
             "granular",
             "hitl",
+            "end",
             "sleep",
             "await",
             "event",
@@ -235,6 +237,11 @@ class Growing:
         if self.draw(st.booleans()):
             return SleepStep(for_s=self.draw(seconds), **common)
         return SleepStep(until=self.draw(st.sampled_from(["'2026-11-29T09:00:00Z'", "skills.x:f"])), **common)
+
+    def _end(self, depth: int, **common: Any) -> BaseStep:
+        if self.draw(st.booleans()):
+            return EndStep(fail="no {{ input.n }}", **common)
+        return EndStep(of="body", output=self.draw(values), **common)
 
     def _set(self, depth: int, **common: Any) -> BaseStep:
         return SetStep(values={"notes": [self.draw(values)]}, **common)

@@ -22,6 +22,7 @@ from flujo.domain.outcomes import (
     Aborted,
     BackgroundLaunched,
     BegunAgain,
+    Ended,
     Failure,
     Paused,
     StepOutcome,
@@ -91,7 +92,7 @@ def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
     match outcome:
         case Success(skipped=True):
             return "skipped"
-        case Success() | BegunAgain():
+        case Success() | BegunAgain() | Ended():
             return "kept" if recorded else "done"
         case Failure():
             return "failed"

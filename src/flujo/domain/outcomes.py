@@ -61,4 +61,11 @@ class BegunAgain:
     input: Any
 
 
-StepOutcome = Success | Failure | Paused | Aborted | BackgroundLaunched | BegunAgain
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A step has ended the blueprint that it is written in; this is the output of that blueprint."""
+
+    output: Any
+
+
+StepOutcome = Success | Failure | Paused | Aborted | BackgroundLaunched | BegunAgain | Ended

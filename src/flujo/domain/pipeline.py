@@ -35,6 +35,8 @@ ExecutionMode = Literal["sync", "background"]
 Durability = Literal["sync", "exit"]
 OnLimit = Literal["fail", "continue"]
 OnError = Literal["fail", "collect", "skip"]
+Ends = Literal["blueprint", "body"]
+"""What a step may end before its last step: the blueprint that it is written in, or the body around it."""
 
 # Common to every step ------------------------------------------------------------------------------------
 
@@ -276,6 +278,11 @@ class BaseStep(Node, Generic[In, Out]):
         return False
 
     @property
+    def ends(self) -> Ends | None:
+        """What it ends before the last step of it."""
+        return None
+
+    @property
     def imported(self) -> Imported | None:
         """The imported pipeline that this step runs."""
         return None
@@ -358,6 +365,14 @@ def leaves(part: Any) -> Iterator[Leaf]:
 def _within(part: Any) -> Iterator[Leaf]:
     if not isinstance(part, Pipeline | BaseStep):
         yield from leaves(part)
+
+
+def ends_early(step: BaseStep) -> bool:
+    """Return whether the steps after a step may not run, because it or a step inside it ends their body."""
+    if step.ends is not None or step.imported is not None:
+        return step.ends is not None
+    inner = (each for body in step.bodies().values() for each in body.steps)
+    return any(each.ends == "blueprint" or (each.ends is None and ends_early(each)) for each in inner)
 
 
 FALLBACK = "fallback"

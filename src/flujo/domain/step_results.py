@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.outcomes import BackgroundLaunched, BegunAgain, Failure, Paused, Success
+from flujo.domain.outcomes import BackgroundLaunched, BegunAgain, Ended, Failure, Paused, Success
 from flujo.domain.run import RunStatus
 from flujo.domain.usage import NOTHING
 
@@ -33,7 +33,7 @@ def step_facts(ended: StepEnded) -> dict[str, Any]:
         facts["status"] = str(at_a_pause(outcome))
     elif isinstance(outcome, BackgroundLaunched):
         facts["status"], facts["output"] = "running", {"task_id": outcome.task_id}
-    elif isinstance(outcome, BegunAgain):
+    elif isinstance(outcome, BegunAgain | Ended):
         facts["status"] = "completed"
     else:
         facts["status"] = "running"

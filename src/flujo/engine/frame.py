@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome, Success
     from flujo.domain.personal_data import Pii
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.pipeline import Ends, Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Feed, Observer, Random, Sink
     from flujo.domain.run import Child, Launches
     from flujo.domain.steps import BaseStep, Save, Value
@@ -98,6 +98,8 @@ class PlannedStep:
     is_background: bool = False
     ends_run: bool = False
     """Whether a new run continues this one after the step."""
+    ends: Ends | None = None
+    """What the step ends before the last step of it."""
 
 
 class Plans:

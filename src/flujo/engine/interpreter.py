@@ -15,6 +15,7 @@ from flujo.domain.outcomes import (
     Aborted,
     BackgroundLaunched,
     BegunAgain,
+    Ended,
     Failure,
     Paused,
     StepOutcome,
@@ -40,6 +41,7 @@ from flujo.engine.steps import (
     cache,
     conditional,
     continue_as_new,
+    end,
     event,
     granular,
     hitl,
@@ -81,6 +83,7 @@ _LEAVES: Mapping[str, Callable[..., Work]] = {
     "event": event.work,
     "continue_as_new": continue_as_new.work,
     "set": set.work,
+    "end": end.work,
 }
 _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "conditional": conditional.run,
@@ -140,7 +143,7 @@ async def execute(
         outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
     except JournalConflict as conflict:  # the run fails, and can be resumed once its tree is restored
         outcome = Failure(error_info(conflict, StepPath(conflict.path)), conflict)
-    return outcome, scope.fields
+    return Success(outcome.output) if isinstance(outcome, Ended) else outcome, scope.fields
 
 
 def _riding(steps: Sequence[BaseStep]) -> frozenset[int]:
@@ -176,10 +179,13 @@ def run_body(body: Pipeline, frame: Frame) -> Awaitable[StepOutcome]:
 async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
     run = frame.run
     await run.journal.load_level(frame.path)
-    for each in run.plans.of(body, partial(_planned, run.binding)):
+    planned = run.plans.of(body, partial(_planned, run.binding))
+    for each in planned:
         outcome = await _run_step(each, frame)
         if not isinstance(outcome, Success):
             return outcome
+        if each.ends is not None and not outcome.skipped:
+            return _ended_early(each, outcome, planned, frame)
         if outcome.skipped:
             frame.steps[each.name] = {"output": None, "skipped": True}
         else:
@@ -190,6 +196,17 @@ async def _steps_of(body: Pipeline, frame: Frame) -> StepOutcome:
         return Success(canonical.decode(encoded(frame.render(body.output), "output")))
     except FlujoError as error:
         return Failure(error_info(error, frame.path), error)
+
+
+def _ended_early(
+    each: PlannedStep, outcome: Success, planned: Sequence[PlannedStep], frame: Frame
+) -> StepOutcome:
+    """Return the outcome of a body that a step has ended; to expressions, the steps after it are skipped."""
+    if each.ends == "blueprint":
+        return Ended(outcome.output)
+    for later in planned[planned.index(each) + 1 :]:
+        frame.steps[later.name] = {"output": None, "skipped": True}
+    return Success(outcome.output)
 
 
 async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
@@ -263,7 +280,9 @@ def _plan(each: BaseStep, binding: Binding) -> PlannedStep:
     is_background = each.config.execution_mode == "background"
     facts = NO_ITEMS if is_background else each.usual_facts()
     segment, work = child(ROOT, each.name), _layered(each, binding)
-    return PlannedStep(each, each.name, each.kind, segment, facts, work, is_background, each.ends_run)
+    return PlannedStep(
+        each, each.name, each.kind, segment, facts, work, is_background, each.ends_run, each.ends
+    )
 
 
 def _layered(each: BaseStep, binding: Binding) -> Work:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
+from flujo.domain.outcomes import Ended, Success
 from flujo.domain.personal_data import pii_of
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.frame import Frame
@@ -59,7 +60,8 @@ async def run_apart(
         is_listed=frame.is_listed,
         input_pii=declared,
     )
-    return await run_body(pipeline, inner)
+    outcome = await run_body(pipeline, inner)
+    return Success(outcome.output) if isinstance(outcome, Ended) else outcome
 
 
 async def _own_scope(pipeline: Pipeline, frame: Frame, path: StepPath) -> ContextScope:

@@ -17,6 +17,7 @@ from flujo import (
     ConditionalStep,
     ContinueAsNewStep,
     DynamicParallelRouterStep,
+    EndStep,
     EventStep,
     Flujo,
     HumanInTheLoopStep,
@@ -364,6 +365,17 @@ max_concurrency: 1
         "kind: set\nname: put\nset: {total: '{{ context.total + input }}', log: [a]}\n",
         SetStep("put", {"total": "{{ context.total + input }}", "log": ["a"]}),
         {"total": 3, "log": ["a"]},
+    ),
+    "end": Door(
+        "kind: end\nname: stop\noutput: ['{{ input }}']\n", EndStep("stop", output=["{{ input }}"]), [3]
+    ),
+    "end of a body": Door(
+        "kind: end\nname: stop\nof: body\nwhen: input == 3\n",
+        EndStep("stop", of="body", when="input == 3"),
+        3,
+    ),
+    "end in failure": Door(
+        "kind: end\nname: stop\nfail: 'no {{ input }}'\n", EndStep("stop", fail="no {{ input }}"), None
     ),
     "sleep": Door("kind: sleep\nname: rest\nfor: 1ms\n", SleepStep("rest", for_s=0.001), 3),
     "event": Door(

@@ -39,6 +39,9 @@ class Scope:
     is_open: bool = False
     """Whether names are missing because a step could not be read, so no name counts as unknown."""
 
+    is_over: bool = False
+    """Whether nothing after this place runs: the step before always ends the blueprint, or fails."""
+
     def tree(self, **more: Schema) -> Schema:
         """Return the scope as one schema, with `more` names added."""
         names = {

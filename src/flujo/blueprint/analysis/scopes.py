@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.analysis.early_ends import EarlyEnds, perhaps_skipped
 from flujo.blueprint.analysis.growing import Growing
 from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scope import Scope
@@ -104,6 +105,8 @@ class Walk:
     is_open: bool = False
     """Whether a part of the blueprint itself could not be read."""
     visits: list[Visit] = field(default_factory=list)
+    ends: list[Schema] = field(default_factory=list)
+    """The outputs with which steps end the blueprint early."""
 
     def run(self) -> Scope:
         """Visit every step; return the scope at the end, which the blueprint's `output` has."""
@@ -114,11 +117,18 @@ class Walk:
         return self._body(self.blueprint.steps, ("steps",), start)
 
     def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
+        early = EarlyEnds()
         for step, place in placed(steps, path):
             visit = self._step(step, place, scope)
             self.visits.append(visit)
+            if isinstance(step, doc.EndStep) and step.fail is None:
+                if step.of == "blueprint" or path == ("steps",):
+                    self.ends.append(visit.own)
+                else:
+                    early.add(replace(scope, previous=visit.own))
             scope = after(scope, visit)
-        return scope
+            early.follow(step.name)
+        return early.joined(scope)
 
     def _step(self, step: doc.BaseStep, path: Path, before: Scope) -> Visit:
         is_known = self.knows(step, path)
@@ -130,7 +140,8 @@ class Walk:
             bodies[name] = Body(place, self._body(steps, place, starts(name)))
         end = _end(step, path, scope if is_known else replace(scope, is_open=True), bodies)
         own = self._gives(step, scope, end) if is_known else None
-        output = own if step.when is None else union((own, before.previous))
+        passed = before.previous if isinstance(step, doc.EndStep) else union((own, before.previous))
+        output = own if step.when is None else passed
         return Visit(step, path, before, scope, end, output, own, bodies, is_known)
 
     def _starts(self, step: doc.BaseStep, path: Path, scope: Scope) -> Callable[[str], Scope]:
@@ -212,12 +223,14 @@ class Walk:
         match step:
             case doc.ConditionalStep(if_=str(), else_=None):
                 return union((_filled(step.output, end), scope.previous))
-            case _ if "output" in keys(type(step)):
+            case _ if "output" in keys(type(step)) and not isinstance(step, doc.EndStep):
                 return _filled(getattr(step, "output", None), end)
             case doc.CacheStep():
                 return end.previous
             case doc.SleepStep() | doc.ContinueAsNewStep():  # the latter only if it is skipped
                 return scope.previous
+            case doc.EndStep():
+                return scope.previous if step.output is None else schema_of(step.output, scope.tree())
             case doc.SetStep():
                 return schema_of(step.set_, scope.tree())
             case doc.TreeSearchStep():
@@ -304,6 +317,7 @@ def after(scope: Scope, visit: Visit) -> Scope:
         perhaps=scope.perhaps.plus(name, None) if name in scope.perhaps else scope.perhaps,
         context=with_fields(scope.context, written(visit)),
         is_open=scope.is_open or name == UNNAMED,
+        is_over=scope.is_over or (isinstance(visit.step, doc.EndStep) and visit.step.when is None),
     )
 
 
@@ -332,15 +346,15 @@ def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
     """Return the schema of `steps.NAME`; the output of a skipped step is null."""
     if step.when is None:
         return closed({"output": own, **facts(step)})
-    maybe = {"anyOf": [own, {"type": "null"}]} if own else None
-    return {**closed({"output": maybe, **facts(step)}), "required": ["output"]}
+    return perhaps_skipped(closed({"output": own, **facts(step)}))
 
 
 def _end(step: doc.BaseStep, path: Path, scope: Scope, bodies: Mapping[str, Body]) -> Scope:
     """Return the scope of a step's `output`; `previous` is the output without that key."""
     match step:
         case doc.ConditionalStep():
-            return replace(scope, previous=union(body.end.previous for body in bodies.values()))
+            ends = [body.end for body in bodies.values() if not body.end.is_over]
+            return replace(scope, previous=union(end.previous for end in ends or [scope]))
         case doc.MapStep():
             if step.keep == "none":
                 return replace(scope, previous={"type": "null"})
@@ -410,10 +424,10 @@ def written(visit: Visit) -> frozenset[str]:
     step = visit.step
     if step.is_background:  # its task has a copy of the context
         return frozenset(step.writes) if step.when is None else frozenset()
-    ends = [fields_there(body.end.context) for body in visit.bodies.values()]
+    ends = [fields_there(body.end.context) for body in visit.bodies.values() if not body.end.is_over]
     inside: frozenset[str] = frozenset()
     match step:
-        case doc.LoopStep():
+        case doc.LoopStep() if ends:
             inside = ends[0]
         case doc.ConditionalStep() if step.if_ is None or step.else_ is not None:
             inside = ends[0].intersection(*ends[1:]) if ends else inside

@@ -12,6 +12,7 @@ from flujo.blueprint.analysis.inference import schema_of
 from flujo.blueprint.analysis.scopes import Visit, Walk
 from flujo.blueprint.language.models import with_helpers
 from flujo.blueprint.language.traversal import Path, asked
+from flujo.blueprint.schemas.algebra import union
 from flujo.blueprint.sources.agent_includes import AgentRegistry
 from flujo.blueprint.sources.signatures import FILLED_IN
 from flujo.domain.transactions import CONNECTION
@@ -102,11 +103,11 @@ class Unit:
         return any(one.file == span.file and one.overlaps(span) for one in wrong)
 
     @cached_property
-    def walked(self) -> tuple[Scope, list[Visit]]:
-        """The scope at the end, and every step with its scope."""
+    def walked(self) -> tuple[Scope, list[Visit], list[Schema]]:
+        """The scope at the end, every step with its scope, and the outputs of early ends."""
         is_open = () in self.gaps
         walk = Walk(self.blueprint, self._imported, self.typed, self.knows, is_open=is_open)
-        return walk.run(), walk.visits
+        return walk.run(), walk.visits, walk.ends
 
     @property
     def end(self) -> Scope:
@@ -169,9 +170,12 @@ class Unit:
     @cached_property
     def output(self) -> Schema:
         """The schema of the output."""
+        _, _, early = self.walked
+        if self.end.is_over:
+            return union(early) if early else None
         if self.blueprint.output is None:
-            return self.end.previous
-        return schema_of(self.blueprint.output, self.end.tree())
+            return union((self.end.previous, *early))
+        return union((schema_of(self.blueprint.output, self.end.tree()), *early))
 
     def typed(self, target: str) -> Schema:
         """Return the schema of a class, or of a function's return value, if known."""

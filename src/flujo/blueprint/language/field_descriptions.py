@@ -90,6 +90,8 @@ DESCRIPTIONS = {
     "input": "The step's input, a text with `{{ … }}` or data; by default `previous`. Of a schedule: the "
     "input of its runs, as data. Of `continue_as_new`: the input of the new run, by default this run's.",
     "set": "The values to write to the context, by field, with `{{ … }}`.",
+    "of": "What the step ends: the `blueprint` that it is written in, or the steps around it (`body`).",
+    "fail": "The message with which the step fails, with `{{ … }}`.",
     "files": "Files for the model: paths in the project, references, or a list of them.",
     "processors": "Callables that change the input and the output.",
     "validators": "Callables that check the output; their reason for a rejection is shown to the model.",

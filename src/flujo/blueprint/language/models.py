@@ -653,6 +653,27 @@ class SetStep(BaseStep):
         return {**{name: ("set", name) for name in self.set_}, **super().writes}
 
 
+class EndStep(BaseStep):
+    """Ends the blueprint or the steps around it, with an output or a failure."""
+
+    kind: Literal["end"]
+    of: Literal["blueprint", "body"] = "blueprint"
+    output: Value = None
+    fail: Annotated[Maybe[str], Role.VALUE] = None
+
+    def takes_previous(self) -> bool:
+        """Return whether the previous step's output is the one of what it ends, or passes on."""
+        return self.when is not None or (self.output is None and self.fail is None)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "EndStep":
+        _not_both(self, "output", "fail")
+        if self.fail is not None and self.of == "body":
+            hint = "remove `of`: a failed step fails what is around it, up to a step that handles it"
+            raise problem("conflicting-keys", "`fail` and `of` exclude each other", hint, key="of")
+        return self
+
+
 class ContinueAsNewStep(BaseStep):
     """Ends the run; a new run of the same blueprint continues it."""
 
@@ -735,6 +756,7 @@ AnyStep = Annotated[
     | Annotated[EventStep, Tag(tag("event"))]
     | Annotated[TreeSearchStep, Tag(tag("tree_search"))]
     | Annotated[SetStep, Tag(tag("set"))]
+    | Annotated[EndStep, Tag(tag("end"))]
     | Annotated[ContinueAsNewStep, Tag(tag("continue_as_new"))],
     Discriminator(_kind),
     Role.STEPS,

@@ -1,4 +1,4 @@
-"""Rules about `continue_as_new`, which ends the run."""
+"""Rules about steps that end the run, the blueprint or a body."""
 
 from flujo.blueprint.diagnostics import rule
 
@@ -15,11 +15,26 @@ INSIDE = rule(
     instead="steps:\n  - {kind: map, name: each, over: input, steps: [{name: one, call: skills.a:one}]}\n"
     "  - " + _NEXT,
 )
+_STOP = "{kind: end, name: stop, when: item == 0%s}"
+INSIDE_OTHERS = rule(
+    "FLJ313",
+    "ends-the-blueprint-inside",
+    "An `end` where it cannot end the blueprint",
+    finds="`kind: end` without `of: body` in a `map`, `parallel`, `router` or `cache`, or in a step that "
+    "runs in the background.",
+    why="Other branches or items run at the same time, and would not be finished.",
+    example="steps:\n  - {kind: map, name: each, over: input, steps: ["
+    + _STOP % ""
+    + ", {name: one, call: skills.a:one}]}",
+    instead="steps:\n  - {kind: map, name: each, over: input, steps: ["
+    + _STOP % ", of: body"
+    + ", {name: one, call: skills.a:one}]}",
+)
 AFTER = rule(
     "FLJ312",
     "never-reached",
-    "A step after a `continue_as_new`",
-    finds="A step that follows a `continue_as_new` without `when`.",
+    "A step after a `continue_as_new` or an `end`",
+    finds="A step that follows a `continue_as_new` or an `end` without `when`.",
     why="It is never executed.",
     example="steps:\n  - " + _NEXT + "\n  - {name: late, call: skills.a:late}",
     instead="steps:\n  - {name: late, call: skills.a:late}\n  - " + _NEXT,

@@ -25,6 +25,7 @@ from flujo.domain.steps.await_ import AwaitStep
 from flujo.domain.steps.cache import CacheStep, cached_step
 from flujo.domain.steps.conditional import ConditionalStep
 from flujo.domain.steps.continue_as_new import ContinueAsNewStep
+from flujo.domain.steps.end import EndStep
 from flujo.domain.steps.event import EventStep
 from flujo.domain.steps.granular import GranularStep, History
 from flujo.domain.steps.hitl import HumanInTheLoopStep
@@ -56,6 +57,7 @@ __all__ = [
     "Durability",
     "DynamicParallelRouterStep",
     "Effect",
+    "EndStep",
     "EventStep",
     "ExecutionMode",
     "Expr",
@@ -91,7 +93,7 @@ KINDS: Mapping[str, type[BaseStep]] = {
     for kind in (
         Step, ConditionalStep, LoopStep, StateMachineStep, MapStep, ParallelStep, DynamicParallelRouterStep,
         GranularStep, CacheStep, ImportStep, HumanInTheLoopStep, SleepStep, EventStep, AwaitStep,
-        ContinueAsNewStep, TreeSearchStep, SetStep,
+        ContinueAsNewStep, TreeSearchStep, SetStep, EndStep,
     )
 }  # fmt: skip
 """The class of every kind of step, by its name in YAML."""

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from flujo.domain.steps import EndStep
 from flujo.domain.tree_checks.findings import Finding, Site
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ def ending_inside(site: Site) -> Iterator[Finding]:
         return
     what = "runs in the background" if is_background else f"is of `kind: {site.step.kind}`"
     for inner in _in_turn(site):
+        if inner.step.ends == "blueprint" and site.step.imported is None:
+            message = f"step {inner.path!r} ends the blueprint, inside step {site.path!r}, which {what}"
+            hint = "write `of: body`, which ends the steps around it, and end the blueprint in a later step"
+            yield Finding("FLJ313", inner.place, message, hint, ("kind",), other=(site.place, what))
         if inner.step.ends_run:
             message = f"step {inner.path!r} ends the run, inside step {site.path!r}, which {what}"
             hint = "move it to the steps of the pipeline, or of a branch, a loop or a state"
@@ -41,7 +46,8 @@ def _in_turn(site: Site) -> Iterator[Site]:
 def never_reached(steps: Collection[Site]) -> Iterator[Finding]:
     """Report the step that follows one which always ends the run."""
     for site, following in pairwise(steps):
-        if site.step.ends_run and site.step.when is None:
-            message = f"step {following.path!r} is never executed: {site.step.name!r} before it ends the run"
+        ends = "ends the run" if site.step.ends_run else site.step.summary()
+        if (site.step.ends_run or isinstance(site.step, EndStep)) and site.step.when is None:
+            message = f"step {following.path!r} is never executed: {site.step.name!r} before it {ends}"
             hint = f"remove it, or give {site.step.name!r} a condition, `when`"
             yield Finding("FLJ312", following.place, message, hint, ("name",), is_warning=True)

@@ -10,7 +10,7 @@ from flujo.agents.conversation import MOST_REQUESTS
 from flujo.agents.list_prices import longest_answer
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.paths import ROOT, StepPath, branch, child
-from flujo.domain.pipeline import FALLBACK
+from flujo.domain.pipeline import FALLBACK, ends_early
 from flujo.domain.values import Expr
 from flujo.services.forecast.parts import AgentForecast, Amounts, Part, in_order, one_of
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS, Known, bytes_of_tokens, tokens_of
@@ -48,10 +48,13 @@ class Walk:
 
     def body(self, pipeline: Pipeline, path: StepPath = ROOT) -> Part:
         """Return the forecast of the steps of a body, one after another."""
-        parts = []
+        parts: list[Part] = []
+        is_reached = True
         with self._limited(pipeline.budget):
             for step in pipeline.steps:
-                parts.append(self._step(step, child(path, step.name)))
+                part = self._step(step, child(path, step.name))
+                parts.append(part if is_reached else part.or_nothing())
+                is_reached = is_reached and not ends_early(step)
                 self.known.after(step.name, *_output(step))
         return in_order(parts).within(pipeline.budget)
 

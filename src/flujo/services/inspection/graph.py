@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from flujo.domain.pipeline import FALLBACK
+from flujo.domain.steps import EndStep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from flujo.domain.pipeline import BaseStep, Flow, Pipeline
+    from flujo.domain.pipeline import BaseStep, Ends, Flow, Pipeline
 
 Shape = Literal["end", "agent", "call", "choice", "human", "import", "fork", "state"]
 """How a node looks: `end` both begins and ends the graph, `fork` also joins."""
@@ -76,7 +77,7 @@ def graph_of(
         notes: returns further lines about a step without steps inside.
     """
     drawing = _Drawing(pipeline.name, unfold=unfold, notes=notes)
-    loose = drawing.body(pipeline, drawing.root, [_Loose(drawing.start)])
+    loose = drawing.body(pipeline, drawing.root, [_Loose(drawing.start)], "blueprint")
     if loose:  # nothing comes to the end of a pipeline that never ends
         drawing.connect(loose, drawing.node(drawing.root, "end", "end"))
     return Graph(drawing.root, tuple(drawing.edges))
@@ -92,6 +93,8 @@ class _Drawing:
         self._notes = notes
         self._ids = 0
         self._last = ""
+        self._ends: dict[Ends, list[_Loose]] = {}
+        """The edges from early ends of the innermost blueprint and body that are being drawn."""
         self.start = self.node(self.root, "end", "start")
 
     def node(self, box: Box, shape: Shape, title: str, detail: str = "", *notes: str) -> str:
@@ -102,10 +105,14 @@ class _Drawing:
     def connect(self, loose: Sequence[_Loose], head: str) -> None:
         self.edges += [Edge(each.tail, head, each.label, each.is_failure) for each in loose]
 
-    def body(self, body: Pipeline, box: Box, loose: list[_Loose]) -> list[_Loose]:
+    def body(self, body: Pipeline, box: Box, loose: list[_Loose], what: Ends = "body") -> list[_Loose]:
+        around = self._ends
+        early: list[_Loose] = []
+        self._ends = {**around, what: early, "body": early}
         for step in body.steps:
             loose = self._step(step, box, loose)
-        return loose
+        self._ends = around
+        return [*loose, *early]
 
     def _step(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         match step.shape:
@@ -130,6 +137,10 @@ class _Drawing:
         if step.ends_run:
             self.edges.append(Edge(here, self.start, "new run"))
             return [] if step.when is None else [_Loose(here, "else")]
+        if step.kind == EndStep.kind:
+            if step.ends is not None:
+                self._ends[step.ends].append(_Loose(here))
+            return [] if step.when is None else [_Loose(here, "else")]
         for name, body in step.bodies().items():
             if step.is_tool(name):
                 self.connect(self.body(body, box, [_Loose(here, "calls")]), here)
@@ -139,8 +150,9 @@ class _Drawing:
 
     def _inside(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         inner = self._inner(box, step)
+        what: Ends = "body" if step.imported is None else "blueprint"
         for body in step.bodies().values():
-            loose = self.body(body, inner, loose)
+            loose = self.body(body, inner, loose, what)
         return loose
 
     def _choice(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:

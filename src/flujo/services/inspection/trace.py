@@ -70,7 +70,7 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         _add_calls(node, "running" if record.status is RunStatus.RUNNING else "pending")
     threads = [node.thread for node in nodes.values() if node.thread is not None]
     root.exchanges = recorded([each["after"] for each in threads if each["after"] is not None], entries)
-    _infer(root)
+    _infer(root, "completed" if record.status is RunStatus.COMPLETED else "running")
     root.status = record.status
     root.began, root.ended = record.created_at, record.updated_at
     return root
@@ -281,10 +281,16 @@ def _add_calls(node: TraceNode, state: str) -> None:
             made.detail = {"tool": call.name, **({"effect": effect} if effect else {}), **made.detail}
 
 
-def _infer(node: TraceNode) -> None:
-    """Give a composite the times of what is inside it, and its state if it has no entry of its own."""
+def _infer(node: TraceNode, unended: str) -> None:
+    """Give a composite the times of what is inside it, and its state if it has no entry of its own.
+
+    Args:
+        node: the composite.
+        unended: the state of a composite in which everything has ended well: `completed` in a completed run,
+            because a step inside it has ended the blueprint or the run.
+    """
     for inner in node.children:
-        _infer(inner)
+        _infer(inner, unended)
     if node.children:
         began = [inner.began for inner in node.children if inner.began is not None]
         ended = [inner.ended for inner in node.children if inner.ended is not None]
@@ -295,8 +301,6 @@ def _infer(node: TraceNode) -> None:
         states = {inner.status for inner in node.children}
         states |= {each.status for inner in node.children if inner.kind == "turn" for each in inner.children}
         if node.status == "running":
-            node.status = next(
-                (each for each in ("paused", "failed", "waiting") if each in states), "running"
-            )
+            node.status = next((each for each in ("paused", "failed", "waiting") if each in states), unended)
         if node.kind == "" and node.status == "running" and states == {"completed"}:
             node.status = "completed"

@@ -16,7 +16,7 @@ from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
-from flujo.domain.outcomes import Aborted, BackgroundLaunched, BegunAgain, Failure, Paused, Success
+from flujo.domain.outcomes import Aborted, BackgroundLaunched, BegunAgain, Ended, Failure, Paused, Success
 from flujo.domain.paths import ROOT, shown
 from flujo.domain.providers import SHARED_REQUESTS
 from flujo.domain.queues import Queued
@@ -539,8 +539,8 @@ def _move(record: RunRecord, outcome: StepOutcome, context: bytes) -> Move:
         case Aborted(reason=reason):
             why = canonical.encode(stopped(reason).to_json())
             return Move(status=RunStatus.CANCELLED, error=why, context=context)
-        case BackgroundLaunched():
-            raise StateError("a run cannot end as a background task")
+        case BackgroundLaunched() | Ended():
+            raise StateError(f"a run cannot end as {type(outcome).__name__}")
 
 
 def _successor(runtime: Runtime, record: RunRecord, outcome: BegunAgain, move: Move) -> Child:
