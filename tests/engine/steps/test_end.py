@@ -57,7 +57,7 @@ async def test_the_blueprint_ends_from_inside_a_branch_and_a_loop(store: StateSt
 
 
 @pytest.mark.guarantee("G1")
-async def test_a_run_that_stopped_after_the_entry_of_its_end_does_not_go_on(store: StateStore) -> None:
+async def test_a_run_that_stopped_after_the_entry_of_its_end_does_not_continue(store: StateStore) -> None:
     world = World()
     async with Flujo[Any, Any, Any](inside(world), store=store, recovery=False) as alone:
         await alone.run_result_async(1, run_id="whole")
@@ -81,7 +81,7 @@ async def test_a_run_that_stopped_after_the_entry_of_its_end_does_not_go_on(stor
         assert (await alone.replay_from_trace("cut")).output == {"after": 2}
 
 
-async def test_an_imported_blueprint_ends_alone_and_the_rest_goes_on(store: StateStore) -> None:
+async def test_an_imported_blueprint_ends_alone_and_the_rest_runs(store: StateStore) -> None:
     world = World()
     child = pipeline(
         EndStep("stop", when="input > 1", output="early"), call("a", world.add("a")), output="whole"
