@@ -13,6 +13,7 @@ import pytest
 
 import warm
 from agents.provider_server import Provider, Response, provider_server
+from flujo.testing import scripted_runner
 
 ROOT = Path(__file__).parents[2]
 FLUJO = str(Path(sys.executable).parent / "flujo")
@@ -173,6 +174,39 @@ def test_questions_that_no_help_page_answers_are_escalated(project: Path) -> Non
     assert (known["reply"].partition(":")[0], known["open"]) == ("Delivery", False)
     assert unknown == {"reply": "We have passed your question on: Who are you?", "open": True}
     assert "reason  fell back: output of step 'answer'" in flujo(project, "trace", "@last")
+
+
+@pytest.fixture
+def imported(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The project, whose modules this process may import."""
+    known = {name: sys.modules.pop(name) for name in [*sys.modules] if name.split(".")[0] == "blueprints"}
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield project
+    for name in [each for each in sys.modules if each.split(".")[0] == "blueprints"]:
+        del sys.modules[name]
+    sys.modules.update(known)
+
+
+@pytest.mark.parametrize(
+    ("quote", "answer", "proven"),
+    [
+        ("It arrives on Friday at noon.", "Friday", True),
+        ("It arrives on Monday at noon.", "Monday", False),
+        ("It arrives on Friday at noon.", "Saturday", False),
+    ],
+)
+async def test_an_answer_that_the_text_does_not_prove_is_not_used(
+    imported: Path, quote: str, answer: str, proven: bool
+) -> None:
+    given = {
+        "text": "Your parcel left on Monday.  It arrives on Friday at noon.",
+        "question": "When does it arrive?",
+    }
+    script = {"reader": {"quote": quote, "answer": answer}}
+    async with scripted_runner("evidence", script, project=imported) as runner:
+        output = (await runner.run_result_async(given)).output
+    assert output["proven"] is proven
+    assert output["answer"] == (answer if proven else "")
 
 
 def test_a_letter_is_edited_until_it_passes_and_a_human_approves_it(project: Path) -> None:
