@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agents.provider_server import Provider, provider_server
 from agents.provider_server import Response as Sent
+from flujo.services.project.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +71,10 @@ def test_a_team_sees_what_is_left_and_one_run_gets_more(
     assert state["forecast"] >= 1
     assert state["window_starts_at"] < state["window_ends_at"]
     assert "########## 100%  1 request" in flujo("budgets").stdout
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.setattr(SystemClock, "now", staticmethod(lambda: time.time() + 90 * 86_400))
+        [seen] = listed(flujo)
+    assert (seen["used"], seen["window_starts_at"]) == (1, state["window_starts_at"])
 
     refused = flujo("run", "talk", "--input", "b", "--run-id", "second")
     assert refused.exit_code == 6

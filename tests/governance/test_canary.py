@@ -20,6 +20,7 @@ from flujo.services.admin.scaffold import scaffold
 from flujo.state.sql.tables import blobs, metadata
 from flujo.state.store import SqlStateStore
 from local_mcp import shop_toml
+from telemetry.collector import Collector, collecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,6 +123,12 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     with provider_server() as running:
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
         yield running
 
 
@@ -262,9 +269,12 @@ async def stored(uri: str) -> list[tuple[str, bytes]]:
     return found
 
 
-def searched(root: Path, flujo: Commands, provider: Provider) -> dict[str, bytes]:
+def searched(
+    root: Path, flujo: Commands, provider: Provider, collector: Collector | None = None
+) -> dict[str, bytes]:
     """Return all places by name."""
     found: dict[str, bytes] = {
+        "spans and metrics": b"" if collector is None else b"\n".join(collector.bodies),
         "what commands have shown": "\n".join(flujo.shown).encode(),
         "requests to models": json.dumps(provider.requests, ensure_ascii=False).encode(),
     }
@@ -279,8 +289,12 @@ def leaks(places: dict[str, bytes], values: Sequence[str]) -> set[str]:
 
 
 @pytest.mark.timeout(120)
-def test_no_planted_value_is_found_anywhere(root: Path, outside: Path, provider: Provider) -> None:
+def test_no_planted_value_is_found_anywhere(
+    root: Path, outside: Path, provider: Provider, collector: Collector
+) -> None:
     assert len(set(SECRETS + PERSONAL)) == 40
+    with (root / "flujo.toml").open("a", encoding="utf-8") as settings:
+        settings.write(f'\n[telemetry]\nendpoint = "{collector.url}"\ncontent = true\n')
     flujo = Commands()
     letters(flujo, outside, people=6)
     talks(flujo, provider)
@@ -288,12 +302,14 @@ def test_no_planted_value_is_found_anywhere(root: Path, outside: Path, provider:
     look(flujo)
     assert sum(flujo.codes.values()) >= 30
     assert {0, 1, 5} <= flujo.codes.keys(), "runs that succeed, fail and pause"
-    places = searched(root, flujo, provider)
+    places = searched(root, flujo, provider, collector)
     assert {"flujo.lock", "talk-0.html", "talk-0.otlp.json", "state.db", "table journal"} <= places.keys()
     assert {"talk-0.jsonl.zst unpacked", "talk-talk-0.yaml"} <= places.keys()
     assert b"'task'" in places["table runs"]
     assert b"<EMAIL>" in places["table journal"]
     assert b"<EMAIL>" in places["requests to models"]
+    assert b"<EMAIL>" in places["spans and metrics"]
+    assert {"ask", "serve"} <= {word for span in collector.spans for word in span.name.split()}
     assert b"401 for ['***'" in places["what commands have shown"]
     assert b"logged ***" in places["what commands have shown"]
     assert (leaks(places, SECRETS), leaks(places, PERSONAL)) == (set(), set())

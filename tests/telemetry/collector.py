@@ -40,6 +40,8 @@ class Collector:
     spans: list[Received] = field(default_factory=list)
     metrics: dict[str, list[tuple[dict[str, Any], float]]] = field(default_factory=dict)
     """For each metric, the attributes and the value (or the count) of its points."""
+    bodies: list[bytes] = field(default_factory=list)
+    """The requests as they arrived, unpacked."""
     headers: list[dict[str, str]] = field(default_factory=list)
     resources: list[dict[str, Any]] = field(default_factory=list)
     hold: threading.Event | None = None
@@ -77,6 +79,7 @@ def collecting(status: int = 200) -> Iterator[Collector]:
             if collector.hold is not None:
                 collector.hold.wait(60)
             collector.headers.append({name.lower(): value for name, value in self.headers.items()})
+            collector.bodies.append(body)
             collector.take(self.path, body)
             self.send_response(collector.status)
             self.send_header("content-length", "0")

@@ -355,6 +355,10 @@ class JournalStore(RunSource, Protocol):
         """Return every counter of budgets that several runs share, by name, scope and window."""
         ...
 
+    async def now(self) -> float:
+        """Return the time by the clock that begins windows of budgets: seconds since the epoch."""
+        ...
+
     def may_begin(self, run_id: RunId) -> bool:
         """Return whether work of a run may start: by this process's own clock, its lease is still valid.
 

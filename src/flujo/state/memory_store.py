@@ -356,6 +356,10 @@ class MemoryStateStore(MemoryQueues):
         """Return every counter of budgets that several runs share."""
         return self.database.budgets.counted()
 
+    async def now(self) -> float:
+        """Return the time that was given to the store, or that of this machine."""
+        return self._now()
+
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
         return self._listed(self._stored(run_id))

@@ -235,6 +235,10 @@ class SqlStateStore:
         """Return every counter of budgets that several runs share; see the port."""
         return await self.read(shared_budgets.counters)
 
+    async def now(self) -> float:
+        """Return the time of the database; see the port."""
+        return await self.read(shared_budgets.now)
+
     def may_begin(self, run_id: RunId) -> bool:
         """Return whether the run's lease still lasts by this machine's clock; see the port."""
         return self._leases.lasts(run_id, asyncio.get_running_loop())

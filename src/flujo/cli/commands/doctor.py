@@ -95,9 +95,9 @@ def _after_restore(invocation: Invocation, actor: "Actor", *, dry_run: bool, as_
 def _write(terminal: "Terminal", found: "Sequence[Finding]") -> None:
     for finding in found:
         mark = terminal.styled(f"{finding.state:<5}", *_STYLES[finding.state], to=terminal.out)
-        terminal.data(f"{mark} {finding.name:<12}{finding.detail}")
+        terminal.data(f"{mark} {finding.name:<14}{finding.detail}")
         if finding.hint and finding.state != "ok":
-            terminal.data(f"{'':<18}{terminal.styled('hint:', 'cyan', to=terminal.out)} {finding.hint}")
+            terminal.data(f"{'':<20}{terminal.styled('hint:', 'cyan', to=terminal.out)} {finding.hint}")
 
 
 def _display(value: object) -> str:

@@ -55,18 +55,19 @@ async def budget_states(workspace: Workspace, rule: str | None = None) -> list[B
             hint=suggest(rule, names, what="there are") or "write it as [[budgets.rule]]",
         )
     require_blueprints(workspace.project)
-    counted = await _counted(workspace) if rules else []
-    now = workspace.clock.now()
+    counted, now = await _counted(workspace) if rules else ((), 0.0)
     return [state for each in rules if rule in (None, each.name) for state in _states(each, counted, now)]
 
 
-async def _counted(workspace: Workspace) -> Sequence[Counted]:
+async def _counted(workspace: Workspace) -> tuple[Sequence[Counted], float]:
+    """Return the counters, and the time of the database: its clock begins the windows."""
     try:
-        return await (await workspace.store()).budget_counters()
+        store = await workspace.store()
+        return await store.budget_counters(), await store.now()
     except DatabaseMissing:
         if workspace.project.is_outside:
             raise
-        return ()  # the first run creates it
+        return (), workspace.clock.now()  # the first run creates it
 
 
 def _states(rule: BudgetRule, counted: Sequence[Counted], now: float) -> list[BudgetState]:

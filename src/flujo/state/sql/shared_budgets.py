@@ -16,6 +16,7 @@ from flujo.domain.ledger import HoldState
 from flujo.domain.shared_budgets import PREFIX, Counted
 from flujo.state import codec, shared_budgets
 from flujo.state.shared_budgets import Before, Change, Counter, Key
+from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import budget_holds, limits
 
 if TYPE_CHECKING:
@@ -120,6 +121,11 @@ def counters(connection: sa.Connection) -> list[Counted]:
         Counted(name=row.name, scope=row.key, window=row.window, used=row.used, held=row.held)
         for row in found
     ]
+
+
+def now(connection: sa.Connection) -> float:
+    """Return the time of the database, in seconds since the epoch."""
+    return float(connection.scalar(sa.select(database_now())) or 0.0)
 
 
 def _place(run_id: RunId, hold: Hold) -> _Place:

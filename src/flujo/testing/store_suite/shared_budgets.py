@@ -165,6 +165,7 @@ class SharedBudgetsSuite:
         await store.reserve(RUN, run.fence, hold)
         [first] = {each.window for each in await store.budget_counters()}
         assert first % 86_400 == 0
+        assert first == Window(span="day").start(await store.now())
         monthly = replace(hold, shares=(_share(replace(_RULE, window=Window(span="month"))),))
         await store.write(Write(run_id=RUN, fence=run.fence, holds=(_ended(monthly, _used(100)),)))
         assert {each.window for each in await store.budget_counters()} == {first}
