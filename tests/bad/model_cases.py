@@ -52,6 +52,10 @@ def reading(name: str, keys: str, code: str, words: str, under: str) -> Case:
 EXPRESSIONS = [
     reading("division-of-a-number", "with: {data: '{{ input.n / 2 }}'}", "FLJ155", "write `/ 2.0`", "/"),
     reading("division-of-numbers", "when: input.m / input.n > 1.0", "FLJ155", "`double(…)`", "/"),
+    reading("placeholder-of-a-workflow", "with: {data: 'on ${{ input.note }}'}, when: input.note != null", "FLJ157", "remove the `$`", "${{"),
+    reading("placeholder-of-a-shell", "with: {data: 'on ${note}'}", "FLJ157", "did you mean `{{ input.note }}`?", "${note}"),
+    reading("unknown-placeholder-of-a-shell", "with: {data: 'on ${HOME}'}", "FLJ157", "for instance", "${HOME}"),
+    reading("placeholder-of-python", "with: {data: 'on {input.note}'}", "FLJ157", "did you mean `{{ input.note }}`?", "{input.note}"),
     reading("a-condition-that-leaves-null", "when: input.note != null || input.m > 1, with: {data: '{{ input.note.trim() }}'}",
             "FLJ207", "`input.note` may be null", "input.note"),
 ]  # fmt: skip

@@ -125,6 +125,7 @@ agents: {w: {model: "local:smollm2", tools: [a:b, {call: a:c, effect: read}, {mc
     "a reference with escapes": _schema({"$ref": "#/$defs/a~1b%20c", "$defs": {"a/b c": True}}),
     "patterns that people use": _schema({"anyOf": [{"pattern": p} for p in ("^[a-z0-9]+(-[a-z0-9]+)*$", "^([a-z]+\\.)+[a-z]{2,}$", "^\\d{4}-\\d{2}-\\d{2}$", "^(foo|bar)+$", "^[A-Z]{2}(\\d{3})+$")]}),
     "properties named like keywords": _schema({"properties": {"$ref": {"type": "string"}, "pattern": {}, "typ": {}}}),
+    "a schema with keys of other programs": _schema({"x-order": 1, "type": "object", "discriminator": {"propertyName": "kind"}}),
     "bounds that meet": _schema({"minimum": 5, "maximum": 5, "minLength": 0}),
     "a keyword of one's own": _schema({"x-order": 3, "type": ["string", "null"]}),
     "a schema of this draft": _schema({"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://a.example/t"}),

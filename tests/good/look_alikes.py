@@ -153,6 +153,8 @@ LOOK_ALIKES = {
     "FLJ153": "a-model-that-can-be-told-not-to-reason",
     "FLJ154": "a-model-of-unknown-price-that-is-allowed",
     "FLJ155": "divisions-that-do-not-depend-on-the-form-of-a-number",
+    "FLJ156": "a schema with keys of other programs",
+    "FLJ157": "braces-and-dollars-in-a-text",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }
 """Rule → the name of a case in one of the tables of this folder."""

@@ -24,4 +24,6 @@ GOOD_MODELS = {
         "  - {kind: conditional, name: way, if: input.note == null,\n     then: [],\n     else: [{name: say",
     ).replace("%s}", "%s}]}")
     % "with: {data: '{{ input.note.trim() }}'}",
+    "braces-and-dollars-in-a-text": NUMBERS
+    % """with: {data: 'for ${{ input.n }}: {"kind": {x}} {other} {} $5 and {{ "${note}" }}'}""",
 }

@@ -16,6 +16,7 @@ from flujo.blueprint.diagnostics import suggest
 from flujo.blueprint.expressions import arithmetic, cel, cel_ast
 from flujo.blueprint.expressions.cel_lexicon import FUNCTIONS, NAMESPACES, TOKEN
 from flujo.blueprint.expressions.error_messages import Problem, refused, unusable
+from flujo.blueprint.expressions.foreign_templates import foreign
 from flujo.blueprint.expressions.name_suggestions import unknown_function, unknown_name
 from flujo.blueprint.expressions.narrowing import facts, narrowed
 from flujo.blueprint.expressions.templates import scan, unwrap
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from flujo.blueprint.expressions.cel_ast import Node
+    from flujo.blueprint.expressions.templates import Piece
     from flujo.domain.ports import Chain
 
 _NO_NAMES: Mapping[str, Shape] = {}
@@ -74,12 +76,15 @@ def check_text(source: str, scope: Any) -> Checked:
     problems = list(found.problems)
     reads: list[Chain] = []
     schema: Any = {"type": "string"}
+    values_of: dict[Piece, Shape] = {}
     for piece in found.pieces:
         if piece.code and piece.source.strip():
             checked = _check(piece.source, names, null_is_fine=piece is single)
             problems += [one.moved(piece.start) for one in checked.problems]
             reads += checked.reads
             schema = checked.schema if piece is single else schema
+            values_of[piece] = shape(checked.schema)
+    problems += foreign(found.pieces, names, values_of)
     return Checked(schema, tuple(sorted(problems, key=lambda one: one.start)), cel_ast.shortest(reads))
 
 

@@ -349,10 +349,20 @@ SCHEMA_KEYWORD = rule(
     "FLJ148",
     "schema-keyword",
     "a keyword that JSON Schema does not have",
-    finds="A keyword that resembles one of JSON Schema 2020-12 but is not one.",
+    finds="A keyword that is not one of JSON Schema 2020-12. Those that begin with `x-` are yours.",
     why="JSON Schema ignores unknown keywords, so a misspelt keyword checks nothing.",
     example="output_schema: {type: object, require: [label]}",
     instead="output_schema: {type: object, required: [label]}",
+)
+
+NOT_A_SCHEMA = rule(
+    "FLJ156",
+    "not-a-schema",
+    "a mapping of fields in place of a JSON Schema",
+    finds="A schema none of whose keys is a keyword of JSON Schema.",
+    why="JSON Schema ignores unknown keywords, so any value fits: the answers of an agent are not checked.",
+    example="output_schema: {label: string}",
+    instead="output_schema: {type: object, required: [label], properties: {label: {type: string}}}",
 )
 
 # The end of a long list ----------------------------------------------------------------------------------

@@ -118,6 +118,16 @@ WHOLE_DIVISION = rule(
     example="# input.n is a number\n" + f"{_IF}'input.n / 2 > 1', then: []}}",
     instead="# input.n is a number\n" + f"{_IF}'input.n / 2.0 > 1.0', then: []}}",
 )
+FOREIGN_TEMPLATE = rule(
+    "FLJ157",
+    "foreign-template",
+    "A placeholder of another language in a text",
+    finds="`${{ x }}` (unless `x` is a number: then `$` is a currency), `${x}`, and `{x}` if `x` is "
+    "a name here.",
+    why="Flujo replaces only `{{ … }}`. The model would read the placeholder itself.",
+    example="steps:\n  - {name: s, agent: a, input: 'Answer {input.question}'}",
+    instead="steps:\n  - {name: s, agent: a, input: 'Answer {{ input.question }}'}",
+)
 _RULE_OF: dict[str, Rule] = {
     "unknown-name": UNKNOWN_NAME,
     "unknown-function": UNKNOWN_NAME,
@@ -132,6 +142,7 @@ _RULE_OF: dict[str, Rule] = {
     "may-be-null": MAY_BE_MISSING,
     "division-by-zero": DIVISION,
     "whole-division": WHOLE_DIVISION,
+    "foreign-template": FOREIGN_TEMPLATE,
     "expression-too-long": TOO_MUCH,
 }
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from flujo.blueprint.diagnostics import Severity, nearest, suggest
 from flujo.blueprint.reading.syntax_rules import (
+    NOT_A_SCHEMA,
     REF_CYCLE,
     REF_MISSING,
     REGEX,
@@ -22,7 +23,7 @@ from flujo.blueprint.reading.syntax_rules import (
     SCHEMA_LIMIT,
     SCHEMA_TYPE,
 )
-from flujo.blueprint.schemas.keywords import KEYWORDS, is_number, short, wrong
+from flujo.blueprint.schemas.keywords import KEYWORDS, TYPES, is_number, short, wrong
 from flujo.blueprint.schemas.patterns import pattern_problem
 from flujo.domain.wording import kind_of
 from flujo.json_schema.complexity import SchemaTooComplex, check_complexity
@@ -38,6 +39,16 @@ MAX_PROBLEMS = 25
 """How many problems of one schema are reported: suggestions take longer than finding problems."""
 
 Path = tuple[str | int, ...]
+
+_WARNING = Severity.WARNING
+_OF_OTHERS = frozenset({"discriminator", "example", "externalDocs"})
+"""Keywords of OpenAPI that only describe a value."""
+_SYNONYMS = {
+    "fields": "properties", "props": "properties", "values": "enum", "choices": "enum", "options": "enum",
+    "min": "minimum", "max": "maximum", "regex": "pattern", "optional": "required", "nullable": "type",
+    "of": "items", "elements": "items", "min_length": "minLength", "max_length": "maxLength",
+}  # fmt: skip
+"""Keywords of other languages of schemas → the keyword of JSON Schema."""
 
 _SAME_VALUE = ("$ref", "allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
 """Keywords whose schemas apply to the same value: only these can form a cycle."""
@@ -88,7 +99,9 @@ class _Walk:
             self.schemas[path] = schema
             return
         if not isinstance(schema, dict):
-            self._add(SCHEMA_TYPE, path, f"a schema must be an object or a boolean, not {kind_of(schema)}")
+            hint = f"write `{{type: {schema}}}`" if schema in TYPES else None
+            message = f"a schema must be an object or a boolean, not {kind_of(schema)}"
+            self._add(SCHEMA_TYPE, path, message, hint)
             return
         self.keywords += len(schema)
         self.depth += 1
@@ -119,13 +132,7 @@ class _Walk:
         path = (*above, keyword)
         shape = KEYWORDS.get(keyword)
         if shape is None:
-            if (near := nearest(keyword, KEYWORDS)) is not None:
-                message = f"`{keyword}` is not a keyword of JSON Schema, so it checks nothing"
-                self.found.append(
-                    SchemaProblem(
-                        SCHEMA_KEYWORD, path, message, f"did you mean `{near}`?", True, Severity.WARNING
-                    )
-                )
+            self._unknown(keyword, above)
             return
         match shape:
             case "schema":
@@ -137,6 +144,23 @@ class _Walk:
             case _:
                 if (found := wrong(keyword, value)) is not None:
                     self._add(found[0], path, *found[1:])
+
+    def _unknown(self, keyword: str, above: Path) -> None:
+        """Report a keyword that JSON Schema does not have, or once a schema that has none of its keywords."""
+        schema = self.schemas[above]
+        if _is_ignored(keyword):
+            return
+        meant = _SYNONYMS.get(keyword) or nearest(keyword, KEYWORDS)
+        is_schema = any(each in KEYWORDS for each in schema)
+        if not is_schema and (meant is None or schema[keyword] in TYPES):
+            if keyword == next(each for each in schema if not _is_ignored(each)):
+                message = "this is not a JSON Schema: none of its keys is a keyword, so any value fits"
+                found = SchemaProblem(NOT_A_SCHEMA, above, message, _as_schema(schema), not above, _WARNING)
+                self.found.append(found)
+            return
+        message = f"`{keyword}` is not a keyword of JSON Schema, so it checks nothing"
+        hint = "remove it, or begin it with `x-`" if meant is None else f"did you mean `{meant}`?"
+        self.found.append(SchemaProblem(SCHEMA_KEYWORD, (*above, keyword), message, hint, True, _WARNING))
 
     def _schemas(self, value: Any, path: Path) -> None:
         if not isinstance(value, list) or not value:
@@ -239,6 +263,23 @@ class _Walk:
 
     def _add(self, rule: Rule, path: Path, message: str, hint: str | None = None) -> None:
         self.found.append(SchemaProblem(rule, path, message, hint))
+
+
+def _is_ignored(keyword: str) -> bool:
+    """Return whether an unknown keyword is meant for other programs."""
+    return keyword.startswith("x-") or keyword in _OF_OTHERS
+
+
+def _as_schema(fields: dict[str, Any]) -> str:
+    """Return the hint for a mapping of fields that was written in place of a schema."""
+    written = []
+    for name, value in [*fields.items()][:3]:
+        kind = value if isinstance(value, str) and value in TYPES else "string"
+        written.append(f"{short(name)}: {{type: {kind}}}")
+    names = ", ".join(short(name) for name in [*fields][:3])
+    more = ", …" if len(fields) > 3 else ""
+    said = ", ".join(written)
+    return f"write `{{type: object, required: [{names}{more}], properties: {{{said}{more}}}}}`"
 
 
 def pointer(path: Path) -> str:
