@@ -56,6 +56,10 @@ KNOWN = [
     Case("a-branch-of-a-boolean", "  - kind: conditional\n    name: way\n    switch: steps.sort.output.score > 1\n"
          "    branches: {'true': [{name: a, agent: sorter}], 'no': [{name: b, agent: sorter}]}\n    default: []\n",
          "FLJ218", "is never 'no'", "'no'", line=12),
+    Case("choices-that-are-no-list", "  - {kind: hitl, name: which, message: m, answer_schema: {enum: '{{ input.text }}'}}\n", "FLJ206",
+         "needs a list", "input.text"),
+    Case("choices-with-an-unknown-name", "  - {kind: hitl, name: which, message: m, answer_schema: {items: {enum: '{{ [input.txt] }}'}}}\n",
+         "FLJ204", "did you mean `text`", "txt"),
     Case("branch-and-default-of-one-name", "  - kind: conditional\n    name: way\n    switch: input.text\n"
          "    branches: {default: [{name: a, agent: sorter}]}\n    default: [{name: b, agent: sorter}]\n",
          "FLJ127", "rename the branch", "default", line=13),

@@ -324,6 +324,16 @@ fallback:
         ),
     ),
     Door(
+        "hitl-with-choices-from-data",
+        "kind: hitl\nname: ask\nmessage: m\n"
+        "answer_schema: {type: object, properties: {n: {enum: '{{ [string(input.n)] }}'}}}\n",
+        HumanInTheLoopStep(
+            name="ask",
+            message=Text("m"),
+            answer_schema={"type": "object", "properties": {"n": {"enum": "{{ [string(input.n)] }}"}}},
+        ),
+    ),
+    Door(
         "call-with-an-effect",
         "name: pay\ncall: skills.x:f\neffect: transactional\nenforce_idempotency: true\nin_doubt: reconcile\n"
         "reconcile: skills.x:f\n",

@@ -295,7 +295,14 @@ def nested(do: Effects) -> Pipeline:
 
 def asking(do: Effects) -> Pipeline:
     branches = {
-        "p": _body(HumanInTheLoopStep(name="ok", message=Text("{{ previous }}?")), do.step("p1", len)),
+        "p": _body(
+            HumanInTheLoopStep(
+                name="ok",
+                message=Text("{{ previous }}?"),
+                answer_schema={"enum": "{{ ['yes', string(previous)] }}"},
+            ),
+            do.step("p1", len),
+        ),
         "q": _body(do.step("q1", save=LOGGED)),
     }
     return _pipeline(

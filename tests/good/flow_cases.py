@@ -63,6 +63,8 @@ GOOD_FLOW = {
     "read-by-another-state": HEAD + machine(ONWARDS, keys=", input: '{{ steps.write.output.label }}'"),
     "judged-and-not-read": HEAD + step("agent: sorter, validators: ['skills.crm:plain']") + READS % "input.text",
     "done-and-not-read": HEAD + step("call: 'skills.crm:plain'") + READS % "input.text",
+    "a-human-who-chooses-from-data": HEAD + "  - {kind: hitl, name: which, message: Which?, answer_schema: {enum: '{{ [input.text, steps.sort.output.label] }}'}}\n"
+    + READS % "steps.which.output + input.text",
     "a-human-who-says-go-on": HEAD + "  - {kind: hitl, name: ok, message: Seen?}\n" + READS % "input.text",
     "a-human-s-answer": HEAD + ASKS + "  - {name: b, agent: sorter, when: steps.ok.output, input: '{{ input.text }}'}\n",
     "a-field-that-is-written-before": OPTIONAL + step("agent: sorter, save: {label: output.label}")

@@ -224,7 +224,9 @@ class Growing:
     def _hitl(self, depth: int, **common: Any) -> BaseStep:
         return HumanInTheLoopStep(
             message=self.draw(texts) + "?",
-            answer_schema=self.draw(st.sampled_from([None, {"type": "boolean"}])),
+            answer_schema=self.draw(
+                st.sampled_from([None, {"type": "boolean"}, {"items": {"enum": "{{ input.list }}"}}])
+            ),
             **(
                 {"deadline_s": self.draw(seconds), "on_deadline": {"answer": True}}
                 if self.draw(st.booleans())

@@ -352,7 +352,7 @@ def leaves(part: Any) -> Iterator[Leaf]:
         case Mapping():
             for item in part.values():
                 yield from _within(item)
-        case tuple():
+        case tuple() | list():
             for item in part:
                 yield from _within(item)
         case _ if is_dataclass(part):

@@ -270,7 +270,7 @@ class Walk:
             case doc.Step() | doc.GranularStep():
                 return step.output_schema
             case doc.HitlStep():
-                return step.answer_schema
+                return step.answers
             case doc.EventStep():
                 return step.event_schema
             case doc.BaseStep(imports=str(blueprint)):

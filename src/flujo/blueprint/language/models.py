@@ -35,6 +35,7 @@ from flujo.blueprint.language.values import (
     Who,
     problem,
 )
+from flujo.domain import choices
 from flujo.domain.personal_data import Pii
 from flujo.domain.schedules import CatchUp, Overlap
 from flujo.domain.secrets import KEY, is_reference, name_problem
@@ -614,6 +615,17 @@ class HitlStep(BaseStep):
     answer_schema: Maybe[JsonSchema] = None
     deadline_s: Maybe[Duration] = None
     on_deadline: OnDeadline = "fail"
+
+    @property
+    def answers(self) -> Any:
+        """What is known of the answer's schema before the question is opened."""
+        return choices.fixed(self.answer_schema)
+
+    @classmethod
+    def from_tree(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert the fields; choices from data become texts."""
+        said = super().from_tree(fields)
+        return said | {"answer_schema": choices.as_text(said["answer_schema"])}
 
 
 class SleepStep(BaseStep):

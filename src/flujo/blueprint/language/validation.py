@@ -38,6 +38,7 @@ from flujo.blueprint.reading.syntax_rules import bounded
 from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.validator import CompiledSchema, compile_schema
 from flujo.domain.checks import needs_entries
+from flujo.domain.choices import fixed
 from flujo.domain.wording import kind_of
 from flujo.governance.screen import visible_line
 
@@ -366,7 +367,7 @@ def _schemas(document: Document) -> Iterator[tuple[Path, Diagnostic]]:
             message = f"`{place[-1]}` is a JSON Schema, so it must be an object, not {kind_of(value)}"
             yield place, rules.SCHEMA_TYPE.at(document.span(place), message)
             continue
-        for found in problems(value):
+        for found in problems(fixed(value) if place[-1] == "answer_schema" else value):
             span = document.span((*place, *found.path), key=found.key)
             said = visible_line(found.message)
             yield place, found.rule.at(span, said, hint=found.hint, severity=found.severity)

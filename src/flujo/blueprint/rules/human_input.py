@@ -44,7 +44,7 @@ def deadline(unit: Unit, visit: Visit) -> Iterator[Diagnostic]:
     step = visit.step
     match step:
         case doc.HitlStep():
-            what, key, schema = "question", "answer_schema", step.answer_schema
+            what, key, schema = "question", "answer_schema", step.answers
         case doc.EventStep():
             what, key, schema = "event", "event_schema", step.event_schema
         case _:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
-from flujo.domain import values
+from flujo.domain import choices, values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, In, Out, Question, Shape
 from flujo.domain.steps.arguments import OnDeadline, instead
 from flujo.domain.values import Value, Valued
+
+
+def _answer_schema(given: Any, where: str) -> Any:
+    return choices.with_expressions(values.schema(given, where))
 
 
 @node
@@ -23,8 +27,8 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
     message: Takes[Valued, Value] = takes(values.value)
     """The question; placeholders are filled in."""
     _: KW_ONLY
-    answer_schema: Any = takes(values.schema, default=None)
-    """A JSON Schema or a class that the answer must match."""
+    answer_schema: Any = takes(_answer_schema, default=None)
+    """A JSON Schema or a class that the answer must match; `enum: "{{ … }}"` takes the choices from data."""
     deadline_s: float | None = None
     """Seconds to wait for the answer, by the database's clock."""
     on_deadline: OnDeadline = takes(instead, default="fail")
@@ -36,5 +40,5 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
 
     @property
     def question(self) -> Question:
-        """The schema and the deadline of the answer."""
-        return Question(self.answer_schema, self.deadline_s, on_deadline=self.on_deadline)
+        """What is known of the schema before the question is opened, and the deadline of the answer."""
+        return Question(choices.fixed(self.answer_schema), self.deadline_s, on_deadline=self.on_deadline)

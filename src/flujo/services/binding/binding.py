@@ -101,9 +101,10 @@ class PipelineBinding:
             self._require_no_repeats(step)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
-            for name in ("output_schema", "answer_schema", "event_schema"):
-                if getattr(step, name, None) is not None:
-                    self.schema(getattr(step, name))
+            asked = None if step.question is None else step.question.answer_schema
+            for schema in (getattr(step, "output_schema", None), asked):
+                if schema is not None:
+                    self.schema(schema)
             if (child := step.imported) is not None:
                 self._bind_whole(child.pipeline)
                 if child.inherits:
@@ -123,7 +124,7 @@ class PipelineBinding:
             case Mapping():
                 for item in value.values():
                     self._leaves(item)
-            case tuple():
+            case tuple() | list():
                 for item in value:
                     self._leaves(item)
             case Save() | Carry() | State() | Transition() | CachePolicy() | Processors() | OneOf():
