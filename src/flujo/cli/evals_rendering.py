@@ -12,6 +12,8 @@ from flujo.domain.gate import Verdict
 from flujo.domain.wording import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flujo.cli.terminal import Terminal
     from flujo.domain.gate import Judgement
     from flujo.services.cases.reports import CaseScores, Comparison, EvaluatorReport, Report
