@@ -71,6 +71,8 @@ def runner(tree: Pipeline, store: StateStore, model: type[PipelineContext] | Non
     """A runner whose tree is bound already, as a peer's graph is compiled before the clock starts."""
     bound = PipelineBinding(allow_callables=(), agent_settings=agent_settings(load()), context_model=model)
     bound.bind(tree)
+    if isinstance(store, MemoryStateStore):  # without persistence, and not with a store that is kept
+        return Flujo(tree, persist_state=False, binding=bound, context_model=model)
     return Flujo(tree, store=store, binding=bound, context_model=model)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(flujo.__file__).parent
 INSIDE = f"{SOURCE}{os.sep}"
-AT_MOST = 22
+AT_MOST = 21
 CROSSED = {
     "engine.interpreter",
     "engine.frame",
@@ -33,7 +33,6 @@ CROSSED = {
     "agents.function",
     "agents.thread_pool",
     "domain.paths",
-    "governance.sink",
     "domain.canonical",
     "domain.journal",
     "domain.run",

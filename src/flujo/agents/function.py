@@ -145,8 +145,8 @@ class _Signature:
         """Return the positional and the keyword arguments of one call."""
         if self.parameters is None:
             return self._without_signature(ask)
-        if ask.arguments is None and self._takes_data_alone:
-            return [self.converted(self._named[0].name, ask.data)], {}
+        if ask.arguments is None and (only := self._only_name) is not None:
+            return [self.converted(only, ask.data) if only in self.hints else ask.data], {}
         given = self._given(ask)
         values = {name: self.converted(name, value) for name, value in given.items()}
         if "context" in self.injected:
@@ -218,13 +218,11 @@ class _Signature:
         ]
 
     @functools.cached_property
-    def _takes_data_alone(self) -> bool:
-        """Whether the only parameter is the one for the step's input, which may be passed by position."""
-        return (
-            len(self.parameters or ()) == len(self._named) == 1
-            and not self.injected
-            and self._named[0].kind is not inspect.Parameter.KEYWORD_ONLY
-        )
+    def _only_name(self) -> str | None:
+        """The only parameter, if it is the one for the step's input and may be passed by position."""
+        is_alone = len(self.parameters or ()) == len(self._named) == 1 and not self.injected
+        is_by_name = is_alone and self._named[0].kind is inspect.Parameter.KEYWORD_ONLY
+        return self._named[0].name if is_alone and not is_by_name else None
 
     @functools.cached_property
     def _required(self) -> tuple[str, ...]:

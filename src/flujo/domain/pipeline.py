@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypedDict, cast, overload
 
@@ -549,8 +550,16 @@ class Pipeline(Node, Generic[In, Out]):
 
         The path is the one in the journal without counts: `route:refund/order`, `loop/draft`.
         """
+        return iter(self._from_root) if path == ROOT else self._below(path)
+
+    @cached_property
+    def _from_root(self) -> tuple[tuple[StepPath, BaseStep], ...]:
+        """The steps of the whole tree, kept because each service of a run asks for them."""
+        return tuple(self._below(ROOT))
+
+    def _below(self, path: StepPath) -> Iterator[tuple[StepPath, BaseStep]]:
         for step in self.steps:
             here = child(path, step.name)
             yield here, step
             for name, inner in step.bodies().items():
-                yield from inner.walk(branch(here, name) if step.names_bodies else here)
+                yield from inner._below(branch(here, name) if step.names_bodies else here)

@@ -73,7 +73,8 @@ async def _settle_doubt(call: LeafCall, frame: Frame, path: StepPath) -> StepOut
 
 
 def _attempts(call: LeafCall, frame: Frame, path: StepPath) -> Awaitable[StepOutcome]:
-    asked = frame.run.journal.pause(path)
+    journal = frame.run.journal
+    asked = None if journal.is_blank else journal.pause(path)
     is_asked = asked is not None and asked.kind is not PauseKind.APPROVAL  # the gate reads an approval
     if asked is not None and is_asked and (asked.is_open or asked.answer is not None):
         return _answered(call.step, frame, asked)
@@ -323,7 +324,7 @@ async def retried(
     """
     journal = frame.run.journal
     failures, number = 0, 1
-    if recorded := journal.attempts(path, kind):
+    if not journal.is_blank and (recorded := journal.attempts(path, kind)):
         number = recorded[-1].attempt + 1
         counted = [entry for entry in recorded if entry.seq > frame.since]
         failures = len(counted)

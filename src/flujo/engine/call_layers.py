@@ -47,6 +47,7 @@ class LeafCall(Leaf):
     __slots__ = (
         "agent",
         "arguments",
+        "asks_agent",
         "detail",
         "encoded_detail",
         "has_effect",
@@ -68,10 +69,11 @@ class LeafCall(Leaf):
         super().__init__(step)
         self.who = who
         self.agent = binding.agent(who)
+        self.asks_agent = step.asks_agent
         self.arguments = step.arguments
         self.input = step.input
         self.input_name = f"input of step {step.name!r}"
-        self.instructions = (isinstance(who, AgentSpec) and who.instructions) or None
+        self.instructions = who.instructions or None if isinstance(who, AgentSpec) else None
         # The result of the processors must match the schema, not the answer itself.
         self.output_schema = None if step.processors.output else step.output_schema
         self.timeout_s = step.config.timeout_s
@@ -152,20 +154,20 @@ def _check_arguments(call: LeafCall, attempt: Attempt) -> None:
         call.agent.check_arguments(replace(_question(call, attempt), idempotency_key=""))
 
 
-def _is_call(step: Step, _: Binding) -> bool:
-    return step.call is not None and step.kind == "step"  # turns and tool calls pass the gate of tools
+def _must_be_allowed(step: Step, _: Binding) -> bool:
+    """Return whether the policy lists callables. All runs that share a plan have one policy."""
+    is_call = step.call is not None and step.kind == "step"  # turns and tool calls pass the gate of tools
+    return is_call and TOOL_POLICY.get().calls
 
 
 def _require_allowed(call: LeafCall, _: Attempt) -> None:
     """Refuse a callable that the project does not allow."""
-    policy = TOOL_POLICY.get()
-    # Every step passes here, so nothing is called without need.
-    if policy.calls and call.step.call is not None:
-        policy.require_call(call.step.call.target)
+    if call.step.call is not None:
+        TOOL_POLICY.get().require_call(call.step.call.target)
 
 
 LAYERS: Sequence[Layer] = (
-    Layer(_is_call, _require_allowed),
+    Layer(_must_be_allowed, _require_allowed),
     Layer(lambda _, __: True, _budget),
     Layer(_takes_context, _context),
     Layer(lambda _, __: True, _input),
@@ -248,7 +250,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         require_lease=frame.run.journal.require_lease,
         history=attempt.history,
         pii=call.masking,
-        kept=frame.kept(),
+        kept=frame.kept() if call.asks_agent else (),
     )
     if attempt.files is None:
         return question

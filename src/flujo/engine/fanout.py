@@ -191,19 +191,23 @@ async def _arrive(frame: Frame, kind: str, branch: Branch, run_body: RunBody, pl
     """Return the outcome of one branch, from the journal if it is recorded."""
     inner = frame.fork(branch.path, place, previous=branch.previous, names=branch.names)
     fork = inner.scope.tree
-    only = branch.only
-    outcome: StepOutcome | None = inner.recorded(branch.path, kind)
-    if outcome is None and only is not None:
-        outcome = inner.recorded(child(branch.path, only.name), only.kind)
+    outcome = None if frame.run.journal.is_blank else _recorded(inner, kind, branch)
     if outcome is None:
         outcome = await run_body(branch.body, inner)
-        if isinstance(outcome, Success) and only is None:
+        if isinstance(outcome, Success) and branch.only is None:
             try:
                 output = inner.encoded(outcome.output, f"a value of `{branch.path}`")
                 inner.append_done(branch.path, kind, output, fork, {})
             except EngineError as error:
                 outcome = Failure(error_info(error, branch.path), error)
     return BranchResult(branch.name, outcome, merge.diff(fork, inner.scope.tree))
+
+
+def _recorded(inner: Frame, kind: str, branch: Branch) -> StepOutcome | None:
+    outcome, only = inner.recorded(branch.path, kind), branch.only
+    if outcome is None and only is not None:
+        outcome = inner.recorded(child(branch.path, only.name), only.kind)
+    return outcome
 
 
 async def _pass(frame: Frame, _kind: str, branch: Branch, run_body: RunBody, place: Place) -> BranchResult:

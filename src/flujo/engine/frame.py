@@ -301,7 +301,7 @@ class Frame:
         """
         if self.written is None or self.written[0] is not value:
             return encoded(value, what)
-        return GATE.admit(self.written[1], what)
+        return GATE.admit(self.written[1], what) if GATE.knows_secrets else self.written[1]
 
     def decoded(self, data: bytes) -> Any:
         """Return the value of journal data; the newest output is not decoded again if it is a text."""

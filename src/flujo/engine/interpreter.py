@@ -218,7 +218,7 @@ async def _run_step(each: PlannedStep, frame: Frame) -> StepOutcome:
     started = run.clock.monotonic()
     known = False
     try:
-        finished = run.journal.recorded(path, kind, frame.scope)
+        finished = None if run.journal.is_blank else run.journal.recorded(path, kind, frame.scope)
         known = finished is not None
         outcome = finished if finished is not None else await each.work(frame, path)
     except STOPS_THE_WALK:

@@ -95,6 +95,7 @@ class Journal:
         "_voids",
         "_waiting",
         "broken",
+        "is_blank",
         "is_stubbed",
         "usage",
     )
@@ -136,6 +137,8 @@ class Journal:
         self._below: dict[StepPath, set[StepPath]] = {}
         """The paths of the loaded entries of each level."""
         self._pauses = self._questions(start.pauses)
+        self.is_blank = not self._pauses
+        """Whether nothing is known of any step, so that none has to look for its result or its question."""
         self._attached: dict[StepPath, Entry] = {}
         """The entries of this execution that name contents."""
         self._waiting: list[Entry] = []
@@ -206,6 +209,7 @@ class Journal:
             self.forget(inner)
 
     def _learn(self, entry: Entry) -> None:
+        self.is_blank = False
         known = self._known.setdefault(entry.kind, {})
         others = [each for each in known.get(entry.path, ()) if each.attempt != entry.attempt]
         known[entry.path] = sorted([*others, entry], key=lambda each: each.attempt) if others else [entry]
@@ -270,7 +274,7 @@ class Journal:
         Raises:
             JournalConflict: the record belongs to another kind of step.
         """
-        entry = self.result(path, kind) if self._known else None
+        entry = None if self.is_blank else self.result(path, kind)
         if entry is None:
             return None
         if entry.patch is not None:
@@ -366,6 +370,7 @@ class Journal:
         """Append an entry that names contents by their digests; all of it is committed when this returns."""
         self._blobs |= contents
         self._attached[entry.path] = self.append_deferred(entry)
+        self.is_blank = False
         await self.flush()
 
     def attached(self, path: StepPath) -> Entry | None:
@@ -583,7 +588,7 @@ class Journal:
     async def reload(self) -> None:
         """Commit waiting entries; from now on, entries of this execution are read like earlier ones."""
         await self.flush()
-        self._resumed, self._first = True, None
+        self._resumed, self._first, self.is_blank = True, None, False
         self._pauses = self._questions(await self._store.pauses(self._run_id))
 
     async def flush(self) -> None:
@@ -801,7 +806,8 @@ def encoded(value: Any, what: str) -> bytes:
         NotJournalable: it is not JSON.
         SecretInValue: it contains a known secret.
     """
-    return GATE.admit(canonical.encode(value, what=what), what)
+    data = canonical.encode(value, what=what)
+    return GATE.admit(data, what) if GATE.knows_secrets else data
 
 
 def error_info(error: BaseException, path: StepPath) -> ErrorInfo:

@@ -202,9 +202,10 @@ class Ranges:
         )
         self._kept[first] = kept
         del self._open[first]
-        for index in here.items:
-            for path in self._ends_of(index):
-                journal.forget(path)
+        if not journal.is_blank:
+            for index in here.items:
+                for path in self._ends_of(index):
+                    journal.forget(path)
 
     def _ends_of(self, index: int) -> Sequence[StepPath]:
         """Return the paths at which the entry of an item's end may be."""

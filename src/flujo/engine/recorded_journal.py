@@ -74,6 +74,7 @@ class RecordedJournal(Journal):
         # Its store is never called: every method that would is below.
         start = Progress(usage=recording.run.usage, pauses=tuple(recording.pauses))
         super().__init__(cast("JournalStore", None), recording.run, start, is_durable=False)
+        self.is_blank = False
         self._recording = recording
         self._tell = tell
         self._until = until

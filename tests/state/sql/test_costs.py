@@ -21,7 +21,8 @@ from flujo.exceptions import CorruptState
 from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql import migrations, postgres_connection
 from flujo.state.sql.database import LOG_PAGES
-from flujo.state.sql.functions import driver_text
+from flujo.state.sql.functions import Array, driver_text
+from flujo.state.sql.postgres_arrays import ArrayDumper
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import entry, new_run, writes
 from support import StoppingStore, call, pipeline
@@ -237,3 +238,23 @@ async def test_a_young_database_is_read_by_key(empty_postgres_uri: str) -> None:
         read = "SELECT relname, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = 'flujo'"
         whole: dict[str, int] = dict(connection.execute(read).fetchall())
     assert all(whole[name] <= 20 for name in ("runs", "journal", "pauses")), whole  # a row a run
+
+
+def test_an_array_arrives_as_it_was_given_whether_its_values_repeat_or_not(postgres_uri: str) -> None:
+    columns: list[tuple[str, list[Any]]] = [
+        ("text", ["a", "a", "a"]),
+        ("text", ["ä", None, ""]),
+        ("bytea", [None, None]),
+        ("bytea", [b"\x00", b"\x00\x01"]),
+        ("bigint", [7, 7]),
+        ("integer", [-1, 2, None]),
+        ("float8", [0.0, -0.0, 1.5]),
+        ("boolean", [True, False, None]),
+        ("text", []),
+    ]
+    with psycopg.connect(postgres_uri) as connection:
+        connection.adapters.register_dumper(Array, ArrayDumper)
+        for element, values in columns:
+            query = f"SELECT CAST(%s AS {element}[])"
+            found = connection.execute(query, (Array(element, values),), binary=True).fetchone()
+            assert repr(found) == repr((values,))

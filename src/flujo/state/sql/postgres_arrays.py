@@ -17,6 +17,8 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flujo.state.sql.functions import Array
 
 _HEADER = Struct("!iiIii")
@@ -34,6 +36,9 @@ _ELEMENTS: dict[str, tuple[int, Any]] = {
 }
 """By the type's name: its number in `pg_type`, and what writes one element."""
 
+_REPEATED = frozenset({"text", "bytea", "integer", "bigint"})
+"""The types of which a column often has one value, which is encoded once. (0.0 and -0.0 are equal floats.)"""
+
 
 class ArrayDumper(Dumper):
     """Writes an `Array`; the statement casts it, so no type is sent."""
@@ -42,7 +47,15 @@ class ArrayDumper(Dumper):
 
     def dump(self, obj: Array) -> bytes:
         """Return the parameter."""
-        oid, encode = _ELEMENTS[obj.element]
-        head = _HEADER.pack(1, _MAY_HOLD_NULLS, oid, len(obj.values), 1)
-        elements = (None if value is None else encode(value) for value in obj.values)
-        return head + b"".join(_NULL if each is None else _LENGTH(len(each)) + each for each in elements)
+        values, (oid, encode) = obj.values, _ELEMENTS[obj.element]
+        head = _HEADER.pack(1, _MAY_HOLD_NULLS, oid, len(values), 1)
+        if values and obj.element in _REPEATED and values.count(values[0]) == len(values):
+            return head + _element(values[0], encode) * len(values)
+        return head + b"".join([_element(each, encode) for each in values])
+
+
+def _element(value: Any, encode: Callable[[Any], bytes]) -> bytes:
+    if value is None:
+        return _NULL
+    data = encode(value)
+    return _LENGTH(len(data)) + data
