@@ -43,6 +43,7 @@ FlujoError
 │   ├── LoopLimitReached
 │   ├── TurnLimitReached             an agent gave no answer within `max_turns`
 │   ├── HistoryLimitTooSmall         a conversation does not fit into `history.max_tokens`
+│   ├── EndedInFailure               a step of kind `end` has ended the run with `fail`
 │   ├── NoBranch
 │   ├── JournalConflict
 │   │   ├── AgentChanged             the agent is not the one that a conversation began with

@@ -10,7 +10,6 @@ from flujo.blueprint.expressions.evaluators import check_expression, check_text
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.roles import Role, Sees, Site, keys, roles, sites
 from flujo.blueprint.language.traversal import Path, texts
-from flujo.domain import choices
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -63,10 +62,9 @@ class Prompts:
 def places(prompts: Prompts, visit: Visit) -> Iterator[ExpressionSite]:
     """Yield every expression and text of one step, including those of its agents."""
     yield from _Places(prompts, visit).model(visit.step, visit.path, Site(), "")
-    if isinstance(visit.step, doc.HitlStep):
-        for keys_of, source in choices.written(visit.step.answer_schema):
-            path = (*visit.path, "answer_schema", *keys_of)
-            yield ExpressionSite(path, source, visit.tree(Sees.BEFORE, ""), logic=True, expect="list")
+    for keys_of, source in visit.step.asked_choices():
+        path = (*visit.path, *keys_of)
+        yield ExpressionSite(path, source, visit.tree(Sees.BEFORE, ""), logic=True, expect="list")
 
 
 def places_at_top(blueprint: doc.Blueprint, end: Scope) -> Iterator[ExpressionSite]:

@@ -190,6 +190,10 @@ class BaseStep(Strict):
         """How the step's output is cached."""
         return self.cache
 
+    def asked_choices(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the keys and the source of each expression with the choices of a question."""
+        return iter(())
+
     def takes_previous(self) -> bool:
         """Return whether the step reads or passes on the output of the previous step."""
         given = [getattr(self, name) for name in ("input", "with_") if name in keys(type(self))]
@@ -615,6 +619,11 @@ class HitlStep(BaseStep):
     answer_schema: Maybe[JsonSchema] = None
     deadline_s: Maybe[Duration] = None
     on_deadline: OnDeadline = "fail"
+
+    def asked_choices(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the keys and the source of each expression in the answer schema."""
+        for place, source in choices.written(self.answer_schema):
+            yield ("answer_schema", *place), source
 
     @property
     def answers(self) -> Any:

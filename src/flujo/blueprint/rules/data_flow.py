@@ -214,8 +214,10 @@ def _changes(unit: Unit, loop: Visit, chain: Chain) -> bool:
         case ("steps", str(name), *_):
             return name not in loop.scope.places
         case ("context", str(name), *_):
+            # A field that does not exist has a finding of its own, and may be this one misspelt.
+            others = ((loop.scope.context or {}).get("properties") or {}).keys() - {name}
             inside = unit.inside[loop.path]
-            return any(name in one.step.writes or _may_write_anything(unit, one) for one in inside)
+            return any(one.step.writes.keys() - others or _may_write_anything(unit, one) for one in inside)
         case (name, *_):
             return name not in loop.scope.names or name == "loop"
         case _:

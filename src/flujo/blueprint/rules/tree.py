@@ -39,7 +39,7 @@ _OF_NAMES = frozenset({"FLJ210", "FLJ211"})
 # These also apply to a step of which only the name could be read.
 _OF_PARTS = _OF_NAMES | {"FLJ212", "FLJ213"}
 # These also apply to a step that could only be read in part.
-_OF_OTHERS = frozenset({"FLJ282"})
+_OF_OTHERS = frozenset({"FLJ282", "FLJ312"})
 # These apply only where every step could be read whole: they are about what another step is.
 _AT_THE_AGENT = frozenset({"FLJ152"})
 # A rule reports these where the agent is declared.
