@@ -4,6 +4,7 @@ FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
 │   ├── TelemetryUnavailable         flujo.toml names a collector, and the extra `otel` is not installed
 │   ├── NamesUnavailable             names are masked, and the extra `pii` is not installed
+│   ├── KeyRingError                 the keys that encrypt the database are missing or malformed
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
 │   ├── RatingRefused                a score is not from 0 to 1, or scores a step that a run does not have
@@ -81,6 +82,8 @@ FlujoError
     ├── SchemaOutdated               run `flujo migrate`
     ├── SchemaTooNew
     ├── CorruptState
+    ├── KeyMissing                   a value is encrypted with a key that this process does not have
+    ├── WrongKey                     a value is encrypted with another key than the one of its id
     ├── RunNotFound
     ├── ChangesRefused               a run cannot continue with a changed blueprint
     ├── RunConflict                  the run id is taken by a run with another identity
@@ -184,6 +187,12 @@ class NamesUnavailable(SettingsError):
 
     code = "FLJ595"
     hint = "`pip install 'flujo[pii]'`, or unset FLUJO_GOVERNANCE_PII_STRONG and `pii_strong` in [governance]"
+
+
+class KeyRingError(SettingsError):
+    """The variable that `[state] encryption` names is not set, or holds no usable keys."""
+
+    code = "FLJ620"
 
 
 class InputRejected(SettingsError):
@@ -838,6 +847,22 @@ class CorruptState(StateError):
     code = "FLJ505"
     run_id: str | None = None
     seq: int | None = None
+
+
+class KeyMissing(StateError):
+    """A value in the database is encrypted with a key that this process does not have."""
+
+    code = "FLJ621"
+    key: str | None = None
+    """The id of the key."""
+
+
+class WrongKey(StateError):
+    """A value in the database is encrypted with another key than the one that has its id here."""
+
+    code = "FLJ622"
+    key: str | None = None
+    """The id of both keys."""
 
 
 class RunNotFound(StateError):

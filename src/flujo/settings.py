@@ -21,7 +21,8 @@ from flujo.domain.prices import Price
 from flujo.domain.providers import Allowed, NamedProvider
 from flujo.domain.variables import variables
 from flujo.domain.wording import nearest, suggest
-from flujo.exceptions import SettingsError
+from flujo.exceptions import KeyRingError, SettingsError
+from flujo.governance.key_ring import NO_KEYS, KeyRing
 from flujo.governance.personal_data.models import require_names
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
@@ -78,6 +79,9 @@ ENV_VARIABLE = "FLUJO_ENV"
 
 TRUST_VARIABLE = "FLUJO_TRUSTED_PROJECTS"
 """Names projects of other users that are trusted: paths with `:` between them, or `*`."""
+
+KEYS_VARIABLE = "FLUJO_STATE_KEYS"
+"""Where the pages of the documentation keep keys; `[state] encryption` may name another variable."""
 
 LOG_VARIABLE = "FLUJO_LOG"
 """Sets the levels of the log of a command: `info`, or `info,flujo.engine=debug`."""
@@ -258,6 +262,27 @@ class Settings(BaseSettings):
         for name, value in self.telemetry.headers.items():
             _guard_text(value, f"header `{name}` of [telemetry]", name, environment())
         return filled
+
+    def key_ring(self) -> KeyRing:
+        """Return the keys that encrypt values in the database; the gate knows them from then on.
+
+        Raises:
+            KeyRingError: the variable of `[state] encryption` is not set, or has no usable keys.
+        """
+        variable = self.state.encryption
+        if variable is None:
+            return NO_KEYS
+        text = environment().get(variable, "")
+        if not text:
+            raise KeyRingError(
+                f"{variable} is not set, and {self.origin('state.encryption')} names it for the keys of the "
+                "database",
+                hint="set it to the keys that the database is encrypted with; `flujo keys new` prints one",
+                variable=variable,
+            )
+        keys = KeyRing.parse(text, variable)
+        GATE.know(keys.shown_keys, of=variable)
+        return keys
 
     @property
     def named_providers(self) -> dict[str, NamedProvider]:
@@ -539,7 +564,7 @@ def default_cache_dir() -> Path:
 
 def misspelt_variables() -> dict[str, str]:
     """Return unknown `FLUJO_` variables that resemble a known one, each with the known name."""
-    known = [*ENVIRONMENT, ENV_VARIABLE, TRUST_VARIABLE, LOG_VARIABLE]
+    known = [*ENVIRONMENT, ENV_VARIABLE, TRUST_VARIABLE, LOG_VARIABLE, KEYS_VARIABLE]
     unknown = (name for name in environment() if name.startswith("FLUJO_") and name not in known)
     meant = ((name, nearest(name, known, cutoff=0.8)) for name in unknown)
     return {name: near for name, near in meant if near}

@@ -243,9 +243,24 @@ def _known(
 class State(Section):
     """`[state]`: how the database keeps runs."""
 
+    encryption: str | None = None
+    """The name of the environment variable with the keys that encrypt values in the database, as
+    `flujo keys new` prints them: `ID:KEY,ID:KEY`. The first one encrypts; each one decrypts. Default: values
+    are stored as they are."""
     indexed_metadata: tuple[str, ...] = Field(default=(), max_length=16)
     """Keys of runs' metadata that SQLite finds runs by without reading all of them; nested keys have dots.
     PostgreSQL indexes every key."""
+
+    @field_validator("encryption")
+    @classmethod
+    def _is_variable(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            # The value may be a key, so it is not repeated.
+            raise ValueError(
+                "`encryption` is the name of an environment variable, such as FLUJO_STATE_KEYS: "
+                "the keys themselves stand in the variable"
+            )
+        return name
 
     @field_validator("indexed_metadata")
     @classmethod

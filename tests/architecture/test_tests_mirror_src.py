@@ -37,6 +37,8 @@ COVERED_BY = {
     "services/recorded/recorded_binding.py": "services/recorded/test_replay.py",
     "services/replay/check_resume.py": "cli/commands/test_check_resume.py",
     "services/runs/replays.py": "cli/commands/test_replay.py",
+    "domain/key_counts.py": "state/sql/test_key_rotation.py",
+    "services/admin/keys.py": "state/sql/test_key_rotation.py",
     "domain/metadata.py": "state/test_metadata_conditions.py",
     "domain/conversations.py": "engine/steps/test_granular.py",
     "engine/agent_identity.py": "engine/steps/test_granular.py",

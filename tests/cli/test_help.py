@@ -90,6 +90,7 @@ Operate:
   tokens         Create, list and revoke tokens of the API.
   migrate        Migrate the database to the current schema.
   purge          Delete old runs and their data, or erase a person.
+  keys           Make and rotate the keys that encrypt the database.
   trust          Trust a project that belongs to another user.
   doctor         Check settings, database, models and API keys.
 """)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flujo.governance.key_ring import Key, KeyRing
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import OpenStore, StateStoreSuite
+from flujo.testing.store_suite.values import ValuesSuite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,3 +54,17 @@ class TestPostgresStateStore(StateStoreSuite):
     async def open_store(self, postgres_uri: str) -> AsyncIterator[OpenStore]:
         async for open_one in _opening(lambda **options: SqlStateStore(postgres_uri, **options)):
             yield open_one
+
+
+class TestEncryptedStateStore(ValuesSuite):
+    """The stores of each database with encryption keep the same values."""
+
+    @pytest.fixture
+    async def open_store(self, store_uri: str) -> AsyncIterator[OpenStore]:
+        keys = KeyRing((Key("k", b"k" * 32),), source="KEYS")
+        async for open_one in _opening(lambda **options: SqlStateStore(store_uri, keys=keys, **options)):
+            yield open_one
+
+    @pytest.fixture
+    async def store(self, open_store: OpenStore) -> StateStore:
+        return await open_store()

@@ -1,8 +1,9 @@
 """Kills programs at every point where they could die: a script, because only a single-threaded process may fork.
 
-    python crash_programs.py SHAPE URI FOLDER [--every N] [--twice] [--lone]
+    python crash_programs.py SHAPE URI FOLDER [--every N] [--twice] [--lone] [--encrypted]
 
-prints the report as JSON. With `--lone` the event loop commits every lone step, also on a slow disk. Every step causes an effect in the world. Every acknowledged step is written
+prints the report as JSON. With `--lone` the event loop commits every lone step, also on a slow disk. With `--encrypted` the
+database encrypts values. Every step causes an effect in the world. Every acknowledged step is written
 to the same log, so that their order can be checked.
 """
 
@@ -71,6 +72,7 @@ from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool, McpTools
 from flujo.domain.usage import Usage, UsageLimits
 from flujo.exceptions import ModelUnavailable, ResumeConflict, RunNotFound
+from flujo.governance.key_ring import NO_KEYS, Key, KeyRing
 from flujo.services.runs.chains import find_last
 from flujo.services.runs.queue_consumer import QueueConsumer
 from flujo.services.runs.runner import Flujo
@@ -758,18 +760,21 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
 class Crashing:
     """One shape on one database: how it runs, how it recovers, and the conditions that must hold then."""
 
-    def __init__(self, shape: str, uri: str, folder: Path, *, lone: bool, shop: str | None) -> None:
+    def __init__(
+        self, shape: str, uri: str, folder: Path, *, lone: bool, shop: str | None, keys: KeyRing = NO_KEYS
+    ) -> None:
         self._build = SHAPES[shape]
         self._folder = folder
         self._shop_url = shop
         self._lone = lone
         self._uri = uri
+        self._keys = keys
         self._world = World(folder)
         self._whole: dict[str, Any] = {}
 
     async def run(self, run: int) -> Any:
         """Execute or resume the run; return all that can be observed of it."""
-        store = await SqlStateStore.open(self._uri)
+        store = await SqlStateStore.open(self._uri, keys=self._keys)
         if self._lone:
             store.writer.pace = _AlwaysFast()
         shop = None if self._shop_url is None else Shop(self._shop_url, self._folder)
@@ -1069,12 +1074,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--twice", action="store_true")
     parser.add_argument("--lone", action="store_true")
+    parser.add_argument("--encrypted", action="store_true")
     given = parser.parse_args()
     if SHAPES[given.shape] is notifying:
         (given.folder / "flujo.toml").write_text(NOTIFY, "utf-8")
         os.chdir(given.folder)
     with shop(given.folder) if SHAPES[given.shape] is serving else nullcontext() as url:
-        crashing = Crashing(given.shape, given.uri, given.folder, lone=given.lone, shop=url)
+        keys = KeyRing((Key("k", b"k" * 32),), source="KEYS") if given.encrypted else NO_KEYS
+        crashing = Crashing(given.shape, given.uri, given.folder, lone=given.lone, shop=url, keys=keys)
         crashing.measure()
         report = enumerate_crashes(
             crashing.run,

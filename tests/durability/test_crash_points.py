@@ -68,6 +68,16 @@ def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
     assert outside.effects(), "the programs had effects"
 
 
+@pytest.mark.guarantee("G1", "G2", "G8")
+def test_a_run_killed_at_any_point_of_an_encrypted_database_resumes_to_the_same_result(
+    store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
+) -> None:
+    every = EVERY or 139
+    words = ["linear", store_uri, str(tmp_path), "--encrypted", *(["--twice"] if TWICE else [])]
+    _enumerated("crash_programs.py", words, every, 1 + 17 % every, evidence)
+    assert outside.effects(), "the programs had effects"
+
+
 @pytest.mark.guarantee("G3")
 @pytest.mark.parametrize(("store_uri", "policy", "mode"), CALLS, indirect=["store_uri"])
 def test_a_call_is_made_at_most_once_per_key_and_its_outcome_is_never_guessed(

@@ -34,6 +34,7 @@ class Verb(StrEnum):
     SEND = "send"
     FORK = "fork"
     AFTER_RESTORE = "after_restore"
+    ROTATE_KEYS = "rotate_keys"
     PULL = "pull"
     RATE = "rate"
     SCHEDULE_APPLY = "schedule_apply"
@@ -70,7 +71,7 @@ class Act:
     """None for an act on several runs."""
     object: str = ""
     """The object of the act: a question's id, the changed files, the purged statuses, a schedule, a token,
-    the source of a pulled run, the digest of an erased person."""
+    the source of a pulled run, the digest of an erased person, the id of a key."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

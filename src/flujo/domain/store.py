@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
+    from flujo.domain.key_counts import KeyCounts, Rotated
     from flujo.domain.ledger import Hold, Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
@@ -686,6 +687,41 @@ class DurableStore(StateStore, Protocol):
 
         Yields:
             The totals after each batch.
+        """
+        ...
+
+    async def values_by_key(self) -> KeyCounts:
+        """Count the values of the database by the key that has encrypted them."""
+        ...
+
+    def rotate_keys(self, *, batch: int, actor: Actor) -> AsyncIterator[Rotated]:
+        """Encrypt each value with the first key that is encrypted with another key, or with none.
+
+        Other processes may work meanwhile. Transactions that are committed stay when it is interrupted.
+
+        Args:
+            batch: the maximum number of rows per transaction.
+            actor: who rotates; recorded at the end with the counts.
+
+        Yields:
+            The totals after each transaction.
+
+        Raises:
+            KeyMissing | WrongKey: a value cannot be decrypted with the keys of this store.
+        """
+        ...
+
+    async def overwrite_freed_space(self, *, vacuum_full: bool) -> bool:
+        """Rewrite the files, so that no remains of changed or deleted values are in them.
+
+        Args:
+            vacuum_full: rewrite the tables of a server too; a SQLite file is always rewritten.
+
+        Returns:
+            Whether they were rewritten.
+
+        Raises:
+            StateError: the database cannot be rewritten now.
         """
         ...
 

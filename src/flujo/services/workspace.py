@@ -407,4 +407,5 @@ async def open_store(uri: str, settings: Settings) -> DurableStore:
         lease_s=pool.lease_s,
         renew_s=pool.lease_s / 3,
         indexed_metadata=settings.state.indexed_metadata,
+        keys=settings.key_ring(),
     )

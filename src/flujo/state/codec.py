@@ -38,6 +38,7 @@ from flujo.domain.run import (
 from flujo.domain.schedule_records import ScheduleRecord
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import CorruptState
+from flujo.governance.key_ring import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -79,8 +80,9 @@ def blob_row(digest: str, data: bytes) -> dict[str, Any]:
     """
     if canonical.digest(data) != digest:
         raise CorruptState(f"the content passed as {digest} has another digest")
-    packed = zstandard.compress(data, 3) if len(data) >= COMPRESS_FROM else data
-    if len(packed) < len(data):
+    is_marked = data.startswith(MARK)  # so it must not be stored as it is: it would look encrypted
+    packed = zstandard.compress(data, 3) if is_marked or len(data) >= COMPRESS_FROM else data
+    if is_marked or len(packed) < len(data):
         return {"digest": digest, "encoding": "zstd", "size": len(data), "data": packed}
     return {"digest": digest, "encoding": "plain", "size": len(data), "data": data}
 

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain import canonical
+from flujo.exceptions import CorruptState
+from flujo.state.sql.encryption import CACHE, decrypted, encrypted
 from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import cache
 
@@ -20,7 +22,7 @@ SWEEP = 100
 
 _key: sa.BindParameter[str] = sa.bindparam("of_key")
 _good = sa.or_(cache.c.expires_at.is_(None), cache.c.expires_at > database_now())
-_find = sa.select(cache.c.value, cache.c.digest).where(cache.c.key == _key, _good)
+_find = sa.select(cache.c.key, cache.c.value, cache.c.digest).where(cache.c.key == _key, _good)
 
 
 class SqlCache:
@@ -58,7 +60,7 @@ class SqlCache:
         await self._readers.alone(self._database.writing, self._written, row)
 
     def _written(self, connection: sa.Connection, row: dict[str, Any]) -> None:
-        connection.execute(self._put, row)
+        connection.execute(self._put, encrypted(connection, CACHE, row))
         connection.execute(self._sweep)
 
 
@@ -68,8 +70,11 @@ def _digest(key: str, value: bytes) -> bytes:
 
 
 def _found(connection: sa.Connection, key: str) -> tuple[bytes, bytes] | None:
-    row = connection.execute(_find, {"of_key": key}).one_or_none()
-    return None if row is None else (bytes(row[0]), bytes(row[1]))
+    try:
+        rows = decrypted(connection, CACHE, connection.execute(_find, {"of_key": key}).mappings())
+    except CorruptState:  # a damaged answer is computed again
+        return None
+    return (bytes(rows[0]["value"]), bytes(rows[0]["digest"])) if rows else None
 
 
 def _put(*, postgres: bool) -> sa.Executable:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from flujo.domain.forks import renew_in_children
+from flujo.domain.key_counts import Rotated
 from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.domain.sent_events import KEPT_S
 from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
+from flujo.governance.key_ring import NO_KEYS, KeyRing
 from flujo.state import owner_tokens, rules
 from flujo.state.leases import LEASE_S, RENEW_S, Leases
 from flujo.state.listener import Listener
@@ -23,6 +25,7 @@ from flujo.state.sql import (
     erasure,
     events,
     feeds,
+    key_rotation,
     listing,
     migrations,
     outbox,
@@ -38,6 +41,7 @@ from flujo.state.sql import evaluations as evaluation_rows
 from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql import tokens as token_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
+from flujo.state.sql.encryption import ENCRYPTED
 from flujo.state.sql.retry import ANSWER_S, RETRY_S
 from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
     from flujo.domain.journal import Entry, RunId
+    from flujo.domain.key_counts import KeyCounts
     from flujo.domain.ledger import Hold, Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
@@ -102,6 +107,7 @@ class SqlStateStore:
         retry_s: how long a database may be away before waiters get `StateBackendUnavailable`.
         answer_s: how long Postgres may be silent before its connection is given up, which is one such moment.
         indexed_metadata: keys of the metadata that get an index in a SQLite file; nested keys have dots.
+        keys: the keys that encrypt and decrypt values; by default values are stored as they are.
         now: the time of day in SQLite, in seconds since the epoch, for tests; leases do not go by it.
 
     Raises:
@@ -121,6 +127,7 @@ class SqlStateStore:
         retry_s: float = RETRY_S,
         answer_s: float = ANSWER_S,
         indexed_metadata: Sequence[str] = (),
+        keys: KeyRing = NO_KEYS,
         now: Callable[[], float] | None = None,
     ) -> None:
         readers = max(1, min(MAX_READERS if is_postgres(uri) else FILE_READERS, pool_max - 1))
@@ -133,6 +140,7 @@ class SqlStateStore:
             idle_s=max(1.0, lease_s / 3),
             answer_s=answer_s,
             indexed_metadata=indexed_metadata,
+            keys=keys,
             now=now,
         )
         self._most_lent = readers
@@ -175,6 +183,7 @@ class SqlStateStore:
 
         Raises:
             SchemaOutdated | SchemaTooNew: see `migrations`.
+            KeyMissing | WrongKey: the newest run is encrypted with a key that `keys` does not have.
             StateBackendUnavailable: the database does not answer.
         """
         store = cls(uri, **options)
@@ -541,14 +550,35 @@ class SqlStateStore:
         for start in range(0, len(unnamed), erasure.CHUNK):
             await self.write_apart(retention.delete_blobs, unnamed[start : start + erasure.CHUNK])
         await self.write_apart(erasure.erase_rest, subject, actor)
+        is_overwritten = await self.overwrite_freed_space(vacuum_full=vacuum_full)
+        return await self.write_apart(erasure.prove, subject, actor, is_overwritten)
+
+    async def overwrite_freed_space(self, *, vacuum_full: bool) -> bool:
+        """Rewrite the files; see the port."""
         lend, schema = self.database.reading, self.database.schema
         if schema is None:
             await self._readers.alone(lend, overwriting.rewrite_file)
             await self._readers.alone(lend, overwriting.empty_log)
         elif vacuum_full:
             await self._readers.alone(lend, overwriting.rewrite_tables, schema)
-        is_overwritten = schema is None or vacuum_full
-        return await self.write_apart(erasure.prove, subject, actor, is_overwritten)
+        return schema is None or vacuum_full
+
+    async def values_by_key(self) -> KeyCounts:
+        """Count the values of the database by their keys; see the port."""
+        return await self.read(key_rotation.count)
+
+    async def rotate_keys(self, *, batch: int, actor: Actor) -> AsyncIterator[Rotated]:
+        """Encrypt each value with the first key; see the port."""
+        done = Rotated()
+        for of in ENCRYPTED.values():
+            after: tuple[Any, ...] | None = None
+            while True:
+                rows = await self.read(key_rotation.old_rows, of, after, batch)
+                if not rows:
+                    break
+                after = rows[-1]
+                yield (done := done + await self.write_apart(key_rotation.rotate, of, rows))
+        await self.write_apart(key_rotation.record, done, actor)
 
     async def messages(
         self,
@@ -637,4 +667,6 @@ class SqlStateStore:
             # The writer has connected before, so the database exists: wait for it when it is away.
             if not self._opened and not self.writer.has_opened:
                 migrations.ensure_current(self.database)
+                with self.database.reading() as connection:
+                    key_rotation.check_newest(connection)
             self._opened = True

@@ -69,6 +69,7 @@ def _examined(project: Project) -> list[Finding]:
         _config(project),
         _blueprints(project),
         *_state(project),
+        _encryption(project),
         _cache(project),
         *_state_providers(project),
         *_targets(project),
@@ -102,7 +103,8 @@ def mark_after_restore(project: Project, actor: Actor, *, dry_run: bool) -> list
     """
     from flujo.state.sql.after_restore import mark_unfinished
 
-    return mark_unfinished(project.state_uri, actor, project.postgres_schema, dry_run=dry_run)
+    keys = project.settings.key_ring()
+    return mark_unfinished(project.state_uri, actor, project.postgres_schema, keys=keys, dry_run=dry_run)
 
 
 def migrate(project: Project) -> tuple[SchemaStatus, SchemaStatus]:
@@ -174,7 +176,8 @@ def _runs(project: Project) -> Iterator[Finding]:
     from flujo.state.sql.integrity import soundness
 
     try:
-        found = soundness(project.state_uri, project.postgres_schema)
+        keys = project.settings.key_ring()
+        found = soundness(project.state_uri, project.postgres_schema, keys=keys)
     except FlujoError as error:
         yield _failed("runs", error)
         return
@@ -243,6 +246,23 @@ def _durability(project: Project, words: str) -> Finding:
         hint = 'fix the server\'s settings, or accept them in flujo.toml: `[settings] durability = "relaxed"`'
         return Finding("database", "warn", f"{words}; {'; '.join(found.weak)}", hint)
     return Finding("database", "ok", words)
+
+
+def _encryption(project: Project) -> Finding:
+    """Report whether new values are encrypted; `flujo keys list` counts those that are there."""
+    variable = project.settings.state.encryption
+    try:
+        keys = project.settings.key_ring()
+    except FlujoError as error:
+        return _failed("encryption", error)
+    ids = listed([key.id for key in keys.keys], "and")
+    if variable is None:
+        words = "values in the database are not encrypted"
+        return Finding("encryption", "note", words, "`flujo keys new` prints a key for `[state] encryption`")
+    if keys.writer is None:
+        return Finding("encryption", "warn", f"new values are not encrypted; {variable} reads those of {ids}")
+    words = f"values are encrypted with {keys.writer.id}; {variable} reads those of {ids}"
+    return Finding("encryption", "ok", f"{words}; ids, paths, metadata and usage are readable")
 
 
 def _cache(project: Project) -> Finding:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from flujo.state import codec
 from flujo.state.sql import queries
+from flujo.state.sql.encryption import ACTS, decrypted
 from flujo.state.sql.tables import acts
 
 if TYPE_CHECKING:
@@ -31,6 +32,6 @@ def matching(connection: sa.Connection, query: ActQuery) -> list[Act]:
         chosen = chosen.where(columns.at >= query.since)
     if query.until is not None:
         chosen = chosen.where(columns.at < query.until)
-    rows = connection.execute(chosen).mappings().all()
+    rows = decrypted(connection, ACTS, connection.execute(chosen).mappings())
     large = queries.aside(connection, rows, codec.ACT_VALUES)
     return [codec.act(row, large) for row in rows]

@@ -14,9 +14,11 @@ import sqlalchemy as sa
 from flujo.domain.acts import Act, Verb
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
+from flujo.governance.key_ring import NO_KEYS, KeyRing
 from flujo.state import codec
 from flujo.state.sql import migrations
 from flujo.state.sql.database import Database
+from flujo.state.sql.encryption import ACTS, encrypted
 from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import SCHEMA, acts, runs
 
@@ -48,13 +50,15 @@ _unfinished = (
 )
 
 
-def mark_unfinished(uri: str, actor: Actor, schema: str = SCHEMA, *, dry_run: bool) -> list[Unfinished]:
+def mark_unfinished(
+    uri: str, actor: Actor, schema: str = SCHEMA, *, keys: KeyRing = NO_KEYS, dry_run: bool
+) -> list[Unfinished]:
     """Mark every run that has not ended, in one transaction; return all of them, as they were before.
 
     Raises:
         StateError: the database does not answer.
     """
-    database = Database(uri, schema=schema)
+    database = Database(uri, schema=schema, keys=keys)
     try:
         migrations.ensure_current(database)
         with database.writing() as connection:
@@ -82,4 +86,4 @@ def _mark(connection: sa.Connection, run_id: RunId, actor: Actor) -> None:
     fenced = {"fence": runs.c.fence + 1, "claims": runs.c.claims + 1, "owner": None, "lease_until": None}
     connection.execute(runs.update().where(runs.c.run_id == run_id).values(updated_at=now, **fenced))
     act = Act(verb=Verb.AFTER_RESTORE, actor=actor, run_id=run_id)
-    connection.execute(acts.insert().values(at=now, **codec.act_row(act, None)))
+    connection.execute(acts.insert().values(at=now, **encrypted(connection, ACTS, codec.act_row(act, None))))

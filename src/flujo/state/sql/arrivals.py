@@ -11,7 +11,8 @@ from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.recorded_run import RecordedRun, times_in
 from flujo.domain.run import IntentState
 from flujo.state import codec, rules
-from flujo.state.sql import queries
+from flujo.state.sql import encryption, queries
+from flujo.state.sql.encryption import ENCRYPTED, all_encrypted, encrypted
 from flujo.state.sql.functions import database_now, schema_of
 from flujo.state.sql.statements import statements_for
 from flujo.state.sql.tables import acts, budget_holds, intents, journal, pauses, runs
@@ -48,7 +49,8 @@ def take_over(
         if _insert_run(connection, new, aside):
             _insert_rest(connection, new, aside)
             act = rules.pull_act(run.run_id, run.record.status, actor, origin)
-            connection.execute(acts.insert().values(at=database_now(), **codec.act_row(act, aside)))
+            row = encrypted(connection, encryption.ACTS, codec.act_row(act, aside))
+            connection.execute(acts.insert().values(at=database_now(), **row))
             _keep(connection, run.run_id, aside)
             taken.append(run.run_id)
         elif refusal := rules.import_refusal(_recorded(connection, run.run_id), new):
@@ -60,7 +62,7 @@ def _insert_run(connection: sa.Connection, run: RecordedRun, aside: codec.Rows) 
     """Insert the row of a run; return whether its id was free."""
     on_postgres = connection.dialect.name == "postgresql"
     insert = (postgresql.insert if on_postgres else sqlite.insert)(runs)
-    row = codec.recorded_row(run.record, aside)
+    row = encrypted(connection, encryption.RUNS, codec.recorded_row(run.record, aside))
     inserted = insert.values(**row).on_conflict_do_nothing(index_elements=["run_id"])
     return connection.execute(inserted.returning(runs.c.run_id)).first() is not None
 
@@ -85,8 +87,9 @@ def _insert_rest(connection: sa.Connection, run: RecordedRun, aside: codec.Rows)
         (budget_holds, held + _time_rows(run_id, run.times)),
         (acts, [{**codec.act_row(act, aside), "at": act.at} for act in run.acts]),
     ):
+        of = ENCRYPTED.get(table.name)
         if rows:
-            connection.execute(table.insert(), rows)
+            connection.execute(table.insert(), rows if of is None else all_encrypted(connection, of, rows))
 
 
 def _pause_row(run_id: RunId, run: RecordedRun, position: int) -> dict[str, Any]:

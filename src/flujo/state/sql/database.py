@@ -18,9 +18,11 @@ from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
 from flujo.domain.process_counts import COUNTS
 from flujo.exceptions import CorruptState, SettingsError, StateBackendUnavailable, StateError
+from flujo.governance.key_ring import NO_KEYS, KeyRing
 from flujo.governance.redactor import encoded_userinfo
 from flujo.state import owner_tokens
 from flujo.state.sql import errors, forks
+from flujo.state.sql.encryption import KEYS
 from flujo.state.sql.functions import LEASE_CLOCK, Array, julian_day
 from flujo.state.sql.retry import ANSWER_S
 from flujo.state.sql.tables import SCHEMA, prefix, translation
@@ -170,6 +172,7 @@ class Database:
             frozen there holds the locks of its runs no longer than that.
         answer_s: how long Postgres may be silent before its connection is closed; None for no limit.
         indexed_metadata: keys of the metadata of runs that have an index in a SQLite file.
+        keys: the keys that encrypt and decrypt values.
         now: the time of day, in seconds since the epoch, instead of that of SQLite; for tests.
     """
 
@@ -183,8 +186,10 @@ class Database:
         idle_s: float = IDLE_S,
         answer_s: float | None = ANSWER_S,
         indexed_metadata: Sequence[str] = (),
+        keys: KeyRing = NO_KEYS,
         now: Callable[[], float] | None = None,
     ) -> None:
+        self.keys = keys
         self.url = parse(uri)
         self.is_postgres = is_postgres(uri)
         self.indexed_metadata = () if self.is_postgres else tuple(indexed_metadata)
@@ -218,7 +223,7 @@ class Database:
         self.generation = object()
         """Changes when connections were closed for a fork."""
         self.use = Use()
-        self.engine = self._make_engine()
+        self.engine = self._make_engine().execution_options(**{KEYS: self.keys})
         self._pool = self.engine.pool
         self._driver_connections = forks.opened_by(self.engine)
 

@@ -31,6 +31,7 @@ from flujo.domain.run_forks import forks_of
 from flujo.state import codec
 from flujo.state.erasure_rules import require_erasable
 from flujo.state.sql import listing, retention, shared_budgets
+from flujo.state.sql.encryption import ACTS, JOURNAL, decrypted, encrypted
 from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.retry import without_timeout
 from flujo.state.sql.tables import (
@@ -128,7 +129,7 @@ def _links(connection: sa.Connection, run_ids: Sequence[str]) -> Iterator[tuple[
         forked = sa.select(acts).where(
             acts.c.run_id.in_(some), acts.c.verb == str(Verb.FORK), acts.c.before.is_(None)
         )
-        for row in connection.execute(forked).mappings():
+        for row in decrypted(connection, ACTS, connection.execute(forked).mappings()):
             yield from ((row["run_id"], fork) for fork, _ in forks_of([codec.act(row, {})]))
     for run_id in run_ids:
         yield run_id, chains.successor_of(run_id)
@@ -204,10 +205,12 @@ def erase_runs(
 
 def _answer_keys(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     """Return the keys of the cached answers that these runs have computed."""
-    missed = sa.select(journal.c.output).where(
+    names = (*JOURNAL.bound_to, "output")
+    missed = sa.select(*(journal.c[name] for name in names)).where(
         journal.c.run_id.in_(ids), journal.c.fingerprint == CACHE_MISS, journal.c.output.is_not(None)
     )
-    return {bytes(output).decode("ascii", "replace").strip('"') for output in connection.scalars(missed)}
+    rows = decrypted(connection, JOURNAL, connection.execute(missed).mappings())
+    return {bytes(row["output"]).decode("ascii", "replace").strip('"') for row in rows}
 
 
 def _count(connection: sa.Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
@@ -221,7 +224,9 @@ def _plain(removed: Counter[str]) -> dict[str, int]:
 def _record(connection: sa.Connection, subject: Subject, actor: Actor, after: dict[str, Any]) -> None:
     act = Act(verb=Verb.ERASE, actor=actor, object=subject.digest, after=canonical.encode(after))
     # Kept in its row, whatever its size: no run is left that could name a content.
-    connection.execute(acts.insert().values(at=database_now(), **codec.act_row(act, None)))
+    connection.execute(
+        acts.insert().values(at=database_now(), **encrypted(connection, ACTS, codec.act_row(act, None)))
+    )
 
 
 # Rows without a run, and the proof -----------------------------------------------------------------------
@@ -293,7 +298,7 @@ def _removed(connection: sa.Connection, subject: Subject) -> tuple[Counter[str],
     erased = sa.select(acts).where(
         acts.c.run_id.is_(None), acts.c.verb == str(Verb.ERASE), acts.c.object == subject.digest
     )
-    for row in connection.execute(erased.order_by(acts.c.id)).mappings():
+    for row in decrypted(connection, ACTS, connection.execute(erased.order_by(acts.c.id)).mappings()):
         said = canonical.decode(codec.act(row, {}).after or b"{}")
         if "tables" in said:  # a proof, which counts all acts before it
             removed, shared = Counter[str](), set[str]()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from flujo.state import codec, rules
+from flujo.state.sql.encryption import EVALUATIONS, decrypted
 from flujo.state.sql.tables import evaluations, runs
 
 if TYPE_CHECKING:
@@ -61,4 +62,5 @@ def matching(connection: sa.Connection, query: EvaluationQuery) -> list[Evaluati
         chosen = chosen.where(columns.created_at >= query.since)
     if query.until is not None:
         chosen = chosen.where(columns.created_at < query.until)
-    return [codec.evaluation(row) for row in connection.execute(chosen).mappings()]
+    rows = decrypted(connection, EVALUATIONS, connection.execute(chosen).mappings())
+    return [codec.evaluation(row) for row in rows]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.state import codec, events
+from flujo.state.sql.encryption import EVENTS, decrypted, encrypting, selected
 from flujo.state.sql.functions import database_now, schema_of
 from flujo.state.sql.retry import without_timeout
 from flujo.state.sql.statements import BoundColumns, Change, driver
@@ -75,7 +76,9 @@ _to_run = (
 def _rows(
     connection: sa.Connection, statement: sa.Select[Any], given: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    return [dict(row) for row in connection.execute(statement, given).mappings()]
+    of = selected(statement)
+    assert of is not None  # noqa: S101 - each of the statements reads whole rows of events or questions
+    return decrypted(connection, of, connection.execute(statement, given).mappings())
 
 
 def lock_of(name: str, key: str) -> int:
@@ -140,7 +143,8 @@ def insert_events(schema: str | None) -> Change:
     """Return what inserts events."""
     names = (*events.COLUMNS, *events.TAKEN_COLUMNS)
     given = BoundColumns({name: table.c[name].type for name in names}, schema)
-    return given.change(given.insert(sa.insert(table), {name: given[name] for name in names}), "event_id")
+    inserted = given.insert(sa.insert(table), {name: given[name] for name in names})
+    return encrypting(EVENTS, given.change(inserted, "event_id"))
 
 
 @cache
@@ -159,4 +163,5 @@ def pass_events_on(schema: str | None) -> Change:
     types = {"new_run_id": table.c.run_id.type, "new_digest": table.c.digest.type}
     given = BoundColumns({"of_event": table.c.event_id.type} | types, schema)
     passed = table.update().where(table.c.event_id == given["of_event"], _is_free)
-    return given.change(passed.values(run_id=given["new_run_id"], digest=given["new_digest"]), "of_event")
+    values = passed.values(run_id=given["new_run_id"], digest=given["new_digest"])
+    return encrypting(EVENTS, given.change(values, "of_event"), "of_event")

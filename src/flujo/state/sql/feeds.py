@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from flujo.domain.feed import KEPT_S, MAX_LINES, WATCH_S, first_number, stored_line
 from flujo.domain.run import ENDS_OF_TASKS
+from flujo.state.sql.encryption import FEED, all_encrypted, decrypted
 from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.tables import feed, runs
 
@@ -62,20 +63,18 @@ def add(connection: sa.Connection, run_id: str, fence: int, lines: Sequence[Feed
     if found is None:
         return
     first = first_number(found[1] or 0, found[0])
-    connection.execute(
-        feed.insert(),
-        [
-            {
-                "run_id": run_id,
-                "number": number,
-                "at": line.at,
-                "kind": str(line.kind),
-                "path": line.path,
-                "data": line.data,
-            }
-            for number, line in enumerate(lines, first)
-        ],
-    )
+    rows = [
+        {
+            "run_id": run_id,
+            "number": number,
+            "at": line.at,
+            "kind": str(line.kind),
+            "path": line.path,
+            "data": line.data,
+        }
+        for number, line in enumerate(lines, first)
+    ]
+    connection.execute(feed.insert(), all_encrypted(connection, FEED, rows))
     mine = feed.c.run_id == run_id
     oldest = sa.select(feed.c.number).where(mine).order_by(feed.c.number.desc()).limit(1).offset(MAX_LINES)
     connection.execute(feed.delete().where(mine, feed.c.number <= oldest.scalar_subquery()))
@@ -83,11 +82,10 @@ def add(connection: sa.Connection, run_id: str, fence: int, lines: Sequence[Feed
 
 def lines_after(connection: sa.Connection, run_id: str, number: int) -> list[FeedLine]:
     """Return the feed of a run behind a number, in order."""
-    columns = (feed.c.number, feed.c.at, feed.c.kind, feed.c.path, feed.c.data)
-    rows = connection.execute(
-        sa.select(*columns).where(feed.c.run_id == run_id, feed.c.number > number).order_by(feed.c.number)
-    )
-    lines = (stored_line(row.number, row.at, row.kind, row.path, row.data) for row in rows)
+    chosen = sa.select(*feed.c).where(feed.c.run_id == run_id, feed.c.number > number).order_by(feed.c.number)
+    names = ("number", "at", "kind", "path", "data")
+    rows = decrypted(connection, FEED, connection.execute(chosen).mappings())
+    lines = (stored_line(*(row[name] for name in names)) for row in rows)
     return [line for line in lines if line is not None]
 
 

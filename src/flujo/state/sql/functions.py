@@ -15,6 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from flujo.domain import canonical
+from flujo.state.sql.encryption import decrypted, selected
 from flujo.state.sql.tables import translation
 
 if TYPE_CHECKING:
@@ -166,7 +167,14 @@ def fetch_all(
     with driver.pipeline() if on_postgres and len(cursors) > 1 else nullcontext():
         for cursor, statement in zip(cursors, statements, strict=True):
             cursor.execute(driver_text(statement, schema), parameters)
-    return [named(cursor, column_names(each)) for cursor, each in zip(cursors, statements, strict=True)]
+    # All are read before one is decrypted: a cursor with rows left would keep SQLite's snapshot open.
+    found = [named(cursor, column_names(each)) for cursor, each in zip(cursors, statements, strict=True)]
+    return [_plain(connection, each, rows) for each, rows in zip(statements, found, strict=True)]
+
+
+def _plain(connection: sa.Connection, statement: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    of = selected(statement)
+    return rows if of is None else decrypted(connection, of, rows)
 
 
 def named(cursor: Any, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from flujo.domain import canonical
 from flujo.domain.journal import RunId
 from flujo.exceptions import CorruptState
+from flujo.governance.key_ring import NO_KEYS, KeyRing
 from flujo.state.sql import queries
 from flujo.state.sql.database import Database
 from flujo.state.sql.tables import SCHEMA, journal, runs
@@ -44,16 +45,22 @@ class Soundness:
 
 
 def soundness(
-    uri: str, schema: str = SCHEMA, *, newest: int = NEWEST, most_entries: int = MOST_ENTRIES
+    uri: str,
+    schema: str = SCHEMA,
+    *,
+    keys: KeyRing = NO_KEYS,
+    newest: int = NEWEST,
+    most_entries: int = MOST_ENTRIES,
 ) -> Soundness:
     """Check the newest runs of a database, in one snapshot.
 
     Of each run the first damage in each of: row, journal, questions, calls, holds, and pinned files.
 
     Raises:
+        KeyMissing | WrongKey: a value is encrypted with a key that `keys` does not have.
         StateError: the database does not answer, or is damaged as a whole.
     """
-    database = Database(uri, schema=schema)
+    database = Database(uri, schema=schema, keys=keys)
     try:
         with database.reading(moment=True) as connection:
             chosen = _chosen(connection, newest, most_entries)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from flujo.domain.outbox import MessageState
 from flujo.state import codec
+from flujo.state.sql.encryption import OUTBOX, decrypted, encrypted
 from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import outbox
 
@@ -49,7 +50,12 @@ def messages(
         chosen = chosen.where(outbox.c.run_id == run_id)
     if ids is not None:
         chosen = chosen.where(outbox.c.id.in_(list(ids)))
-    return [codec.message(row) for row in connection.execute(chosen).mappings()]
+    return _messages(connection, chosen)
+
+
+def _messages(connection: sa.Connection, chosen: sa.Select[Any]) -> list[Message]:
+    rows = decrypted(connection, OUTBOX, connection.execute(chosen).mappings())
+    return [codec.message(row) for row in rows]
 
 
 def is_due(connection: sa.Connection, targets: Collection[str]) -> bool:
@@ -67,14 +73,13 @@ def take(
     taken = outbox.update().where(outbox.c.id.in_(ids))
     until = database_now() + lease_s
     connection.execute(taken.values(available_at=until, tries=outbox.c.tries + 1, owner=owner))
-    chosen = sa.select(*outbox.c).where(outbox.c.id.in_(ids)).order_by(outbox.c.id)
-    return [codec.message(row) for row in connection.execute(chosen).mappings()]
+    return _messages(connection, sa.select(*outbox.c).where(outbox.c.id.in_(ids)).order_by(outbox.c.id))
 
 
 def settle(connection: sa.Connection, message: Message, tried: Tried) -> bool:
     """Record the result of a try, unless the message was taken or settled since then."""
     mine = sa.and_(outbox.c.id == message.id, outbox.c.tries == message.tries, _pending)
-    values: dict[str, Any] = {"error": tried.error}
+    values: dict[str, Any] = {"error": _stored_error(connection, message, tried.error)}
     match tried.state:
         case MessageState.DELIVERED:
             values["delivered_at"] = database_now()
@@ -83,6 +88,12 @@ def settle(connection: sa.Connection, message: Message, tried: Tried) -> bool:
         case MessageState.PENDING:
             values["available_at"] = database_now() + tried.retry_s
     return connection.execute(outbox.update().where(mine).values(values)).rowcount == 1
+
+
+def _stored_error(connection: sa.Connection, message: Message, error: str | None) -> str | None:
+    row = {"run_id": message.run_id, "target": message.target, "event": message.event, "error": error}
+    stored: str | None = encrypted(connection, OUTBOX, row)["error"]
+    return stored
 
 
 def redeliver(connection: sa.Connection, ids: Collection[int]) -> int:

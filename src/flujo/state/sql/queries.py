@@ -17,6 +17,7 @@ from flujo.domain.run import UNENDED, Due, Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
+from flujo.state.sql.encryption import BLOBS, RUNS, decrypted
 from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter, lease_now
 from flujo.state.sql.tables import CAN_GO_ON, acts, blobs, budget_holds, intents, journal, pauses, runs
 
@@ -277,7 +278,8 @@ def contents(connection: sa.Connection, digests: Collection[str]) -> dict[str, b
     found: dict[str, bytes] = {}
     for start in range(0, len(wanted), _PAGE):
         chosen = sa.select(*blobs.c).where(blobs.c.digest.in_(wanted[start : start + _PAGE]))
-        found.update((row["digest"], codec.blob(row)) for row in connection.execute(chosen).mappings())
+        rows = decrypted(connection, BLOBS, connection.execute(chosen).mappings())
+        found.update((row["digest"], codec.blob(row)) for row in rows)
     for digest in wanted:
         if digest not in found:
             raise CorruptState(
@@ -297,7 +299,7 @@ def decoded(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[RunRe
 
 def run_records(connection: sa.Connection, chosen: sa.Select[Any]) -> list[RunRecord]:
     """Return the runs that a statement chooses."""
-    return _checked(connection, connection.execute(chosen).mappings().all())
+    return _checked(connection, decrypted(connection, RUNS, connection.execute(chosen).mappings()))
 
 
 def _checked(connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.RowMapping]) -> list[RunRecord]:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from flujo.domain import canonical
 from flujo.domain.acts import Act, Verb
 from flujo.state import codec
+from flujo.state.sql.encryption import ACTS, encrypted
 from flujo.state.sql.functions import database_now, lease_now
 from flujo.state.sql.retry import without_timeout
 from flujo.state.sql.tables import acts, blob_refs, blobs, cache, limits, outbox, runs
@@ -76,7 +77,9 @@ def delete_runs(
         purged = canonical.encode(sorted(ids))
         act = Act(verb=Verb.PURGE, actor=actor, object=", ".join(statuses), before=purged)
         # Kept in its row, whatever its size: no run is left that could name a content.
-        connection.execute(acts.insert().values(at=database_now(), **codec.act_row(act, None)))
+        connection.execute(
+            acts.insert().values(at=database_now(), **encrypted(connection, ACTS, codec.act_row(act, None)))
+        )
     return len(ids)
 
 

@@ -11,6 +11,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.domain.schedule_records import NOT_ENDED, Changed, ScheduleOutcome, ScheduleRecord, Schedules
 from flujo.state import codec, schedule_rules
+from flujo.state.sql.encryption import ACTS, SCHEDULES, decrypted, encrypted
 from flujo.state.sql.functions import database_now, schema_of
 from flujo.state.sql.tables import acts, runs, schedules
 
@@ -26,7 +27,7 @@ _all = sa.select(*schedules.c, database_now().label("now")).order_by(schedules.c
 
 def all_schedules(connection: sa.Connection) -> Schedules:
     """Return every schedule, and the database's time."""
-    rows = connection.execute(_all).mappings().all()
+    rows = decrypted(connection, SCHEDULES, connection.execute(_all).mappings())
     now = rows[0]["now"] if rows else connection.scalar(sa.select(database_now()))
     return Schedules(now=float(now or 0.0), records=tuple(codec.schedule(row) for row in rows))
 
@@ -43,8 +44,8 @@ def change(connection: sa.Connection, wanted: ScheduleChange, accept: Accept) ->
         accept: accepts its run inside this transaction; returns whether its id was free.
     """
     locked = sa.select(*schedules.c).where(schedules.c.name == wanted.name).with_for_update()
-    row = connection.execute(locked).mappings().one_or_none()
-    there = None if row is None else codec.schedule(row)
+    rows = decrypted(connection, SCHEDULES, connection.execute(locked).mappings())
+    there = codec.schedule(rows[0]) if rows else None
     is_blocked = wanted.run is not None and wanted.overlap != "allow"
     found = schedule_rules.judged(wanted, there, _blocker(connection, wanted) if is_blocked else None)
     if found.outcome in (ScheduleOutcome.LOST, ScheduleOutcome.BLOCKED):
@@ -56,7 +57,8 @@ def change(connection: sa.Connection, wanted: ScheduleChange, accept: Accept) ->
     if accepts and not accept(connection, wanted):
         found = Changed(ScheduleOutcome.EXISTED)
     if wanted.act is not None and found.outcome is not ScheduleOutcome.EXISTED:
-        connection.execute(acts.insert().values(at=database_now(), **codec.act_row(wanted.act, None)))
+        row = encrypted(connection, ACTS, codec.act_row(wanted.act, None))
+        connection.execute(acts.insert().values(at=database_now(), **row))
     return found
 
 
@@ -76,7 +78,8 @@ def _write(connection: sa.Connection, wanted: ScheduleChange, after: ScheduleRec
     own = schedules.c.name == wanted.name
     if after is None:
         return connection.execute(schedules.delete().where(own)).rowcount == 1
-    values: dict[str, Any] = {**codec.schedule_row(after), "updated_at": database_now()}
+    row = encrypted(connection, SCHEDULES, codec.schedule_row(after))
+    values: dict[str, Any] = {**row, "updated_at": database_now()}
     if wanted.before is not None:
         return connection.execute(schedules.update().where(own).values(values)).rowcount == 1
     insert = sqlite.insert if schema_of(connection) is None else postgresql.insert

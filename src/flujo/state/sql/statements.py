@@ -18,6 +18,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.ledger import HoldState
 from flujo.domain.run import IntentState, RunStatus
+from flujo.governance.key_ring import NO_KEYS, KeyRing
+from flujo.state.sql import encryption
+from flujo.state.sql.encryption import all_encrypted, encrypting
 from flujo.state.sql.functions import Array, among, database_now, driver_text, ids_parameter, lease_now
 from flujo.state.sql.queries import QUESTIONS
 from flujo.state.sql.tables import (
@@ -520,24 +523,24 @@ class Statements:
         self._append_entries = _append_entries(schema)
         self._append_one = _append_entry(schema) if schema else ""
         keep_blobs = insert(blobs).values(created_at=database_now(), **_blob).on_conflict_do_nothing()
-        self.keep_blobs = for_each(text(keep_blobs))
+        self.keep_blobs = encrypting(encryption.BLOBS, for_each(text(keep_blobs)))
         self._hold_blobs = text(_hold_blobs)
         self.keep_refs = _keep_refs(insert, schema)
-        self.insert_acts = _insert_acts(schema)
-        self.insert_messages = _insert_messages(schema)
-        self.keep_evaluations = _keep_evaluations(insert, schema)
+        self.insert_acts = encrypting(encryption.ACTS, _insert_acts(schema))
+        self.insert_messages = encrypting(encryption.OUTBOX, _insert_messages(schema))
+        self.keep_evaluations = encrypting(encryption.EVALUATIONS, _keep_evaluations(insert, schema))
         self.wish = for_each(text(_wish))
         self._wishes = text(_wishes)
-        self.insert_runs = _insert_runs(insert, schema)
-        self.insert_children = _insert_runs(insert, schema, again=True)
-        self.claim_runs = _claim_runs(schema)
-        self.move_runs = _move_runs(schema)
+        self.insert_runs = encrypting(encryption.RUNS, _insert_runs(insert, schema))
+        self.insert_children = encrypting(encryption.RUNS, _insert_runs(insert, schema, again=True))
+        self.claim_runs = encrypting(encryption.RUNS, _claim_runs(schema), "of_run")
+        self.move_runs = encrypting(encryption.RUNS, _move_runs(schema), "of_run")
         self.renew_leases = for_all(text(_renew), "lease_s")
-        self.keep_intents = for_each(text(_keep_intents(insert)))
+        self.keep_intents = encrypting(encryption.INTENTS, for_each(text(_keep_intents(insert))))
         self.keep_holds = for_each(text(_keep_holds(insert)))
         self.end_times = _end_times(schema)
-        self.open_pauses = _open_pauses(insert, schema)
-        self.settle_pauses = _settle_pauses(schema)
+        self.open_pauses = encrypting(encryption.PAUSES, _open_pauses(insert, schema))
+        self.settle_pauses = encrypting(encryption.PAUSES, _settle_pauses(schema), "of_run", "of_pause")
         self.note_answers = for_all(text(_note_answer))
         self.rest_runs = for_each(text(_rest))
         self._schema = schema
@@ -591,7 +594,7 @@ class Statements:
 
     def insert_entries(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Insert a batch of entries."""
-        values = [_row(row) for row in rows]
+        values = [_row(row) for row in _stored(connection, rows)]
         if self.is_postgres:
             driver(connection).execute(self._insert_entries, _columnwise(values, _ENTRY_ELEMENTS))
         else:
@@ -606,6 +609,8 @@ class Statements:
             Whether every fence held. If not, on Postgres the entries of the runs whose fence did hold are
             committed, and on SQLite none.
         """
+        stored = _stored(connection, [row for _, row in rows])
+        rows = [(fence, row) for (fence, _), row in zip(rows, stored, strict=True)]
         if self.is_postgres:
             server: Any = connection.connection.dbapi_connection
             cursor = server.kept_cursor
@@ -627,6 +632,12 @@ class Statements:
         done = cursor.executemany(self._append_entries, guarded).rowcount == len(guarded)
         cursor.execute("COMMIT" if done else "ROLLBACK")
         return bool(done)
+
+
+def _stored(connection: sa.Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of entries as they are stored."""
+    keys: KeyRing = connection.get_execution_options().get(encryption.KEYS, NO_KEYS)
+    return rows if keys.writer is None else all_encrypted(connection, encryption.JOURNAL, rows)
 
 
 def _columnwise(rows: Iterable[tuple[Any, ...]], elements: Iterable[str]) -> list[Array]:

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.acts import Act, Verb
 from flujo.state import codec, rules
+from flujo.state.sql.encryption import ACTS, encrypted
 from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import acts, api_tokens
 
@@ -73,4 +74,4 @@ def _one(name: str) -> sa.Select[tuple[object, ...]]:
 
 def _record(connection: sa.Connection, verb: Verb, name: str, actor: Actor) -> None:
     act = codec.act_row(Act(verb=verb, actor=actor, object=name), None)
-    connection.execute(acts.insert().values(at=database_now(), **act))
+    connection.execute(acts.insert().values(at=database_now(), **encrypted(connection, ACTS, act)))

@@ -20,6 +20,7 @@ from flujo.domain.sent_events import Delivery
 from flujo.exceptions import FlujoError
 from flujo.state import codec, events, owner_tokens, rules
 from flujo.state.sql import queries, queue, statements
+from flujo.state.sql.encryption import JOURNAL, PAUSES, RUNS, decrypted
 from flujo.state.sql.functions import column_names, named
 from flujo.state.sql.shared_budgets import Counting
 from flujo.state.writer import families
@@ -557,9 +558,12 @@ class _Batch:
             return entries
         places = {name: [row[name] for row in entries] for name in ("seq", "path")}
         asked = {"of_run": write.run_id, "seqs": places["seq"], "paths": places["path"]}
-        found = self.connection.execute(statements.recorded, asked).all()
-        by_seq = {row.seq: row.digest for row in found}
-        by_key = {(row.path, row.kind, row.attempt): row.digest for row in found}
+        there_already = self.connection.execute(statements.recorded, asked).mappings()
+        found = decrypted(
+            self.connection, JOURNAL, ({**row, "run_id": write.run_id} for row in there_already)
+        )
+        by_seq = {row["seq"]: row["digest"] for row in found}
+        by_key = {(row["path"], row["kind"], row["attempt"]): row["digest"] for row in found}
         fresh = []
         for entry, row in zip(write.entries, entries, strict=True):
             key = (row["path"], row["kind"], row["attempt"])
@@ -570,6 +574,12 @@ class _Batch:
                 raise rules.recorded_otherwise(write.run_id, entry)
         return fresh
 
+    def _seals(self, run_id: RunId) -> bytes:
+        """Return the digests of a run's values; decrypted here, so that damage concerns its run alone."""
+        row = {"run_id": run_id, "seals": self.locked[run_id].seals}
+        seals: bytes = decrypted(self.connection, RUNS, [row])[0]["seals"]
+        return seals
+
     def _move(self, write: Write, there: _Locked) -> None:
         move = write.move
         assert move is not None  # noqa: S101 - for the type checker; the caller has looked
@@ -578,7 +588,7 @@ class _Batch:
         kept_when_left_out = {"context_now": move.context, "usage": usage, "closure": move.closure}
         values |= {name: value for name, value in kept_when_left_out.items() if value is not None}
         aside: codec.Rows = {}
-        stored, there.seals = codec.changed_values(write.run_id, there.seals, values, aside)
+        stored, there.seals = codec.changed_values(write.run_id, self._seals(write.run_id), values, aside)
         self.pending.keep(write.run_id, aside)
         there.status = move.status
         self.pending.messages += [codec.message_row(write.run_id, notice) for notice in move.notices]
@@ -681,10 +691,10 @@ class _Batch:
         )
         if refusal is not None:
             return refusal
-        [before] = queries.decoded(self.connection, [self.rows[request.run_id]])
+        before = self._standing(request.run_id)
         last_seq = self.rows[request.run_id]["last_seq"] or 0
         cleared: dict[str, bytes | str | None] = {"output": None, "error": None}
-        _, seals = codec.changed_values(request.run_id, there.seals, cleared, {})
+        _, seals = codec.changed_values(request.run_id, self._seals(request.run_id), cleared, {})
         together = len(self.executed_by.get(there.owner or "", ())) > 1
         recoveries, suspicions = rules.blame(
             before, recovering=request.recovering, together=together, grown=last_seq > before.entries
@@ -735,8 +745,14 @@ class _Batch:
             row |= {"wish": rules.CANCEL, "wish_by": request.actor.by, "wish_at": self.now}
             row |= {"updated_at": self.now}
             self._record(Act(verb=Verb.CANCEL, actor=request.actor, run_id=request.run_id))
-        [record] = queries.decoded(self.connection, [dict(row)])
-        return replace(record, lease_left_s=there.lease_left_s)
+        return replace(self._standing(request.run_id), lease_left_s=there.lease_left_s)
+
+    def _standing(self, run_id: RunId) -> RunRecord:
+        """Return a run as this batch has left it."""
+        [record] = queries.decoded(
+            self.connection, decrypted(self.connection, RUNS, [dict(self.rows[run_id])])
+        )
+        return record
 
     def _record(self, act: Act) -> None:
         aside: codec.Rows = {}
@@ -844,7 +860,8 @@ class _Batch:
 
     def _asked(self, run_id: RunId) -> list[Pause]:
         if run_id not in self.asked:
-            self.asked[run_id] = [codec.pause(row) for row in self.questions.get(run_id, ())]
+            rows = decrypted(self.connection, PAUSES, self.questions.get(run_id, ()))
+            self.asked[run_id] = [codec.pause(row) for row in rows]
         return self.asked[run_id]
 
     def _settle(self, run_id: RunId, pause: Pause, answer: bytes | None, actor: Actor | None = None) -> Pause:

@@ -1,0 +1,28 @@
+"""`kill -9` of a process that rotates keys: the next rotation finishes it, and no value is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import warm
+
+EVERY = int(os.environ.get("FLUJO_CRASH_EVERY", "0"))
+"""Kill at each n-th point; 0 takes a sample, as `make test` does."""
+SCRIPT = Path(__file__).with_name("crash_rotating.py")
+
+
+@pytest.mark.timeout(3600)
+def test_a_process_killed_at_any_point_of_a_rotation_is_finished_by_the_next(store_uri: str) -> None:
+    every = EVERY or 97
+    command = [sys.executable, str(SCRIPT), store_uri, "--every", str(every), "--first", str(min(every, 7))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = warm.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["violations"] == []
+    assert report["kills"] >= report["points"] // every > 0
