@@ -366,6 +366,31 @@ def test_a_judge_scores_once(flujo: Flujo, provider: Provider) -> None:
     assert len(provider.requests) == asked
 
 
+def test_a_judge_is_not_asked_again_after_a_kill(
+    flujo: Flujo, provider: Provider, project: Project, cases: Path
+) -> None:
+    lines = JUDGED.splitlines(keepends=True)
+    cases.write_text("".join(lines[:-2]), "utf-8")
+    provider.will_answer(judge)
+    killed = "import os, signal; from flujo.state.store import SqlStateStore as Store; "
+    killed += "Store.add_evaluations = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
+    killed += "from flujo.__main__ import main; import sys; sys.argv[0] = 'flujo'; main()"
+    process = subprocess.run(
+        [sys.executable, "-c", killed, "evals", "run", "sort"], cwd=project.root, capture_output=True
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    asked = len(provider.requests)
+    assert asked == 2, (
+        "killed after the answer of the judge, and before the command has stored anything of it"
+    )
+    found = report(flujo, "sort")
+    assert (found["evaluators"]["polite"]["mean"], len(provider.requests)) == (0.75, asked)
+    [run] = json.loads(flujo("tasks", "list", "--kind", "eval", "--json").stdout)
+    assert (run["status"], run["parent"]) == ("completed", found["cases"][0]["runs"][0]["run_id"])
+    [score] = json.loads(flujo("evals", "list", "--json").stdout)
+    assert (score["key"], score["score"]) == (run["run_id"], 0.75)
+
+
 def test_the_money_is_never_exceeded_and_the_rest_is_exit_code_9(
     flujo: Flujo, provider: Provider, cases: Path
 ) -> None:

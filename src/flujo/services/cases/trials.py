@@ -207,7 +207,10 @@ class Trials:
             made, cost = await self._evaluated(evaluator, evaluated, record, key)
             found[evaluator.name] = made
             trial = replace(trial, cost=trial.cost + cost)
-        await self.store.add_evaluations(list(found.values()))
+        # The run of a judge stores its score, or its error, itself; another process may execute it.
+        judges = {each.name for each in self.cases.evaluators if each.judge is not None}
+        mine = [each for name, each in found.items() if name not in judges or each.score is not None]
+        await self.store.add_evaluations(mine)
         costs = [each.cost_micro_usd for each in found.values()]
         return replace(
             trial,
@@ -238,7 +241,7 @@ class Trials:
         return error.code not in _OUTSIDE or (self.purse.limit is None and error.code in _OF_BUDGETS)
 
     async def _evaluated(
-        self, evaluator: Evaluator, evaluated: Evaluated, record: RunRecord, key: str
+        self, evaluator: Evaluator, evaluated: Evaluated, record: RunRecord, key: RunId
     ) -> tuple[Evaluation, float]:
         """Return the score that an evaluator gives, or why it gives none, and what that cost.
 
@@ -251,8 +254,13 @@ class Trials:
         if given == 0:
             return failed, cost
         try:
-            result = await self.judges.judge(evaluator, evaluated, stop=self.stop, most_usd=given)
-            cost = _cost(result.usage)
+            if evaluator.judge is None:
+                result = await self.judges.judge(evaluator, evaluated, stop=self.stop)
+            else:
+                result, used = await self.judges.judge_durably(
+                    evaluator, evaluated, record, key, actor=self.actor, stop=self.stop, most_usd=given
+                )
+                cost = _cost(used)
             micro = None if result.usage.unpriced_requests else result.usage.cost_micro_usd
             if result.success:
                 score = Score.read(result.output)
@@ -308,8 +316,11 @@ def _facts(error: bytes) -> dict[str, Any]:
     return {name: facts[name] for name in ("code", "message", "hint")}
 
 
-def _key(run_id: RunId, evaluator: Evaluator, expected: Any) -> str:
-    """Return the key of a score: the same for the same output, evaluator and expected output."""
+def _key(run_id: RunId, evaluator: Evaluator, expected: Any) -> RunId:
+    """Return the key of a score, which is the id of the run of a judge.
+
+    It is the same for the same output, evaluator and expected output.
+    """
     wanted = canonical.digest(canonical.encode(expected, what="the expected output"))
     return evaluation_id(run_id, ROOT, f"{evaluator.name}|{evaluator.version}|{wanted}")
 

@@ -258,12 +258,25 @@ class RunServices:
 
     async def _of_evaluation(self, record: RunRecord) -> RunService:
         """Return the service of a run that scores another one, from the evaluator that it pins."""
-        settings = self.workspace.project.settings
         manifest = (await self.store.blobs([record.closure]))[record.closure]
-        pinned_evaluator = PinnedEvaluator.load(manifest)
+        return self.of_evaluator(PinnedEvaluator.load(manifest), record.pipeline)
+
+    def of_evaluator(self, pinned_evaluator: PinnedEvaluator, name: str) -> RunService:
+        """Return the service of runs that score others.
+
+        Args:
+            pinned_evaluator: what they pin.
+            name: the pipeline whose outputs they score.
+
+        Raises:
+            CallableError | AgentError: it cannot be bound here.
+        """
+        settings = self.workspace.project.settings
+        manifest = pinned_evaluator.manifest
+        closure = canonical.digest(manifest)
         pipeline = evaluator_pipeline(
             pinned_evaluator.evaluator,
-            name=record.pipeline,
+            name=name,
             allow_callables=settings.blueprints.allow_callables,
             timeout_s=pinned_evaluator.timeout_s,
             cost_usd=pinned_evaluator.cost_usd,
@@ -275,7 +288,7 @@ class RunServices:
                 store=self.store,
                 clock=self.clock,
                 random=self.random,
-                closure=record.closure,
+                closure=closure,
                 resources=self.resources,
                 cache=self.cache,
                 limits=limits_of(pipeline, self.limits),
@@ -285,8 +298,8 @@ class RunServices:
                 tasks=self.tasks,
                 telemetry=self.workspace.telemetry,
             ),
-            closure=record.closure,
-            blobs={record.closure: manifest},
+            closure=closure,
+            blobs={closure: manifest},
             providers=self.providers,
             files=self.workspace.files,
         )

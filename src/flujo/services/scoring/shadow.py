@@ -23,6 +23,7 @@ from flujo.services.scoring.evaluators import evaluators_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flujo.domain.journal import RunId
     from flujo.domain.paths import StepPath
     from flujo.domain.pipeline import BaseStep, Pipeline
     from flujo.domain.run import Move, RunRecord
@@ -59,6 +60,33 @@ class PinnedEvaluator:
                 "timeout_s": self.timeout_s,
                 "cost_usd": self.cost_usd,
             }
+        )
+
+    def run(self, record: RunRecord, run_id: RunId, evaluated: bytes, *, path: StepPath = ROOT) -> Child:
+        """Return the run that scores an output of a run.
+
+        Args:
+            record: the run.
+            run_id: the id of the run that evaluates, which is the key of the score.
+            evaluated: what it scores: `Evaluated.to_json()`, canonical JSON.
+            path: the step whose output it is; the root for that of the run.
+        """
+        manifest = self.manifest
+        closure = canonical.digest(manifest)
+        entry = f"{ENTRY}{self.evaluator.name}"
+        return Child(
+            run=NewRun(
+                run_id=run_id,
+                pipeline=record.pipeline,
+                closure=closure,
+                input=evaluated,
+                context=b"{}",
+                metadata=record.metadata,
+                user_id=record.user_id,
+                lock_digest=record.lock_digest,
+                parent=Parent(run_id=record.run_id, path=path, entry=entry, kind=RunKind.EVAL),
+            ),
+            blobs={closure: manifest},
         )
 
     @classmethod
@@ -144,25 +172,11 @@ class Shadow:
             timeout_s=self.timeout_s,
             cost_usd=self.cost_usd,
         )
-        manifest = pinned.manifest
-        closure = canonical.digest(manifest)
         metadata = canonical.encode(dict(record.metadata))
         # The values are canonical already, and may be large: they are not decoded and encoded again.
         evaluated = b'{"expected":null,"input":%b,"metadata":%b,"output":%b}' % (given, metadata, output)
-        return Child(
-            run=NewRun(
-                run_id=evaluation_id(record.run_id, path, name),
-                pipeline=record.pipeline,
-                closure=closure,
-                input=evaluated,
-                context=b"{}",
-                metadata=record.metadata,
-                user_id=record.user_id,
-                lock_digest=record.lock_digest,
-                parent=Parent(run_id=record.run_id, path=path, entry=f"{ENTRY}{name}", kind=RunKind.EVAL),
-            ),
-            blobs={closure: manifest},
-        )
+        run_id = evaluation_id(record.run_id, path, name)
+        return pinned.run(record, run_id, evaluated, path=path)
 
 
 def named_in_steps(pipeline: Pipeline) -> list[tuple[StepPath, str]]:
