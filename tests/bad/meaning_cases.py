@@ -746,6 +746,7 @@ LATER = [
         line=3,
         entry=TOOLED % 'skills.erp:echo, {call: "skills.crm:echo", effect: read}'
         + "steps: [{name: s, agent: a, input: hello}]\n",
+        files={"skills/erp.py": "def echo(text): ...\n"},
     ),
 ]
 
@@ -941,11 +942,39 @@ CALLABLES = [
     ),
     Case(
         "callable-not-here",
-        step("call: 'skills.far:f'"),
+        step("call: 'far.away:f'"),
         "FLJ253",
-        "skills/far.py",
-        "'skills.far:f'",
+        "far/away.py",
+        "'far.away:f'",
         severity="info",
+    ),
+    Case(
+        "callable-of-a-misspelt-module",
+        step("call: 'skills.cmr:plain'"),
+        "FLJ251",
+        "did you mean `skills.crm:plain`?",
+        "'skills.cmr:plain'",
+    ),
+    Case(
+        "callable-of-a-missing-module",
+        step("call: 'skills.elsewhere:f'"),
+        "FLJ251",
+        "modules there: `skills.crm`",
+        "'skills.elsewhere:f'",
+    ),
+    Case(
+        "callable-of-a-misspelt-package",
+        step("call: 'skils.crm:plain'"),
+        "FLJ250",
+        "did you mean `skills.crm:plain`?",
+        "'skils.crm:plain'",
+    ),
+    Case(
+        "callable-with-a-dot-for-its-colon",
+        step("call: skills.crm.plain"),
+        "FLJ128",
+        "did you mean `skills.crm:plain`?",
+        "skills.crm.plain",
     ),
     Case("callable-as-condition", logic("os:system"), "FLJ250", "may not call", "os:system", line=11),
     Case(

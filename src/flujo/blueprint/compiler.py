@@ -14,6 +14,7 @@ from flujo.blueprint.language.models import scheduled
 from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.loader import Loader
 from flujo.blueprint.rules.agents import agents_that_matter
+from flujo.blueprint.rules.autofix import with_fix
 from flujo.blueprint.rules.budgets import budget_refuses
 from flujo.blueprint.rules.registry import check
 from flujo.blueprint.rules.suppressions import apply_suppressions
@@ -179,6 +180,8 @@ def _found(
             lines |= {file: unit.span("include", index) for file in files if file not in lines}
     for document in loader.documents:
         found = list(apply_suppressions(document, found, is_included=document.file in loader.rosters))
+    documents = {document.file: document for document in loader.documents}
+    found = [with_fix(one, documents.get(one.span.file)) for one in found]
     shown = loader.without_secrets(_with_including(one, lines) for one in found)
     return _ordered(shown, strict=strict)
 

@@ -23,7 +23,7 @@ from flujo.blueprint.sources.agent_includes import AgentRegistry
 from flujo.blueprint.sources.secret_detection import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.sources.secret_masking import mask, masked
 from flujo.blueprint.sources.signatures import read_module
-from flujo.blueprint.sources.source_files import TEXT_BYTES, SourceRefused, named_path
+from flujo.blueprint.sources.source_files import TEXT_BYTES, ListedSource, SourceRefused, named_path
 from flujo.blueprint.sources.type_stubs import read_types
 from flujo.governance.screen import visible_line
 
@@ -102,6 +102,7 @@ class Loader:
         self._source = source
         self._allow = None if allow is None else tuple(allow)
         self._module = cache(lambda name: read_module(name, source))
+        self._modules = cache(source.modules if isinstance(source, ListedSource) else lambda _package: ())
         self._types = cache(lambda name: read_types(name, source))
         self._loaded: set[str] = set()
         self._depth: dict[str, int] = {}
@@ -129,6 +130,7 @@ class Loader:
             blueprint,
             allow=self._allow,
             module=self._module,
+            modules=self._modules,
             types=self._types,
             roster=roster,
         )
@@ -186,6 +188,7 @@ class Loader:
             blueprint,
             allow=self._allow,
             module=self._module,
+            modules=self._modules,
             types=self._types,
             roster=roster,
             kept=kept,

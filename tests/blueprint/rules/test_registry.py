@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ALLOW = ["skills.*"]
+ALLOW = ["skills.*", "far.*"]
 MERGER = "def fold(*, fork, branches): ...\n"
 
 

@@ -53,6 +53,8 @@ class Unit:
     allow: Sequence[str] | None = ()
     module: Callable[[str], Module | None] = lambda _name: None
     """Returns a module from the project's source text."""
+    modules: Callable[[str], Sequence[str]] = lambda _package: ()
+    """Returns the names of the modules and packages in a package's folder; none if it cannot be listed."""
     types: Callable[[str], ModuleTypes | None] = lambda _name: None
     """Returns the types of a module that `flujo types` recorded."""
     unkeyed_resources: str | None = None

@@ -94,11 +94,11 @@ def _event_name(value: str) -> str:
 
 def _callable(value: str) -> str:
     if not re.fullmatch(CALLABLE.rstrip("$"), value):
-        raise problem(
-            "callable-name",
-            f"{value!r} does not name a Python object",
-            "write `package.module:name`, ASCII only",
-        )
+        module, _, name = value.rpartition(".")
+        meant = f"{module}:{name}"
+        is_dotted = module and re.fullmatch(CALLABLE.rstrip("$"), meant)
+        hint = f"did you mean `{meant}`?" if is_dotted else "write `package.module:name`, ASCII only"
+        raise problem("callable-name", f"{value!r} does not name a Python object", hint)
     return value
 
 

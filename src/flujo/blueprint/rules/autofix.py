@@ -1,16 +1,19 @@
-"""Applies the safe fixes of diagnostics to the source text."""
+"""Finds the safe fixes of diagnostics, and applies them to the source text."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flujo.blueprint.diagnostics import Fix, nearest
 from flujo.blueprint.reading.source_map import Document
-from flujo.blueprint.sources.source_files import Source
+from flujo.blueprint.sources.source_files import ListedSource, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from flujo.blueprint.diagnostics import Diagnostic, Fix
+    from flujo.blueprint.diagnostics import Diagnostic
 
 _MOST_ROUNDS = 10
 # A fixed text can show further findings; each round fixes those that the round before uncovered.
@@ -23,10 +26,37 @@ class Overlay(Source):
         self._below = below
         self._texts = texts
 
+    def modules(self, package: str) -> Sequence[str]:
+        """Return the names in the folder of `package`; see `ListedSource`."""
+        return self._below.modules(package) if isinstance(self._below, ListedSource) else ()
+
     def read(self, path: str) -> bytes:
         """Return the bytes at `path`; see `Source`."""
         text = self._texts.get(path)
         return self._below.read(path) if text is None else text.encode()
+
+
+_MEANT = re.compile(r"did you mean `([\w.:-]+)`\?.*", re.ASCII)
+
+
+def with_fix(found: Diagnostic, document: Document | None) -> Diagnostic:
+    """Return a finding with the fix that its hint names: another spelling of the text at its place.
+
+    Args:
+        found: the finding.
+        document: its file; None for a prompt file, in which nothing is fixed.
+    """
+    hint = _MEANT.fullmatch(found.hint or "")
+    if hint is None or found.fix is not None or document is None:
+        return found
+    span = found.span
+    said = document.text[
+        document.offset(span.line, span.column) : document.offset(span.end_line, span.end_column)
+    ]
+    word = said.strip("\"'")
+    if word == hint[1] or nearest(word, [hint[1]]) is None:
+        return found
+    return replace(found, fix=Fix(span, said.replace(word, hint[1])))
 
 
 def apply_fixes(source: Source, findings: Callable[[Source], Iterable[Diagnostic]]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flujo.blueprint.diagnostics import Severity, nearest, one_of, rule, suggest
+from flujo.blueprint.diagnostics import Fix, Severity, nearest, one_of, rule, suggest
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.roles import Role, roles
 from flujo.blueprint.sources.callables import check_callable_name
@@ -15,7 +15,7 @@ from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from flujo.blueprint.analysis.scopes import Visit
     from flujo.blueprint.analysis.unit import Unit
@@ -38,8 +38,8 @@ UNKNOWN_CALLABLE = rule(
     "FLJ251",
     "unknown-callable",
     "A callable that its module does not define",
-    finds="A `module:callable` whose module is a file of the project that does not define the name, or "
-    "assigns it a number, a text, a list or a mapping.",
+    finds="A `module:callable` whose module is missing in a package of the project, or is a file of the "
+    "project that does not define the name, or assigns it a number, a text, a list or a mapping.",
     why="The run cannot start.",
     example="steps:\n  - {name: look, call: skills.crm:lokup}",
     instead="steps:\n  - {name: look, call: skills.crm:lookup}",
@@ -160,11 +160,23 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
     span = unit.span(*named.path)
     problem = check_callable_name(named.target, unit.allow)
     if problem is not None:
-        yield CALLABLE_REFUSED.at(span, problem.message, hint=problem.hint)
+        fix = None if problem.meant is None else Fix(span, problem.meant)
+        yield CALLABLE_REFUSED.at(span, problem.message, hint=problem.hint, fix=fix)
         return
     place, _, name = named.target.partition(":")
     module = unit.module(place)
-    if module is None:
+    if module is None and (missing := _missing_module(unit, place)) is not None:
+        package, there = missing
+        near = nearest(place, there)
+        yield UNKNOWN_CALLABLE.at(
+            span,
+            f"there is no module `{place}`: the package `{package}` of this project does not have it",
+            hint=f"did you mean `{near}:{name}`?"
+            if near
+            else f"modules there: {one_of(there, joined_by='and')}",
+            fix=Fix(span, f"{near}:{name}") if near else None,
+        )
+    elif module is None:
         yield CALLABLE_UNCHECKED.at(
             span,
             f"`{named.target}` is not checked: its source is not in this project",
@@ -183,6 +195,7 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
             span,
             f"`{module.path}` does not define `{name}`",
             hint=suggest(name, module.names, what="defined there"),
+            fix=None if (near := nearest(name, module.names)) is None else Fix(span, f"{place}:{near}"),
         )
     elif name in module.constants:
         yield UNKNOWN_CALLABLE.at(
@@ -192,6 +205,20 @@ def callable_problems(unit: Unit, named: Named) -> Iterator[Diagnostic]:
         )
     elif named.is_called and (signature := module.names[name]) is not None:
         yield from _arguments(unit, named, signature)
+
+
+def _missing_module(unit: Unit, module: str) -> tuple[str, Sequence[str]] | None:
+    """Return the innermost package of the project around a missing module, with its modules.
+
+    None if the project has no such package, or its folder has something of this name.
+    """
+    package, _, name = module.rpartition(".")
+    while package:
+        there = unit.modules(package)
+        if there:
+            return None if name in there else (package, [f"{package}.{each}" for each in there])
+        package, _, name = package.rpartition(".")
+    return None
 
 
 def _arguments(unit: Unit, named: Named, signature: Signature) -> Iterator[Diagnostic]:

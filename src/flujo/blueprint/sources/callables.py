@@ -14,7 +14,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.commands import command
-from flujo.domain.wording import short
+from flujo.domain.wording import nearest, short
 from flujo.exceptions import CallableError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class CallableProblem:
 
     message: str
     hint: str
+    meant: str | None = None
+    """The target that is probably meant."""
 
 
 def check_callable_name(target: str, allow: Sequence[str] | None) -> CallableProblem | None:
@@ -59,11 +61,25 @@ def check_callable_name(target: str, allow: Sequence[str] | None) -> CallablePro
             "write your own function for exactly this purpose, and call that",
         )
     if allow is not None and not _allows(allow, module, name):
+        meant = _near(target, allow)
         return CallableProblem(
             f"`{target}` is not in this project's `allow_callables`",
-            f'add "{module}" to `allow_callables` under `[blueprints]` in flujo.toml',
+            f'add "{module}" to `allow_callables` under `[blueprints]` in flujo.toml'
+            if meant is None
+            else f"did you mean `{meant}`?",
+            meant,
         )
     return None
+
+
+def _near(target: str, allow: Sequence[str]) -> str | None:
+    """Return a target with its package corrected to a similar one that is allowed, or None."""
+    package, _, rest = target.partition(".")
+    packages = {re.split(r"[.:]", pattern)[0] for pattern in allow}
+    near = nearest(package, sorted(packages - {package})) if rest else None
+    meant = f"{near}.{rest}"
+    module, _, name = meant.partition(":")
+    return meant if near is not None and _allows(allow, module, name) else None
 
 
 def _misspelt(target: str) -> CallableProblem | None:

@@ -10,10 +10,10 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 BLUEPRINT_BYTES = 256 * 1024
 TEXT_BYTES = 1024 * 1024
@@ -51,6 +51,18 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class ListedSource(Source, Protocol):
+    """A source that also has the code which blueprints call, and knows the names of its modules."""
+
+    def modules(self, package: str) -> Sequence[str]:
+        """Return the names of the Python modules and packages in the folder of `package`.
+
+        Nothing if there is no such folder with modules.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class FileSource:
     """The files below `root`: regular ones within the size limit, none outside through a link."""
@@ -58,6 +70,17 @@ class FileSource:
     root: Path
     limit: int | None = None
     """The size limit of every file, instead of those of blueprints and texts."""
+
+    def modules(self, package: str) -> Sequence[str]:
+        """Return the names in the folder of `package`; see `ListedSource`."""
+        folder = self.root.joinpath(*package.split("."))
+        try:
+            found = sorted(folder.iterdir()) if folder.is_dir() else []
+        except OSError:
+            return ()
+        names = {each.name.partition(".")[0] for each in found if each.suffix in _MODULES or each.is_dir()}
+        is_package = any(each.suffix == ".py" for each in found)
+        return sorted(filter(_is_module, names)) if is_package else ()
 
     def read(self, path: str) -> bytes:
         """Return the bytes at `path`; see `Source`."""
@@ -112,6 +135,12 @@ class RevisionSource:
             )
         return text.encode()
 
+
+def _is_module(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("__")
+
+
+_MODULES = (".py", ".pyi", ".so", ".pyd")
 
 _INSIDE = "keep the file inside the project, and write its path relative to the file that names it"
 
