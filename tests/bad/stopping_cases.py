@@ -63,4 +63,23 @@ ENDS = [
          "FLJ206", "may be a whole number", "steps.way.output", line=10, severity="warning"),
 ]  # fmt: skip
 
-STOPPING = [*SETS, *ENDS]
+
+def again(keys: str) -> str:
+    """Return a loop, whose own keys are on line 10."""
+    return f"  - {{kind: loop, name: again, until: 'true', max_iterations: 1, steps: [{{name: b, agent: sorter}}],\n     {keys}}}\n"
+
+
+READ = "  - {name: tell, call: 'skills.crm:plain', with: {data: '{{ %s }}'}}\n"
+ERRORS = [
+    Case("on-error-by-another-word", again("on_error: continue"), "FLJ125", "`fail`", "continue", line=10),
+    Case("on-error-with-a-wrong-name", again("on_error: {output: '{{ inptu }}'}"), "FLJ204", "inptu", "inptu", line=10),
+    Case("on-error-gives-another-type", again("on_error: {output: 4}") + READ % "steps.again.output.label", "FLJ206",
+         "may be a whole number", "steps.again.output", line=11, severity="warning"),
+    Case("error-that-is-not-kept", again("on_limit: continue") + READ % "steps.again.error", "FLJ204", "error", "error", line=11),
+    Case("field-of-an-error-that-may-be-null", again("on_error: skip") + READ % "steps.again.error.code", "FLJ207",
+         "`steps.again.error` may be null", "steps.again.error", line=11, severity="warning"),
+    Case("field-that-a-failed-step-leaves-unwritten", again("on_error: skip").replace("agent: sorter", "agent: sorter, save: {count: output.score}")
+         + READ % "context.count", "FLJ207", "`context.count` may be missing", "context.count", line=11, severity="warning"),
+]  # fmt: skip
+
+STOPPING = [*SETS, *ENDS, *ERRORS]

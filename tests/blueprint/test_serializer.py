@@ -400,6 +400,17 @@ on_deadline: {answer: 0}
         'kind: set\nname: put\nset: {note: "n is {{ input.n }}", notes: [a]}\n',
         SetStep("put", {"note": "n is {{ input.n }}", "notes": ["a"]}),
     ),
+    Door(
+        "loop-that-is-skipped",
+        "kind: loop\nname: again\nuntil: 'true'\non_error: skip\nsteps: [{name: a, call: 'skills.x:f'}]\n",
+        LoopStep("again", body("a"), until="true", on_error="skip"),
+    ),
+    Door(
+        "parallel-that-is-replaced",
+        "kind: parallel\nname: both\non_error: {output: ['{{ input.n }}']}\n"
+        "branches: {one: [{name: a, call: 'skills.x:f'}]}\n",
+        ParallelStep("both", {"one": body("a")}, on_error={"output": ["{{ input.n }}"]}),
+    ),
     Door("end", "kind: end\nname: stop\n", EndStep("stop")),
     Door(
         "end-of-a-body",

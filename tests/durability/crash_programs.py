@@ -656,6 +656,7 @@ def ending(do: Effects) -> Pipeline:
         LoopStep("l", _body(*body), until="steps.b.output != null"),
         ImportStep("sub", child, arguments=None, context="inherit"),
         do.step("d"),
+        LoopStep("bad", _body(do.step("x"), SetStep("no", {"log": "none"})), until="true", on_error="skip"),
         ConditionalStep("way", condition="size(context.log) > 2", then=_body(EndStep("enough"))),
         do.step("z", len),
     )

@@ -26,6 +26,11 @@ GOOD_FLOW = {
     "  - kind: conditional\n    name: way\n    if: steps.sort.output.score > 3\n    then: [{kind: end, name: enough}]\n"
     "    else: [{name: more, agent: sorter}]\n"
     + READS % "steps.way.output.label",
+    "failures-that-are-replaced": HEAD
+    + "  - {kind: loop, name: again, until: 'true', max_iterations: 1, steps: [{name: b, agent: sorter}],\n"
+    "     on_error: {output: {label: none, score: 0}}}\n"
+    + READS % 'steps.again.error == null ? steps.again.output.label : "no label"'
+    + "  - {kind: parallel, name: both, branches: {one: [{name: c, agent: sorter}]}, on_error: skip}\n",
     "ends-of-items-and-branches": HEAD + each("    merge: no_merge\n").replace(
         "{name: one,", "{kind: end, name: skip, of: body, when: item == ''}, {name: one,"),
     "values-set-in-a-loop": HEAD.replace("count: {type: integer}", "count: {type: integer, default: 0}")

@@ -36,6 +36,9 @@ ExecutionMode = Literal["sync", "background"]
 Durability = Literal["sync", "exit"]
 OnLimit = Literal["fail", "continue"]
 OnError = Literal["fail", "collect", "skip"]
+Instead = Literal["fail", "skip"] | Mapping[str, Value]
+"""What happens when a composite fails after its last attempt: it fails, passes on what it got, or has the
+output of `{"output": …}`."""
 Ends = Literal["blueprint", "body"]
 """What a step may end before its last step: the blueprint that it is written in, or the body around it."""
 
@@ -279,6 +282,11 @@ class BaseStep(Node, Generic[In, Out]):
         return False
 
     @property
+    def instead(self) -> Instead:
+        """What happens when it fails after its last attempt."""
+        return "fail"
+
+    @property
     def ends(self) -> Ends | None:
         """What it ends before the last step of it."""
         return None
@@ -334,7 +342,8 @@ class BaseStep(Node, Generic[In, Out]):
 
     def usual_facts(self) -> Mapping[str, Any]:
         """Return the default facts beside the output, when the step returns none."""
-        return NO_ITEMS if self.cache is None else {"cached": False}
+        facts = {} if self.instead == "fail" else {"error": None}
+        return facts if self.cache is None else {**facts, "cached": False}
 
     def __rshift__(self, other: BaseStep[Out, C] | Pipeline[Out, C]) -> Pipeline[In, C]:
         """Return a pipeline of this step and the following ones."""

@@ -12,6 +12,7 @@ from flujo.domain.threads import added
 from flujo.engine.attempts import retried
 from flujo.engine.journal import encoded
 from flujo.engine.limits import budget_hit, within_timeout
+from flujo.exceptions import CallInDoubt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +45,7 @@ async def perform_whole(
         outcome = await within_timeout(step, inner, path, work)
         if isinstance(outcome, Failure):
             journal.void_below(path)
-            await journal.record(_failed(step, frame, path, number, outcome, started_at))
+            journal.learn(await journal.record(_failed(step, frame, path, number, outcome, started_at)))
         return outcome
 
     known = journal.attempts(path, EntryKind.DONE)
@@ -55,6 +56,18 @@ async def perform_whole(
 def is_attempted(step: BaseStep) -> bool:
     """Return whether a composite has a timeout or retries."""
     return step.config.timeout_s is not None or step.config.max_retries > 0
+
+
+def replaced(step: BaseStep, frame: Frame, failure: Failure) -> StepOutcome:
+    """Return what a composite gives instead of its failure after the last attempt, if that is declared.
+
+    A failure that leaves a call in doubt is never replaced.
+    """
+    if step.instead == "fail" or failure.error.code == CallInDoubt.code:
+        return failure
+    output = frame.previous if step.instead == "skip" else frame.render(step.instead["output"])
+    name = "failed" if step.imported is not None else "error"
+    return Success(output, facts={name: failure.error.as_value()})
 
 
 def _failed(

@@ -27,7 +27,7 @@ from flujo.domain.pipeline import NO_ITEMS
 from flujo.engine import background
 from flujo.engine.agent_choice import chosen
 from flujo.engine.budget_questions import BudgetAsked
-from flujo.engine.composite_attempts import finish, is_attempted, perform_whole
+from flujo.engine.composite_attempts import finish, is_attempted, perform_whole, replaced
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
 from flujo.engine.foreign_code import is_ctrl_c
@@ -96,8 +96,6 @@ _COMPOSITES: Mapping[str, Callable[..., Awaitable[StepOutcome]]] = {
     "import": import_.run,
     "tree_search": tree_search.run,
 }
-_INSTEAD: Mapping[str, Callable[..., StepOutcome]] = {"import": import_.instead}
-"""For each kind that has one, its handling of a failure after the last attempt."""
 KINDS = frozenset({*_LEAVES, *_COMPOSITES})
 """The kinds of step that this engine can run."""
 
@@ -332,9 +330,9 @@ async def _composed(each: BaseStep, attempts: Work, frame: Frame, path: StepPath
     outcome = await attempts(frame, path)
     breach = None if frame.budget is None else breach_of(frame.budget)
     outcome = breach or outcome
-    if isinstance(outcome, Failure) and each.kind in _INSTEAD and breach is None:
+    if isinstance(outcome, Failure) and each.instead != "fail" and breach is None:
         frame.scope.tree = before  # drop the writes of a failed step
-        outcome = _INSTEAD[each.kind](each, frame, outcome)
+        outcome = replaced(each, frame, outcome)
     if isinstance(outcome, Success):
         return await finish(each, frame, path, outcome, before)
     return outcome

@@ -176,7 +176,7 @@ class Journal:
         """Load the entries directly below `path`, when this run has been executed before."""
         entries = await self.level(path)
         for entry in entries:
-            self._learn(entry)
+            self.learn(entry)
             self._below.setdefault(path, set()).add(entry.path)
         if self._observer is not None and entries:
             self._observer.learned(entries)
@@ -186,7 +186,7 @@ class Journal:
         if self._resumed:
             stored = [self.stored_path(path) for path in paths]
             for entry in self._as_read(await self._store.entries(self._run_id, paths=stored)):
-                self._learn(entry)
+                self.learn(entry)
 
     async def read(self, paths: Sequence[StepPath]) -> Sequence[Entry]:
         """Return the entries at some paths from the store, also those of this execution."""
@@ -208,7 +208,8 @@ class Journal:
         for inner in self._below.pop(path, ()):
             self.forget(inner)
 
-    def _learn(self, entry: Entry) -> None:
+    def learn(self, entry: Entry) -> None:
+        """Take an entry as one that is recorded at its path."""
         self.is_blank = False
         known = self._known.setdefault(entry.kind, {})
         others = [each for each in known.get(entry.path, ()) if each.attempt != entry.attempt]

@@ -449,8 +449,8 @@ def _is_cached(entry: Entry) -> bool:
 
 
 def _is_instead(entry: Entry) -> bool:
-    """Return whether a completed composite has failed, and its `on_failure` gave the output."""
-    return "failed" in _facts(entry)
+    """Return whether a completed composite has failed, and its `on_failure` or `on_error` gave the output."""
+    return not _facts(entry).keys().isdisjoint(("failed", "error"))
 
 
 def _json(value: bytes | None) -> Any:

@@ -361,6 +361,13 @@ max_concurrency: 1
         ContinueAsNewStep("next", when="false", input=4),
         3,
     ),
+    "conditional that is replaced": Door(
+        "kind: conditional\nname: way\nif: 'true'\nthen: [{name: fail, call: 'doors:fail'}]\non_error: {output: ['{{ input }}']}\n",
+        ConditionalStep(
+            "way", condition="true", then=Step("fail", doors.fail), on_error={"output": ["{{ input }}"]}
+        ),
+        [3],
+    ),
     "set": Door(
         "kind: set\nname: put\nset: {total: '{{ context.total + input }}', log: [a]}\n",
         SetStep("put", {"total": "{{ context.total + input }}", "log": ["a"]}),

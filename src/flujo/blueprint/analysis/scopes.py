@@ -220,6 +220,17 @@ class Walk:
     def _gives(self, step: doc.BaseStep, scope: Scope, end: Scope) -> Schema:
         if step.is_background:
             return LAUNCHED
+        given = self._given_inside(step, scope, end)
+        match getattr(step, "on_error", None):
+            case "skip" if _is_replaced(step):
+                return union((given, scope.previous))
+            case doc.OutputInstead(output=other):
+                return union((given, schema_of(other, scope.tree())))
+            case _:
+                return given
+
+    def _given_inside(self, step: doc.BaseStep, scope: Scope, end: Scope) -> Schema:
+        """Return the schema of the output of a step that does not fail."""
         match step:
             case doc.ConditionalStep(if_=str(), else_=None):
                 return union((_filled(step.output, end), scope.previous))
@@ -337,9 +348,17 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
         known["failed"] = INTEGER
     if getattr(step, "fallback", None) is not None:
         known["fell_back"] = BOOLEAN
+    if _is_replaced(step):
+        known["error"] = {"anyOf": [{"type": "object"}, {"type": "null"}]}
     if isinstance(step, doc.GranularStep):
         known |= {"turns": INTEGER, "tool_calls": INTEGER, "stopped": STRING}
     return known
+
+
+def _is_replaced(step: doc.BaseStep) -> bool:
+    """Return whether a failure of a composite with `on_error` does not fail it."""
+    has_key = isinstance(step, doc.ConditionalStep | doc.LoopStep | doc.BranchesAtOnce)
+    return has_key and step.on_error != "fail"
 
 
 def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
@@ -427,6 +446,8 @@ def written(visit: Visit) -> frozenset[str]:
     ends = [fields_there(body.end.context) for body in visit.bodies.values() if not body.end.is_over]
     inside: frozenset[str] = frozenset()
     match step:
+        case _ if _is_replaced(step):
+            pass
         case doc.LoopStep() if ends:
             inside = ends[0]
         case doc.ConditionalStep() if step.if_ is None or step.else_ is not None:

@@ -337,6 +337,18 @@ class Fallback(Step):
         return self
 
 
+class OutputInstead(Strict):
+    """`on_failure: {output: …}`, and `on_error`."""
+
+    output: Value
+
+
+OnFailure = Annotated[
+    Annotated[Literal["fail", "skip"], Tag(tag("text"))] | Annotated[OutputInstead, Tag(tag("mapping"))],
+    Discriminator(_form),
+]
+
+
 class ConditionalStep(BaseStep):
     """Runs one of several branches: `if/then/else`, or `switch/branches/default`."""
 
@@ -348,10 +360,12 @@ class ConditionalStep(BaseStep):
     branches: "Maybe[dict[BranchName, list[AnyStep]]]" = None
     default: "Maybe[list[AnyStep]]" = None
     output: Output = None
+    on_error: OnFailure = "fail"
 
     def takes_previous(self) -> bool:
         """Return whether the previous step's output may pass through."""
-        return super().takes_previous() or (self.if_ is not None and self.else_ is None)
+        is_passed_on = (self.if_ is not None and self.else_ is None) or self.on_error == "skip"
+        return super().takes_previous() or is_passed_on
 
     @classmethod
     def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -419,6 +433,11 @@ class LoopStep(BaseStep):
     on_limit: OnLimit = "fail"
     carry: dict[Identifier, Carry] = {}
     output: Output = None
+    on_error: OnFailure = "fail"
+
+    def takes_previous(self) -> bool:
+        """Return whether the previous step's output may pass through."""
+        return super().takes_previous() or self.on_error == "skip"
 
     @classmethod
     def to_tree(cls, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -483,6 +502,11 @@ class BranchesAtOnce(BaseStep):
     on_branch_failure: OnError = "fail"
     max_concurrency: Maybe[Positive] = None
     output: Output = None
+    on_error: OnFailure = "fail"
+
+    def takes_previous(self) -> bool:
+        """Return whether the previous step's output may pass through."""
+        return super().takes_previous() or self.on_error == "skip"
 
 
 class ParallelStep(BranchesAtOnce):
@@ -563,18 +587,6 @@ class CacheStep(BaseStep):
     def policy(self) -> "CacheStep":
         """How the output is cached: this step's own keys."""
         return self
-
-
-class OutputInstead(Strict):
-    """`on_failure: {output: …}`."""
-
-    output: Value
-
-
-OnFailure = Annotated[
-    Annotated[Literal["fail", "skip"], Tag(tag("text"))] | Annotated[OutputInstead, Tag(tag("mapping"))],
-    Discriminator(_form),
-]
 
 
 class ImportStep(BaseStep):

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Takes
-from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Pipeline, body
+from flujo.domain.pipeline import FALLBACK, NO_ITEMS, BaseStep, Instead, Pipeline, body
 from flujo.domain.ports import Agent
 from flujo.domain.values import CallableRef, Valued
 from flujo.exceptions import PipelineError
@@ -46,6 +46,10 @@ def merge(given: Merge, where: str) -> str | CallableRef:
 
 OnDeadline = Takes[Literal["fail"] | Mapping[str, Valued], Literal["fail"] | Mapping[str, Any]]
 """What happens at a deadline."""
+
+
+OnFailing = Takes[Literal["fail", "skip"] | Mapping[str, Valued], Instead]
+"""What happens when a step fails."""
 
 
 def instead(given: str | Mapping[str, Any], where: str) -> Any:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, Extent, In, Out, Pipeline, Shape, body
-from flujo.domain.steps.arguments import bodies
+from flujo.domain.pipeline import BaseStep, Body, Extent, In, Instead, Out, Pipeline, Shape, body
+from flujo.domain.steps.arguments import OnFailing, bodies, instead
 from flujo.domain.values import Logic, Logical, Value, Valued
 from flujo.exceptions import PipelineError
 
@@ -47,6 +47,8 @@ class ConditionalStep(BaseStep[In, Out]):
     """Whether it is an `if` or a `switch`; by default determined by the names of the branches."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
     """The output, instead of the branch's output."""
+    on_error: OnFailing = takes(instead, default="fail")
+    """Whether a failure fails the step, is skipped, or is replaced by `{"output": …}`."""
 
     def _adapt(self, arguments: dict[str, Any]) -> None:
         """Move `then` and `else_` into the branches, and determine the form."""
@@ -89,6 +91,11 @@ class ConditionalStep(BaseStep[In, Out]):
     def extent(self) -> Extent:
         """One branch, or none where no branch is for other values."""
         return Extent(way="one", least=int(self.default is not None))
+
+    @property
+    def instead(self) -> Instead:
+        """That of `on_error`."""
+        return self.on_error
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the branches, including `default`."""

@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from flujo.domain import values
 from flujo.domain.arguments import node, takes
-from flujo.domain.pipeline import BaseStep, Imported, In, Out, Pipeline, Shape
+from flujo.domain.pipeline import BaseStep, Imported, In, Instead, Out, Pipeline, Shape
 from flujo.domain.steps.arguments import instead
 from flujo.domain.values import Value, Valued
 
@@ -75,6 +75,11 @@ class ImportStep(BaseStep[In, Out]):
     def imported(self) -> Imported:
         """The pipeline, with its file."""
         return Imported(self.blueprint, self.pipeline, self.context == "inherit")
+
+    @property
+    def instead(self) -> Instead:
+        """That of `on_failure`."""
+        return self.on_failure
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the imported pipeline."""

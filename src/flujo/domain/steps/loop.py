@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, Extent, In, OnLimit, Out, Pipeline, Shape, body
+from flujo.domain.pipeline import BaseStep, Body, Extent, In, Instead, OnLimit, Out, Pipeline, Shape, body
+from flujo.domain.steps.arguments import OnFailing, instead
 from flujo.domain.values import Logic, Logical, Value, Valued
 
 
@@ -48,6 +49,8 @@ class LoopStep(BaseStep[In, Out]):
     """Variables of the loop, read as `loop.NAME`."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
     """The output, instead of the last iteration's output."""
+    on_error: OnFailing = takes(instead, default="fail")
+    """Whether a failure fails the step, is skipped, or is replaced by `{"output": …}`."""
 
     def summary(self) -> str:
         """Return the condition and the limit."""
@@ -69,6 +72,11 @@ class LoopStep(BaseStep[In, Out]):
     def extent(self) -> Extent:
         """How many iterations there are."""
         return Extent(most=self.max_iterations)
+
+    @property
+    def instead(self) -> Instead:
+        """That of `on_error`."""
+        return self.on_error
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the body."""

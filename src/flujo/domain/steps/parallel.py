@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
-from flujo.domain.pipeline import BaseStep, Body, In, OnError, Out, Pipeline, Shape
-from flujo.domain.steps.arguments import Merge, bodies, merge
+from flujo.domain.pipeline import BaseStep, Body, In, Instead, OnError, Out, Pipeline, Shape
+from flujo.domain.steps.arguments import Merge, OnFailing, bodies, instead, merge
 from flujo.domain.values import CallableRef, Value, Valued
 
 
@@ -42,6 +42,8 @@ class ParallelStep(BaseStep[In, Out]):
     """How many branches run concurrently; by default all."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
     """The output, instead of `{branch: output}`."""
+    on_error: OnFailing = takes(instead, default="fail")
+    """Whether a failure fails the step, is skipped, or is replaced by `{"output": …}`."""
 
     def summary(self) -> str:
         """Return a fixed text."""
@@ -51,6 +53,11 @@ class ParallelStep(BaseStep[In, Out]):
     def gives_bodies(self) -> bool:
         """Whether its output is `{branch: output}`."""
         return self.output is None
+
+    @property
+    def instead(self) -> Instead:
+        """That of `on_error`."""
+        return self.on_error
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the branches."""

@@ -130,7 +130,7 @@ def _flow(step: BaseStep, here: StepPath, came: Flow | None) -> Flow | None:
         case LoopStep():
             gave = _through(step.body, here, came)
             _through(step.body, here, gave)  # what an iteration gives, the next one takes
-            return gave if step.output is None else None
+            return gave if step.output is None and step.on_error == "fail" else None
         case MapStep():
             return _each(step, here, came)
         case StateMachineStep():

@@ -121,10 +121,22 @@ def _sentence(step: BaseStep) -> str:
         said += f", and sends {textwrap.shorten(one_line(step.sends), _LONG, placeholder=' …')}"
     if step.save:
         said += f", and keeps {', '.join(step.save)} in the context"
-    said += step.config.launch
+    said += _instead(step) + step.config.launch
     if step.when is not None:
         said += f"; only when {step.when}"
     return said + "."
+
+
+def _instead(step: BaseStep) -> str:
+    """Return what a step gives when it fails, in words that follow its sentence."""
+    match step.instead:
+        case "fail":
+            return ""
+        case "skip":
+            return "; when it fails, passes on what it got"
+        case other:
+            given = textwrap.shorten(one_line(other["output"]), _LONG, placeholder=" …")
+            return f"; when it fails, gives {given}"
 
 
 def _touches(path: str, pipeline: Pipeline, effects: Effects) -> Iterator[str]:
