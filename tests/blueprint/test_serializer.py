@@ -324,6 +324,18 @@ fallback:
         ),
     ),
     Door(
+        "machine-with-states-after-errors",
+        "kind: state_machine\nname: m\ninitial: a\nfinal: [b]\non_error: b\n"
+        "states: {a: {transitions: [{to: b}], on_error: a}, b: {}}\n",
+        StateMachineStep(
+            name="m",
+            initial="a",
+            final=["b"],
+            on_error="b",
+            states={"a": State((), [Transition("b")], on_error="a"), "b": State()},
+        ),
+    ),
+    Door(
         "hitl-with-choices-from-data",
         "kind: hitl\nname: ask\nmessage: m\n"
         "answer_schema: {type: object, properties: {n: {enum: '{{ [string(input.n)] }}'}}}\n",

@@ -29,7 +29,7 @@ def graph_of(step: StateMachineStep) -> Graph:
         name: [(each.to, each.when is None) for each in state.transitions]
         for name, state in step.states.items()
     }
-    return Graph(step.initial, step.final, ways)
+    return Graph(step.initial, step.final, ways, step.failures())
 
 
 def found(graph: Graph, start: str, *, without: str = "") -> set[str]:

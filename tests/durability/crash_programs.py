@@ -726,6 +726,24 @@ def notifying(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), ask, do.step("z", len), notify=["here"])
 
 
+def recovering(do: Effects) -> Pipeline:
+    """A state whose failure leads to another one, which asks a human; what it wrote is dropped."""
+
+    def fail(_: Any) -> int:
+        raise ValueError("no")
+
+    states = {
+        "work": State(_body(do.step("w1", save=LOGGED), do.step("w2", fail)), (Transition("end"),)),
+        "mend": State(
+            _body(HumanInTheLoopStep("ok", message="{{ error.message }}"), do.step("m1", len, save=LOGGED)),
+            (Transition("end"),),
+        ),
+        "end": State(_body(do.step("n", save=LOGGED))),
+    }
+    machine = StateMachineStep("machine", initial="work", states=states, final=("end",), on_error="mend")
+    return _pipeline(do.step("a"), machine, do.step("z"))
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -755,6 +773,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "continue_as_new": continuing,
     "migrated": deployed,
     "end": ending,
+    "machine": recovering,
 }
 
 

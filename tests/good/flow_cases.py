@@ -66,6 +66,9 @@ GOOD_FLOW = {
     "read-by-the-output-of-a-loop": HEAD + "  - {kind: loop, name: again, until: loop.index > 1, output: '{{ steps.one.output.label }}',\n"
     "     steps: [{name: one, agent: sorter}, {name: two, agent: sorter, input: '{{ input.text }}'}]}\n",
     "read-by-another-state": HEAD + machine(ONWARDS, keys=", input: '{{ steps.write.output.label }}'"),
+    "an-error-of-a-state-that-only-failures-lead-to": HEAD
+    + machine("{to: done}", edit="{steps: [{name: fix, agent: sorter, input: '{{ error.message }} {{ steps.write.output.label }}'}], transitions: [{to: done}]}")
+    .replace("transitions: [{to: done}]}\n      edit", "transitions: [{to: done}], on_error: edit}\n      edit"),
     "judged-and-not-read": HEAD + step("agent: sorter, validators: ['skills.crm:plain']") + READS % "input.text",
     "done-and-not-read": HEAD + step("call: 'skills.crm:plain'") + READS % "input.text",
     "a-human-who-chooses-from-data": HEAD + "  - {kind: hitl, name: which, message: Which?, answer_schema: {enum: '{{ [input.text, steps.sort.output.label] }}'}}\n"

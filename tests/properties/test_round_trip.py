@@ -307,7 +307,9 @@ class Growing:
     def _state_machine(self, depth: int, **common: Any) -> BaseStep:
         out = [Transition("end", self.draw(conditions)), Transition("start")]
         states = {
-            "start": State(self.body(depth, at_least=0), out),
+            "start": State(
+                self.body(depth, at_least=0), out, on_error=self.draw(st.none() | st.just("start"))
+            ),
             "end": State(self.body(depth, at_least=0)),
         }
         return StateMachineStep(
@@ -315,6 +317,7 @@ class Growing:
             states=states,
             final=["end"],
             max_transitions=self.draw(st.integers(1, 99)),
+            on_error=self.draw(st.none() | st.just("end")),
             **common,
         )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from flujo.cli.terminal import Terminal
-    from flujo.domain.pipeline import BaseStep, Pipeline
+    from flujo.domain.pipeline import BaseStep, Flow, Pipeline
 
 _WIDTH = 60
 
@@ -56,7 +56,13 @@ def _branches(step: BaseStep, *, unfold: bool) -> Iterator[tuple[str, str, Pipel
         return
     flow = step.flow()
     for name, body in step.bodies().items():
-        ways = [f"→ {to}" + (f" when {when}" if when else "") for to, when in flow.ways[name]] if flow else []
+        ways = _ways(flow, name) if flow else []
         label = "when it fails" if name == FALLBACK else name if step.names_bodies else ""
         label = f"tool {body.steps[0].name}" if step.is_tool(name) else label
-        yield label, ("; ".join(ways) or "final") if flow else "", body
+        yield label, "; ".join(ways), body
+
+
+def _ways(flow: Flow, name: str) -> list[str]:
+    """Return where a body leads, in a few words each."""
+    ways = [f"→ {to}" + (f" when {when}" if when else "") for to, when in flow.ways[name]] or ["final"]
+    return ways + ([f"→ {flow.failures[name]} on error"] if name in flow.failures else [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields, is_dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypedDict, cast, overload
@@ -197,6 +197,8 @@ class Flow:
     ways: Mapping[str, Sequence[tuple[str, Logic | None]]]
     """For each body, its successors with their conditions; the first true one wins, None is always true."""
     last: Sequence[str]
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """For each body, its successor when a step of it fails; some have none."""
 
 
 @node

@@ -190,3 +190,68 @@ async def test_a_retry_continues_at_the_failed_visit(store: MemoryStateStore, wo
     broken[0] = False
     assert (await resume(tree, store, retry_failed=True)).output == "up"
     assert world.calls == ["x", "y"]
+
+
+# Failures ------------------------------------------------------------------------------------------------
+
+
+def failing(world: World, **more: Any) -> Pipeline:
+    """Return a machine whose first state fails in its second step, and whose machine goes to `tell` then."""
+
+    def fail(_data: Any) -> Any:
+        raise ValueError("broken")
+
+    one = call("one", world.add("one"), save={"total": Save(Expr("output"))})
+    skipped = call("skipped", world.add("skipped"), when=Expr("false"))
+    two, three = call("two", world.add("two", fail)), call("three", world.add("three"))
+    seen = (
+        "{{ error.message }} at {{ error.path }}, {{ previous }}, {{ context.total }}, {{ steps.one.output }}"
+    )
+    never = "{{ has(steps.two) || has(steps.three) || has(steps.skipped) }}"
+    told = call("told", world.add("told"), input=Text(f"{seen}, {never}"))
+    states = {
+        "work": State(pipeline(one, skipped, two, three), (Transition("done"),), **more.pop("of_state", {})),
+        "tell": state(told, to=["wait"]),
+        "wait": state(HumanInTheLoopStep("ok", message=Text("{{ error == null }}")), to=["done"]),
+        "done": state(
+            call(
+                "last",
+                world.add("last"),
+                input=Text(f"{{{{ steps.told.output }}}}; {{{{ steps.one.output }}}}, {never}"),
+            )
+        ),
+    }
+    keys = {"initial": "work", "states": states, "final": ("done",), "on_error": "tell", **more}
+    return pipeline(StateMachineStep("m", **keys), context_schema=COUNTER_SCHEMA)
+
+
+SEEN = "ValueError: broken at m:work[0]/two, 7, 0, 7, false; 7, false"
+
+
+async def test_a_state_follows_a_failure_and_sees_the_error(store: MemoryStateStore, world: World) -> None:
+    first = await start(failing(world), store, 7)
+    assert first.status is RunStatus.PAUSED
+    assert first.pauses[0].message == "true"
+    await answer(store, "m:wait[0]/ok", "yes")
+    done = await resume(failing(world), store)
+    assert done.output == SEEN
+    assert world.calls == ["one", "two", "told", "last"]
+
+
+async def test_the_target_of_a_state_wins_and_a_target_does_not_follow_itself(
+    store: MemoryStateStore, world: World
+) -> None:
+    own = await start(failing(world, of_state={"on_error": "done"}, on_error=None), store, 7)
+    assert own.error is not None  # `done` reads what no step has written, and there is no target for it
+    assert (own.error.path, world.calls) == ("m:done[0]/last", ["one", "two"])
+    looping = failing(world, on_error="work")
+    result = await start(looping, store, 7, run_id="looping")
+    assert result.error is not None
+    assert (result.error.code, result.error.path) == ("FLJ401", "m:work[0]/two")
+
+
+async def test_a_failure_that_repeats_ends_at_the_limit(store: MemoryStateStore, world: World) -> None:
+    tree = failing(world, of_state={"on_error": "work"}, max_transitions=2)
+    result = await start(tree, store, 7)
+    assert result.error is not None
+    assert (result.error.code, world.calls) == ("FLJ413", ["one", "two"] * 3)

@@ -32,6 +32,7 @@ from flujo.blueprint.schemas.algebra import (
 )
 from flujo.blueprint.schemas.shapes import element, shape
 from flujo.domain.state_graph import Graph
+from flujo.domain.steps.state_machine import after_errors
 from flujo.domain.values import looks_like_target
 
 if TYPE_CHECKING:
@@ -209,13 +210,23 @@ class Walk:
             if state.steps
         }
         came_from: dict[str, list[Schema]] = {step.initial: [scope.previous]}
+        failures = _failures(step)
         for name in graph.reached:
             for target in graph.ways_out(name):
                 came_from.setdefault(target, []).append(last.get(name))
+        without_failure = frozenset(came_from)
+        for target in failures.values():  # it gets what the failed state got
+            came_from.setdefault(target, []).append(None)
         shared = Shared(step.states, path, scope, self._said_of_state)
-        return lambda name: replace(
-            shared.where(graph.before(name)), previous=union(came_from.get(name) or [None])
-        )
+
+        def starts(name: str) -> Scope:
+            start = replace(shared.where(graph.before(name)), previous=union(came_from.get(name) or [None]))
+            if not failures:
+                return start
+            error = _NO_OR_ERROR if name in without_failure else _ERROR
+            return replace(start, names={**start.names, "error": error})
+
+        return starts
 
     def _gives(self, step: doc.BaseStep, scope: Scope, end: Scope) -> Schema:
         if step.is_background:
@@ -421,7 +432,19 @@ def _graph(step: doc.StateMachineStep) -> Graph:
         name: [(each.to, each.when is None) for each in state.transitions]
         for name, state in step.states.items()
     }
-    return Graph(step.initial, step.final, ways)
+    return Graph(step.initial, step.final, ways, _failures(step))
+
+
+def _failures(step: doc.StateMachineStep) -> Mapping[str, str]:
+    return after_errors({name: state.on_error for name, state in step.states.items()}, step.on_error)
+
+
+_ERROR = closed(
+    {"code": STRING, "message": STRING, "type": STRING, "path": STRING, "retryable": BOOLEAN}
+    | {"hint": {"type": ["string", "null"]}}
+)
+"""The schema of an error as data; see `ErrorInfo.as_value`."""
+_NO_OR_ERROR = {"anyOf": [_ERROR, {"type": "null"}]}
 
 
 def _next(carry: doc.Carry, end: Scope) -> Schema:

@@ -459,6 +459,7 @@ class State(Strict):
     renamed = {"steps": "body"}
     steps: "list[AnyStep]" = []
     transitions: list[Transition] = []
+    on_error: Maybe[Identifier] = None
 
 
 class StateMachineStep(BaseStep):
@@ -470,6 +471,7 @@ class StateMachineStep(BaseStep):
     states: Annotated[dict[Identifier, State], Field(min_length=1), Role.STEPS]
     final: Annotated[list[Identifier], Field(min_length=1)]
     max_transitions: Positive = 50
+    on_error: Maybe[Identifier] = None
     output: Output = None
 
 

@@ -38,6 +38,14 @@ class State(Node):
     """The state's steps."""
     transitions: Takes[Sequence[Transition], tuple[Transition, ...]] = takes(_transitions, default=())
     """The transitions; the first with a true condition is taken."""
+    on_error: str | None = None
+    """The next state when a step of this one fails, instead of that of the machine."""
+
+
+def after_errors(states: Mapping[str, str | None], machine: str | None) -> Mapping[str, str]:
+    """Return the state after a failure of each state, by its `on_error` and that of the machine."""
+    usual = {name: own or (None if name == machine else machine) for name, own in states.items()}
+    return {name: to for name, to in usual.items() if to is not None}
 
 
 @node
@@ -58,6 +66,8 @@ class StateMachineStep(BaseStep[In, Out]):
     """The states that end the machine."""
     max_transitions: int = takes(values.count, default=50)
     """The maximum number of transitions."""
+    on_error: str | None = None
+    """The next state when a step of a state fails, except of that state itself."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
     """The output, instead of that of the last executed step."""
 
@@ -81,4 +91,8 @@ class StateMachineStep(BaseStep[In, Out]):
     def flow(self) -> Flow:
         """Return the transitions."""
         ways = {name: [(way.to, way.when) for way in each.transitions] for name, each in self.states.items()}
-        return Flow(self.initial, ways, self.final)
+        return Flow(self.initial, ways, self.final, self.failures())
+
+    def failures(self) -> Mapping[str, str]:
+        """Return for each state the one that follows when a step of it fails; some have none."""
+        return after_errors({name: state.on_error for name, state in self.states.items()}, self.on_error)

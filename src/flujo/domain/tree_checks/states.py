@@ -33,6 +33,12 @@ def _unknown_states(site: Site, step: StateMachineStep) -> Iterator[Finding]:
         for name, state in step.states.items()
         for index, transition in enumerate(state.transitions)
     ]
+    named += [(("on_error",), step.on_error)] if step.on_error is not None else []
+    named += [
+        (("states", name, "on_error"), state.on_error)
+        for name, state in step.states.items()
+        if state.on_error is not None
+    ]
     for keys, name in named:
         if name not in step.states:
             message = f"state machine {site.path!r} has no state {name!r}"
@@ -68,7 +74,7 @@ def _ends(site: Site, step: StateMachineStep) -> Iterator[Finding]:
             for name, state in step.states.items()
         },
     )
-    reached = Graph(step.initial, step.final, transitions).reached
+    reached = Graph(step.initial, step.final, transitions, step.failures()).reached
     stuck = [name for name, state in step.states.items() if name not in step.final and not state.transitions]
     for name in stuck:
         yield Finding(

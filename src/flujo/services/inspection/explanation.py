@@ -109,7 +109,9 @@ def _ways(step: BaseStep, name: str) -> str:
     if flow is None:
         return ""
     ways = [to if when is None else f"{to} when {when}" for to, when in flow.ways[name]]
-    return f" (then {', else '.join(ways)})" if ways else " (final)"
+    said = f"then {', else '.join(ways)}" if ways else "final"
+    failed = f"; {flow.failures[name]} on error" if name in flow.failures else ""
+    return f" ({said}{failed})"
 
 
 def _sentence(step: BaseStep) -> str:

@@ -198,6 +198,8 @@ class _Drawing:
         for to, when in flow.ways[state]:
             label = otherwise if when is None else str(when)
             self.connect([_Loose(each.tail, label) for each in after], heads[to])
+        if state in flow.failures:
+            self.edges.append(Edge(heads[state], heads[flow.failures[state]], "on error", is_failure=True))
 
     def _fork(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         inner = self._inner(box, step)
