@@ -27,7 +27,7 @@ run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that 
 test: $(VENV)/.test  ## Run every test, on SQLite and on a Postgres that the tests start themselves
 	$(BIN)/python -m pytest -n 4 --dist worksteal
 
-check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts and dependencies
+check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts, dependencies and the links of the site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python docs/lint_prose.py
@@ -35,13 +35,15 @@ check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts and d
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
+	$(BIN)/python docs/site.py
 
 fix: $(VENV)/.dev  ## Format, and apply the linter's safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev  ## Write the generated pages of docs/reference again, then test every example
+docs: $(VENV)/.dev  ## Write the generated pages of docs/reference again, build the site, then test every example
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/site.py
 	$(BIN)/python -m pytest tests/docs
 
 dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty environment elsewhere
