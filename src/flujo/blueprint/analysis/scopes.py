@@ -360,7 +360,7 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
     if getattr(step, "fallback", None) is not None:
         known["fell_back"] = BOOLEAN
     if _is_replaced(step):
-        known["error"] = {"anyOf": [{"type": "object"}, {"type": "null"}]}
+        known["error"] = _NO_OR_ERROR
     if isinstance(step, doc.GranularStep):
         known |= {"turns": INTEGER, "tool_calls": INTEGER, "stopped": STRING}
     return known
@@ -368,8 +368,9 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
 
 def _is_replaced(step: doc.BaseStep) -> bool:
     """Return whether a failure of a composite with `on_error` does not fail it."""
-    has_key = isinstance(step, doc.ConditionalStep | doc.LoopStep | doc.BranchesAtOnce)
-    return has_key and step.on_error != "fail"
+    return (
+        isinstance(step, doc.ConditionalStep | doc.LoopStep | doc.BranchesAtOnce) and step.on_error != "fail"
+    )
 
 
 def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:

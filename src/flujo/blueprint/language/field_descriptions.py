@@ -121,8 +121,8 @@ DESCRIPTIONS = {
     "over": "An expression that returns the items.",
     "as": "A second name for `item`.",
     "max_concurrency": "How many run concurrently.",
-    "on_error": "What happens if the step fails; of a map, what happens to the other items if one fails; of a "
-    "machine or a state, the next state if a step fails.",
+    "on_error": "What happens if the step fails; of a map, what happens to the other items if one fails; "
+    "of a machine or a state, the next state if a step fails.",
     "keep": "What a map keeps of its items; whether a history leaves older turns out or summarises them.",
     "merge": "How the context fields that branches write are merged.",
     "field_mapping": "The context fields that each branch may write.",
