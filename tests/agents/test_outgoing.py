@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,8 @@ from flujo.domain.conversations import ToolCalls, ToolResult
 from flujo.domain.files import File
 from flujo.domain.personal_data import Rules
 from flujo.domain.threads import Exchange
+from flujo.governance.personal_data.name_rules import Name
+from flujo.governance.personal_data.names import SPACY
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -126,6 +130,36 @@ async def test_files_of_text_are_masked_and_others_are_sent_as_they_are(
     sent = json.dumps(provider.requests)
     assert MAIL not in sent
     assert "to <EMAIL>" in sent
+
+
+async def test_the_event_loop_continues_while_names_are_found(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, reads, continues = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    waited: list[bool] = []
+
+    def find(text: str, _: Any) -> list[Name]:
+        loop.call_soon_threadsafe(reads.set)
+        waited.append(continues.wait(10))
+        return [Name(0, 3, "person")] if text.startswith("Ana") else []
+
+    monkeypatch.setattr(SPACY, "find", find)
+    GATE.hide_personal_data(Rules(entities=("person",)))
+    provider.will_answer("Done.")
+    agent = agent_of(provider, tmp_path)
+    note = File.of("note.txt", b"Ana too")
+
+    async def contents(_: Collection[str]) -> Mapping[str, bytes]:
+        return {note.sha256: b"Ana too"}
+
+    ask = Ask(data="Ana called.", instructions="Ana asks.", files=[note], contents=contents)
+    asking = asyncio.create_task(agent.ask(ask))
+    await reads.wait()
+    continues.set()
+    await asking
+    assert len(waited) >= 3
+    assert all(waited), "the text was read beside the loop"
+    assert "Ana" not in json.dumps(provider.requests)
 
 
 @pytest.mark.usefixtures("hides")

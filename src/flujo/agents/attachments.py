@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models import Model
 
+    from flujo.agents.outgoing import Door
     from flujo.domain.files import Contents
 
 _PLAIN = "text/plain"
@@ -51,7 +52,7 @@ async def with_contents(
     contents: Contents | None,
     model: Model,
     *,
-    masked: Callable[[str], str],
+    door: Door,
 ) -> list[ModelMessage]:
     """Return the messages with the bytes of their files.
 
@@ -68,7 +69,7 @@ async def with_contents(
         raise FileRefused(f"file {files[0].identifier!r} is of a run, and its bytes cannot be read here")
     data = await contents({_digest(file) for file in files})
     known = model.profile.get("supported_document_media_types")
-    return [_filled(message, data, known, masked) for message in messages]
+    return await door.apart(lambda: [_filled(message, data, known, door.text) for message in messages])
 
 
 def _filled(

@@ -94,16 +94,22 @@ class ChatSession(written.MessageWriter):
         self._read = read
         self._arguments = arguments
         self._door = door
-        self._instructions = None if instructions is None else door.text(instructions)
+        self._said = instructions
+        self._instructions: str | None = None
+        """The instructions as they are sent."""
         self._mode: StructuredOutput = mode
         self.files = files
         self._contents = contents
-        self._thread = self._loaded(written.of_thread(thread))
-        self._messages: list[ModelMessage] = self._loaded(history)
+        self._earlier: Sequence[Message] | None = written.of_thread(thread)
+        """The messages of the thread; None once they are masked."""
+        self._thread: list[ModelMessage] = []
+        self._messages: list[ModelMessage] = []
+        self._unmasked: Sequence[Message] = history
+        """The messages after those, which are masked before the next request."""
 
     def continue_from(self, history: Sequence[Message]) -> None:
         """Continue after these messages."""
-        self._messages = self._loaded(history)
+        self._messages, self._unmasked = [], history
 
     def read(self, message: Message) -> ToolCalls | FinalAnswer:
         """Return the tool calls of a response, or its answer.
@@ -139,13 +145,13 @@ class ChatSession(written.MessageWriter):
             FileNotTaken: the model does not take one of the files; the request was not made.
         """
         source = self._source
-        sent = [*self._messages, *self._loaded(messages)]
+        sent = await self._door.apart(lambda: self._masked(messages))
         is_union = bool(self.tools) and not source.has_tool_protocol
         async with source.open() as opened:
             GATE.know(source.secrets, of=source.key_name or f"the key of {self._spec.model}")
             attachments.require_taken(sent, opened, agent=self._spec.name, asked=self._spec.model)
             filled = await attachments.with_contents(
-                [*self._thread, *sent], self._contents, opened, masked=self._door.text
+                [*self._thread, *sent], self._contents, opened, door=self._door
             )
             model = MeteredModel(
                 opened,
@@ -168,8 +174,16 @@ class ChatSession(written.MessageWriter):
                     error.transcript = said  # type: ignore[attr-defined]  # exceptions take attributes
                 raise
         message = _stored(response)
-        self._messages = [*sent, *self._loaded([message])]
+        self._messages, self._unmasked = sent, [message]
         return Response(message, usage=model.spent, model=model.answered_by)
+
+    def _masked(self, messages: Sequence[Message]) -> list[ModelMessage]:
+        """Return the messages so far and new ones as they are sent, and mask what has not been masked yet."""
+        if self._earlier is not None:
+            self._instructions = None if self._said is None else self._door.text(self._said)
+            self._thread, self._earlier = self._loaded(self._earlier), None
+        self._messages, self._unmasked = [*self._messages, *self._loaded(self._unmasked)], ()
+        return [*self._messages, *self._loaded(messages)]
 
     def _loaded(self, messages: Sequence[Message]) -> list[ModelMessage]:
         """Return messages in pydantic-ai's form, as they are sent."""

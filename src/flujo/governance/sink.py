@@ -82,6 +82,11 @@ class Gate:
         """Whether personal data is masked."""
         return bool(self._personal)
 
+    @property
+    def reads_names(self) -> bool:
+        """Whether names are masked: a model reads each text, a second for some tens of kilobytes."""
+        return any(rules.name_locales for rules in (*self._personal, self.personal_rules))
+
     def masks_requests(self, pii: Pii | None) -> bool:
         """Return whether personal data is masked in the requests of a step, by its declaration."""
         return pii == "scrub" or (pii is None and self.hides_personal_data)
