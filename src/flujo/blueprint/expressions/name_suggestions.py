@@ -36,6 +36,11 @@ _NO_WORLD = (
 _ALTERNATIVES = (
     "pass it as `input`, read `run.started_at`, or compute it in a step with `call: module:function`"
 )
+_SECRETS = {"env", "environ", "os", "secret", "secrets", "getenv"}
+_FOR_SECRETS = (
+    "bind it to a tool, `with: {api_key: {secret: NAME}}`, or read it in a callable or your resources: a "
+    "text would be stored and sent to the model"
+)
 _LITERALS = {"True": "true", "False": "false", "None": "null", "nil": "null", "undefined": "null"}
 
 
@@ -61,12 +66,16 @@ def unknown_name(one: Chain, at: int, found: NoField) -> Words:
     return f"`{before}` has no `{name}`", hint, "unknown-name"
 
 
+def _instead_of(name: str) -> str:
+    return _FOR_SECRETS if name in _SECRETS else _ALTERNATIVES
+
+
 def _unknown_root(one: Chain, found: NoField) -> Words:
     name = one[0]
     if name in _LITERALS:
         return f"`{name}` is not in scope here", f"write `{_LITERALS[name]}`", "unknown-name"
     if name in _NOT_REPRODUCIBLE:
-        return f"there is no `{name}`: {_NO_WORLD}", _ALTERNATIVES, "not-reproducible"
+        return f"there is no `{name}`: {_NO_WORLD}", _instead_of(name), "not-reproducible"
     steps = follow(found.shape, ("steps",)) if "steps" in found.known else None
     if (
         steps
@@ -101,7 +110,7 @@ def unknown_function(node: Node, *, is_value: bool) -> Words:
     """Return message, hint and slug for an unknown function."""
     name = node.name
     if name in _NOT_REPRODUCIBLE:
-        return f"there is no `{name}()`: {_NO_WORLD}", _ALTERNATIVES, "not-reproducible"
+        return f"there is no `{name}()`: {_NO_WORLD}", _instead_of(name), "not-reproducible"
     if is_value:
         return f"`{name}` is a value, not a function", "remove the parentheses", "unknown-function"
     if name.startswith("__"):

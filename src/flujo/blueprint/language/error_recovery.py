@@ -10,12 +10,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic
 
-from flujo.blueprint.diagnostics import MAX_FINDINGS, nearest
+from flujo.blueprint.diagnostics import MAX_FINDINGS
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.model_lookup import bare, into, path_of
-from flujo.blueprint.language.models import KINDS
 from flujo.blueprint.language.traversal import UNNAMED, Path, walk
-from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key
+from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key, meant_kind
 from flujo.blueprint.language.values import IDENTIFIER, Maybe
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence, node_of
 from flujo.blueprint.reading.syntax_rules import CONFLICTING_KEYS, MISSING_KEY
@@ -187,7 +186,7 @@ class _Work:
 
     def _meant_kind(self, path: Path) -> str | None:
         kind = self._at(path).get("kind")
-        return nearest(kind, KINDS) if isinstance(kind, str) and (*path, "kind") not in self.lost else None
+        return meant_kind(kind) if isinstance(kind, str) and (*path, "kind") not in self.lost else None
 
     def _missing_condition(self, path: Path) -> tuple[Path, _Edit] | None:
         """Return the keys that a conditional needs so that its branches can be checked."""

@@ -235,6 +235,14 @@ class AgentChoice(Strict):
     one_of: Annotated[list[AgentName], Field(json_schema_extra={"minItems": 2, "uniqueItems": True})]
     by: Annotated[Logic, Site(expect="string")]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_agent(cls, said: Any) -> Any:
+        if isinstance(said, dict) and said.keys() & Agent.model_fields.keys():
+            message = "`agent` is the name of an agent, and this is an agent"
+            raise problem("wrong-type", message, "declare it below `agents:`, and write its name here")
+        return said
+
     @model_validator(mode="after")
     def _is_a_choice(self) -> "AgentChoice":
         twice = next((name for name in self.one_of if self.one_of.count(name) > 1), None)

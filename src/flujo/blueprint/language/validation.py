@@ -20,6 +20,7 @@ from flujo.blueprint.diagnostics import (
     one_of,
     suggest,
 )
+from flujo.blueprint.language import synonyms
 from flujo.blueprint.language.cases import Case, CasesFile, Dataset, DatasetCase, Evaluator, Threshold
 from flujo.blueprint.language.model_lookup import Language, keys_of, model_at, path_of
 from flujo.blueprint.language.models import (
@@ -29,6 +30,7 @@ from flujo.blueprint.language.models import (
     AgentsFile,
     BaseStep,
     Blueprint,
+    ConditionalStep,
     Config,
     Strict,
 )
@@ -39,13 +41,14 @@ from flujo.blueprint.schemas.checks import problems
 from flujo.blueprint.schemas.validator import CompiledSchema, compile_schema
 from flujo.domain.checks import needs_entries
 from flujo.domain.choices import fixed
-from flujo.domain.wording import kind_of
+from flujo.domain.wording import json_short, kind_of
 from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from flujo.blueprint.diagnostics import Diagnostic
+    from flujo.blueprint.language.synonyms import Synonym
     from flujo.blueprint.language.traversal import Path
     from flujo.blueprint.reading.source_map import Document
 
@@ -61,6 +64,14 @@ _FREE_KEYS = frozenset(
     }
 )
 """Keys that hold arbitrary data, which is not part of the language."""
+
+_SYNONYMS: dict[type[BaseModel], Mapping[str, Synonym]] = {
+    ConditionalStep: synonyms.OF_CONDITIONALS,
+    BaseStep: synonyms.OF_STEPS,
+    Agent: synonyms.OF_AGENTS,
+    Config: synonyms.OF_CONFIG,
+    Blueprint: synonyms.OF_BLUEPRINTS,
+}
 
 _WANTED = {
     "string_type": "a text",
@@ -210,7 +221,12 @@ def _unknown_key(language: Language, document: Document, loc: Path, path: Path) 
     message = f"`{visible_line(key)}` is not a key of {_named(language, loc[:-1])}"
     meant = meant_key(language, loc, _at(document.data, path[:-1]))
     if meant is not None:
-        return rules.UNKNOWN_KEY.at(span, message, hint=f"did you mean `{meant}`?", fix=Fix(span, meant))
+        synonym = _synonym(model, key)
+        hint = f"did you mean `{meant}`?" if synonym is None else synonym.hint
+        return rules.UNKNOWN_KEY.at(span, message, hint=hint, fix=Fix(span, meant))
+    synonym = _synonym(model, key)
+    if synonym is not None:
+        return rules.UNKNOWN_KEY.at(span, message, hint=synonym.hint)
     hint = _home(key, model) or suggest(key, keys_of(model) if model else [], what="keys")
     return rules.UNKNOWN_KEY.at(span, message, hint=hint)
 
@@ -222,12 +238,28 @@ def meant_key(language: Language, loc: Path, mapping: Mapping[str, Any]) -> str 
     if model is None:
         return None
     keys = keys_of(model)
+    synonym = _synonym(model, key)
+    if synonym is not None:
+        return synonym.meant if synonym.meant in keys and synonym.meant not in mapping else None
     if _home(key, model) is not None:  # then only for a required key
         keys = [
             alias for alias, one in zip(keys, model.model_fields.values(), strict=True) if one.is_required()
         ]
     near = nearest(key, keys)
     return near if near not in mapping else None
+
+
+def _synonym(model: type[BaseModel] | None, key: str) -> Synonym | None:
+    """Return what to write instead of a key of another tool."""
+    if model is None:
+        return None
+    words = next((words for base, words in _SYNONYMS.items() if issubclass(model, base)), {})
+    return words.get(key)
+
+
+def meant_kind(kind: str) -> str | None:
+    """Return the most likely intended kind for an unknown one."""
+    return synonyms.KINDS.get(kind.lower()) or nearest(kind, KINDS)
 
 
 def _home(key: str, model: type[BaseModel] | None) -> str | None:
@@ -253,13 +285,13 @@ def _unknown_kind(document: Document, path: Path, value: Any) -> Diagnostic:
     span = document.span((*path, "kind"))
     if not isinstance(kind, str):
         return _wrong_type(document, (*path, "kind"), kind, "a text")
-    near = did_you_mean(kind, KINDS)
+    meant = meant_kind(kind)
+    near = None if meant is None else f"did you mean `{meant}`?"
     hint = (
         f"{near} Kinds: {one_of(KINDS, joined_by='and', most=len(KINDS))}"
         if near
         else f"kinds: {one_of(KINDS, joined_by='and', most=len(KINDS))}"
     )
-    meant = nearest(kind, KINDS)
     fix = Fix(span, meant) if meant is not None else None
     return rules.UNKNOWN_KIND.at(span, f"unknown kind of step `{visible_line(kind)}`", hint=hint, fix=fix)
 
@@ -275,11 +307,16 @@ def _wrong_type(document: Document, path: Path, value: Any, wanted: str) -> Diag
     found = _shown(value) if wanted == "a whole number" else kind_of(value)
     message = f"{where} must be {wanted}, not {found}"
     span = document.span(path, key=isinstance(value, dict | list) and bool(path))
-    return rules.WRONG_TYPE.at(span, message, hint=_conversion(value, wanted))
+    return rules.WRONG_TYPE.at(span, message, hint=_conversion(path, value, wanted))
 
 
-def _conversion(value: Any, wanted: str) -> str | None:
+def _conversion(path: Path, value: Any, wanted: str) -> str | None:
     """Return a hint how to write a value as the required type, if there is a simple way."""
+    if path[-2:-1] == ("carry",) and wanted == "a mapping":
+        name, first = path[-1], json_short(value)
+        return f"write `{name}: {{initial: {first}, next: …}}`; `next` reads the last value as `loop.{name}`"
+    if path[-1:] == ("over",) and isinstance(value, list):
+        return f"write the list as an expression, in quotes: `over: '{json_short(value)}'`"
     if wanted == "a text" and isinstance(value, bool | int | float):
         return f'quote it: "{str(value).lower() if isinstance(value, bool) else value}"'
     if wanted == "a list" and isinstance(value, str | dict):
