@@ -28,6 +28,7 @@ from flujo.domain.acts import Actor, Via
 from flujo.domain.agents import OneOf
 from flujo.domain.approvals import Approval, arguments_in
 from flujo.domain.conversations import ToolCall
+from flujo.domain.evaluations import EvaluationQuery, evaluation_id
 from flujo.domain.events import StepEnded
 from flujo.domain.journal import RunId
 from flujo.domain.ledger import HoldState
@@ -744,6 +745,33 @@ def recovering(do: Effects) -> Pipeline:
     return _pipeline(do.step("a"), machine, do.step("z"))
 
 
+GOVERNED = """
+[governance]
+pii_scrub = true
+journal = "scrubbed"
+
+[[budgets.rule]]
+name = "team"
+window = "none"
+requests_limit = 1000000
+
+[evaluation]
+enabled = true
+
+[evaluation.evaluators.positive]
+expr = "output > 0"
+"""
+_MAIL = "ana@example.org"
+
+
+def governed(do: Effects) -> Pipeline:
+    """Requests that count in a budget of all runs, a value that is masked, and an output that is scored."""
+    mail = do.call("mail", lambda _: _MAIL)
+    return _pipeline(
+        do.asking("a"), Step("mail", mail, pii="scrub"), do.asking("b", len), do.step("z", save=LOGGED)
+    )
+
+
 SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "linear": linear,
     "conditional": conditional,
@@ -774,7 +802,10 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "migrated": deployed,
     "end": ending,
     "machine": recovering,
+    "governed": governed,
 }
+SETTINGS = {"notify": NOTIFY, "governed": GOVERNED}
+"""The flujo.toml of a shape."""
 
 
 class Crashing:
@@ -815,6 +846,8 @@ class Crashing:
                     await worked_off(runner, store, run_id)
                 result = await runner.run_result_async(1, run_id=run_id)
                 result = await ended(self._build, result, effects, runner, store)
+                if self._build is governed:
+                    await _scored(runner, store, run_id)
                 await runner.replay_from_trace(run_id)  # raises at a difference
             record = await find_last(store, run_id)
             chain = range(1, chains.number_of(record.run_id) + 1)
@@ -825,6 +858,8 @@ class Crashing:
             seen_before = seen_before or await _written_apart(store, run)
             if self._build is lending:
                 seen_before = seen_before or await _overspent(store, run_id)
+            if self._build is governed:
+                seen_before = seen_before or await _ungoverned(store, run_id)
             return {
                 "status": str(result.status),
                 "output": result.output,
@@ -955,6 +990,35 @@ async def _overspent(store: SqlStateStore, run_id: RunId) -> str:
     if (task.state, task.usage) != (HoldState.SPENT, used):
         return f"the task is {child.status} and has used {used}, and its run counts {task}"
     return "" if ledger.most.requests <= _LIMIT else f"{ledger.most} is more than {_LIMIT} requests"
+
+
+async def _scored(runner: Flujo[Any, Any, Any], store: SqlStateStore, run_id: RunId) -> None:
+    """Execute the evaluation of a run as a worker does, where the process has not ended it."""
+    await runner._open()
+    services = runner._services
+    assert services is not None
+    await services.tasks.settled()
+    judging = await store.run(evaluation_id(run_id, paths.ROOT, "positive"))
+    while judging.status is not RunStatus.COMPLETED:
+        service = await services.of_run(judging)
+        with suppress(ResumeConflict):  # the runner recovers it, too
+            await service.recover(judging.run_id, max_recoveries=1000)
+        judging = await store.run(judging.run_id)
+
+
+async def _ungoverned(store: SqlStateStore, run_id: RunId) -> str:
+    """Return what is wrong with the shared budget, the scores or the masks after a run has ended."""
+    made = 0
+    for run in await store.runs(RunQuery(limit=1000)):
+        made += (await store.ledger(run.run_id)).most.requests
+    [counter] = await store.budget_counters()
+    if (counter.used, counter.held) != (made, 0):
+        return f"the runs have made {made} requests at most, and the budget counts {counter}"
+    scores = await store.evaluations(EvaluationQuery(run_id=run_id))
+    if [each.score for each in scores] != [1.0]:
+        return f"the scores of the run are {scores}"
+    kept = [entry.path for entry in await store.entries(run_id) if _MAIL.encode() in (entry.output or b"")]
+    return f"personal data is recorded at {kept}" if kept else ""
 
 
 async def _tasks_worked_off(runner: Flujo[Any, Any, Any], store: SqlStateStore) -> None:
@@ -1096,8 +1160,8 @@ def main() -> None:
     parser.add_argument("--lone", action="store_true")
     parser.add_argument("--encrypted", action="store_true")
     given = parser.parse_args()
-    if SHAPES[given.shape] is notifying:
-        (given.folder / "flujo.toml").write_text(NOTIFY, "utf-8")
+    if given.shape in SETTINGS:
+        (given.folder / "flujo.toml").write_text(SETTINGS[given.shape], "utf-8")
         os.chdir(given.folder)
     with shop(given.folder) if SHAPES[given.shape] is serving else nullcontext() as url:
         keys = KeyRing((Key("k", b"k" * 32),), source="KEYS") if given.encrypted else NO_KEYS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from durability import crash_programs
-from durability.crash_programs import NOTIFY, SHAPES, Effects, ended, sent_event
+from durability.crash_programs import SETTINGS, SHAPES, Effects, ended, sent_event
 from durability.crash_servers import Shop, shop
 from flujo.domain.journal import EntryKind, RunId
 from flujo.domain.paths import StepPath, bounds
@@ -138,7 +138,7 @@ def _top(path: str) -> str:
 async def shaped(
     shape: str, sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Shaped]:
-    (tmp_path / "flujo.toml").write_text(NOTIFY if shape == "notify" else "", "utf-8")
+    (tmp_path / "flujo.toml").write_text(SETTINGS.get(shape, ""), "utf-8")
     monkeypatch.chdir(tmp_path)
     store = await SqlStateStore.open(sqlite_uri)
     await store.write_apart(crash_programs.make_table)
