@@ -18,12 +18,13 @@ def main() -> None:
     if root_help.is_wanted(sys.argv[1:]):
         sys.stdout.write(root_help.text())
         sys.exit(streams.close(0))
-    from flujo.cli.app import app
+    from flujo.cli import app, invocation
 
+    invocation.log_lines.catch_messages()
     # A command creates many long-lived objects; frequent garbage collection finds little among them.
     gc.set_threshold(50_000, 20, 20)
     try:
-        app(prog_name="flujo")
+        app.app(prog_name="flujo")
     except SystemExit as end:
         code = streams.close(end.code)
         if (event_loop := sys.modules.get("flujo.cli.event_loop")) is not None:

@@ -16,7 +16,7 @@ GATED = {
         "stdout and stderr of every command, and files with their results",
     ),
     "governance/logs.py": ({"text"}, "makes the loggers"),
-    "governance/log_lines.py": ({"text"}, "formats the lines of every logger"),
+    "governance/log_lines.py": ({"text"}, "formats the lines of every logger, and writes them to stderr"),
     "telemetry/run_spans.py": ({"text"}, "makes the spans for a collector"),
     "services/runs/hooks.py": (
         {"redacted", "redacted_values"},
@@ -79,7 +79,6 @@ def test_no_list_names_a_module_without_a_sink() -> None:
         "services/runs/hooks.py",  # it calls its watchers
         "services/runs/feed_writer.py",  # its lines are read from the store
         "services/runs/notices.py",  # its texts are sent from the outbox
-        "governance/log_lines.py",  # its handler writes
         "telemetry/run_spans.py",  # the SDK sends what it makes
         "services/replay/cassette_saving.py",  # a command writes the file
         "engine/journal.py",  # its errors are recorded, and shown by others

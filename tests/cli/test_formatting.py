@@ -22,7 +22,7 @@ def test_a_duration_is_readable(value: float, said: str) -> None:
     ("used", "said"),
     [
         (Usage(), ""),
-        (Usage(1000, 234, 1, 0, 0), "1,234 tokens  $0"),
+        (Usage(1000, 234, 1, 0, 0), "1,234 tokens  $0.00"),
         (Usage(10, 2, 1, 0, 1234), "12 tokens  $0.0012"),
         (Usage(10, 2, 1, 0, 2_500_000), "12 tokens  $2.50"),
         (Usage(10, 2, 1, 0, 1), "12 tokens  <$0.0001"),

@@ -36,7 +36,7 @@ def shown(out: io.StringIO) -> str:
     for each in LINES:
         printer.show(each)
     printer.end()
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d     1  ", "", out.getvalue())
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ     1  ", "", out.getvalue())
 
 
 def test_a_pipe_gets_a_line_for_each_piece_of_text() -> None:

@@ -12,11 +12,11 @@ from inline_snapshot import snapshot
 
 from flujo.cli.progress import LiveTree, PlainLines, outcome_state
 from flujo.cli.terminal import Terminal
-from flujo.domain.events import Chunk, ItemsKept, RunStarted, StepEnded, StepRetried, StepStarted
+from flujo.domain.events import Chunk, ItemsKept, RunEnded, RunStarted, StepEnded, StepRetried, StepStarted
 from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, Success
 from flujo.domain.paths import StepPath
-from flujo.domain.run import Pause
+from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import Usage
 
 if TYPE_CHECKING:
@@ -163,15 +163,15 @@ async def test_a_terminal_shows_the_running_turn_and_its_tools_by_name() -> None
             time.sleep(0.01)  # noqa: ASYNC251 - a thread draws the screen some times a second
     assert live == snapshot("""\
 ⠋ ask                       7.0s
-  ✓ turn 1                  2.0s  62 tokens  $0
+  ✓ turn 1                  2.0s  62 tokens  $0.00
     ⠋ search                7.0s
     ✓ post                  0.2s\
 """)
     assert drawn(err) == snapshot("""\
 ⠋ ask                       7.0s
-  ✓ turn 0                  1.0s  32 tokens  $0
+  ✓ turn 0                  1.0s  32 tokens  $0.00
     ✓ search                0.5s
-  ✓ turn 1                  2.0s  62 tokens  $0
+  ✓ turn 1                  2.0s  62 tokens  $0.00
     ⠋ search                7.0s
     ✓ post                  0.2s
 """)
@@ -213,3 +213,35 @@ kept    report
     assert "1,500 items kept" in screen.getvalue()
     assert "recorded" in screen.getvalue()
     assert outcome_state(BackgroundLaunched("b-1")) == "launch"
+
+
+async def test_a_message_of_a_failure_stands_in_one_line() -> None:
+    lost = Failure(ErrorInfo("FLJ401", "no answer", path="all[0]/send"))
+
+    def failed(path: str, number: int) -> StepEnded:
+        error = ErrorInfo("FLJ401", f"no answer to {number}", path="all")
+        return StepEnded(StepPath(path), "step", Failure(error), 1.0)
+
+    going_on: list[Event] = [failed("all[0]", 1), failed("all[1]", 2), StepStarted(StepPath("next"), "step")]
+    assert [line for line in await plain(*going_on) if line.startswith("failed")] == [
+        "failed  all[0]  1.0s  no answer to 1 [FLJ401]",
+        "failed  all[1]  1.0s  no answer to 2 [FLJ401]",
+    ]
+    inner, outer = (StepEnded(StepPath(path), "step", lost, 1.0) for path in ("all[0]/send", "all"))
+    ended = RunEnded(RunId("r1"), RunStatus.FAILED)
+    assert await plain(inner, outer, ended) == [
+        "failed  all[0]/send  1.0s  [FLJ401]",
+        "failed  all  1.0s  [FLJ401]",
+    ]
+    assert (await plain(inner, outer, StepStarted(StepPath("next"), "step")))[:2] == [
+        "failed  all[0]/send  1.0s  no answer [FLJ401]",
+        "failed  all  1.0s  [FLJ401]",
+    ]
+
+
+async def plain(*events: Event) -> list[str]:
+    err = io.StringIO()
+    with PlainLines(Terminal(out=io.StringIO(), err=err)) as lines:
+        for event in events:
+            await lines(event)
+    return err.getvalue().splitlines()

@@ -326,4 +326,4 @@ def _read(terminal: int) -> bytes:
 def test_a_text_cannot_imitate_one_of_our_styles(canary: Project, flujo: Flujo) -> None:
     result = flujo("run", "hostile")
     assert result.stdout.startswith("\x1b]8;;"), "a pipe gets the value as it is"
-    assert "\\x1b]8;;" in flujo("run", "named").stdout, "a question is shown to a human"
+    assert "\\x1b]8;;" in flujo("run", "named").stderr, "a question is shown to a human"

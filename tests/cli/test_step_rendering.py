@@ -68,7 +68,7 @@ def failed(flujo: Flujo, project: Project) -> Project:
 
 def shown(text: str) -> str:
     """Return the lines after the title, without what differs between runs."""
-    moment = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d, [\d.]+s", "MOMENT", text.split("\n", 1)[1])
+    moment = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ, [\d.]+s", "MOMENT", text.split("\n", 1)[1])
     return re.sub(r"\d+\.\ds(  \d+\.\ds of work)?", "0.0s", moment)
 
 

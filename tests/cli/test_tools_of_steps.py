@@ -138,7 +138,7 @@ def test_accepted_changes_keep_the_records_of_attempts_that_paused(
     project.blueprint("asking", blueprint)
     provider.will_answer(Sent(tool_call=("which", {"name": "lamp"})), "The red one.")
     paused = flujo("run", "asking", "--input", "A lamp?", "--run-id", "lamp")
-    assert (paused.exit_code, "which lamp?" in paused.stdout) == (5, True)
+    assert (paused.exit_code, "which lamp?" in paused.stderr) == (5, True)
     trace = json.loads(flujo("trace", "lamp", "--json").stdout)
     step = trace["children"][0]
     assert step["status"] == "paused"

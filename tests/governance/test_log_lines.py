@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.trace_ids import shown_trace_id
 from flujo.exceptions import SettingsError
-from flujo.governance.log_lines import LogFormat, about, configure
+from flujo.governance.log_lines import LogFormat, about, catch_messages, configure
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -103,3 +104,24 @@ def test_unknown_levels_are_refused_and_change_nothing(levels: str) -> None:
     with pytest.raises(SettingsError, match="FLUJO_LOG"):
         configured(levels=levels)
     assert logging.getLogger().handlers is before
+
+
+def test_warnings_are_written_once_in_one_form_and_without_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    GATE.know([SECRET], "CANARY_KEY")
+    library = {"__name__": "pydantic_ai.models.openai"}
+    code = compile(f"warn('no temperature with {SECRET}')", "x", "exec")
+    with warnings.catch_warnings():
+        catch_messages()
+        warnings.simplefilter("always")
+        for _ in range(2):
+            exec(code, {**library, "warn": warnings.warn})
+            logging.getLogger("skills.mail").error("no answer of %s", SECRET)
+    logging.getLogger("flujo.engine").warning("of our own")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning from pydantic_ai: no temperature with ***",
+        "error from skills.mail: no answer of ***",
+        "error from skills.mail: no answer of ***",
+        "warning: of our own",
+    ]

@@ -50,7 +50,7 @@ def _usage(used: Usage) -> str:
 def cost(usd: float) -> str:
     """Return an amount in dollars with 2 digits, or 4 below one dollar."""
     if usd == 0:
-        return "$0"
+        return "$0.00"
     return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
 
 
@@ -65,8 +65,13 @@ _BAR = 10
 
 
 def moment(epoch: float) -> str:
-    """Return a time in the local time zone; empty for 0."""
-    return f"{datetime.fromtimestamp(epoch, UTC).astimezone():%Y-%m-%d %H:%M:%S}" if epoch else ""
+    """Return a time in the local time zone, with its offset; empty for 0."""
+    return zoned(datetime.fromtimestamp(epoch, UTC).astimezone()) if epoch else ""
+
+
+def zoned(time: datetime) -> str:
+    """Return a time with the offset of its zone: `2026-11-29 10:00:00Z`, `2026-11-29 11:00:00+01:00`."""
+    return time.isoformat(" ", "seconds").replace("+00:00", "Z")
 
 
 def brief(value: Any, limit: int = 72) -> str:

@@ -34,6 +34,8 @@ COLUMNS = {
 
 _USUAL = ("run", "blueprint", "status", "updated", "spent", "metadata")
 _WHEN_FILLED = ("deadline", "detail")
+_CUT, _WHOLE = 72, 100_000
+"""The most characters of a cell: on a terminal, and in a pipe, where nothing is cut."""
 
 
 def show_runs(
@@ -43,7 +45,8 @@ def show_runs(
     if as_json:
         terminal.json([run_data(task) for task in tasks])
     elif tasks:
-        rows = [_row(task) for task in tasks]
+        limit = _WHOLE if terminal.width is None else _CUT
+        rows = [_row(task, limit) for task in tasks]
         if columns is None:
             columns = (*_USUAL, *(name for name in _WHEN_FILLED if any(row[name] for row in rows)))
         terminal.table({name: COLUMNS[name] for name in columns}, rows)
@@ -102,7 +105,7 @@ def settled_line(pause: Pause) -> str:
     return " ".join([verb, where, *(["by", pause.by] if pause.by else []), at])
 
 
-def _row(task: Task) -> dict[str, str]:
+def _row(task: Task, limit: int) -> dict[str, str]:
     metadata = " ".join(f"{key}={value}" for key, value in task.metadata.items())
     return {
         "run": formatting.short_id(task.run_id),
@@ -112,9 +115,9 @@ def _row(task: Task) -> dict[str, str]:
         "created": formatting.moment(task.created_at),
         "updated": formatting.moment(task.updated_at),
         "spent": formatting.usage(task.usage),
-        "metadata": formatting.brief(metadata),
+        "metadata": formatting.brief(metadata, limit),
         "deadline": formatting.moment(task.deadline_at or 0),
-        "detail": formatting.brief(_detail(task)),
+        "detail": formatting.brief(_detail(task), limit),
     }
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.cli import formatting
+from flujo.domain import chains
+from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.governance.screen import visible_line
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.cli.terminal import Terminal
+    from flujo.domain.journal import RunId
     from flujo.services.inspection.following import LogLine
 
 _STYLES = {"completed": "green", "failed": "red", "asked": "yellow", "skipped": "dim", "lost": "red"}
@@ -53,6 +56,17 @@ class LogPrinter:
         if self._writing is not None:
             self._terminal.data("")
             self._writing = None
+
+
+def say_chain(terminal: Terminal, run_id: RunId, successor: RunId | None) -> None:
+    """Say which run of a chain a log is of, and how to see the others."""
+    before = chains.predecessor_of(run_id)
+    if before is None and successor is None:
+        return
+    words = [f"continues {before}"] if before else []
+    words += [f"is continued by {successor}"] if successor else []
+    terminal.say(f"run {run_id} {' and '.join(words)}")
+    terminal.next(command("flujo", "tasks", "list", "--chain", run_id), "list all runs of the chain")
 
 
 def line_text(line: LogLine, terminal: Terminal) -> str:

@@ -59,7 +59,12 @@ By = Annotated[
     str | None,
     typer.Option("--by", metavar="NAME", help="The name recorded for this act.  [default: your user name]"),
 ]
-PausedOk = Annotated[bool, typer.Option("--paused-ok", help="Exit with 0 when the run is paused or waits.")]
+PausedOk = Annotated[
+    bool,
+    typer.Option(
+        "--paused-ok", help="When the run is paused or waits, exit with 0, and write its question to stdout."
+    ),
+]
 Wait = Annotated[
     bool,
     typer.Option("--wait", help="Wait here for the end of each `sleep` and for each event, however long."),

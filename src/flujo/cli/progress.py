@@ -108,16 +108,25 @@ def outcome_state(outcome: StepOutcome, *, recorded: bool = False) -> str:
 
 
 class PlainLines:
-    """One line per event, the verb first, to read and search in a log."""
+    """One line per event, the verb first, to read and search in a log.
+
+    The message of a failure stands in one line: that of the first step which failed with it, or, when it ends
+    the run, the error at the end.
+    """
 
     def __init__(self, terminal: Terminal) -> None:
         self.run_id = ""
         self.status: RunStatus | None = None
         self._terminal = terminal
         self._tenth = -1
+        self._held: list[StepEnded] = []
+        """Failures that may end the run: the first one, and those of the steps around it."""
 
     async def __call__(self, event: Event) -> None:
         """Write the event's line."""
+        if self._holds(event):
+            return
+        self._tell(ends_run=isinstance(event, RunEnded) and event.status == "failed")
         match event:
             case RunStarted():
                 goes_on = event.resumed or event.run_id == self.run_id  # after a wait in this process
@@ -145,6 +154,22 @@ class PlainLines:
             self._tenth = tenth
             self._say("fetch", f"the model: {formatting.megabytes(done, total)}")
 
+    def _holds(self, event: Event) -> bool:
+        """Return whether the line of a failure waits: the next event tells whether the run continues."""
+        if not isinstance(event, StepEnded) or not isinstance(event.outcome, Failure):
+            return False
+        if self._held and error_of(self._held[0]) != error_of(event):
+            self._tell(ends_run=False)
+        self._held.append(event)
+        return True
+
+    def _tell(self, *, ends_run: bool) -> None:
+        """Write the lines of failures that wait, the first one with its message unless that ends the run."""
+        for number, event in enumerate(self._held):
+            has_message = not number and not ends_run
+            self._step("failed", event.path, *_facts(event, has_message=has_message))
+        self._held = []
+
     def _step(self, verb: str, path: StepPath, *facts: str) -> None:
         self._say(verb, paths.shown(path), *facts)
 
@@ -157,7 +182,13 @@ class PlainLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        self._tell(ends_run=False)
+
+
+def error_of(event: StepEnded) -> tuple[str, str] | None:
+    """Return the code and the message of a failure."""
+    outcome = event.outcome
+    return (outcome.error.code, outcome.error.message) if isinstance(outcome, Failure) else None
 
 
 def _awaited(event: StepEnded, outcome: Paused) -> str:
@@ -166,7 +197,7 @@ def _awaited(event: StepEnded, outcome: Paused) -> str:
     return next((each.message for each in mine), "")
 
 
-def _facts(event: StepEnded) -> Iterator[str]:
+def _facts(event: StepEnded, *, has_message: bool = True) -> Iterator[str]:
     """Yield the details of a completed step: seconds, tokens, cost, and the reason of a failure."""
     if not event.recorded and not isinstance(event.outcome, Paused):
         yield formatting.seconds(event.seconds)
@@ -175,7 +206,8 @@ def _facts(event: StepEnded) -> Iterator[str]:
     yield formatting.usage(event.usage)
     match event.outcome:
         case Failure(error=error):
-            yield f"{formatting.brief(error.message, 160)} [{error.code}]"
+            message = f"{formatting.brief(error.message, 160)} " if has_message else ""
+            yield f"{message}[{error.code}]"
         case Aborted(reason=reason):
             yield formatting.brief(reason, 120)
         case Paused():
@@ -198,6 +230,8 @@ class Node:
     seconds: float = 0.0
     usage: Usage = NOTHING
     note: str = ""
+    error: tuple[str, str] | None = None
+    """The code and the message of its failure."""
     children: dict[StepPath, Node] = field(default_factory=dict)
 
 
@@ -251,6 +285,15 @@ class LiveTree:
                 node.note = (node.note + event.text)[-400:]
             case RunEnded():
                 self.status = event.status
+                if event.status == "failed":
+                    self._leave_to_the_end()
+
+    def _leave_to_the_end(self) -> None:
+        """Shorten the notes about the failure that ends the run: its message is written below the tree."""
+        fatal = {node.error for node in self._root.children.values() if node.error is not None}
+        for node in self._nodes.values():
+            if node.error in fatal and node.error is not None:
+                node.note = f"[{node.error[0]}]"
 
     def download(self, done: int, total: int) -> None:
         """Show the download below the tree until it is complete."""
@@ -261,9 +304,11 @@ class LiveTree:
     def _end(self, node: Node, event: StepEnded) -> None:
         node.state = outcome_state(event.outcome, recorded=event.recorded)
         node.seconds, node.usage, node.note = event.seconds, event.usage, ""
+        node.error = error_of(event)
         match event.outcome:
             case Failure(error=error):
-                node.note = error.message
+                inside = any(child.error == node.error for child in _below(node))
+                node.note = f"[{error.code}]" if inside else error.message
             case Aborted(reason=reason):
                 node.note = reason
             case Paused():
@@ -324,6 +369,13 @@ class LiveTree:
         if node.note:
             line.append(f"  {formatting.brief(node.note[-160:], 160)}", style=_STYLES.get(node.state, "dim"))
         return line
+
+
+def _below(node: Node) -> Iterator[Node]:
+    """Yield every node below a node."""
+    for child in node.children.values():
+        yield child
+        yield from _below(child)
 
 
 def _walk(node: Node, *, collapse: bool, is_final: bool, depth: int = 0) -> Iterator[tuple[Node, int]]:

@@ -176,7 +176,7 @@ def conclude(
         terminal.json({**result_data(result), **more})
     elif result.success:
         show_value(terminal, result.output)
-    _report(invocation, result, as_json=as_json)
+    _report(invocation, result, as_json=as_json, paused_ok=paused_ok)
     code = of_run(result.status, result.error.code if result.error else None)
     if code is ExitCode.PAUSED and paused_ok:
         code = ExitCode.OK
@@ -226,7 +226,9 @@ def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:
     ]
 
 
-def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool) -> None:
+def _report(
+    invocation: Invocation, result: PipelineResult[Any, Any], *, as_json: bool, paused_ok: bool
+) -> None:
     terminal = invocation.terminal
     run = formatting.short_id(result.run_id)
     spent = formatting.usage(result.usage, result.unconfirmed)
@@ -237,7 +239,7 @@ def _report(invocation: Invocation, result: PipelineResult[Any, Any], *, as_json
         case "paused" | "waiting":
             if spent:
                 terminal.say(f"{result.status}  {spent}", "yellow")
-            show_pauses(terminal, run, result.pauses, as_json=as_json)
+            show_pauses(terminal, run, result.pauses, is_result=paused_ok and not as_json)
         case "failed":
             _report_failure(invocation, result)
             code = result.error.code if result.error else ""
@@ -274,10 +276,11 @@ def _located(error: ErrorInfo) -> str:
     return where + rest if says_where else f"{where}: {error.message}"
 
 
-def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, as_json: bool = False) -> None:
+def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, is_result: bool) -> None:
     """Write what a run waits for, and name the commands that continue it.
 
-    Questions are results, so they are written to stdout, unless they are there as JSON.
+    With `is_result`, questions are written to stdout. Otherwise stdout stays empty: a program that reads the
+    output of a run must not take a question for it.
     """
     asked = [pause for pause in pauses if pause.kind.asks_human]
     for pause in pauses:
@@ -286,9 +289,8 @@ def show_pauses(terminal: Terminal, run: str, pauses: Sequence[Pause], *, as_jso
             if pause.awaits_tasks:
                 terminal.next(command("flujo", "tasks", "list", "--parent", run), "list its background tasks")
             continue
-        terminal.say(pause_line(pause) if as_json else f"{pause_line(pause)}:", "yellow")
-        if not as_json:
-            terminal.data(pause.message)
+        terminal.say(f"{pause_line(pause)}:", "yellow")
+        (terminal.data if is_result else terminal.say)(pause.message)
         answer_with(terminal, run, pause, alone=len(asked) == 1)
     if not asked:
         continued_later(terminal, run, pauses)
@@ -299,11 +301,9 @@ def pause_line(pause: Pause) -> str:
     line = f"waiting {_for(pause)}at `{shown(pause.pause_id)}`"
     if pause.event is not None and pause.asked_at:
         line += f" since {formatting.moment(pause.asked_at)}"
-    if pause.deadline_at:
-        return f"{line} until {formatting.moment(pause.deadline_at)}"
-    if pause.deadline_s:  # of a new one, whose deadline the database has set meanwhile
+    if pause.deadline_s:  # of a new one
         return f"{line} {'within' if pause.kind.asks_human else 'for'} {span(pause.deadline_s)}"
-    return line
+    return f"{line} until {formatting.moment(pause.deadline_at)}" if pause.deadline_at else line
 
 
 def _for(pause: Pause) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
+import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +65,50 @@ class TextLines(logging.Formatter):
             where = " ".join(filter(None, [place["run_id"], place.get("step", ""), attempt]))
             words.append(f"[{visible_line(where)}]")
         return " ".join([*words, plain_text(record)])
+
+
+class Messages(logging.Handler):
+    """Writes what libraries and code of steps log to stderr, when no log is configured.
+
+    `warning from httpx: …`, with secrets masked. A message of a library is written once in a process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[tuple[str, str]] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        text = plain_text(record)
+        if "site-packages" in record.pathname:
+            if (record.name, text) in self._said:
+                return
+            self._said.add((record.name, text))
+        of = "" if record.name.partition(".")[0] == OWN else f" from {record.name}"
+        sys.stderr.write(f"{record.levelname.lower()}{of}: {text}\n")
+        sys.stderr.flush()
+
+
+def catch_messages() -> None:
+    """Log the warnings of this process, each once, and write log records until `configure` is called."""
+    said: set[tuple[str, str]] = set()
+
+    def warned(message: Warning | str, *_: object, **__: object) -> None:
+        source, text = _warning_module(), str(message)
+        if (source, text) not in said:
+            said.add((source, text))
+            logger(source).warning("%s", text)
+
+    warnings.showwarning = warned
+    logger(_EVERYTHING).addHandler(Messages())
+
+
+def _warning_module() -> str:
+    """Return the package whose code has called `warnings.warn`."""
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__name__") == warnings.__name__ and frame.f_back is not None:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "python")).partition(".")[0]
 
 
 def step_of(record: logging.LogRecord) -> CurrentStep | None:

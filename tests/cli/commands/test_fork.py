@@ -54,7 +54,7 @@ def test_another_prompt_from_a_step_on(project: Project, flujo: Flujo, provider:
     words = ["fork", "mail", "--at", "write", "--prompt", "writer=@short.md"]
     asked = flujo(*words)
     assert asked.exit_code == 5
-    assert "would call `skills.work:note` (effect: unsafe)" in asked.stdout
+    assert "would call `skills.work:note` (effect: unsafe)" in asked.stderr
     assert "--field call=true" in asked.stderr
     assert project.notes() == ["Ada", "Write_a_formal_letter.-Ada_(formal)"], "nothing was called"
     sent = flujo(*words, "--live-effects", "--json", "--set", "context.tone=kind")

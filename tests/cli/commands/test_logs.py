@@ -108,3 +108,18 @@ def test_a_run_is_followed_from_another_process_and_ctrl_c_leaves_it_alone(
         ("completed", "last", ""),
         ("status", "", "completed"),
     ]
+
+
+def test_a_log_of_a_chain_names_the_runs_before_and_after(flujo: Flujo, project: Project) -> None:
+    project.blueprint(
+        "counted",
+        'version: "1"\nname: counted\ninput_schema: {type: integer}\nsteps:\n'
+        "  - {kind: hitl, name: ask, message: Go on?}\n"
+        '  - {kind: continue_as_new, name: again, input: "{{ input + 1 }}"}\n',
+    )
+    assert flujo("run", "counted", "--input", "1", "--run-id", "c").exit_code == 5
+    flujo("tasks", "resume", "c", "--input", "yes")
+    first = flujo("logs", "c")
+    assert "run c is continued by c~2\n" in first.stderr
+    assert "next: flujo tasks list --chain c " in first.stderr
+    assert "run c~2 continues c\n" in flujo("logs", "c~2").stderr

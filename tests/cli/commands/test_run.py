@@ -190,7 +190,10 @@ def test_a_run_id_that_is_taken_is_judged_by_if_exists(flujo: Flujo) -> None:
 
 def test_a_run_that_waits_exits_with_5_and_says_how_to_answer(flujo: Flujo) -> None:
     result = flujo("run", "ask")
-    assert (result.exit_code, result.stdout) == (5, "Send this? Hello, Ada!\n")
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert "\nSend this? Hello, Ada!\n" in result.stderr
+    wanted = flujo("run", "ask", "--paused-ok")
+    assert (wanted.exit_code, wanted.stdout) == (0, "Send this? Hello, Ada!\n")
     assert "waiting for an answer at `approve`:\n" in result.stderr
     assert "next: flujo tasks resume " in result.stderr
     assert result.stderr.rstrip().endswith("--field ok=OK   (OK: true or false)")
@@ -295,3 +298,34 @@ def test_a_secret_that_is_not_set_exits_with_2_at_its_line_and_records_nothing(
         assert "FLJ465" in checked.stdout
     monkeypatch.setenv("CANARY_PASS", "0123456789")
     assert "FLJ465" not in flujo("validate", "asks").stdout
+
+
+def test_a_deadline_in_json_is_that_of_the_database(flujo: Flujo, project: Project) -> None:
+    project.blueprint(
+        "timed",
+        'version: "1"\nname: timed\nsteps: [{kind: hitl, name: ask, message: Yes or no?, deadline_s: 7200}]\n',
+    )
+    (pause,) = json.loads(flujo("run", "timed", "--run-id", "r1", "--json").stdout)["pauses"]
+    (listed,) = json.loads(flujo("tasks", "show", "r1", "--json").stdout)["questions"]
+    assert pause["deadline_at"] == listed["deadline_at"] > 0
+
+
+@pytest.mark.parametrize("text", ['{"question": "x"', " [{'a': 1}"])
+def test_text_that_begins_like_json_is_refused_before_the_run(
+    flujo: Flujo, project: Project, text: str
+) -> None:
+    schema = "{type: object, required: [question], properties: {question: {type: string}}}"
+    for name, given in (("typed", schema), ("plain", "{type: string}")):
+        project.blueprint(
+            name,
+            f'version: "1"\nname: {name}\ninput_schema: {given}\nsteps: [{{kind: hitl, name: ask, message: hi}}]\n',
+        )
+        refused = flujo("run", name, "--input", text)
+        assert refused.exit_code == 2
+        assert "the input begins like JSON and is not JSON: " in refused.stderr
+        assert "line 1 column" in refused.stderr
+        (project.root / "input.txt").write_text(text, "utf-8")
+        assert flujo("run", name, "--input-file", "input.txt").exit_code == 5
+    assert flujo("run", "plain", "--input", "{name} is a placeholder, [1] a note").exit_code == 5
+    context = flujo("run", "plain", "--input", "x", "--context", f"note={text}")
+    assert (context.exit_code, "--context note begins like JSON" in context.stderr) == (2, True)

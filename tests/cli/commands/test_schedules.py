@@ -43,7 +43,7 @@ def test_a_schedule_is_applied_shown_paused_and_triggered(flujo: Flujo, project:
         "LAST",
     ]
     assert "not applied" in listed.stdout
-    assert "02:30:00 +0545" in listed.stdout
+    assert "02:30:00+05:45" in listed.stdout
     assert listed.stderr == "next: flujo schedules apply --dry-run   (show what differs from the files)\n"
     assert flujo("schedules", "apply", "--dry-run").stdout == "added      nightly\n"
     assert flujo("schedules", "apply", "--by", "ada").stdout == "added      nightly\n"

@@ -22,7 +22,7 @@ def steady(text: str) -> str:
     """Return a text without what differs between two runs: ids, times, durations."""
     text = re.sub(r"\b[0-9a-f]{12}\b", "<run>", text)
     text = re.sub(r"\b[0-9a-f]{32}\b", "<whole run id>", text)
-    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "<time>", text)
     return re.sub(r"\b\d+\.\ds\b", "<s>", text)
 
 

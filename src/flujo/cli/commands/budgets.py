@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import options
+from flujo.cli import formatting, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.usage import format_amount
 
@@ -72,7 +72,7 @@ def _row(state: "BudgetState") -> "dict[str, str]":
         "left": shown(state.left),
         "allowed": shown(state.allowed),
         "forecast": "" if state.forecast is None else shown(state.forecast),
-        "ends": "" if ends is None else f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M}Z",
+        "ends": "" if ends is None else formatting.zoned(datetime.fromtimestamp(ends, UTC)),
     }
 
 

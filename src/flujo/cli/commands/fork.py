@@ -106,7 +106,9 @@ class Wanted:
             at=self.at,
             input=UNCHANGED if given is None else inputs.read_input(pipeline.input_schema, given).value,
             context=inputs.read_fields(_fields(self.changes), pipeline.context_schema, option="--set"),
-            answers={path: inputs.json_or_text(value) for path, value in answers.items()},
+            answers={
+                path: inputs.read_answer(value, option=f"--answer {path}") for path, value in answers.items()
+            },
             prompts={name: _text(value) for name, value in prompts.items()},
             models=inputs.read_overrides(self.models, option="--model"),
             live_effects=self.live_effects,

@@ -6,6 +6,7 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
+from flujo.domain import chains
 
 if TYPE_CHECKING:
     from flujo.services.inspection.following import LogLine
@@ -42,7 +43,7 @@ def logs(
     With -f there are also provisional lines, which the journal does not keep: steps that begin, what code
     of the run logs, and text of models as it arrives.
     """
-    from flujo.cli.log_rendering import LogPrinter, line_data
+    from flujo.cli.log_rendering import LogPrinter, line_data, say_chain
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
 
@@ -63,6 +64,10 @@ def logs(
         else:
             for line in await client.get_log(run, after=since):
                 show(line)
+        if not as_json:
+            printer.end()
+            record = await (await workspace.store()).find(run)
+            say_chain(terminal, record.run_id, chains.continued_as(record.run_id, record.output))
 
     try:
         in_workspace(Invocation.of(ctx), shown)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completion, options
+from flujo.cli import completion, formatting, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
@@ -68,7 +68,7 @@ def plan(
         show_forecast(invocation.terminal, found)
     most = found.most_usd
     if max_cost is not None and (most is None or most > max_cost):
-        why = "nothing bounds its cost" if most is None else f"it may cost ${most:.4f}"
+        why = "nothing bounds its cost" if most is None else f"it may cost {formatting.cost(most)}"
         invocation.terminal.say(f"over --max-cost {max_cost:g}: {why}", "red")
         raise typer.Exit(ExitCode.BUDGET)
     if not as_json:

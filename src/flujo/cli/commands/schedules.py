@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completion, event_loop, options
+from flujo.cli import completion, event_loop, formatting, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.domain.cron import zone
@@ -219,7 +219,7 @@ def _in_zone(at: float | None, timezone: str) -> str:
 
 
 def _shown(time: datetime) -> str:
-    return f"{time:%a %Y-%m-%d %H:%M:%S %z}"
+    return f"{time:%a} {formatting.zoned(time)}"
 
 
 def _last(view: "ScheduleView") -> str:

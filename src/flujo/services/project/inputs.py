@@ -47,7 +47,8 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
     """Return the given value as `schema` wants it: a blueprint's input, or a human's answer.
 
     With a string schema or no schema, text is the value itself. With an object schema it is JSON, or the
-    value of the only required string property (then `note` is set). The suffix of a file decides its format.
+    value of the only required string property (then `note` is set). Text that begins like JSON must be JSON,
+    unless it is in a file `.txt` or `.md`. The suffix of a file decides its format.
     The schema decides the types of fields, and values of the wrong type are corrected where their meaning is
     certain (`flujo.json_schema.coercion`).
 
@@ -68,6 +69,41 @@ def read_input(schema: Any, given: Given, *, what: str = "the input") -> Input:
         value, changes = _fitting(schema, value, what, given_at_all=found.value is not _MISSING)
         notes += changes
     return Input(value, "; ".join(notes))
+
+
+def require_whole_json(text: str, what: str, *, hint: str) -> None:
+    """Refuse text that begins like a JSON object or list and is not JSON: a quote or a bracket is missing.
+
+    Args:
+        text: the text.
+        what: its name in messages.
+        hint: how to say that it is meant as text.
+
+    Raises:
+        InputRejected: the text is not what it seems to be.
+    """
+    if not _LIKE_JSON.match(text):
+        return
+    try:
+        strict_json.loads(text)
+    except ValueError as error:
+        raise InputRejected(f"{what} begins like JSON and is not JSON: {error}", hint=hint) from None
+
+
+_LIKE_JSON = re.compile(r"""\s*(\{\s*["']|\[\s*["'{\[])""")
+_TEXT_FILES = (".txt", ".md")
+_AS_TEXT = "if it is meant as text, put it into a file and pass `--input-file input.txt`"
+
+
+def read_answer(text: str, *, option: str) -> Any:
+    """Return an answer to a question: JSON, or any other text itself.
+
+    Raises:
+        InputRejected: it begins like JSON and is not JSON.
+    """
+    hint = "text that begins like that is written as a JSON string, in quotation marks"
+    require_whole_json(text, option, hint=hint)
+    return json_or_text(text)
 
 
 def json_or_text(text: str) -> Any:
@@ -222,8 +258,11 @@ def _understood(schema: Any, given: Given, what: str) -> Input:
     return Input(_MISSING) if text is None else _from_text(schema, text, what)
 
 
-def _from_text(schema: Any, text: str, what: str) -> Input:
-    if "object" not in _types(schema):
+def _from_text(schema: Any, text: str, what: str, *, may_seem_json: bool = False) -> Input:
+    kinds = _types(schema)
+    if not may_seem_json and (not kinds or "string" in kinds or _only_required_text(schema)):
+        require_whole_json(text, what, hint=_AS_TEXT)
+    if "object" not in kinds:
         return Input(_typed(text, schema, root=schema, what=what))
     try:
         return Input(strict_json.loads(text))
@@ -243,7 +282,9 @@ def _from_file(schema: Any, path: Path, what: str) -> Input:
         return Input(_yaml(data, path))
     try:
         text = decoded(data)
-        return Input(strict_json.loads(text)) if path.suffix == ".json" else _from_text(schema, text, what)
+        if path.suffix == ".json":
+            return Input(strict_json.loads(text))
+        return _from_text(schema, text, what, may_seem_json=path.suffix in _TEXT_FILES)
     except NotUtf8 as error:
         raise SettingsError(f"{path}: {error}", hint=error.hint) from None
     except ValueError as error:
@@ -314,7 +355,7 @@ def _properties(schema: Any) -> Mapping[str, Any]:
 
 
 def _only_required_text(schema: Any) -> str | None:
-    required = schema.get("required") or []
+    required = (schema.get("required") or []) if isinstance(schema, dict) else []
     if len(required) != 1:
         return None
     kinds = _types(_properties(schema).get(required[0]))
@@ -417,7 +458,7 @@ def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
     if "string" in kinds:
         return text
     if not kinds:
-        return _structure(text) if what.startswith("--") else text
+        return _structure(text, what) if what.startswith("--") else text
     try:
         return strict_json.loads(text)
     except ValueError:
@@ -427,7 +468,8 @@ def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
         ) from None
 
 
-def _structure(text: str) -> Any:
+def _structure(text: str, what: str) -> Any:
+    require_whole_json(text, what, hint="if it is meant as text, declare the field as `type: string`")
     try:
         return strict_json.loads(text) if text[:1] in ("[", "{") else text
     except ValueError:

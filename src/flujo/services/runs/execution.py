@@ -418,6 +418,9 @@ class Execution:
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.unconfirmed
         result = self._result(record, journal, run.ended, outcome, move, held)
+        if any(each.deadline_s is not None for each in result.pauses):
+            pauses = await _with_deadlines(runtime.store, record.run_id, result.pauses)
+            result = result.model_copy(update={"pauses": pauses})
         if not result.success and journal.may_have_called:
             calls = await unresolved(runtime.store, record.run_id)
             result = result.model_copy(update={"in_doubt": calls})
@@ -503,6 +506,12 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         ends_by=record.ends_by,
         continued_as=chains.continued_as(record.run_id, record.output),
     )
+
+
+async def _with_deadlines(store: JournalSource, run_id: RunId, pauses: Sequence[Pause]) -> tuple[Pause, ...]:
+    """Return new pauses with the deadlines that the database has set by its clock."""
+    stored = {each.pause_id: each.deadline_at for each in await store.pauses(run_id)}
+    return tuple(replace(each, deadline_at=stored.get(each.pause_id)) for each in pauses)
 
 
 async def unresolved(store: JournalSource, run_id: RunId) -> tuple[Intent, ...]:
