@@ -56,6 +56,12 @@ KNOWN = [
     Case("a-branch-of-a-boolean", "  - kind: conditional\n    name: way\n    switch: steps.sort.output.score > 1\n"
          "    branches: {'true': [{name: a, agent: sorter}], 'no': [{name: b, agent: sorter}]}\n    default: []\n",
          "FLJ218", "is never 'no'", "'no'", line=12),
+    Case("limit-that-is-text", loop("    until: 'true'\n    max_iterations: {value: input.text, max: 3}\n"), "FLJ206",
+         "needs a whole number", "input.text", line=13),
+    Case("limit-that-is-a-callable", loop("    until: 'true'\n    max_iterations: {value: 'skills.crm:plain', max: 3}\n"), "FLJ125",
+         "is an expression, not a callable", "value", line=13),
+    Case("limit-without-a-maximum", loop("    until: 'true'\n    max_iterations: {value: input.text.size()}\n"), "FLJ121",
+         "needs `max`", None, line=13),
     Case("choices-that-are-no-list", "  - {kind: hitl, name: which, message: m, answer_schema: {enum: '{{ input.text }}'}}\n", "FLJ206",
          "needs a list", "input.text"),
     Case("choices-with-an-unknown-name", "  - {kind: hitl, name: which, message: m, answer_schema: {items: {enum: '{{ [input.txt] }}'}}}\n",

@@ -324,6 +324,12 @@ fallback:
         ),
     ),
     Door(
+        "a-limit-from-data",
+        "kind: loop\nname: l\nuntil: 'true'\nmax_iterations: {value: '{{ input.n }}', max: 9}\n"
+        "steps: [{name: s, call: skills.x:f}]\n",
+        LoopStep("l", Step("s", F), until="true", max_iterations={"value": "input.n", "max": 9}),
+    ),
+    Door(
         "machine-with-states-after-errors",
         "kind: state_machine\nname: m\ninitial: a\nfinal: [b]\non_error: b\n"
         "states: {a: {transitions: [{to: b}], on_error: a}, b: {}}\n",

@@ -236,6 +236,7 @@ def loop(do: Effects) -> Pipeline:
         name="rounds",
         body=_body(do.step("x"), do.step("y", save=LOGGED)),
         until=Expr("loop.index == 2"),
+        max_iterations={"value": "{{ input + 2 }}", "max": 9},
         carry={"sum": Carry(0, Expr("loop.sum + steps.y.output"))},
         output=Text("{{ loop.sum }}"),
     )

@@ -88,6 +88,7 @@ GOOD_FLOW = {
     "until-of-a-field-that-is-saved": HEAD
     + "  - {kind: loop, name: again, until: context.count > 3, steps: [{name: try, agent: sorter, save: {count: output.score}}]}\n",
     "until-of-the-last-output": HEAD + "  - {kind: loop, name: again, until: previous.score > 3, steps: [{name: try, agent: sorter}]}\n",
+    "a-limit-from-data": HEAD + loop("    until: previous.score > 3\n    max_iterations: {value: '{{ input.text.size() }}', max: 3}\n"),
     "until-never": HEAD + loop("    until: false\n    on_limit: continue\n"),
     "tools-that-only-read": tools("find"),
     "tools-that-are-recorded": (AGENT % "{call: 'skills.tools:send', enforce_idempotency: true, in_doubt: fail}")

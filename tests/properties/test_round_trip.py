@@ -297,7 +297,7 @@ class Growing:
         return LoopStep(
             body=self.body(depth),
             until=self.draw(st.sampled_from(["loop.index > 1", *CALLABLES])),
-            max_iterations=self.draw(st.integers(1, 99)),
+            max_iterations=self.draw(st.integers(1, 99) | st.just({"value": "input.n", "max": 3})),
             on_limit=self.draw(st.sampled_from(["fail", "continue"])),
             carry={"seen": Carry(self.draw(st.integers(0, 9)), "loop.index")},
             output=self.draw(values),
@@ -326,7 +326,7 @@ class Growing:
             body=self.body(depth),
             over=self.draw(st.sampled_from(["input.docs", "[1, 2]", *CALLABLES])),
             item_name=self.draw(st.sampled_from([None, self.name("item")])),
-            max_concurrency=self.draw(st.integers(1, 99)),
+            max_concurrency=self.draw(st.integers(1, 99) | st.just({"value": "input.n", "max": 3})),
             on_error=self.draw(st.sampled_from(["fail", "collect", "skip"])),
             keep=self.draw(st.sampled_from(["outputs", "failed", "none"])),
             merge=self.draw(st.sampled_from(list(MergeStrategy)) | callables),

@@ -194,6 +194,48 @@ def count(given: Any, where: str) -> int:
     return int(given)
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that an expression sets, up to a maximum that is known before the run."""
+
+    value: Expr
+    max: int
+
+    def __str__(self) -> str:
+        """Return the expression and the maximum."""
+        return f"{{{{ {self.value} }}}} (at most {self.max})"
+
+
+Limited = int | Limit | Mapping[str, Any]
+"""A whole number, or `{"value": EXPRESSION, "max": NUMBER}`."""
+
+
+def limit(given: Limited, where: str) -> int | Limit:
+    """Return a limit: a whole number of at least 1, or an expression with a maximum.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    match given:
+        case Limit():
+            return given
+        case {"value": str() | Expr() as value, "max": most, **others} if not others:
+            source = value.source if isinstance(value, Expr) else _unwrapped(value)
+            return Limit(Expr(source), count(most, f"the `max` of {where}"))
+        case Mapping():
+            raise PipelineError(
+                f"{where} is {_repr_or_type(given)}; expected an expression and its maximum",
+                hint="write both: `{'value': '{{ input.n }}', 'max': 100}`",
+            )
+        case _:
+            return count(given, where)
+
+
+def most(given: int | Limit) -> int:
+    """Return the number that a limit is at most."""
+    return given.max if isinstance(given, Limit) else given
+
+
 def event_name(given: Any, where: str) -> str | None:
     """Return the name of an event.
 

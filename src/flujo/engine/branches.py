@@ -11,7 +11,7 @@ from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import branch
 from flujo.domain.steps import CallableRef
 from flujo.domain.threads import THREADS, apart
-from flujo.engine.decisions import decision, foreign
+from flujo.engine.decisions import decision, foreign, limit_of
 from flujo.engine.fanout import Branch, doubt_among, fan_out, stopped_by
 from flujo.exceptions import MergeConflict, ThreadConflict
 
@@ -31,6 +31,7 @@ async def run_branches(
 
     Raises:
         MergeConflict: two branches wrote one field of the context and `merge` does not decide.
+        ExpressionFailed: `max_concurrency` is out of its range.
     """
 
     async def branches() -> AsyncGenerator[Branch, None]:
@@ -39,7 +40,9 @@ async def run_branches(
                 yield Branch(name, branch(path, name), body, frame.previous)
 
     fails = step.on_branch_failure == "fail"
-    limit = step.max_concurrency or len(chosen)
+    limit = len(chosen)
+    if step.max_concurrency is not None:
+        limit = limit_of(step.max_concurrency, frame, what=f"`max_concurrency` of step {step.name!r}")
     results = await fan_out(frame, step.kind, branches(), run_body, limit=limit, stop_at_failure=fails)
     stopped = stopped_by(frame, results, failures_stop=fails)
     if stopped is None and step.on_branch_failure == "skip":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from flujo.domain.paths import StepPath
+    from flujo.domain.values import Limit
     from flujo.engine.frame import Frame
 
 _END = object()
@@ -86,6 +87,28 @@ async def value_of(rule: Logic, frame: Frame) -> Any:
     if isinstance(rule, CallableRef):
         return _json(rule, await _answer(rule, frame))
     return frame.evaluate(rule)
+
+
+def limit_of(given: int | Limit, frame: Frame, *, what: str) -> int:
+    """Return the number of a limit.
+
+    It is not recorded: an expression reads recorded values only, so it has the same value after a resume.
+
+    Raises:
+        ExpressionFailed: the value of its expression is not a whole number from 1 to its maximum.
+    """
+    if isinstance(given, int):
+        return given
+    value = frame.evaluate(given.value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one kind of number
+    if type(value) is not int or not 1 <= value <= given.max:
+        raise ExpressionFailed(
+            f"{what}, `{given.value}`, is {short(repr(value), _SHOWN)}, not a whole number from 1 to "
+            f"{given.max}",
+            hint="limit it in the expression, for instance `input.n > 9 ? 9 : input.n`, or raise `max`",
+        )
+    return int(value)
 
 
 async def decide_flag(rule: Logic, frame: Frame, path: StepPath, *, what: str, attempt: int = 1) -> bool:

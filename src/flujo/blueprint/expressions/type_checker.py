@@ -60,7 +60,7 @@ def check_expression(source: str, scope: Any, *, expect: str | None = None) -> C
         source: the expression, bare or as `"{{ … }}"`.
         scope: one JSON Schema of an object whose properties are the names in scope; None, True and `{}` are
             values of unknown type.
-        expect: the type that the key needs: `bool`, `list`, `string`, or None for any.
+        expect: the type that the key needs: `bool`, `int`, `list`, `string`, or None for any.
     """
     piece, problem = unwrap(source)
     if problem is not None:
@@ -115,6 +115,7 @@ def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine
 
 _EXPECTED = {
     "bool": ("boolean", "a boolean", "compare it, for instance with `== true` or `size(…) > 0`"),
+    "int": ("integer", "a whole number", "convert it with `int(…)`"),
     "list": ("array", "a list", "use a list, or create one with `map` or `split`"),
     "string": ("string", "text", "convert it to text with `string(…)`"),
 }

@@ -422,6 +422,26 @@ class ConditionalStep(BaseStep):
         return self
 
 
+class Limit(Strict):
+    """A limit from data, with its maximum: `{value: "{{ input.n }}", max: 100}`."""
+
+    value: Annotated[Logic, Site(expect="int")]
+    max: Positive
+
+    @model_validator(mode="after")
+    def _is_an_expression(self) -> "Limit":
+        if looks_like_target(self.value):
+            message = "`value` of a limit is an expression, not a callable"
+            raise problem("wrong-value", message, 'for instance `value: "{{ input.n }}"`', key="value")
+        return self
+
+
+Count = Annotated[
+    Annotated[Positive, Tag(tag("text"))] | Annotated[Limit, Tag(tag("mapping"))], Discriminator(_form)
+]
+"""A whole number of at least 1, or a limit from data."""
+
+
 class Carry(Strict):
     """A variable of a loop, read as `loop.NAME`."""
 
@@ -437,7 +457,7 @@ class LoopStep(BaseStep):
     kind: Literal["loop"]
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
     until: Annotated[Maybe[Logic], Site(Sees.AFTER, "bool")] = None
-    max_iterations: Positive = 10
+    max_iterations: Count = 10
     on_limit: OnLimit = "fail"
     carry: dict[Identifier, Carry] = {}
     output: Output = None
@@ -492,7 +512,7 @@ class MapStep(BaseStep):
     over: Annotated[Logic, Site(expect="list")]
     as_: Maybe[Identifier] = Field(None, alias="as")
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
-    max_concurrency: Positive = 10
+    max_concurrency: Count = 10
     on_error: OnError = "fail"
     keep: Keep = "outputs"
     merge: Merge = "no_merge"
@@ -510,7 +530,7 @@ class BranchesAtOnce(BaseStep):
     merge: Merge = "context_update"
     field_mapping: dict[BranchName, list[Identifier]] = {}
     on_branch_failure: OnError = "fail"
-    max_concurrency: Maybe[Positive] = None
+    max_concurrency: Maybe[Count] = None
     output: Output = None
     on_error: OnFailure = "fail"
 
@@ -774,7 +794,7 @@ class TreeSearchStep(BaseStep):
     goal: Annotated[Maybe[Logic], Site(Sees.CANDIDATE, "bool")] = None
     beam_width: Positive = 3
     max_depth: Positive = 5
-    max_concurrency: Positive = 10
+    max_concurrency: Count = 10
 
 
 def _kind(value: Any) -> str:

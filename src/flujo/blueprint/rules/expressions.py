@@ -134,6 +134,7 @@ _RULE_OF: dict[str, Rule] = {
     "not-reproducible": NOT_REPRODUCIBLE,
     "type-mismatch": WRONG_TYPE,
     "not-bool": WRONG_TYPE,
+    "not-int": WRONG_TYPE,
     "not-list": WRONG_TYPE,
     "not-string": WRONG_TYPE,
     "not-json": WRONG_TYPE,

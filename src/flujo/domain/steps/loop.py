@@ -10,7 +10,7 @@ from flujo.domain import values
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.pipeline import BaseStep, Body, Extent, In, Instead, OnLimit, Out, Pipeline, Shape, body
 from flujo.domain.steps.arguments import OnFailing, instead
-from flujo.domain.values import Logic, Logical, Value, Valued
+from flujo.domain.values import Limit, Limited, Logic, Logical, Value, Valued
 
 
 @node
@@ -41,8 +41,8 @@ class LoopStep(BaseStep[In, Out]):
     iteration's output, and `context`."""
     exit_condition_callable: InitVar[Logical | None] = None
     """An alias of `until`."""
-    max_iterations: int = takes(values.count, default=10)
-    """The maximum number of iterations."""
+    max_iterations: Takes[Limited, int | Limit] = takes(values.limit, default=10)
+    """The maximum number of iterations; `{"value": "{{ … }}", "max": 100}` takes it from data."""
     on_limit: OnLimit = "fail"
     """Whether the step fails at that limit."""
     carry: Mapping[str, Carry] = takes(values.each(values.instance(Carry)), default_factory=dict)
@@ -71,7 +71,7 @@ class LoopStep(BaseStep[In, Out]):
     @property
     def extent(self) -> Extent:
         """How many iterations there are."""
-        return Extent(most=self.max_iterations)
+        return Extent(most=values.most(self.max_iterations))
 
     @property
     def instead(self) -> Instead:

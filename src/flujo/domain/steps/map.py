@@ -10,7 +10,7 @@ from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, Body, Extent, In, OnError, Out, Pipeline, Shape, body
 from flujo.domain.steps.arguments import Merge, merge
-from flujo.domain.values import CallableRef, Expr, Logic, Logical, Value, Valued
+from flujo.domain.values import CallableRef, Expr, Limit, Limited, Logic, Logical, Value, Valued
 
 Keep = Literal["outputs", "failed", "none"]
 """What a map keeps of its items."""
@@ -33,8 +33,8 @@ class MapStep(BaseStep[In, Out]):
     """The items: an expression, or a callable that returns a list or an async iterator."""
     item_name: str | None = None
     """Another name for `item`."""
-    max_concurrency: int = takes(values.count, default=10)
-    """How many items are processed concurrently."""
+    max_concurrency: Takes[Limited, int | Limit] = takes(values.limit, default=10)
+    """How many items are processed concurrently; `{"value": "{{ … }}", "max": 100}` takes it from data."""
     on_error: OnError = takes(values.one_of(*get_args(OnError)), default="fail")
     """Whether an item's failure fails the step, is collected, or is left out."""
     keep: Keep = takes(values.one_of(*get_args(Keep)), default="outputs")

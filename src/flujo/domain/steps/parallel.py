@@ -10,7 +10,7 @@ from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, Body, In, Instead, OnError, Out, Pipeline, Shape
 from flujo.domain.steps.arguments import Merge, OnFailing, bodies, instead, merge
-from flujo.domain.values import CallableRef, Value, Valued
+from flujo.domain.values import CallableRef, Limit, Limited, Value, Valued
 
 
 @node
@@ -38,7 +38,7 @@ class ParallelStep(BaseStep[In, Out]):
     """The fields of the context that each branch may write."""
     on_branch_failure: OnError = "fail"
     """Whether a branch's failure fails the step, is collected, or is left out."""
-    max_concurrency: int | None = takes(values.count, default=None)
+    max_concurrency: Takes[Limited | None, int | Limit | None] = takes(values.limit, default=None)
     """How many branches run concurrently; by default all."""
     output: Takes[Valued, Value] = takes(values.value, default=None)
     """The output, instead of `{branch: output}`."""

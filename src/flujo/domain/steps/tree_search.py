@@ -13,7 +13,7 @@ from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, Conversation, In, Out, Pipeline
 from flujo.domain.steps.arguments import Answerer, answerer
 from flujo.domain.steps.step import Step
-from flujo.domain.values import CallableRef, Logic, Logical, Value, Valued
+from flujo.domain.values import CallableRef, Limit, Limited, Logic, Logical, Value, Valued
 
 CANDIDATES: Mapping[str, Any] = {"type": "array"}
 """The schema of answers of `propose`."""
@@ -52,7 +52,7 @@ class TreeSearchStep(BaseStep[In, Out]):
     """How many candidates of each depth the search keeps."""
     max_depth: int = takes(values.count, default=5)
     """The maximum depth."""
-    max_concurrency: int = takes(values.count, default=10)
+    max_concurrency: Takes[Limited, int | Limit] = takes(values.limit, default=10)
     """How many candidates are processed concurrently."""
     input: Takes[Valued, Value] = takes(values.value, default=None)
     """The input of the root, instead of the output of the step before."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.outcomes import StepOutcome, Success
 from flujo.domain.paths import indexed
-from flujo.engine.decisions import decide, decide_flag
+from flujo.engine.decisions import decide, decide_flag, limit_of
 from flujo.exceptions import LoopLimitReached
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
 
     Raises:
         LoopLimitReached: `max_iterations` is reached and `on_limit` is `fail`.
+        ExpressionFailed: `max_iterations` is out of its range.
     """
     await frame.run.journal.load_level(path)
     carried = {name: frame.render(carry.initial) for name, carry in step.carry.items()}
     previous = frame.previous
     facts: Mapping[str, Any] = {"ends": False}
-    for index in range(step.max_iterations):
+    limit = limit_of(step.max_iterations, frame, what=f"`max_iterations` of loop {step.name!r}")
+    for index in range(limit):
         here = indexed(path, index)
         finished = frame.recorded(here, step.kind)
         if finished is None:
@@ -40,7 +42,7 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
             outcome = await run_body(step.body, inner)
             if not isinstance(outcome, Success):
                 return outcome
-            facts = await _facts(step, inner, here, outcome.output, last=index == step.max_iterations - 1)
+            facts = await _facts(step, inner, here, outcome.output, last=index == limit - 1)
             inner.append_done(here, step.kind, canonical.encode(outcome.output), before, facts)
             finished = Success(outcome.output, facts=facts)
         previous, facts = finished.output, finished.facts
@@ -49,8 +51,8 @@ async def run(step: LoopStep, frame: Frame, path: StepPath, run_body: RunBody) -
         carried = facts.get("carried", carried)
     if not facts["ends"] and step.on_limit == "fail":
         raise LoopLimitReached(
-            f"loop {step.name!r} ran {step.max_iterations} times and its `until` was never true",
-            limit=step.max_iterations,
+            f"loop {step.name!r} ran {limit} times and its `until` was never true",
+            limit=limit,
         )
     return Success(facts.get("output", previous), facts={"exhausted": not facts["ends"]})
 

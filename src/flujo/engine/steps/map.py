@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flujo.domain.paths import branch, indexed
 from flujo.domain.steps import CallableRef
 from flujo.engine.branches import come_out, merge_into
-from flujo.engine.decisions import decide_items
+from flujo.engine.decisions import decide_items, limit_of
 from flujo.engine.fanout import Branch, doubt_among, run_each, stopped_by
 from flujo.engine.ranges import Keeping, Ranges
 
@@ -27,13 +27,14 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     """Return what the map keeps of its items: by default the list of outputs.
 
     Raises:
-        ExpressionFailed: `over` is not a list.
+        ExpressionFailed: `over` is not a list, or `max_concurrency` is out of its range.
         JournalConflict: `over` gives other items than before the run was resumed.
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
     keeping = Keeping(step.keep, step.on_error, merges=step.merge != "no_merge")
     only = _only_step(step.body)
-    ranges = Ranges(step, keeping, frame, path, ahead=step.max_concurrency, only=only)
+    limit = limit_of(step.max_concurrency, frame, what=f"`max_concurrency` of map {step.name!r}")
+    ranges = Ranges(step, keeping, frame, path, ahead=limit, only=only)
     await ranges.load()
 
     async def branches() -> AsyncGenerator[Branch, None]:
@@ -52,7 +53,7 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
         branches(),
         run_body,
         ranges.arrive,
-        limit=step.max_concurrency,
+        limit=limit,
         stop_at_failure=fails,
     )
     results = ranges.open_results()

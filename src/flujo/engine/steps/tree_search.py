@@ -9,7 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.outcomes import Failure, StepOutcome, Success
 from flujo.domain.paths import StepPath, child, indexed
 from flujo.domain.steps import CallableRef, Expr
-from flujo.engine.decisions import decide_flag
+from flujo.engine.decisions import decide_flag, limit_of
 from flujo.engine.fanout import Branch, fan_out, stopped_by
 from flujo.exceptions import ExpressionFailed, OutputRejected
 
@@ -44,7 +44,7 @@ async def run(step: TreeSearchStep, frame: Frame, path: StepPath, run_body: RunB
     exhausted budget keeps all earlier nodes.
 
     Raises:
-        ExpressionFailed: `goal` is neither true nor false.
+        ExpressionFailed: `goal` is neither true nor false, or `max_concurrency` is out of its range.
     """
     search = _Search(step, frame, run_body, _given(step, frame))
     try:
@@ -125,6 +125,8 @@ class _Search:
         self._frame = frame
         self._run_body = run_body
         self._given = given
+        what = f"`max_concurrency` of step {step.name!r}"
+        self._limit = limit_of(step.max_concurrency, frame, what=what)
 
     async def proposed(self, beam: Sequence[Node]) -> list[Node] | StepOutcome:
         """Return the proposed successors of the nodes of a beam, in order, not yet evaluated."""
@@ -163,7 +165,7 @@ class _Search:
             self._step.kind,
             branches(),
             self._run_body,
-            limit=self._step.max_concurrency,
+            limit=self._limit,
             stop_at_failure=True,
             one_entry=False,
         )

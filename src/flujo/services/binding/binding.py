@@ -37,6 +37,7 @@ from flujo.domain.tools import (
 )
 from flujo.domain.tree_checks.effects import without_connection
 from flujo.domain.tree_checks.tools import repeated_tool, unsafe_and_repeated
+from flujo.domain.values import Limit
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -127,7 +128,7 @@ class PipelineBinding:
             case tuple() | list():
                 for item in value:
                     self._leaves(item)
-            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors() | OneOf():
+            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors() | OneOf() | Limit():
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
             case _:
