@@ -35,15 +35,16 @@ check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts, depe
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
-	$(BIN)/python docs/site.py
+	$(BIN)/python docs/build_site.py
 
 fix: $(VENV)/.dev  ## Format, and apply the linter's safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev  ## Write the generated pages of docs/reference again, build the site, then test every example
+docs: $(VENV)/.dev  ## Write the generated pages and pictures again, build the site, then test every example
 	$(BIN)/python docs/generate.py
-	$(BIN)/python docs/site.py
+	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/build_site.py
 	$(BIN)/python -m pytest tests/docs
 
 dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty environment elsewhere

@@ -1,4 +1,4 @@
-"""Builds the documentation site: `python docs/site.py [FOLDER]`, or `make docs`.
+"""Builds the documentation site: `python docs/build_site.py [FOLDER]`, or `make docs`.
 
 The site of each version is a folder `FOLDER/VERSION`; the other versions there stay, and `versions.json` lists all of them.
 MkDocs loads this file as well, as a hook: `on_config` and `on_page_markdown`.

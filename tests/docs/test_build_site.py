@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def site() -> Any:
-    """The module `docs/site.py`; the name `site` belongs to a module of Python."""
-    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "docs/site.py")
+    """The module `docs/build_site.py`."""
+    spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs/build_site.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
