@@ -149,7 +149,7 @@ async def test_listing_runs_uses_an_index(postgres_uri: str, index: str) -> None
     with psycopg.connect(postgres_uri, autocommit=True) as connection:
         connection.execute(FILL.encode())
         connection.execute(b"VACUUM ANALYZE flujo.runs")
-    store = SqlStateStore(postgres_uri)
+    store = await SqlStateStore.open(postgres_uri)
     asked: list[tuple[str, Any]] = []
 
     @event.listens_for(store.database.engine, "before_cursor_execute")
