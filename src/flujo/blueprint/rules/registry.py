@@ -97,7 +97,7 @@ ON_STEPS = (
 )
 AMONG_STEPS = (data_flow.standing_condition, safety.rule_of_two)
 # These judge a step by the other steps, so they need all of them.
-AT_TOP_OF_PARTS = (availability.unavailable_at_top,)
+AT_TOP_OF_PARTS = (availability.unavailable_at_top, models.unknown_models, models.unfit_settings)
 # These also work on a blueprint that could only be read in part.
 
 
