@@ -45,7 +45,7 @@ CEILING = {
     "cli/commands/fork.py": 9,
     "cli/commands/graph.py": 4,
     "cli/commands/init.py": 1,
-    "cli/commands/lock.py": 8,
+    "cli/commands/lock.py": 7,
     "cli/commands/keys.py": 7,
     "cli/commands/logs.py": 3,
     "cli/commands/ls.py": 2,

@@ -92,6 +92,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "notifications list": ("notifications list --state given_up",),
     "notifications redeliver": ("notifications redeliver --given-up --target ops",),
     "migrate": ("migrate --check", "migrate"),
+    "keys": ("keys new", "keys rotate --dry-run"),
+    "keys new": ("keys new", "keys new --id 2026-12"),
+    "keys list": ("keys list",),
+    "keys rotate": ("keys rotate --dry-run", "keys rotate"),
     "tokens": ("tokens create billing --role operator --expires 90d", "tokens list"),
     "tokens create": (
         "tokens create billing --role operator --expires 90d",
