@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from flujo import __version__
 from flujo.cli.examples import epilog
-from flujo.cli.json_fields import FIELDS_CHOSEN, WANTS_JSON
+from flujo.cli.json_fields import FIELDS_CHOSEN, WANTS_EVENTS, WANTS_JSON
 from flujo.cli.root_help import ALIASES, COMMANDS
 from flujo.cli.streams import results_apart
 
@@ -59,7 +59,8 @@ class LazyGroup(TyperGroup):
         words, after = args[:end], args[end:]
         fields = [word.removeprefix(_FIELDS) for word in words if word.startswith(_FIELDS)]
         words = ["--json" if word.startswith(_FIELDS) else word for word in words]
-        ctx.meta[WANTS_JSON] = "--json" in words or _writes_json(words)
+        ctx.meta[WANTS_EVENTS] = "--events" in words
+        ctx.meta[WANTS_JSON] = "--json" in words or ctx.meta[WANTS_EVENTS] or _writes_json(words)
         ctx.meta[FIELDS_CHOSEN] = (
             tuple(name.strip() for name in ",".join(fields).split(",")) if fields else ()
         )
@@ -154,7 +155,10 @@ def root(
 
     no_color = no_color or bool(os.environ.get("NO_COLOR"))  # noqa: TID251 - a terminal convention
     shown = terminal.Terminal(
-        color=not no_color, logs_messages=log_format == "json", fields=ctx.meta.get(FIELDS_CHOSEN, ())
+        color=not no_color,
+        logs_messages=log_format == "json",
+        writes_events=ctx.meta.get(WANTS_EVENTS, False),
+        fields=ctx.meta.get(FIELDS_CHOSEN, ()),
     )
     levels = os.environ.get("FLUJO_LOG", "")  # noqa: TID251 - the settings would take longer than `flujo ls`
     if log_format or levels:

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "run report --input 'Q3 figures'",
         "run report -f topic=figures -f pages=3 --json=run_id,output",
         "run report --input-file order.json --run-id order-17 --if-exists return",
+        "run report --input 'Q3 figures' --events",
     ),
     "resume": ("resume", "resume @last", "resume 019ad2 --retry-failed"),
     "tasks": ("tasks list --status paused", "tasks show @last"),

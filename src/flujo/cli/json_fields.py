@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 WANTS_JSON = "flujo.json"
 """The key in typer's `meta` under which stands whether the command line asks for JSON."""
 
+WANTS_EVENTS = "flujo.events"
+"""The key in typer's `meta` under which stands whether the command line asks for events."""
+
 FIELDS_CHOSEN = "flujo.fields"
 """The key in typer's `meta` under which the fields of `--json=FIELDS` stand."""
 

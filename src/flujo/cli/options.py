@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 AsJson = Annotated[
     bool, typer.Option("--json", help="Write JSON to stdout; `--json=FIELDS`: only these fields, as a,b.")
 ]
+Events = Annotated[
+    bool,
+    typer.Option(
+        "--events", help="Write each event of the run to stdout as a line of JSON, the result as the last."
+    ),
+]
 Text = Annotated[
     str | None,
     typer.Option("--input", "-i", metavar="TEXT", help="The value as text; `-` reads stdin."),

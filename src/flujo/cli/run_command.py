@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from flujo.cli import event_loop, formatting
+from flujo.cli.event_lines import EventLines
 from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.listing import next_for
 from flujo.cli.progress import Progress, progress
+from flujo.cli.stepping import Stepping, require_terminal
 from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.paths import StepPath, shown
@@ -42,12 +44,13 @@ def drive(
     creates: bool = False,
     answered: Callable[[T], None] = lambda _: None,
     say_stopped: Callable[[Terminal], None] | None = None,
+    by_step: bool = False,
 ) -> T:
     """Do `work` in the project's workspace and return its result.
 
     With `creates`, a database that does not exist is created. `answered` gets the result before the workspace
     is closed, which may wait for evaluations. `say_stopped` says how work other than that of one run
-    continues after a signal.
+    continues after a signal. With `by_step`, a question follows every step.
 
     The first Ctrl-C or SIGTERM stops the run so that it can be resumed; a second Ctrl-C exits at once.
 
@@ -58,7 +61,7 @@ def drive(
 
     caught: list[signal.Signals] = []
     logger("asyncio")  # reports exceptions of step code's own tasks
-    shown = progress(invocation.terminal)
+    shown = _display(invocation.terminal, by_step=by_step)
     try:
         workspace = Workspace(invocation.project, creates=creates)
         return event_loop.run(_supervised(workspace, work, shown, caught, answered))
@@ -72,6 +75,14 @@ def drive(
     if invocation.wants_json:
         invocation.terminal.failure(_stop_data(shown, code))
     raise typer.Exit(code)
+
+
+def _display(terminal: Terminal, *, by_step: bool) -> Progress:
+    """Return the display of a run: its events as JSON where they are wanted, otherwise for people."""
+    if by_step:
+        require_terminal(terminal)
+        return Stepping(terminal)
+    return EventLines(terminal) if terminal.writes_events else progress(terminal)
 
 
 def in_workspace(
@@ -115,6 +126,8 @@ async def _supervised(
         loop.add_signal_handler(number, stop, number)
     async with workspace:
         workspace.on_download = shown.download
+        if isinstance(shown, Stepping):
+            shown.workspace = workspace
         with shown:
             result = await work(workspace, shown, why)
         answered(result)
@@ -172,7 +185,9 @@ def conclude(
         typer.Exit: the exit code is not 0.
     """
     terminal = invocation.terminal
-    if as_json:
+    if terminal.writes_events:
+        terminal.json_line({"event": "end", **result_data(result), **more})
+    elif as_json:
         terminal.json({**result_data(result), **more})
     elif result.success:
         show_value(terminal, result.output)

@@ -38,6 +38,8 @@ class Terminal:
     color: bool = True
     logs_messages: bool = False
     """Whether messages are lines of the log, because all of stderr is JSON."""
+    writes_events: bool = False
+    """Whether stdout has the events of a run, one JSON object a line."""
     fields: Sequence[str] = ()
     """The fields of JSON results that are written; empty for all."""
     out: TextIO = field(default_factory=lambda: sys.stdout)
@@ -80,9 +82,17 @@ class Terminal:
         """
         self._write_json(self._selected(value))
 
+    def json_line(self, value: Any) -> None:
+        """Write an object to stdout as JSON on one line."""
+        self.out.write(f"{as_json(GATE.data(value))}\n")
+        self.out.flush()
+
     def failure(self, error: Mapping[str, Any]) -> None:
-        """Write an error to stdout as `{"error": …}`."""
-        self._write_json({"error": error})
+        """Write an error to stdout as `{"error": …}`; behind events, as the last of them."""
+        if self.writes_events:
+            self.json_line({"event": "end", "error": error})
+        else:
+            self._write_json({"error": error})
 
     def _selected(self, value: Any) -> Any:
         if not self.fields:

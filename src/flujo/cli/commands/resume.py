@@ -46,6 +46,7 @@ def resume(
     by: options.By = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
+    events: options.Events = False,  # noqa: ARG001 - the root command has read it
 ) -> None:
     """Continue a run; without RUN, list the resumable runs."""
     from flujo.cli.run_command import conclude, drive

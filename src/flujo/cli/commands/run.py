@@ -120,6 +120,11 @@ def run(
     delay: Delay = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
+    by_step: Annotated[
+        bool,
+        typer.Option("--step", help="Wait at the terminal after every step, and show what it returned."),
+    ] = False,
+    events: options.Events = False,
 ) -> None:
     """Run a blueprint; without BLUEPRINT, list them."""
     invocation = Invocation.of(ctx)
@@ -152,13 +157,26 @@ def run(
             longest_wait_s=math.inf if wait else NEAR_S,
         )
 
+    _require_display(by_step=by_step, events=events, as_json=as_json, detach=detach)
     if place is None:
-        _execute(invocation, load, as_json=as_json, paused_ok=paused_ok)
+        _execute(invocation, load, as_json=as_json, paused_ok=paused_ok, by_step=by_step)
     else:
         _submit(invocation, load, place, as_json=as_json)
 
 
-def _execute(invocation: Invocation, load: "_Load", *, as_json: bool, paused_ok: bool) -> None:
+def _require_display(*, by_step: bool, events: bool, as_json: bool, detach: bool) -> None:
+    """Check that the ways to show a run do not exclude each other.
+
+    Raises:
+        SettingsError: two of them do.
+    """
+    wanted = {"--step": by_step, "--events": events, "--detach": detach, "--json": by_step and as_json}
+    names = [name for name, is_given in wanted.items() if is_given]
+    if len(names) > 1:
+        raise SettingsError(f"{names[0]} and {names[1]} exclude each other", hint="leave one of them out")
+
+
+def _execute(invocation: Invocation, load: "_Load", *, as_json: bool, paused_ok: bool, by_step: bool) -> None:
     """Execute a run here, and show its result."""
     from flujo.cli.run_command import conclude, drive
     from flujo.services.runs import blueprint_runs
@@ -175,7 +193,7 @@ def _execute(invocation: Invocation, load: "_Load", *, as_json: bool, paused_ok:
             invocation.terminal.say(f"run {result.run_id} already exists; no step was executed", "dim")
         conclude(invocation, result, as_json=as_json, paused_ok=paused_ok)
 
-    drive(invocation, work, creates=True, answered=answered)
+    drive(invocation, work, creates=True, answered=answered, by_step=by_step)
 
 
 def _submit(invocation: Invocation, load: "_Load", place: _Place, *, as_json: bool) -> None:
