@@ -49,7 +49,18 @@ def reading(name: str, keys: str, code: str, words: str, under: str) -> Case:
     return Case(name, "", code, words, under, line=5, severity="warning", entry=NUMBERS % keys)
 
 
+TOLD = (
+    'version: "1"\nname: case\ninput_schema: {type: object, required: [text, n, label], properties: {text: {type: string}, '
+    "n: {type: integer}, label: {enum: [a, b]}}}\n"
+    "agents: {sorter: {model: a:b, %s}}\nsteps: [{name: sort, agent: sorter}]\n"
+)
+"""A blueprint whose agent is on line 4."""
+
 EXPRESSIONS = [
+    Case("input-in-instructions", "", "FLJ158", "`trust: true`", "input.text", line=4, severity="warning",
+         entry=TOLD % "instructions: 'Answer {{ input.text }}'"),
+    Case("previous-in-instructions", "", "FLJ158", "write it in the `input`", "previous.text", line=4, severity="warning",
+         entry=TOLD % "instructions: 'Answer {{ previous.text }}'"),
     reading("division-of-a-number", "with: {data: '{{ input.n / 2 }}'}", "FLJ155", "write `/ 2.0`", "/"),
     reading("division-of-numbers", "when: input.m / input.n > 1.0", "FLJ155", "`double(…)`", "/"),
     reading("placeholder-of-a-workflow", "with: {data: 'on ${{ input.note }}'}, when: input.note != null", "FLJ157", "remove the `$`", "${{"),

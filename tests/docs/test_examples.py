@@ -123,6 +123,10 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 @pytest.mark.parametrize("page", parameters())
 def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.FixtureRequest) -> None:
     env = environment()
+    if "$ flujo init" not in page.read_text("utf-8"):
+        for block in runnable(page):  # a page may show a blueprint before the functions that it calls
+            if block.language == "python" and block.words.get("title", "").startswith("skills/"):
+                write(block, project)
     for block in runnable(page):
         if "postgres" in block.words:
             env["FLUJO_STATE_URI"] = request.getfixturevalue("empty_postgres_uri")
@@ -178,6 +182,13 @@ def on_server(block: Block, server: Provider) -> Block:
     return replace(block, text=block.text.replace("http://localhost:8000", here))
 
 
+def write(block: Block, project: Path) -> None:
+    """Write a block into the file of its title."""
+    file = project / block.words["title"]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(block.text, "utf-8")
+
+
 def run(block: Block, project: Path, env: dict[str, str]) -> None:
     """Run one block in the page's project."""
     if name := block.words.get("excerpt"):
@@ -186,10 +197,8 @@ def run(block: Block, project: Path, env: dict[str, str]) -> None:
             assert piece in rest, f"{block.place}: {name} has changed"
             rest = rest.partition(piece)[2]
         return
-    if name := block.words.get("title"):
-        file = project / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(block.text, "utf-8")
+    if "title" in block.words:
+        write(block, project)
     if block.language == "console":
         console(block, project, env)
     elif block.language == "bash":

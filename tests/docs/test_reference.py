@@ -11,6 +11,7 @@ import pytest
 
 from flujo import exceptions, settings
 from flujo.blueprint.language import models
+from flujo.blueprint.rules.availability import LATER_ON_AGENTS
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.root_help import COMMANDS
 
@@ -83,6 +84,18 @@ KEYS = [
 def test_every_key_of_the_language_is_documented(page: str, owner: str, key: str) -> None:
     pages = (REFERENCE / page).read_text("utf-8") + (REFERENCE / "blueprint.md").read_text("utf-8")
     assert f"`{key}`" in pages, f"`{key}` of {owner} is neither in {page} nor in blueprint.md"
+
+
+def test_the_page_of_the_language_names_every_kind_and_each_reserved_key() -> None:
+    page = (REFERENCE / "blueprint.md").read_text("utf-8")
+    assert [kind for kind in models.KINDS if f"[`{kind}`](steps/" not in page] == []
+    reserved = page.partition("## Not available yet")[2].partition("\n## ")[0].partition(".")[0]
+    assert set(re.findall(r"`(\w+)`", reserved)) == set(LATER_ON_AGENTS)
+
+
+def test_every_key_of_a_retry_is_documented() -> None:
+    page = (REFERENCE / "steps/step.md").read_text("utf-8").partition("### Retries")[2]
+    assert [key for key in models.Retry.model_fields if f"| `{key}` |" not in page] == []
 
 
 def test_the_lock_of_the_examples_is_current() -> None:

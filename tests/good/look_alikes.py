@@ -155,6 +155,7 @@ LOOK_ALIKES = {
     "FLJ155": "divisions-that-do-not-depend-on-the-form-of-a-number",
     "FLJ156": "a schema with keys of other programs",
     "FLJ157": "braces-and-dollars-in-a-text",
+    "FLJ158": "instructions-with-trusted-input",
     "FLJ431": "conversations-with-a-limit-of-their-history",
 }
 """Rule → the name of a case in one of the tables of this folder."""

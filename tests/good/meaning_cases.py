@@ -261,7 +261,7 @@ GOOD = {
     )
     + "  - {name: b, agent: sorter, when: steps.search.output.goal_reached, input: '{{ steps.search.output.score }}'}\n",
     "search-by-agents": 'version: "1"\nname: good\nbudget: {requests_limit: 9}\nagents:\n'
-    "  thinker: {model: b:c, instructions: 'Go on from {{ previous.candidate }}.', output_schema: {type: array,"
+    "  thinker: {model: b:c, trust: true, instructions: 'Go on from {{ previous.candidate }}.', output_schema: {type: array,"
     " items: {type: object, required: [text], properties: {text: {type: string}}}}}\n"
     "  judge: {model: b:c}\nsteps:\n  - {kind: tree_search, name: s, propose: thinker, evaluate: judge, goal: candidate.text != ''}\n"
     "  - {name: b, agent: judge, input: '{{ steps.s.output.candidate.text }}'}\n",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bad.model_cases import BUDGET, NUMBERS, TOP
+from bad.model_cases import BUDGET, NUMBERS, TOLD, TOP
 
 GOOD_MODELS = {
     "a-provider-of-the-project": TOP % ("c:openai/gpt-5-mini", ""),
@@ -26,4 +26,7 @@ GOOD_MODELS = {
     % "with: {data: '{{ input.note.trim() }}'}",
     "braces-and-dollars-in-a-text": NUMBERS
     % """with: {data: 'for ${{ input.n }}: {"kind": {x}} {other} {} $5 and {{ "${note}" }}'}""",
+    "instructions-with-numbers-and-listed-texts": TOLD
+    % "instructions: 'Use {{ input.n }} words for {{ input.label }}'",
+    "instructions-with-trusted-input": TOLD % "trust: true, instructions: 'Answer {{ input.text }}'",
 }

@@ -16,7 +16,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("model", TABLES, ids=lambda model: str(model.__name__))
-def test_a_synonym_is_no_key_and_leads_to_one(model: type[models.Strict]) -> None:
+def test_a_synonym_leads_to_a_key_and_is_not_one(model: type[models.Strict]) -> None:
     words = TABLES[model]
     keys = {*keys_of(model), *keys_of(models.Step)} if model is models.ConditionalStep else {*keys_of(model)}
     assert {each.meant for each in words.values() if each.meant is not None} <= keys

@@ -165,7 +165,7 @@ def test_a_finding_in_shared_instructions_is_reported_once(tmp_path: Path) -> No
 
 def test_instructions_have_the_scope_of_the_step(tmp_path: Path) -> None:
     entry = (
-        'version: "1"\nname: x\nagents: {a: {model: b:c, instructions: "About {{ steps.one.output }}"}}\n'
+        'version: "1"\nname: x\nagents: {a: {model: b:c, trust: true, instructions: "About {{ steps.one.output }}"}}\n'
         "steps: [{name: one, agent: a}, {name: two, agent: a}]\n"
     )
     found = compiled(tmp_path, {ENTRY: entry}).diagnostics

@@ -22,13 +22,14 @@ NOT_AVAILABLE = rule(
     example="steps:\n  - {kind: sleep, name: rest, for: 1h, config: {timeout_s: 5s}}",
     instead="steps:\n  - {kind: sleep, name: rest, for: 1h}",
 )
-_LATER_ON_AGENTS = ("spec", "capabilities", "trust")
+LATER_ON_AGENTS = ("spec", "capabilities")
+"""The keys of agents that the language reserves."""
 
 
 def unavailable_at_top(unit: Unit) -> Iterator[Diagnostic]:
     """Report keys of agents that have no effect yet."""
     for name, agent in unit.blueprint.agents.items():
-        yield from _unavailable_keys(unit, ("agents", name), agent, _LATER_ON_AGENTS)
+        yield from _unavailable_keys(unit, ("agents", name), agent, LATER_ON_AGENTS)
 
 
 def _unavailable_keys(unit: Unit, path: Path, model: Any, keys: Sequence[str]) -> Iterator[Diagnostic]:
