@@ -36,6 +36,7 @@ FlujoError
 ├── EngineError              FLJ4xx
 │   ├── ScoreRejected                an evaluator answered something that is not a score
 │   ├── StepFailed                   user code raised (keeps the cause)
+│   ├── EndedInFailure               a `kind: end` step with `fail` ended the run
 │   ├── StepTimeout
 │   ├── ExpressionFailed
 │   ├── NotJournalable               a value that JSON cannot hold
@@ -447,7 +448,7 @@ class StepFailed(EngineError):
 class EndedInFailure(EngineError):
     """A step of `kind: end` has failed, with the message of its `fail`."""
 
-    code = "FLJ320"
+    code = "FLJ424"
     hint = "the blueprint decided so; `flujo resume RUN --retry-failed` evaluates the step again"
 
 

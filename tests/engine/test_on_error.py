@@ -20,6 +20,7 @@ from flujo.domain.steps import (
     StepConfig,
 )
 from flujo.domain.usage import Usage, UsageLimits
+from flujo.services.inspection.trace import trace
 from flujo.services.runs.runner import Flujo
 from flujo.testing import ScriptedAgent
 from support import World, call, pipeline, resume, start
@@ -65,6 +66,8 @@ async def test_a_failure_is_replaced_with_its_error_and_without_its_writes(
     assert results["fail"].status is RunStatus.FAILED
     assert (results["skip"].output["given"], results["skip"].output["n"]) == ("x", 0)
     assert results["other"].output["given"] == "instead of x"
+    (shown,) = (await trace(store, await store.run(RunId("other")))).children
+    assert (shown.status, shown.fell_back and shown.fell_back.code) == ("completed", "FLJ401")
     error = results["other"].output["error"]
     assert (error["code"], error["path"].rpartition("/")[2], error["type"]) == (
         "FLJ401",

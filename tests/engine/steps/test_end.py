@@ -130,7 +130,7 @@ async def test_a_failure_fails_the_run_and_is_not_retried(store: StateStore) -> 
     )
     result = await start(tree, store, 5)
     assert result.error is not None
-    assert (result.status, result.error.code) == (RunStatus.FAILED, "FLJ320")
+    assert (result.status, result.error.code) == (RunStatus.FAILED, "FLJ424")
     assert (result.error.message, result.error.path) == ("no more than 5", "again[0]/stop")
     assert (await resume(tree, store, retry_failed=True)).status is RunStatus.FAILED
     entries = [each for each in await store.entries(RunId("run")) if each.path == "again[0]/stop"]

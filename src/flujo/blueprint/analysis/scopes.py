@@ -368,9 +368,11 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
 
 def _is_replaced(step: doc.BaseStep) -> bool:
     """Return whether a failure of a composite with `on_error` does not fail it."""
-    return (
-        isinstance(step, doc.ConditionalStep | doc.LoopStep | doc.BranchesAtOnce) and step.on_error != "fail"
-    )
+    match step:
+        case doc.ConditionalStep() | doc.LoopStep() | doc.BranchesAtOnce():
+            return step.on_error != "fail"
+        case _:
+            return False
 
 
 def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:

@@ -218,7 +218,15 @@ def _record(node: TraceNode, entry: Entry) -> None:
     completed = entry.status is EntryStatus.COMPLETED
     if detail.get("fell_back"):
         node.fell_back = node.error
+    elif entry.kind is EntryKind.DONE and (replaced := _replaced(detail)) is not None:
+        node.fell_back = replaced
     node.error = None if completed or not entry.error else read_error(entry.error)
+
+
+def _replaced(detail: Mapping[str, Any]) -> ErrorInfo | None:
+    """Return the error of a composite whose `on_error` or `on_failure` gave its output."""
+    found = detail.get("error") or detail.get("failed")
+    return ErrorInfo.from_json(found) if isinstance(found, dict) else None
 
 
 def _add_attempt(node: TraceNode, entry: Entry, status: str, number: int | None = None) -> None:

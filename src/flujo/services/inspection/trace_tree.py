@@ -93,7 +93,7 @@ class TraceNode:
     transcripts: list[dict[str, Any]] = field(default_factory=list)
     """The transcript of each attempt that has one: `attempt`, `status`, `error`, and `digest` or the text."""
     fell_back: ErrorInfo | None = None
-    """The error of the step's last attempt before its fallback ran."""
+    """The error of the step's last attempt before its fallback ran, or before its failure was replaced."""
     answered: list[tuple[str, str]] = field(default_factory=list)
     """For each agent request: the requested model and the id of the model that answered."""
     chosen: str | None = None
