@@ -233,7 +233,7 @@ class Walk:
             return LAUNCHED
         given = self._given_inside(step, scope, end)
         match getattr(step, "on_error", None):
-            case "skip" if _is_replaced(step):
+            case "skip" if step.is_replaced:
                 return union((given, scope.previous))
             case doc.OutputInstead(output=other):
                 return union((given, schema_of(other, scope.tree())))
@@ -359,20 +359,11 @@ def facts(step: doc.BaseStep) -> Mapping[str, Schema]:
         known["failed"] = INTEGER
     if getattr(step, "fallback", None) is not None:
         known["fell_back"] = BOOLEAN
-    if _is_replaced(step):
+    if step.is_replaced:
         known["error"] = _NO_OR_ERROR
     if isinstance(step, doc.GranularStep):
         known |= {"turns": INTEGER, "tool_calls": INTEGER, "stopped": STRING}
     return known
-
-
-def _is_replaced(step: doc.BaseStep) -> bool:
-    """Return whether a failure of a composite with `on_error` does not fail it."""
-    match step:
-        case doc.ConditionalStep() | doc.LoopStep() | doc.BranchesAtOnce():
-            return step.on_error != "fail"
-        case _:
-            return False
 
 
 def declared_schema(step: doc.BaseStep, own: Schema) -> Schema:
@@ -472,7 +463,7 @@ def written(visit: Visit) -> frozenset[str]:
     ends = [fields_there(body.end.context) for body in visit.bodies.values() if not body.end.is_over]
     inside: frozenset[str] = frozenset()
     match step:
-        case _ if _is_replaced(step):
+        case _ if step.is_replaced:
             pass
         case doc.LoopStep() if ends:
             inside = ends[0]

@@ -159,6 +159,8 @@ class BaseStep(Strict):
     repeats: ClassVar[bool] = False
     """Whether it runs its steps or agents repeatedly."""
     asks_human: ClassVar[bool] = False
+    has_substitute: ClassVar[bool] = False
+    """Whether its `on_error` may skip or replace a failure of the whole step."""
 
     @property
     def evaluators(self) -> Sequence[str]:
@@ -189,6 +191,11 @@ class BaseStep(Strict):
     def policy(self) -> "CacheKeys | CacheStep | None":
         """How the step's output is cached."""
         return self.cache
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a failure of the step is skipped or replaced by its `on_error`."""
+        return self.has_substitute and getattr(self, "on_error", "fail") != "fail"
 
     def asked_choices(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Yield the keys and the source of each expression with the choices of a question."""
@@ -360,6 +367,7 @@ OnFailure = Annotated[
 class ConditionalStep(BaseStep):
     """Runs one of several branches: `if/then/else`, or `switch/branches/default`."""
 
+    has_substitute = True
     kind: Literal["conditional"]
     if_: Annotated[Maybe[Logic], Site(expect="bool")] = Field(None, alias="if")
     then: "Maybe[list[AnyStep]]" = None
@@ -453,6 +461,7 @@ class LoopStep(BaseStep):
     """Repeats its steps until a condition holds."""
 
     repeats = True
+    has_substitute = True
     renamed = {"steps": "body"}
     kind: Literal["loop"]
     steps: "Annotated[list[AnyStep], Field(min_length=1)]"
@@ -526,6 +535,7 @@ class MapStep(BaseStep):
 class BranchesAtOnce(BaseStep):
     """The common keys of `parallel` and `router`."""
 
+    has_substitute = True
     branches: "Annotated[dict[BranchName, list[AnyStep]], Field(min_length=1)]"
     merge: Merge = "context_update"
     field_mapping: dict[BranchName, list[Identifier]] = {}
