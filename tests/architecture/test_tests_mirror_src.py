@@ -251,7 +251,6 @@ COVERED_BY = {
     "services/replay/sources.py": "cli/commands/test_pull.py",
     "state/sql/arrivals.py": "conformance/test_stores.py",
     "blueprint/analysis/early_ends.py": "engine/steps/test_end.py",
-    "domain/choices.py": "engine/steps/test_hitl.py",
     "domain/access.py": "services/access/test_tokens.py",
     "domain/reach.py": "services/access/test_tokens.py",
     "state/memory_tokens.py": "conformance/test_stores.py",

@@ -30,7 +30,6 @@ from flujo.blueprint.language.models import (
     AgentsFile,
     BaseStep,
     Blueprint,
-    ConditionalStep,
     Config,
     Strict,
 )
@@ -66,7 +65,7 @@ _FREE_KEYS = frozenset(
 """Keys that hold arbitrary data, which is not part of the language."""
 
 _SYNONYMS: dict[type[BaseModel], Mapping[str, Synonym]] = {
-    ConditionalStep: synonyms.OF_CONDITIONALS,
+    KINDS["conditional"]: synonyms.OF_CONDITIONALS,
     BaseStep: synonyms.OF_STEPS,
     Agent: synonyms.OF_AGENTS,
     Config: synonyms.OF_CONFIG,
