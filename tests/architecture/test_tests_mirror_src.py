@@ -250,7 +250,6 @@ COVERED_BY = {
     "services/replay/run_lines.py": "services/replay/test_export.py",
     "services/replay/sources.py": "cli/commands/test_pull.py",
     "state/sql/arrivals.py": "conformance/test_stores.py",
-    "blueprint/analysis/early_ends.py": "engine/steps/test_end.py",
     "domain/access.py": "services/access/test_tokens.py",
     "domain/reach.py": "services/access/test_tokens.py",
     "state/memory_tokens.py": "conformance/test_stores.py",
