@@ -57,12 +57,12 @@ class TestPostgresStateStore(StateStoreSuite):
 
 
 class TestEncryptedStateStore(ValuesSuite):
-    """The stores of each database with encryption keep the same values."""
+    """With encryption the same values are kept; `state/sql/test_encryption.py` has Postgres too."""
 
     @pytest.fixture
-    async def open_store(self, store_uri: str) -> AsyncIterator[OpenStore]:
+    async def open_store(self, sqlite_uri: str) -> AsyncIterator[OpenStore]:
         keys = KeyRing((Key("k", b"k" * 32),), source="KEYS")
-        async for open_one in _opening(lambda **options: SqlStateStore(store_uri, keys=keys, **options)):
+        async for open_one in _opening(lambda **options: SqlStateStore(sqlite_uri, keys=keys, **options)):
             yield open_one
 
     @pytest.fixture

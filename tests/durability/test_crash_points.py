@@ -76,6 +76,7 @@ def test_a_run_killed_while_its_event_loop_commits_resumes_to_the_same_result(
 
 
 @pytest.mark.guarantee("G1", "G2", "G8")
+@pytest.mark.parametrize("store_uri", ["sqlite", "postgres"] if EVERY else ["sqlite"], indirect=True)
 def test_a_run_killed_at_any_point_of_an_encrypted_database_resumes_to_the_same_result(
     store_uri: str, tmp_path: Path, outside: World, evidence: Evidence
 ) -> None:

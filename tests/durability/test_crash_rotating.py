@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_name("crash_rotating.py")
 
 @pytest.mark.timeout(3600)
 def test_a_process_killed_at_any_point_of_a_rotation_is_finished_by_the_next(store_uri: str) -> None:
-    every = EVERY or 97
+    every = EVERY or 131
     command = [sys.executable, str(SCRIPT), store_uri, "--every", str(every), "--first", str(min(every, 7))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = warm.run(command, env=environment, capture_output=True)

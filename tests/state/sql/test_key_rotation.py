@@ -79,6 +79,7 @@ async def test_a_plain_database_is_encrypted_and_decrypted_again(store_uri: str)
             await store.aclose()
 
 
+@pytest.mark.parametrize("store_uri", ["sqlite"], indirect=True)
 async def test_an_interrupted_rotation_continues_with_what_is_left(
     old: SqlStateStore, new: SqlStateStore
 ) -> None:
@@ -109,6 +110,7 @@ async def test_a_run_continues_while_its_values_are_rewritten(old: SqlStateStore
     assert (await new.run(RUN)).output == b'"end"'
 
 
+@pytest.mark.parametrize("store_uri", ["sqlite"], indirect=True)
 async def test_a_damaged_value_stays_and_is_named(old: SqlStateStore, new: SqlStateStore) -> None:
     run = await old.accept(new_run(), {})
     await old.write(writes(run, entry(1), entry(2)))
@@ -126,6 +128,7 @@ async def test_a_damaged_value_stays_and_is_named(old: SqlStateStore, new: SqlSt
     ]
 
 
+@pytest.mark.parametrize("store_uri", ["sqlite"], indirect=True)
 async def test_a_rotation_without_an_old_key_is_refused(store_uri: str, old: SqlStateStore) -> None:
     await old.accept(new_run(), {}, claim=False)
     await old.accept(new_run("later"), {}, claim=False)
