@@ -109,4 +109,4 @@ def test_an_explanation_and_a_drawing_name_the_calls_that_wait(flujo: Flujo, pro
     )
     assert "tool note: read, a human approves calls with args.text" in flujo("graph", "chat").stdout
     told = flujo("explain", "chat").stdout
-    assert "at talk before it calls `note`, at most 60 s: a human approves calls with args.text" in told
+    assert "at talk before it calls `note`, at most 1m: a human approves calls with args.text" in told

@@ -81,7 +81,7 @@ def test_what_a_run_waits_for_is_shown(flujo: Flujo) -> None:
     assert "paid: waits for the event order.paid with the key A7" in waiting
     assert "paid  event  waiting" in flujo("trace", run).stdout
     explained = flujo("explain", "blueprints/pay.yaml").stdout
-    assert "waits for the event order.paid with the key input.order, at most 259200 s" in explained
+    assert "waits for the event order.paid with the key input.order, at most 3d" in explained
     assert "paid [event]" in flujo("graph", "pay").stdout
 
 

@@ -120,8 +120,14 @@ def test_a_call_that_can_be_in_doubt_is_explained_with_the_harmless_failures() -
         ),
     )
     text = story(find_project(ROOT), "blueprints/pay.yaml", Pipeline(steps, name="pay"))
-    assert "- pay asks a human how its call ended: after a crash and after a failure\n" in text
-    assert "- note is called again with the same key, as often as it is retried: after a crash\n" in text
+    assert (
+        "- pay (`enforce_idempotency`, `in_doubt: pause`) asks a human how its call ended: after a crash and after a failure\n"
+        in text
+    )
+    assert (
+        "- note (`enforce_idempotency`, `in_doubt: retry_same_key`) is called again with the same key, as often as it is retried: after a crash\n"
+        in text
+    )
     assert (
         "- requests: `requests.exceptions.ConnectTimeout`; `requests.exceptions.HTTPError` with HTTP 4xx"
         in text
@@ -141,7 +147,7 @@ def test_the_doubts_of_tools_with_rules_of_their_own_are_explained() -> None:
     text = story(find_project(ROOT), "blueprints/pay.yaml", Pipeline(steps, name="pay"))
     found = [line for line in text.splitlines() if line.endswith("after a crash and after a failure")]
     assert found == [
-        "   - sure asks a human how its call ended, for each tool call: after a crash and after a failure",
+        "   - sure (`enforce_idempotency`, `in_doubt: pause`) asks a human how its call ended, for each tool call: after a crash and after a failure",
         "   - talk fails, for each call of `pay`: after a crash and after a failure",
         "   - talk asks a human how its call ended, for each call of `refund`: after a crash and after a failure",
         "   - sure fails, for each call of `pay`: after a crash and after a failure",

@@ -182,7 +182,7 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _until(deadline_s: float | None) -> str:
-    return "without a deadline" if deadline_s is None else f"at most {deadline_s:g} s"
+    return "without a deadline" if deadline_s is None else f"at most {span(deadline_s)}"
 
 
 _IN_DOUBT = {
@@ -209,7 +209,9 @@ def _doubts(pipeline: Pipeline, effects: Effects) -> Iterator[list[str]]:
         effect, does = getattr(step, "effect", "unsafe"), _in_doubt(step, step.in_doubt)
         when = "after a crash" if effect in REPEATABLE else "after a crash and after a failure"
         which = ", for each tool call" if step.kind == "granular" else ""
-        lines.append(f"{shown(path)} {does}{which}: {when}")
+        lines.append(
+            f"{shown(path)} (`enforce_idempotency`, `in_doubt: {step.in_doubt}`) {does}{which}: {when}"
+        )
     yield ["What happens when it is unknown whether a call took effect:", *_listed([*lines, *of_tools])]
     if of_tools or any(getattr(step, "effect", "unsafe") not in REPEATABLE for _, step in steps):
         yield ["A failure is not a doubt when it is one of these:", *_listed(harmless_names())]
@@ -243,7 +245,7 @@ def _cached(pipeline: Pipeline, findings: Iterable[Diagnostic]) -> Iterator[list
         if policy is not None and (why := refused.get(f"step {step.name!r}")) is not None:
             lines.append(f"{shown(path)} is not cached, because {why}")
         elif policy is not None:
-            kept = "until it is evicted" if policy.ttl_s is None else f"for {policy.ttl_s:g} s"
+            kept = "until it is evicted" if policy.ttl_s is None else f"for {span(policy.ttl_s)}"
             lines.append(f"{shown(path)}: its answer to equal input, {kept}")
     if lines:
         yield ["What it answers from the cache:", *_listed(lines)]
@@ -253,16 +255,20 @@ def _bounds(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.deadline_s is not None:
         yield f"deadline: a run fails {span(pipeline.deadline_s)} after its acceptance"
     for name, limit in pipeline.budget.given() if pipeline.budget else ():
-        yield f"budget: {name} {limit:g}"
+        yield f"budget: {name} {_amount(name, limit)}"
     for path, step in pipeline.walk():
         for bound in step.limits():
             yield f"{shown(path)}: {bound}"
         if step.config.timeout_s is not None:
-            yield f"{shown(path)}: {step.config.timeout_s:g} s an attempt"
+            yield f"{shown(path)}: {span(step.config.timeout_s)} an attempt"
         if step.config.max_retries:
             yield f"{shown(path)}: {_times(step.config.max_retries)} more when it fails"
     if not pipeline.budget and any(_agents(pipeline)):
         yield "no budget of its own: nothing limits what its models may cost"
+
+
+def _amount(name: str, limit: float) -> str:
+    return span(limit) if name.endswith("_s_limit") else f"{limit:g}"
 
 
 def _personal(project: Project, pipeline: Pipeline) -> Iterator[list[str]]:
@@ -316,7 +322,7 @@ def _project_bounds(project: Project, pipeline: Pipeline) -> Iterator[str]:
         yield f"tools that models may call in this project: {', '.join(tools) or 'none'}"
     for rule in project.settings.budgets.rules:
         if rule.match.blueprint in (None, pipeline.name):
-            limits = ", ".join(f"{name} {limit:g}" for name, limit in rule.limits.given())
+            limits = ", ".join(f"{name} {_amount(name, limit)}" for name, limit in rule.limits.given())
             yield f"budget `{rule.name}` of several runs: {limits} (window: {rule.window.span})"
 
 
