@@ -145,8 +145,9 @@ def test_several_runs_are_answered_retried_and_cancelled_in_one_call(flujo: Fluj
     answered = flujo("tasks", "resume", "a1", "nothing", "a2:approve", "a1", "-f", "ok=true", "--json")
     assert answered.exit_code == 8
     assert "there is no run 'nothing'" in answered.stderr
-    results = [json.loads(line) for line in answered.stdout.splitlines()]
-    assert [(each["run_id"], each["output"]) for each in results] == [("a1", True), ("a2", True)]
+    first, unknown, second = (json.loads(line) for line in answered.stdout.splitlines())
+    assert [(each["run_id"], each["output"]) for each in (first, second)] == [("a1", True), ("a2", True)]
+    assert (unknown["error"]["code"], unknown["error"]["exit_code"]) == ("FLJ506", 8)
     for name in ("f1", "f2"):
         flujo("run", "flaky", "-i", "x", "--run-id", name)
     (project.root / "there.txt").write_text("now")
