@@ -88,6 +88,7 @@ def test_json_selects_fields_and_takes_no_other_argument(flujo: Flujo) -> None:
     assert json.loads(flujo("tasks", "show", "--json", "r1").stdout)["run_id"] == "r1"
     extra = error_of(flujo("runs", "list", "--json", "run_id"))
     assert "run_id" in extra["message"]
+    assert "fields are selected with `--json=FIELDS`" in extra["hint"]
 
 
 def test_an_invalid_blueprint_is_json_with_its_place(flujo: Flujo, project: Project) -> None:

@@ -58,6 +58,8 @@ def report_usage(error: TyperException) -> None:
     if ctx is not None and ctx.meta.get(WANTS_JSON):
         terminal = (ctx.find_object(Invocation) or Invocation()).terminal
         hint = f"`{command(*ctx.command_path.split(), '--help')}` shows the options"
+        if "extra argument" in error.message:
+            hint += "; fields are selected with `--json=FIELDS`"
         terminal.failure(
             _as_data(SettingsError.code, error.format_message(), hint, error.exit_code, "UsageError")
         )
