@@ -121,7 +121,7 @@ async def test_a_watcher_sees_the_call_and_what_runs_below_it(store: StateStore)
     assert seen[2:4] == [("", "tool", "check_order"), ("/look", "step", None)]
 
 
-@pytest.mark.parametrize("stop_at", range(1, 11))
+@pytest.mark.parametrize("stop_at", range(1, 10))
 async def test_a_run_that_stops_at_any_write_repeats_no_recorded_step(
     store: StateStore, stop_at: int
 ) -> None:

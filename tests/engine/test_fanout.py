@@ -67,33 +67,78 @@ def two(left: Any, right: Any, **more: Any) -> ParallelStep:
     return ParallelStep(name="p", branches={"left": left, "right": right}, **more)
 
 
+def paths(slow: SlowStore) -> list[list[str]]:
+    return [[entry.path for entry in write.entries] for write, _ in slow.open]
+
+
 async def test_a_branch_continues_when_its_entry_is_committed_by_any_task(
     store: MemoryStateStore, world: World
 ) -> None:
     slow: Any = SlowStore(store)
+
+    async def later(data: Any) -> Any:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return data
+
     tree = pipeline(
         two(
             pipeline(call("a1", world.add("a1")), call("a2", world.add("a2"))),
-            pipeline(call("b1", world.add("b1")), call("b2", world.add("b2"))),
+            pipeline(call("b1", CallableRef("x:later", later)), call("b2", world.add("b2"))),
         )
     )
     running = asyncio.create_task(start(tree, slow, 1))
     await until_nothing_moves()
-    assert world.calls == ["a1", "b1"]
-    assert [[entry.path for entry in write.entries] for write, _ in slow.open] == [
-        ["p:left/a1"],
-        ["p:right/b1"],
-    ]
+    assert world.calls == ["a1"]
+    assert paths(slow) == [["p:left/a1"], ["p:right/b1"]]
     await slow.commit()
-    assert world.calls == ["a1", "b1", "a2"]
+    assert world.calls == ["a1", "a2"]
     await slow.commit()
-    assert world.calls == ["a1", "b1", "a2", "b2"]
+    assert world.calls == ["a1", "a2", "b2"]
     slow.is_slow = False
     while slow.open:
         await slow.commit()
     assert (await running).success
-    paths = [entry.path for entry in await store.entries((await store.find("run")).run_id)]
-    assert len(paths) == len(set(paths))
+    recorded = [entry.path for entry in await store.entries((await store.find("run")).run_id)]
+    assert len(recorded) == len(set(recorded))
+
+
+async def test_steps_of_branches_that_end_in_one_turn_of_the_loop_are_one_write(
+    store: MemoryStateStore, world: World
+) -> None:
+    slow: Any = SlowStore(store)
+    body = pipeline(call("x", world.add("x")), call("y", world.add("y")))
+    tree = pipeline(MapStep(name="m", over=Expr("input"), body=body, max_concurrency=50))
+    running = asyncio.create_task(start(tree, slow, [*range(50)]))
+    await until_nothing_moves()
+    before, written = [*world.calls], paths(slow)
+    await slow.commit()
+    after = [*world.calls]
+    slow.is_slow = False
+    while slow.open:
+        await slow.commit()
+    assert (await running).success
+    assert before == ["x"] * 50  # none continues before the write is committed
+    assert written == [["m", *(f"m[{item}]/x" for item in range(50))]]
+    assert after == ["x"] * 50 + ["y"] * 50
+
+
+async def test_a_step_whose_branch_is_cut_off_before_the_shared_write_is_recorded(
+    store: MemoryStateStore, world: World
+) -> None:
+    stop = Stop()
+
+    async def cut_off(data: Any) -> Any:
+        asyncio.get_running_loop().call_soon(running.cancel)  # between the end of the step and its write
+        return data
+
+    tree = pipeline(two(pipeline(call("a", CallableRef("x:cut_off", cut_off))), pipeline()))
+    stop.reason = StopReason.SHUTDOWN
+    running = asyncio.create_task(service(tree, store).accept(Request(1, run_id="run"), stop=stop))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "p:left/a" in [entry.path for entry in await store.entries((await store.find("run")).run_id)]
+    assert (await resume(tree, store)).success
 
 
 async def test_a_failed_write_fails_the_run_and_no_later_write_leaves_a_gap(

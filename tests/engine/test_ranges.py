@@ -153,7 +153,7 @@ async def test_a_range_with_very_large_outputs_is_not_written(
 
 async def test_a_resume_reads_ranges_instead_of_their_items(store: StateStore) -> None:
     world, items = World(), list(range(30))
-    tree = pipeline(mapping(world))
+    tree = pipeline(mapping(world, max_concurrency=1))
     assert await broken_off(tree, store, items, 18, range_length=5)
     written = await ranges(store)
     assert len(written) >= 2
@@ -234,7 +234,7 @@ async def test_a_version_with_an_entry_for_each_item_and_this_one_continue_each_
 
 async def test_a_resume_with_other_bounds_reads_the_items(store: StateStore) -> None:
     world, items = World(), list(range(12))
-    tree = pipeline(mapping(world))
+    tree = pipeline(mapping(world, max_concurrency=1))
     assert await broken_off(tree, store, items, 8, range_length=2)
     assert await ranges(store)
     assert (await resume(tree, store, range_length=3)).output == [n * 10 for n in items]
@@ -265,7 +265,7 @@ async def test_failed_items_of_a_range_are_executed_again_by_a_retry(store: Stat
 
 async def test_a_resume_without_a_retry_keeps_the_failures_of_a_range(store: StateStore) -> None:
     world, items = World(), list(range(8))
-    tree = pipeline(mapping(world, odd_fails, on_error="collect"))
+    tree = pipeline(mapping(world, odd_fails, on_error="collect", max_concurrency=1))
     assert await broken_off(tree, store, items, 6, range_length=2)
     [first, *_] = await ranges(store)
     before = Counter(world.calls)
@@ -277,7 +277,7 @@ async def test_a_resume_without_a_retry_keeps_the_failures_of_a_range(store: Sta
 
 async def test_a_changed_keep_reads_the_items(store: StateStore) -> None:
     world, items = World(), list(range(8))
-    few = pipeline(mapping(world, odd_fails, on_error="collect", keep="none"))
+    few = pipeline(mapping(world, odd_fails, on_error="collect", keep="none", max_concurrency=1))
     assert await broken_off(few, store, items, 6, range_length=2)
     assert await ranges(store)
     every = pipeline(mapping(world, odd_fails, on_error="collect"))
@@ -289,7 +289,8 @@ async def test_a_changed_keep_reads_the_items(store: StateStore) -> None:
 async def test_other_items_than_before_are_a_conflict(store: StateStore) -> None:
     world, given = World(), [0, 1, 2, 3, 4, 5]
     over = CallableRef("x:over", lambda data: iter(given))
-    for number, step in enumerate((mapping(world, over=over), mapping(world, over=Expr("input")))):
+    one_by_one = [mapping(world, over=each, max_concurrency=1) for each in (over, Expr("input"))]
+    for number, step in enumerate(one_by_one):
         run_id = RunId(f"run-{number}")
         assert await broken_off(pipeline(step), store, given, [6, 5][number], run_id=run_id, range_length=2)
         assert await store.entries(run_id, parent=StepPath("m[..]"))

@@ -211,7 +211,7 @@ async def settle(attempt: Attempt, leaf: Leaf | None = None) -> Success:
         journal.append_deferred(entry)
         wait = leaf.waits and id(step) not in frame.riding
         if not journal.keeps_back(wait=wait):
-            await journal.commit(wait=wait)
+            await journal.commit(wait=wait, together=frame.place is not None)
     frame.scope.tree = after
     frame.written = value, output
     return new_success(value)

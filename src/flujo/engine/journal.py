@@ -354,12 +354,15 @@ class Journal:
         """Return whether appended entries may stay uncommitted for now; if not, `commit` must follow."""
         return not (wait and self._is_durable) and len(self._waiting) < MAX_WAITING
 
-    def commit(self, *, wait: bool) -> Awaitable[None]:
+    def commit(self, *, wait: bool, together: bool = False) -> Awaitable[None]:
         """Submit all waiting entries, and return when they are committed.
 
         Without `wait`, or in a store that ends with this process, return once few writes are in progress.
+        With `together`, the entries are submitted with those of other branches in this turn of the loop.
         """
-        return self.flush() if wait and self._is_durable else self._submit_ahead()
+        if not (wait and self._is_durable):
+            return self._submit_ahead()
+        return self._flush_together() if together else self.flush()
 
     async def _submit_ahead(self) -> None:
         """Submit all waiting entries; wait only while many writes are in progress."""
@@ -603,6 +606,11 @@ class Journal:
         self._submit()
         if self._in_flight or self.broken is not None:
             await self._committed()
+
+    async def _flush_together(self) -> None:
+        """Commit in one write what the branches of a run append in this turn of the event loop."""
+        await asyncio.sleep(0)  # the first branch that continues submits the entries of all
+        await self.flush()
 
     async def announce(self) -> None:
         """Commit what announces a call or a request; it is made when this returns.
