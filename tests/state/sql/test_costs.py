@@ -255,6 +255,6 @@ def test_an_array_arrives_as_it_was_given_whether_its_values_repeat_or_not(postg
     with psycopg.connect(postgres_uri) as connection:
         connection.adapters.register_dumper(Array, ArrayDumper)
         for element, values in columns:
-            query = f"SELECT CAST(%s AS {element}[])"
+            query = f"SELECT CAST(%s AS {element}[])".encode()
             found = connection.execute(query, (Array(element, values),), binary=True).fetchone()
             assert repr(found) == repr((values,))
