@@ -32,9 +32,12 @@ _EVALUATION = (
     "key run_id path pipeline user_id closure lock_digest evaluator version score reason error by "
     "cost_usd created_at"
 )
+_TOKEN = "name role blueprints queues metadata state created_at expires_at revoked_at"
+_KEYS = "writer by_key plain unknown left"
 _EXPORT = "run_id file bytes masked"
 
 FIELDS = {
+    "init": "name about",
     "validate": "path valid diagnostics",
     "ls": "blueprint what name detail",
     "explain": "code title explanation blueprint story",
@@ -72,7 +75,7 @@ FIELDS = {
     "cassette save": "run_id file exchanges tools calls answers untried",
     "evals compare": "version against verdict same_version left_out more_cases more_usd evaluators paired",
     "evals list": _EVALUATION,
-    "evals show": "run_id evaluations pending",
+    "evals show": "run_id evaluations pending blueprint evaluator count mean low high least",
     "evals rate": _EVALUATION,
     "export": _EXPORT,
     "pull": "run_id status was runs new",
@@ -93,6 +96,10 @@ FIELDS = {
         "given_up_at"
     ),
     "notifications redeliver": "redelivered",
+    "keys list": _KEYS,
+    "keys rotate": f"{_KEYS} rows values damaged is_overwritten dry_run",
+    "tokens create": f"{_TOKEN} secret",
+    "tokens list": _TOKEN,
     "migrate": "database before now needed",
     "purge": (
         "runs contents answers messages events dry_run subject at by via database tables is_overwritten "
