@@ -7,9 +7,9 @@ import base64
 import pytest
 
 from flujo.exceptions import CorruptState, KeyMissing, KeyRingError, WrongKey
-from flujo.governance.key_ring import MARK, NO_KEYS, TEXT_MARK, KeyRing, key_of, new_key
+from flujo.governance.key_ring import MARK, NO_KEYS, TEXT_MARK, Key, KeyRing, key_of, new_key
 
-OLD, NEW = new_key("old"), new_key("new")
+OLD, NEW = Key("old", b"o" * 32), Key("new", b"n" * 32)
 PLACE = "journal.output\x00run-1\x00step"
 
 
