@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +15,10 @@ TEMPLATES = SRC / "services" / "admin" / "templates"
 @cache
 def modules() -> dict[str, ast.Module]:
     """Return each module's tree by its path below `src/flujo`, without the files of `flujo init`."""
-    return {
+    trees = {
         path.relative_to(SRC).as_posix(): ast.parse(path.read_text("utf-8"))
         for path in sorted(SRC.rglob("*.py"))
         if not path.is_relative_to(TEMPLATES)
     }
+    gc.freeze()  # the trees are a million objects, which later collections of this process need not look at
+    return trees
