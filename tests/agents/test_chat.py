@@ -519,8 +519,8 @@ def test_a_provider_that_reads_its_own_variables_names_them(
 @pytest.mark.parametrize(
     ("model", "error", "hint"),
     [
-        ("opnai:gpt-5", ProviderUnavailable, "did you mean `openai`?"),
-        ("gpt-5", ModelUnavailable, "`provider:model`"),
+        ("opnai:gpt-5", ProviderUnavailable, "did you mean `openai:gpt-5`?"),
+        ("gpt-5", ModelUnavailable, "did you mean `openai:gpt-5`?"),
         ("openai:", ModelUnavailable, "`provider:model`"),
         ("local:smollm3", ModelUnavailable, "`local:smollm2`"),
         ("local:/nowhere/x.gguf", ModelUnavailable, ".gguf"),

@@ -32,7 +32,7 @@ _EVALUATION = (
     "key run_id path pipeline user_id closure lock_digest evaluator version score reason error by "
     "cost_usd created_at"
 )
-_TOKEN = "name role blueprints queues metadata state created_at expires_at revoked_at"
+_ACCESS = "name role blueprints queues metadata state created_at expires_at revoked_at"
 _KEYS = "writer by_key plain unknown left"
 _EXPORT = "run_id file bytes masked"
 
@@ -98,12 +98,12 @@ FIELDS = {
     "notifications redeliver": "redelivered",
     "keys list": _KEYS,
     "keys rotate": f"{_KEYS} rows values damaged is_overwritten dry_run",
-    "tokens create": f"{_TOKEN} secret",
-    "tokens list": _TOKEN,
+    "tokens create": f"{_ACCESS} secret",
+    "tokens list": _ACCESS,
     "migrate": "database before now needed",
     "purge": (
-        "runs contents answers messages events dry_run subject at by via database tables is_overwritten "
-        "out_of_reach"
+        "runs contents answers messages events dry_run field subject at by via database tables "
+        "is_overwritten out_of_reach"
     ),
     "trust": "project file",
     "doctor": "settings checks runs dry_run",

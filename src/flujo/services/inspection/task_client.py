@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from flujo.domain import chains
-from flujo.domain.access import Right
+from flujo.domain.access import Principal, Right
 from flujo.domain.acts import Via
 from flujo.domain.journal import RunId
 from flujo.domain.pipeline import Pipeline
@@ -40,7 +40,6 @@ from flujo.settings import load
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from flujo.domain.access import Principal
     from flujo.domain.acts import Actor
     from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import PipelineResult
@@ -85,6 +84,8 @@ class TaskClient:
                 run out of reach.
         """
         self._by, self._principal = text_or_none(by, "by"), principal
+        if not isinstance(principal, Principal | None):
+            raise SettingsError(f"`principal` is {repr_short(principal)}", hint="pass a `Principal`")
         if principal is not None and by is not None:
             raise SettingsError(
                 "`by` and `principal` exclude each other", hint="a principal acts by its name"
