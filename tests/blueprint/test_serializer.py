@@ -330,6 +330,16 @@ fallback:
         LoopStep("l", Step("s", F), until="true", max_iterations={"value": "input.n", "max": 9}),
     ),
     Door(
+        "seconds-from-data",
+        "kind: hitl\nname: h\nmessage: ok?\ndeadline_s: {value: '{{ input.n }}', max: 2h}\n",
+        HumanInTheLoopStep("h", Text("ok?"), deadline_s={"value": "input.n", "max": 7200}),
+    ),
+    Door(
+        "a-timeout-from-data",
+        "name: s\ncall: skills.x:f\nconfig: {timeout_s: {value: '{{ input.n }}', max: 90s}}\n",
+        Step("s", F, config=StepConfig(timeout_s={"value": "input.n", "max": 90})),
+    ),
+    Door(
         "machine-with-states-after-errors",
         "kind: state_machine\nname: m\ninitial: a\nfinal: [b]\non_error: b\n"
         "states: {a: {transitions: [{to: b}], on_error: a}, b: {}}\n",

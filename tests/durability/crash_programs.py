@@ -604,7 +604,7 @@ def awaiting(do: Effects) -> Pipeline:
         do.step("a"),
         EventStep("early", key=f"'{do.run}'"),
         ParallelStep(name="both", branches=branches),
-        EventStep("never", deadline_s=0.005, on_deadline={"answer": "none"}),
+        EventStep("never", deadline_s={"value": "0.005", "max": 1}, on_deadline={"answer": "none"}),
         do.step("z", len),
     )
 

@@ -100,7 +100,7 @@ reconciled: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionar
 )
 configs = st.builds(
     StepConfig,
-    timeout_s=st.none() | seconds,
+    timeout_s=st.none() | seconds | st.just({"value": "input.n", "max": 3}),
     max_retries=st.integers(0, 5),
     retry=st.none()
     | st.builds(RetryPolicy, backoff=st.sampled_from(["none", "fixed"]), on=st.just(("FLJ302",))),
@@ -256,7 +256,7 @@ class Growing:
             event=self.draw(st.sampled_from([None, "order.paid", "a:b-c"])),
             key=self.draw(st.sampled_from([None, "run.id", "skills.x:f"])),
             event_schema=self.draw(st.sampled_from([None, {"type": "integer"}])),
-            deadline_s=self.draw(st.none() | seconds),
+            deadline_s=self.draw(st.none() | seconds | st.just({"value": "input.n", "max": 3})),
             **common,
         )
 

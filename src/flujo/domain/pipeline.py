@@ -19,7 +19,7 @@ from flujo.domain.personal_data import Pii
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.schedules import Schedule
 from flujo.domain.usage import UsageLimits
-from flujo.domain.values import CallableRef, Expr, Logic, Logical, Text, Value, Valued
+from flujo.domain.values import CallableRef, Expr, Logic, Logical, Text, TimeLimit, TimeLimited, Value, Valued
 from flujo.exceptions import PipelineError
 
 In = TypeVar("In", contravariant=True, default=Any)
@@ -45,11 +45,15 @@ Ends = Literal["blueprint", "body"]
 # Common to every step ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepConfig:
+@node
+class StepConfig(Node):
     """Execution settings of a step. Seconds are floats; `max_retries` counts retries, not attempts."""
 
-    timeout_s: float | None = None
+    owner: ClassVar[str] = "`config`: "
+
+    _: KW_ONLY
+    timeout_s: Takes[TimeLimited | None, float | TimeLimit | None] = takes(values.time_limit, default=None)
+    """The seconds of an attempt; `{"value": "{{ … }}", "max": 600}` takes them from data."""
     max_retries: int = 0
     retry: RetryPolicy | None = None
     execution_mode: ExecutionMode = "sync"
@@ -148,7 +152,7 @@ class Question:
     """A question to a human, or a wait for an event: no cache, timeout or retry can replace the answer."""
 
     answer_schema: Any
-    deadline_s: float | None
+    deadline_s: float | TimeLimit | None
     event: str | None = None
     """The name of the event that answers it; None for a human."""
     on_deadline: Any = "fail"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from flujo.domain.sent_events import is_event_name
-from flujo.domain.wording import did_you_mean
+from flujo.domain.wording import did_you_mean, span
 from flujo.exceptions import PipelineError
 
 
@@ -234,6 +234,43 @@ def limit(given: Limited, where: str) -> int | Limit:
 def most(given: int | Limit) -> int:
     """Return the number that a limit is at most."""
     return given.max if isinstance(given, Limit) else given
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """A number of seconds that an expression sets, up to a maximum that is known before the run."""
+
+    value: Expr
+    max: float
+
+    def __str__(self) -> str:
+        """Return the expression and the maximum."""
+        return f"{{{{ {self.value} }}}} seconds, up to {span(self.max)}"
+
+
+TimeLimited = float | TimeLimit | Mapping[str, Any]
+"""Seconds, or `{"value": EXPRESSION, "max": SECONDS}`."""
+
+
+def time_limit(given: TimeLimited, where: str) -> float | TimeLimit:
+    """Return seconds above 0, or an expression with a maximum.
+
+    Raises:
+        PipelineError: it is something else.
+    """
+    match given:
+        case TimeLimit():
+            return given
+        case {"value": str() | Expr() as value, "max": most, **others} if not others:
+            source = value.source if isinstance(value, Expr) else _unwrapped(value)
+            return TimeLimit(Expr(source), seconds(most, f"the `max` of {where}"))
+        case Mapping():
+            raise PipelineError(
+                f"{where} is {_repr_or_type(given)}; expected an expression and its maximum",
+                hint="write both, in seconds: `{'value': '{{ input.seconds }}', 'max': 600}`",
+            )
+        case _:
+            return seconds(given, where)
 
 
 def event_name(given: Any, where: str) -> str | None:

@@ -27,6 +27,7 @@ from flujo.engine.journal import STOPS_THE_WALK, encoded, foreign_text
 from flujo.engine.limits import OUT_OF_BUDGET, budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
 from flujo.engine.stubs import StubAsked, stubbed
+from flujo.engine.time_limits import timeout_of
 from flujo.engine.transcripts import encoded_detail, transcript_of
 from flujo.exceptions import ModelUnavailable, PausedException, PipelineAbortSignal
 from flujo.governance.sink import GATE
@@ -89,10 +90,11 @@ async def _answered(step: BaseStep, frame: Frame, asked: Pause) -> StepOutcome:
 
 
 async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) -> StepOutcome:
-    limit = None if call.timeout_s is None else asyncio.timeout(call.timeout_s)
+    limit: asyncio.Timeout | None = None
     attempt = new_attempt(call.step, frame, path, number, started_at=frame.run.clock.now())
     try:
         try:
+            limit = _timeout(call, frame)
             await (answer(call, attempt) if limit is None else _answer_in_time(call, attempt, limit))
             return await settle(attempt, call)
         finally:
@@ -113,7 +115,7 @@ async def _attempt(call: LeafCall, frame: Frame, path: StepPath, number: int) ->
         raise
     except TimeoutError as error:
         late = limit is not None and limit.expired()
-        failure = frame.run.journal.error_info(timed_out(call.step, error) if late else error, path)
+        failure = frame.run.journal.error_info(timed_out(call.step, frame, error) if late else error, path)
         cause: Exception = error
         attempt.note(abandoned(error.__cause__))
     except Exception as error:  # noqa: BLE001 - foreign code: any exception fails the attempt
@@ -130,6 +132,12 @@ def _question(signal: PausedException, path: StepPath) -> Pause:
     if isinstance(signal, StubAsked | BudgetAsked):
         return signal.pause
     return Pause(pause_id=path, message=signal.message)
+
+
+def _timeout(call: LeafCall, frame: Frame) -> asyncio.Timeout | None:
+    if call.step.config.timeout_s is None:
+        return None
+    return asyncio.timeout(timeout_of(call.step, frame))
 
 
 async def _answer_in_time(call: LeafCall, attempt: Attempt, limit: asyncio.Timeout) -> None:

@@ -57,7 +57,6 @@ class LeafCall(Leaf):
         "is_enforced",
         "layers",
         "output_schema",
-        "timeout_s",
         "who",
     )
     step: Step
@@ -76,7 +75,6 @@ class LeafCall(Leaf):
         self.instructions = who.instructions or None if isinstance(who, AgentSpec) else None
         # The result of the processors must match the schema, not the answer itself.
         self.output_schema = None if step.processors.output else step.output_schema
-        self.timeout_s = step.config.timeout_s
         self.has_effect = step.has_effect
         """Whether another result may replace the call in a fork."""
         self.is_enforced = _is_enforced(step, binding)

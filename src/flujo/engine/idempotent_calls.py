@@ -17,6 +17,7 @@ from flujo.engine import failed_calls
 from flujo.engine.attempt import Attempt
 from flujo.engine.failed_calls import Verdict
 from flujo.engine.journal import error_info
+from flujo.engine.time_limits import timeout_of
 from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected, StateError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ async def _reconcile(step: Step, frame: Frame, intent: Intent, reason: ErrorInfo
     about = step.about_call(canonical.decode(intent.input))
     ask = Ask(data=about, resources=frame.run.resources, idempotency_key=intent.key)
     try:
-        async with asyncio.timeout(step.config.timeout_s) as limit:
+        async with asyncio.timeout(timeout_of(step, frame)) as limit:
             reply = await frame.ask(intent.path, step.reconcile, ask, limit)
         found = canonical.normalise(reply.output, what=f"answer of `{step.reconcile.target}`")
     except FlujoError:

@@ -9,6 +9,7 @@ from flujo.domain import canonical
 from flujo.domain.outcomes import Failure
 from flujo.domain.paths import StepPath
 from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.time_limits import timeout_of
 from flujo.exceptions import (
     EngineError,
     FlujoError,
@@ -37,9 +38,9 @@ async def within_timeout(
     step: BaseStep, frame: Frame, path: StepPath, work: Callable[[Frame], Awaitable[StepOutcome]]
 ) -> StepOutcome:
     """Return the outcome of one attempt of a composite under its `timeout_s`."""
-    limit = asyncio.timeout(None if frame.run.recorded is not None else step.config.timeout_s)
-    frame.limits = (*frame.limits, limit)
     try:
+        limit = asyncio.timeout(None if frame.run.recorded is not None else timeout_of(step, frame))
+        frame.limits = (*frame.limits, limit)
         async with limit:
             return await work(frame)
     except STOPS_THE_WALK:
@@ -47,12 +48,12 @@ async def within_timeout(
     except FlujoError as error:
         return Failure(frame.run.journal.error_info(error, path), error)
     except TimeoutError as error:
-        return Failure(frame.run.journal.error_info(timed_out(step, error), path), error)
+        return Failure(frame.run.journal.error_info(timed_out(step, frame, error), path), error)
 
 
-def timed_out(step: BaseStep, cause: TimeoutError) -> StepTimeout:
+def timed_out(step: BaseStep, frame: Frame, cause: TimeoutError) -> StepTimeout:
     """Return the error of an attempt that took longer than its step's `timeout_s`."""
-    limit = step.config.timeout_s
+    limit = timeout_of(step, frame) or 0
     error = StepTimeout(
         f"step {step.name!r} took longer than its `timeout_s` of {limit:g} s",
         hint="raise `config.timeout_s`, or allow retries with `config.max_retries`",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.journal import EntryKind, ErrorInfo
 from flujo.domain.outcomes import Failure, Paused
+from flujo.domain.values import TimeLimit
 from flujo.engine.attempts import answering, record_failure, settle
 from flujo.engine.journal import error_info
 from flujo.exceptions import DeadlinePassed
@@ -81,8 +82,11 @@ async def _too_late(
         if failed[-1].seq <= frame.since:
             return await ask()
         return Failure(ErrorInfo.from_json(canonical.decode(failed[-1].error or b"{}")))
+    limit = question.deadline_s or 0
+    if isinstance(limit, TimeLimit):  # its seconds stand in the recorded wait
+        limit = round((asked.deadline_at or 0) - (asked.asked_at or 0), 3)
     error = DeadlinePassed(
-        f"step {step.name!r} {missed} within its `deadline_s` of {question.deadline_s or 0:g} s",
+        f"step {step.name!r} {missed} within its `deadline_s` of {limit:g} s",
         step=step.name,
     )
     failure = error_info(error, asked.pause_id)

@@ -60,7 +60,7 @@ def check_expression(source: str, scope: Any, *, expect: str | None = None) -> C
         source: the expression, bare or as `"{{ … }}"`.
         scope: one JSON Schema of an object whose properties are the names in scope; None, True and `{}` are
             values of unknown type.
-        expect: the type that the key needs: `bool`, `int`, `list`, `string`, or None for any.
+        expect: the type that the key needs: `bool`, `int`, `list`, `number`, `string`, or None for any.
     """
     piece, problem = unwrap(source)
     if problem is not None:
@@ -114,10 +114,11 @@ def _check(source: str, scope: Shape, *, expect: str | None = None, null_is_fine
 
 
 _EXPECTED = {
-    "bool": ("boolean", "a boolean", "compare it, for instance with `== true` or `size(…) > 0`"),
-    "int": ("integer", "a whole number", "convert it with `int(…)`"),
-    "list": ("array", "a list", "use a list, or create one with `map` or `split`"),
-    "string": ("string", "text", "convert it to text with `string(…)`"),
+    "bool": (("boolean",), "a boolean", "compare it, for instance with `== true` or `size(…) > 0`"),
+    "int": (("integer",), "a whole number", "convert it with `int(…)`"),
+    "list": (("array",), "a list", "use a list, or create one with `map` or `split`"),
+    "number": (("integer", "number"), "a number", "convert it with `double(…)`"),
+    "string": (("string",), "text", "convert it to text with `string(…)`"),
 }
 _NOT_JSON = {
     "BYTES": "bytes",
@@ -140,8 +141,8 @@ def _unexpected(
         hint = "convert it to text: `string(…)`"
         yield Problem(f"its value is {kind}, which is not JSON", hint, *whole, "error", "not-json")
     elif expect is not None:
-        kind, words, hint = _EXPECTED[expect]
-        others = [one for one in may_be if one.kind != kind]
+        kinds, words, hint = _EXPECTED[expect]
+        others = [one for one in may_be if one.kind not in kinds]
         if others and len(others) == len(may_be):
             message = f"this is {others[0].words}; the key needs {words}"
             yield Problem(message, hint, *whole, "error", f"not-{expect}")

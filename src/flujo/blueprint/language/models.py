@@ -133,10 +133,47 @@ class Budget(Strict):
     unknown_price: UnknownPrice = "refuse"
 
 
+class FromData(Strict):
+    """What limits from data have in common: their expression."""
+
+    value: Logic
+
+    @model_validator(mode="after")
+    def _is_an_expression(self) -> "FromData":
+        if looks_like_target(self.value):
+            message = "`value` of a limit is an expression, not a callable"
+            raise problem("wrong-value", message, 'for instance `value: "{{ input.n }}"`', key="value")
+        return self
+
+
+class Limit(FromData):
+    """A limit from data, with its maximum: `{value: "{{ input.n }}", max: 100}`."""
+
+    value: Annotated[Logic, Site(expect="int")]
+    max: Positive
+
+
+class TimeLimit(FromData):
+    """Seconds from data, with their maximum: `{value: "{{ input.minutes * 60 }}", max: 10m}`."""
+
+    value: Annotated[Logic, Site(expect="number")]
+    max: Duration
+
+
+Count = Annotated[
+    Annotated[Positive, Tag(tag("text"))] | Annotated[Limit, Tag(tag("mapping"))], Discriminator(_form)
+]
+"""A whole number of at least 1, or a limit from data."""
+Time = Annotated[
+    Annotated[Duration, Tag(tag("text"))] | Annotated[TimeLimit, Tag(tag("mapping"))], Discriminator(_form)
+]
+"""A duration, or one from data."""
+
+
 class Config(Strict):
     """`config:`: how a step is executed."""
 
-    timeout_s: Maybe[Duration] = None
+    timeout_s: Maybe[Time] = None
     max_retries: NotNegative = 0
     retry: Maybe[Retry] = None
     execution_mode: ExecutionMode = "sync"
@@ -430,26 +467,6 @@ class ConditionalStep(BaseStep):
         return self
 
 
-class Limit(Strict):
-    """A limit from data, with its maximum: `{value: "{{ input.n }}", max: 100}`."""
-
-    value: Annotated[Logic, Site(expect="int")]
-    max: Positive
-
-    @model_validator(mode="after")
-    def _is_an_expression(self) -> "Limit":
-        if looks_like_target(self.value):
-            message = "`value` of a limit is an expression, not a callable"
-            raise problem("wrong-value", message, 'for instance `value: "{{ input.n }}"`', key="value")
-        return self
-
-
-Count = Annotated[
-    Annotated[Positive, Tag(tag("text"))] | Annotated[Limit, Tag(tag("mapping"))], Discriminator(_form)
-]
-"""A whole number of at least 1, or a limit from data."""
-
-
 class Carry(Strict):
     """A variable of a loop, read as `loop.NAME`."""
 
@@ -669,7 +686,7 @@ class HitlStep(BaseStep):
     kind: Literal["hitl"]
     message: Annotated[str, Role.VALUE]
     answer_schema: Maybe[JsonSchema] = None
-    deadline_s: Maybe[Duration] = None
+    deadline_s: Maybe[Time] = None
     on_deadline: OnDeadline = "fail"
 
     def asked_choices(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -789,7 +806,7 @@ class EventStep(BaseStep):
     event: Maybe[EventName] = None
     key: Maybe[Logic] = None
     event_schema: Maybe[JsonSchema] = None
-    deadline_s: Maybe[Duration] = None
+    deadline_s: Maybe[Time] = None
     on_deadline: OnDeadline = "fail"
 
 

@@ -136,6 +136,7 @@ _RULE_OF: dict[str, Rule] = {
     "not-bool": WRONG_TYPE,
     "not-int": WRONG_TYPE,
     "not-list": WRONG_TYPE,
+    "not-number": WRONG_TYPE,
     "not-string": WRONG_TYPE,
     "not-json": WRONG_TYPE,
     "may-be-missing": MAY_BE_MISSING,

@@ -9,7 +9,7 @@ from flujo.domain import values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, In, Out, Question
 from flujo.domain.steps.arguments import OnDeadline, instead
-from flujo.domain.values import Logic, Logical
+from flujo.domain.values import Logic, Logical, TimeLimit, TimeLimited
 
 
 @node
@@ -26,8 +26,9 @@ class EventStep(BaseStep[In, Out]):
     """The key with which an event finds this run without its id: an expression, or a callable."""
     event_schema: Any = takes(values.schema, default=None)
     """A JSON Schema or a class that the payload must match."""
-    deadline_s: float | None = None
-    """Seconds to wait for the event, by the database's clock."""
+    deadline_s: Takes[TimeLimited | None, float | TimeLimit | None] = takes(values.time_limit, default=None)
+    """Seconds to wait for the event, by the database's clock;
+    `{"value": "{{ … }}", "max": 600}` takes them from data."""
     on_deadline: OnDeadline = takes(instead, default="fail")
     """The action at the deadline: fail the step, or continue with the answer of `{"answer": …}`."""
 

@@ -9,7 +9,7 @@ from flujo.domain import choices, values
 from flujo.domain.arguments import Takes, node, takes
 from flujo.domain.pipeline import BaseStep, In, Out, Question, Shape
 from flujo.domain.steps.arguments import OnDeadline, instead
-from flujo.domain.values import Value, Valued
+from flujo.domain.values import TimeLimit, TimeLimited, Value, Valued
 
 
 def _answer_schema(given: Any, where: str) -> Any:
@@ -29,8 +29,9 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
     _: KW_ONLY
     answer_schema: Any = takes(_answer_schema, default=None)
     """A JSON Schema or a class that the answer must match; `enum: "{{ … }}"` takes the choices from data."""
-    deadline_s: float | None = None
-    """Seconds to wait for the answer, by the database's clock."""
+    deadline_s: Takes[TimeLimited | None, float | TimeLimit | None] = takes(values.time_limit, default=None)
+    """Seconds to wait for the answer, by the database's clock;
+    `{"value": "{{ … }}", "max": 600}` takes them from data."""
     on_deadline: OnDeadline = takes(instead, default="fail")
     """The action at the deadline: fail the step, or continue with the answer of `{"answer": …}`."""
 

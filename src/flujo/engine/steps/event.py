@@ -15,6 +15,7 @@ from flujo.domain.sent_events import MAX_KEY
 from flujo.engine import questions
 from flujo.engine.attempts import answering, settle
 from flujo.engine.decisions import value_of
+from flujo.engine.time_limits import seconds_of
 from flujo.exceptions import ExpressionFailed
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ async def _wait(step: EventStep, frame: Frame, path: StepPath) -> Pause:
         pause_id=path,
         message=f"waits for the event {step.event_name}" + ("" if key is None else f" with the key {key}"),
         answer_schema=None if step.event_schema is None else canonical.encode(step.event_schema),
-        deadline_s=step.deadline_s,
+        deadline_s=seconds_of(step.deadline_s, frame, what=f"`deadline_s` of step {step.name!r}"),
         kind=PauseKind.EVENT,
         event=step.event_name,
         event_key=key,

@@ -13,6 +13,7 @@ from flujo.domain.wording import kind_of
 from flujo.engine import questions
 from flujo.engine.attempts import settle_answer
 from flujo.engine.journal import safe_text
+from flujo.engine.time_limits import seconds_of
 from flujo.exceptions import ExpressionFailed
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ async def _ask(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> Pause:
         pause_id=path,
         message=_message(step, frame),
         answer_schema=_schema(step, frame),
-        deadline_s=step.deadline_s,
+        deadline_s=seconds_of(step.deadline_s, frame, what=f"`deadline_s` of step {step.name!r}"),
     )

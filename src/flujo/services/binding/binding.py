@@ -23,6 +23,7 @@ from flujo.domain.steps import (
     Save,
     State,
     Step,
+    StepConfig,
     Text,
     Transition,
 )
@@ -37,7 +38,7 @@ from flujo.domain.tools import (
 )
 from flujo.domain.tree_checks.effects import without_connection
 from flujo.domain.tree_checks.tools import repeated_tool, unsafe_and_repeated
-from flujo.domain.values import Limit
+from flujo.domain.values import Limit, TimeLimit
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -49,6 +50,20 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import ContextType, Evaluator, Schema
     from flujo.domain.tools import Known, ToolSpec
+
+
+_WITH_LEAVES = (
+    Save,
+    Carry,
+    State,
+    Transition,
+    CachePolicy,
+    Processors,
+    OneOf,
+    StepConfig,
+    Limit,
+    TimeLimit,
+)
 
 
 class PipelineBinding:
@@ -128,7 +143,7 @@ class PipelineBinding:
             case tuple() | list():
                 for item in value:
                     self._leaves(item)
-            case Save() | Carry() | State() | Transition() | CachePolicy() | Processors() | OneOf() | Limit():
+            case _ if isinstance(value, _WITH_LEAVES):
                 for field in dataclasses.fields(value):
                     self._leaves(getattr(value, field.name))
             case _:

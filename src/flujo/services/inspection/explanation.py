@@ -12,7 +12,7 @@ from flujo.domain.personal_data import pii_of
 from flujo.domain.pipeline import FALLBACK
 from flujo.domain.steps import cached_step
 from flujo.domain.tools import CalledTool, called_tools
-from flujo.domain.values import CallableRef, one_line
+from flujo.domain.values import CallableRef, TimeLimit, one_line
 from flujo.domain.wording import IS_NOT_CACHED, plural, span
 from flujo.engine.failed_calls import harmless_names
 from flujo.engine.idempotent_calls import REPEATABLE
@@ -181,8 +181,12 @@ def _waits(pipeline: Pipeline) -> Iterator[str]:
             yield f"at {shown(path)} for a human, when there is no answer after {turns}"
 
 
-def _until(deadline_s: float | None) -> str:
-    return "without a deadline" if deadline_s is None else f"at most {span(deadline_s)}"
+def _until(deadline_s: float | TimeLimit | None) -> str:
+    return "without a deadline" if deadline_s is None else f"at most {_duration(deadline_s)}"
+
+
+def _duration(limit: float | TimeLimit) -> str:
+    return str(limit) if isinstance(limit, TimeLimit) else span(limit)
 
 
 _IN_DOUBT = {
@@ -260,7 +264,7 @@ def _bounds(pipeline: Pipeline) -> Iterator[str]:
         for bound in step.limits():
             yield f"{shown(path)}: {bound}"
         if step.config.timeout_s is not None:
-            yield f"{shown(path)}: {span(step.config.timeout_s)} an attempt"
+            yield f"{shown(path)}: {_duration(step.config.timeout_s)} an attempt"
         if step.config.max_retries:
             yield f"{shown(path)}: {_times(step.config.max_retries)} more when it fails"
     if not pipeline.budget and any(_agents(pipeline)):
