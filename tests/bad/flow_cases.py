@@ -65,7 +65,7 @@ KNOWN = [
     Case("seconds-that-are-text", "  - {kind: hitl, name: ok, message: m, deadline_s: {value: input.text, max: 1h}}\n", "FLJ206",
          "needs a number", "input.text"),
     Case("timeout-with-an-unknown-name", loop("    until: 'true'\n    config: {timeout_s: {value: input.txt, max: 1h}}\n"), "FLJ204",
-         "txt", "input.txt", line=13),
+         "txt", "txt", line=13),
     Case("choices-that-are-no-list", "  - {kind: hitl, name: which, message: m, answer_schema: {enum: '{{ input.text }}'}}\n", "FLJ206",
          "needs a list", "input.text"),
     Case("choices-with-an-unknown-name", "  - {kind: hitl, name: which, message: m, answer_schema: {items: {enum: '{{ [input.txt] }}'}}}\n",

@@ -90,7 +90,7 @@ GOOD_FLOW = {
     "until-of-the-last-output": HEAD + "  - {kind: loop, name: again, until: previous.score > 3, steps: [{name: try, agent: sorter}]}\n",
     "a-limit-from-data": HEAD + loop("    until: previous.score > 3\n    max_iterations: {value: '{{ input.text.size() }}', max: 3}\n"),
     "time-from-data": HEAD
-    + "  - {kind: hitl, name: ok, message: m, deadline_s: {value: '{{ input.text.size() * 1.5 }}', max: 72h}}\n"
+    + "  - {kind: hitl, name: ok, message: m, deadline_s: {value: '{{ input.text.size() * 60 }}', max: 72h}}\n"
     + "  - {kind: event, name: paid, deadline_s: {value: 'input.text.size()', max: 3d}}\n"
     + loop("    until: 'true'\n    config: {timeout_s: {value: '{{ input.text.size() }}', max: 10m}}\n"),
     "until-never": HEAD + loop("    until: false\n    on_limit: continue\n"),
