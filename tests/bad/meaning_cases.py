@@ -769,6 +769,14 @@ PATHS = [
     Case("import-no-yaml", importing("./skills.py"), "FLJ220", "not a plain path", "./skills.py", line=11),
     Case("import-missing", importing("./nope.yaml"), "FLJ221", "does not exist", "./nope.yaml", line=11),
     Case(
+        "import-of-a-package",
+        importing("'pkg:acme_flows/greet.yaml'"),
+        "FLJ330",
+        "does not allow package `acme_flows`",
+        "'pkg:acme_flows/greet.yaml'",
+        line=11,
+    ),
+    Case(
         "import-wrong-case",
         importing("./child.yaml"),
         "FLJ221",

@@ -61,6 +61,7 @@ LOOK_ALIKES = {
     "FLJ218": "switch-on-a-boolean",
     "FLJ219": "run-facts",
     "FLJ220": "a path up and down again",
+    "FLJ330": "a path up and down again",
     "FLJ221": "an idle agent whose prompt is missing",
     "FLJ222": "one-blueprint-imported-twice",
     "FLJ223": "one-blueprint-imported-twice",

@@ -20,6 +20,11 @@ from flujo.blueprint.schemas.checks import resolve
 from flujo.blueprint.schemas.files import with_files
 from flujo.blueprint.sources import agent_includes, secret_detection
 from flujo.blueprint.sources.agent_includes import AgentRegistry
+from flujo.blueprint.sources.package_admission import (
+    PACKAGE_NOT_ALLOWED,
+    PackageNotAllowed,
+    require_allowed,
+)
 from flujo.blueprint.sources.secret_detection import SECRET_LITERAL, secret_found, secret_literal
 from flujo.blueprint.sources.secret_masking import mask, masked
 from flujo.blueprint.sources.signatures import read_module
@@ -159,6 +164,7 @@ class Loader:
 
     def _read(self, path: str) -> bytes:
         if path not in self.files:
+            require_allowed(path, self._allow)
             data = self._source.read(path)
             if len(self.files) >= MAX_FILES or sum(map(len, self.files.values())) + len(data) > MAX_BYTES:
                 raise _OverLimit
@@ -400,6 +406,8 @@ class Loader:
 
     def _refuse(self, span: Span, text: str, refused: SourceRefused) -> None:
         found: Rule = FILE_MISSING if refused.missing else PATH_REFUSED
+        if isinstance(refused, PackageNotAllowed):
+            found = PACKAGE_NOT_ALLOWED
         shown = text if len(text) <= 100 else f"{text[:100]}…"
         self.diagnostics.append(found.at(span, f"{shown!r} is not read: {refused.reason}", hint=refused.hint))
 

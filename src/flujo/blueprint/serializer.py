@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flujo.blueprint.language import models as doc
+from flujo.blueprint.sources.package_files import PACKAGED
 from flujo.blueprint.yaml_writer import to_yaml
 from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.approvals import Approval
@@ -141,8 +142,10 @@ class _File:
         return {"kind": step.kind, **said}
 
     def imported(self, name: str, child: Imported) -> str:
-        """Return the path of an imported file, which is written too."""
+        """Return the path of an imported file, which is written too unless it is in an installed package."""
         folder = posixpath.dirname(self.path)
+        if child.blueprint.startswith(PACKAGED):
+            return child.blueprint
         path = child.blueprint or posixpath.join(folder, f"{child.pipeline.name or name}.yaml")
         known = self.trees.get(path)
         if known is None:

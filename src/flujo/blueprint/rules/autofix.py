@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import Fix, nearest
 from flujo.blueprint.reading.source_map import Document
+from flujo.blueprint.sources.package_files import in_package
 from flujo.blueprint.sources.source_files import ListedSource, Source
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def with_fix(found: Diagnostic, document: Document | None) -> Diagnostic:
 
 
 def apply_fixes(source: Source, findings: Callable[[Source], Iterable[Diagnostic]]) -> dict[str, str]:
-    """Return the new text of every file that safe fixes change.
+    """Return the new text of every file of the project that safe fixes change.
 
     Args:
         source: where files are read from.
@@ -71,7 +72,7 @@ def apply_fixes(source: Source, findings: Callable[[Source], Iterable[Diagnostic
         now = Overlay(source, texts)
         fixes: dict[str, list[Fix]] = {}
         for found in findings(now):
-            if found.fix is not None:
+            if found.fix is not None and in_package(found.fix.span.file) is None:
                 fixes.setdefault(found.fix.span.file, []).append(found.fix)
         if not fixes:
             break

@@ -12,6 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from flujo.blueprint.sources.package_files import (
+    PACKAGED,
+    blueprints_like,
+    folders_of,
+    in_package,
+    packages_like,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -20,6 +28,9 @@ TEXT_BYTES = 1024 * 1024
 """The size limit of a prompt, a schema or a Python module."""
 
 _NAMED_PATH = re.compile(r"(\./|(\.\./)+)?[A-Za-z0-9_][A-Za-z0-9_./-]*\.(ya?ml|json|md|txt)", re.ASCII)
+_PACKAGED_PATH = re.compile(
+    r"pkg:[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\.(ya?ml|json|md|txt)", re.ASCII
+)
 _ODDITIES = (
     ("\x00", "it has a NUL character"),
     ("\\", "it has a backslash"),
@@ -40,10 +51,12 @@ class SourceRefused(Exception):
 
 
 class Source(Protocol):
-    """The source of a project's files."""
+    """The source of a project's files, and of those of installed packages."""
 
     def read(self, path: str) -> bytes:
         """Return the bytes at `path`: POSIX, relative to the project, without `.` and `..`.
+
+        `pkg:acme_flows/greet.yaml` is the file `greet.yaml` of the installed package `acme_flows`.
 
         Raises:
             SourceRefused: the file does not exist, or must not be read.
@@ -84,6 +97,9 @@ class FileSource:
 
     def read(self, path: str) -> bytes:
         """Return the bytes at `path`; see `Source`."""
+        packaged = in_package(path)
+        if packaged is not None:
+            return _packaged(*packaged, self.root)
         _check_inside(path)
         root = Path(os.path.realpath(self.root))
         real = Path(os.path.realpath(root / path))
@@ -124,7 +140,10 @@ class RevisionSource:
     at: Callable[[str], str | None]
 
     def read(self, path: str) -> bytes:
-        """Return the bytes at `path`; see `Source`."""
+        """Return the bytes at `path`, those of today for a file of a package; see `Source`."""
+        packaged = in_package(path)
+        if packaged is not None:
+            return _packaged(*packaged)
         _check_inside(path)
         text = self.at(path)
         if text is None:
@@ -146,11 +165,13 @@ _INSIDE = "keep the file inside the project, and write its path relative to the 
 
 
 def named_path(text: str, *, named_in: str) -> str:
-    """Return the project path of `text`, as the file `named_in` names it.
+    """Return the project path of `text`, as the file `named_in` names it, or its path in a package.
 
     Raises:
-        SourceRefused: it is absolute, leaves the project, or is ambiguous.
+        SourceRefused: it is absolute, leaves the project or the package, or is ambiguous.
     """
+    if text.startswith(PACKAGED):
+        return _named_in_package(text)
     for oddity, reason in _ODDITIES:
         if oddity in text:
             raise SourceRefused(reason, _INSIDE)
@@ -162,9 +183,52 @@ def named_path(text: str, *, named_in: str) -> str:
             "use only letters, digits, `_`, `-`, `.` and `/`, for instance `./answer.yaml`",
         )
     path = posixpath.normpath(posixpath.join(posixpath.dirname(named_in), text))
+    packaged = in_package(named_in)
+    if packaged is not None and not path.startswith(f"{PACKAGED}{packaged[0]}/"):
+        raise SourceRefused(
+            f"it leads out of the package `{packaged[0]}`", "keep the file inside the package that names it"
+        )
     if path.startswith("../"):
         raise SourceRefused("it leads out of the project", _INSIDE)
     return path
+
+
+def _named_in_package(text: str) -> str:
+    if not _PACKAGED_PATH.fullmatch(text):
+        raise SourceRefused(
+            "it is not a plain path of a file in a package",
+            "write the package and the path inside it, for instance `pkg:acme_flows/greet.yaml`",
+        )
+    return text
+
+
+def _packaged(package: str, inside: str, root: Path | None = None) -> bytes:
+    """Return the bytes of a file of an installed package.
+
+    Args:
+        package: its name.
+        inside: the path in its folder.
+        root: the folder of the project, whose own packages are not meant.
+    """
+    if root is not None and (root / package).is_dir():
+        raise SourceRefused(
+            f"`{package}` is a folder of this project, not an installed package",
+            f"write the path of the file, relative to the blueprint: `../{package}/{inside}`",
+        )
+    folders = folders_of(package)
+    for folder in folders:
+        try:
+            return FileSource(folder).read(inside)
+        except SourceRefused as refused:
+            if not refused.missing:
+                raise
+    if folders:
+        what = f"package `{package}` has no file {inside!r}"
+        hint = blueprints_like(package, inside, folders) or "the package may not contain its data files"
+    else:
+        what = f"no package `{package}` is installed as a folder"
+        hint = packages_like(package, inside) or "install it in the environment that Flujo runs in"
+    raise SourceRefused(what, hint, missing=True)
 
 
 def _check_inside(path: str) -> None:
