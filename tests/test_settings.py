@@ -584,6 +584,10 @@ def test_names_are_not_masked_without_their_variable(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (
+            'requests = "tokenised"',
+            "`requests` is 'tokenised', which needs `pii_scrub = true` or its variable",
+        ),
         ("pii_strong = true", "`pii_strong` is true, which needs `pii_scrub = true` or its variable"),
         (
             'pii_scrub = true\nentities = ["person"]',

@@ -4,6 +4,7 @@ FlujoError
 ├── SettingsError            FLJ6xx  settings, the environment, words on a command line
 │   ├── TelemetryUnavailable         flujo.toml names a collector, and the extra `otel` is not installed
 │   ├── NamesUnavailable             names are masked, and the extra `pii` is not installed
+│   ├── PseudonymsNeedKeys           personal data is tokenised, and the database has no key for it
 │   ├── KeyRingError                 the keys that encrypt the database are missing or malformed
 │   ├── InputRejected                the run's input does not match the blueprint's input_schema
 │   ├── EvaluatorUnknown             flujo.toml has no evaluator with this name
@@ -188,6 +189,16 @@ class NamesUnavailable(SettingsError):
 
     code = "FLJ595"
     hint = "`pip install 'flujo[pii]'`, or unset FLUJO_GOVERNANCE_PII_STRONG and `pii_strong` in [governance]"
+
+
+class PseudonymsNeedKeys(SettingsError):
+    """Personal data is to be tokenised, and the database of runs encrypts nothing: it has no key."""
+
+    code = "FLJ455"
+    hint = (
+        "`flujo keys new` prints a key; set FLUJO_STATE_KEYS to it, and write "
+        '`[state] encryption = "FLUJO_STATE_KEYS"` in flujo.toml'
+    )
 
 
 class KeyRingError(SettingsError):

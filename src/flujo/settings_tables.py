@@ -22,7 +22,7 @@ from flujo.domain.cron import cron_problem, zone_problem
 from flujo.domain.journal import Transcripts
 from flujo.domain.metadata import METADATA_KEY
 from flujo.domain.outbox import NoticeEvent
-from flujo.domain.personal_data import ENTITIES, LOCALES, NAME_LOCALES, NAMES, Rules
+from flujo.domain.personal_data import ENTITIES, LOCALES, NAME_LOCALES, NAMES, Pii, Rules
 from flujo.domain.providers import BUILT_IN, is_address, is_header_value
 from flujo.domain.queues import QueueLimits, Rate, is_queue_name
 from flujo.domain.schedule_checks import setting_problems
@@ -147,6 +147,10 @@ class Governance(Section):
     """values: the database has the values of runs as they are. scrubbed: with `pii_scrub`, they are masked as
     they enter a run, which continues with the masked values."""
 
+    requests: Literal["scrubbed", "tokenised"] = "scrubbed"
+    """scrubbed: with `pii_scrub`, requests to models have `<EMAIL>`. tokenised: they have pseudonyms such as
+    `<EMAIL_kdhwqzmr>`, in whose place the answer has the value again. Needs `[state] encryption` too."""
+
     @field_validator("locales")
     @classmethod
     def _are_locales(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -182,6 +186,17 @@ class Governance(Section):
         return self
 
     @model_validator(mode="after")
+    def _tokenises_what_it_masks(self) -> Governance:
+        if self.requests == "tokenised" and not self.pii_scrub:
+            raise ValueError("`requests` is 'tokenised', which needs `pii_scrub = true` or its variable")
+        return self
+
+    @property
+    def treatment(self) -> Pii | None:
+        """How requests treat personal data where no step declares it: `tokenise`, or None for the masks."""
+        return "tokenise" if self.requests == "tokenised" else None
+
+    @model_validator(mode="after")
     def _finds_what_it_masks(self) -> Governance:
         chosen = [each for each in NAMES if self.entities is not None and each in self.entities]
         if not self.pii_strong:
@@ -212,6 +227,8 @@ class Governance(Section):
         where = "in all that leaves and in requests to models; the database has the values as they are"
         if self.journal == "scrubbed":
             where = "as it enters a run, in all that leaves, and in requests to models"
+        if self.requests == "tokenised":
+            where = where.replace("in requests to models", "as pseudonyms in requests to models")
         names = f"; names in {listed(NAME_LOCALES)}, in no other language" if self.pii_strong else ""
         return f"{', '.join(self.rules.entities)}: masked {where}{names}"
 

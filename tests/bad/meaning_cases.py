@@ -87,6 +87,7 @@ def chain(length: int) -> dict[str, str]:
 NAMES = [
     Case("unknown-agent", step("agent: sortr"), "FLJ201", "did you mean `sorter`", "sortr"),
     Case("unknown-masking", step("agent: sorter, pii: mask"), "FLJ125", "scrub", "mask"),
+    Case("misspelt-masking", step("agent: sorter, pii: tokenize"), "FLJ125", "tokenise", "tokenize"),
     Case("stray-with", step("agent: sorter, with: {a: 1}"), "FLJ203", "`input:`", "with"),
     Case(
         "with-and-input",

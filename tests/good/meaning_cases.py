@@ -18,9 +18,9 @@ GOOD = {
     "  - {kind: continue_as_new, name: maybe, when: steps.sort.output.score > 3}\n"
     "  - {name: late, agent: sorter}\n  - {kind: continue_as_new, name: next, input: {text: '{{ steps.late.output.label }}'}}\n",
     "personal-data-by-field-and-by-step": 'version: "1"\nname: good\n'
-    "input_schema: {type: object, properties: {mail: {type: string, pii: keep}, note: {type: string, pii: scrub}}}\n"
+    "input_schema: {type: object, properties: {mail: {type: string, pii: keep}, note: {type: string, pii: scrub}, to: {type: string, pii: tokenise}}}\n"
     "agents: {a: {model: b:c}}\nsteps:\n  - {name: a, agent: a, pii: scrub, fallback: {agent: a, pii: keep}}\n"
-    "  - {kind: granular, name: g, agent: a, pii: keep}\n",
+    "  - {kind: granular, name: g, agent: a, pii: tokenise}\n",
     "same-name-in-two-branches": HEAD
     + "  - kind: conditional\n    name: way\n    switch: steps.sort.output.label\n    branches:\n"
     "      bug: [{name: tell, agent: sorter}]\n      refund: [{name: tell, agent: sorter}]\n",

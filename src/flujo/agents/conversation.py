@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.messages import clean
+from flujo.agents.outgoing import Door
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Reply
 from flujo.domain.conversations import (
@@ -86,8 +87,11 @@ class Conversation:
 
     @property
     def _transcript(self) -> dict[str, Any]:
-        said = {"instructions": self._ask.instructions, "tools": list(self._session.tools)}
-        return {**said, "messages": self._messages}
+        said, messages = self._ask.instructions, self._messages
+        door = Door.of(self._ask)
+        if door.is_tokenised:  # a transcript shows what the model has seen
+            said, messages = None if said is None else door.text(said), door.messages(messages)
+        return {"instructions": said, "tools": list(self._session.tools), "messages": messages}
 
     async def _answer(self) -> Any:
         self._require_turns()

@@ -6,6 +6,7 @@ recorded before its tools are called, and a tool call is recorded before the nex
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import direct
@@ -27,6 +28,7 @@ from flujo.agents.error_translation import cause_of, translated
 from flujo.agents.metered_model import MeteredModel
 from flujo.agents.outgoing import PROJECT, Door
 from flujo.agents.request_reports import RequestReport
+from flujo.agents.restoring import RestoredStream, restored_message
 from flujo.domain import canonical
 from flujo.domain.conversations import FinalAnswer, Response, ToolCalls
 from flujo.exceptions import OutputRejected
@@ -143,7 +145,29 @@ class ChatSession(written.MessageWriter):
             OutputTruncated: the response was cut off.
             BudgetError: the budget does not allow the request; it was not made.
             FileNotTaken: the model does not take one of the files; the request was not made.
+            PseudonymsNeedKeys: see `Door.text`; the request was not made.
         """
+        if not self._door.is_tokenised:
+            return await self._answered(messages, may_call=may_call, meter=meter, on_text=on_text)
+        in_json = not self._reader.is_text
+        stream = None if on_text is None else RestoredStream(on_text, self._door.sent, in_json)
+        listener = None if stream is None else stream.more
+        response = await self._answered(messages, may_call=may_call, meter=meter, on_text=listener)
+        if stream is not None:
+            await stream.end()
+        message = restored_message(response.message, self._door.sent, in_json=in_json)
+        self._unmasked = [message]
+        return replace(response, message=message)
+
+    async def _answered(
+        self,
+        messages: Sequence[Message],
+        *,
+        may_call: bool,
+        meter: Meter | None,
+        on_text: Callable[[str], Awaitable[None]] | None,
+    ) -> Response:
+        """Return the response as the model wrote it; see `request`."""
         source = self._source
         sent = await self._door.apart(lambda: self._masked(messages))
         is_union = bool(self.tools) and not source.has_tool_protocol

@@ -20,7 +20,7 @@ from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
     from flujo.domain.files import Contents, File
-    from flujo.domain.personal_data import Pii
+    from flujo.domain.personal_data import Pii, Pseudonyms
     from flujo.domain.transactions import Transaction
 
 
@@ -253,9 +253,13 @@ class Ask:
     transaction: Transaction | None = None
     """The transaction that a tool writes in."""
     pii: Pii | None = None
-    """Whether personal data in requests to a model is masked or kept; None for the project's setting."""
+    """How personal data stands in requests to a model; None for the project's setting."""
     kept: Sequence[str] = ()
     """Texts whose personal data is not masked in requests to a model."""
+    tokenised: Sequence[str] = ()
+    """Texts whose personal data is tokenised in requests to a model."""
+    pseudonyms: Pseudonyms | None = None
+    """Makes the pseudonyms of the run; None where the storage of runs encrypts nothing."""
 
 
 new_ask = constructor(Ask)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+import hmac
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 from flujo.domain.wording import did_you_mean, listed
 from flujo.exceptions import PipelineError
+
+if TYPE_CHECKING:
+    from flujo.domain.journal import RunId
 
 Structured = Literal["email", "phone", "card", "iban", "national_id", "ip", "url_credentials", "key"]
 """A kind of personal data that a form, a checksum or a numbering plan shows."""
@@ -33,13 +37,49 @@ NameLocale = Literal["en"]
 NAME_LOCALES: tuple[NameLocale, ...] = get_args(NameLocale)
 
 
-def placeholder(entity: Entity) -> str:
+def placeholder(entity: Entity, _value: str = "") -> str:
     """Return the text that stands in place of a value: `<EMAIL>`."""
     return f"<{entity.upper()}>"
 
 
-Pii = Literal["scrub", "keep"]
-"""`pii:` of a field or a step: its personal data is masked, or kept."""
+Replace = Callable[[Entity, str], str]
+"""Returns the replacement of a value of a kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """Makes the pseudonyms of one run: placeholders, of which each value has its own.
+
+    A pseudonym follows from the value alone, so parallel branches and a resumed run have the same ones. The
+    secret keeps a reader of requests from finding a value by trying all phone numbers.
+    """
+
+    secret: bytes = field(repr=False)
+    """The secret of the run."""
+
+    def of(self, entity: Entity, value: str) -> str:
+        """Return the pseudonym of a value: `<EMAIL_kdhwqzmr>`; without digits, which a rule may find."""
+        said = f"{entity} {value}".encode("utf-8", "surrogatepass")
+        number = int.from_bytes(hmac.digest(self.secret, said, "sha256"))
+        letters = (chr(ord("a") + number // 26**place % 26) for place in range(PSEUDONYM_LETTERS))
+        return f"<{entity.upper()}_{''.join(letters)}>"
+
+
+PSEUDONYM_LETTERS = 8
+"""Of 1,000 values of a kind in a run, two have the same letters once in 400,000 runs."""
+
+
+@runtime_checkable
+class PseudonymStore(Protocol):
+    """A store of runs that may have a secret for pseudonyms: one that follows from its key of encryption."""
+
+    def pseudonyms(self, run_id: RunId) -> Pseudonyms | None:
+        """Return what makes the pseudonyms of a run; None if the store encrypts nothing."""
+        ...
+
+
+Pii = Literal["scrub", "tokenise", "keep"]
+"""`pii:` of a field or a step: its personal data is masked, has pseudonyms in requests, or is kept."""
 
 CHOICES: tuple[Pii, ...] = get_args(Pii)
 
@@ -113,16 +153,21 @@ class Rules:
 class Scrub(Protocol):
     """Masks personal data."""
 
-    def text(self, text: str, *, key: str = "", kept: Sequence[str] = ()) -> str:
+    def text(
+        self, text: str, *, key: str = "", kept: Sequence[str] = (), replace: Replace = placeholder
+    ) -> str:
         """Return a text with `<EMAIL>`, `<PHONE>` … in place of personal data.
 
         Args:
             text: the text.
             key: the name of the field that it is the value of, which counts like a word before it.
             kept: texts whose values are not masked.
+            replace: returns the replacement of a value.
         """
         ...
 
-    def data(self, value: Any, *, key: str = "", kept: Sequence[str] = ()) -> Any:
+    def data(
+        self, value: Any, *, key: str = "", kept: Sequence[str] = (), replace: Replace = placeholder
+    ) -> Any:
         """Return JSON data with the personal data in its texts, long numbers and keys masked; see `text`."""
         ...

@@ -85,6 +85,8 @@ async def key_of(step: BaseStep, policy: CachePolicy, frame: Frame, path: StepPa
         "asked": asked,
         "read": found.values(frame),
     }
+    if frame.run.pii is not None:  # as `GATE.masks_of_requests`, which has the masks of the project
+        parts["pii"] = frame.run.pii
     if policy.key is not None:
         parts["key"] = found.noted["key"] = await value_of(policy.key, frame)
     else:

@@ -247,8 +247,7 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         meter=attempt.meter,
         require_lease=frame.run.journal.require_lease,
         history=attempt.history,
-        pii=call.masking,
-        kept=frame.kept() if call.asks_agent else (),
+        **(frame.personal_data(call.masking) if call.asks_agent else {}),
     )
     if attempt.files is None:
         return question

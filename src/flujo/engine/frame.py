@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.events import Event, StepEnded
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome, Success
-    from flujo.domain.personal_data import Pii
+    from flujo.domain.personal_data import Pii, Pseudonyms
     from flujo.domain.pipeline import Ends, Pipeline
     from flujo.domain.ports import Binding, Chain, Clock, Feed, Observer, Random, Sink
     from flujo.domain.run import Child, Launches
@@ -165,6 +165,10 @@ class Run:
     """What an input of a run of this pipeline must fit."""
     recorded: RecordedLeaves | None = None
     """Set in a replay, which makes no call and knows no time limit."""
+    pii: Pii | None = None
+    """`tokenise` where the project tokenises requests; None where `GATE` decides."""
+    pseudonyms: Pseudonyms | None = None
+    """Makes the pseudonyms of this run; None where the storage of runs encrypts nothing."""
     is_broken: bool = False
     """Whether an error has ended a part of this execution, so that the other parts must stop."""
 
@@ -322,16 +326,25 @@ class Frame:
             for evaluation in self.run.evaluations(step, path, given, output):
                 self.run.journal.launch(evaluation)
 
-    def kept(self) -> Sequence[str]:
-        """Return the texts of the fields of the input and the context that declare `pii: keep`."""
+    def personal_data(self, declared: Pii | None) -> dict[str, Any]:
+        """Return what an `Ask` says about personal data in its requests: four of its fields.
+
+        Args:
+            declared: the declaration of the step.
+        """
+        treated = {"pii": declared or self.run.pii, "pseudonyms": self.run.pseudonyms}
         if not self.input_pii and not self.scope.type.pii:
-            return ()
-        kept: list[str] = []
+            return treated
+        return {**treated, "kept": self._declared("keep"), "tokenised": self._declared("tokenise")}
+
+    def _declared(self, pii: Pii) -> Sequence[str]:
+        """Return the texts of the fields of the input and the context with a declaration."""
+        found: list[str] = []
         for values, declared in ((self.input, self.input_pii), (self.scope.tree, self.scope.type.pii)):
             if declared and isinstance(values, dict):
-                fields = (values.get(name) for name, choice in declared.items() if choice == "keep")
-                kept += (text for each in fields for text in texts_of(each))
-        return kept
+                fields = (values.get(name) for name, choice in declared.items() if choice == pii)
+                found += (text for each in fields for text in texts_of(each))
+        return found
 
     def append_done(
         self, path: StepPath, kind: str, output: bytes, before: Any, facts: Mapping[str, Any]

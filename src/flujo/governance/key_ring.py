@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import re
 from dataclasses import dataclass
@@ -106,6 +107,12 @@ class KeyRing:
                 hint="`pip install 'flujo[crypto]'`",
             )
         return cls(keys, writes_plain=writes_plain, source=source)
+
+    def derived(self, purpose: str) -> bytes | None:
+        """Return a secret for another purpose, which follows from the key that writes; None without one."""
+        if self.writer is None:
+            return None
+        return hmac.digest(self.writer.secret, b"flujo derived key\x00" + purpose.encode(), "sha256")
 
     @property
     def shown_keys(self) -> list[str]:

@@ -12,14 +12,14 @@ from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from flujo.domain.personal_data import Rules
+from flujo.domain.personal_data import Rules, placeholder
 from flujo.exceptions import SecretInValue
 from flujo.governance.redactor import SHORTEST_SECRET, Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from flujo.domain.personal_data import Pii, Scrub
+    from flujo.domain.personal_data import Pii, Replace, Scrub
 
 
 class Gate:
@@ -89,7 +89,7 @@ class Gate:
 
     def masks_requests(self, pii: Pii | None) -> bool:
         """Return whether personal data is masked in the requests of a step, by its declaration."""
-        return pii == "scrub" or (pii is None and self.hides_personal_data)
+        return pii in ("scrub", "tokenise") or (pii is None and self.hides_personal_data)
 
     @property
     def masks_of_requests(self) -> dict[str, Any]:
@@ -97,15 +97,15 @@ class Gate:
         rules = [[each.entities, each.locales, each.allow] for each in self._personal]
         return {"personal_data": rules} if rules else {}
 
-    def leaving(self, data: Any, pii: Pii | None, kept: Sequence[str] = ()) -> Any:
-        """Return JSON data for a model, with personal data masked unless the step or the project keeps it.
+    def leaving(self, data: Any, replace: Replace, kept: Sequence[str] = ()) -> Any:
+        """Return JSON data for a model, with its personal data replaced.
 
         Args:
             data: a text or JSON data.
-            pii: the declaration of the step.
-            kept: texts whose personal data is not masked.
+            replace: returns the replacement of a value.
+            kept: texts whose personal data is not replaced.
         """
-        return self._masked(data, kept=kept) if self.masks_requests(pii) else data
+        return self._masked(data, kept=kept, replace=replace)
 
     def entering(self, value: Any, pii: Pii | None = None, *, key: str = "") -> Any:
         """Return JSON data that enters a run, with personal data masked where it is declared.
@@ -115,7 +115,7 @@ class Gate:
             pii: the declaration of its field or its step.
             key: the name of its field.
         """
-        is_masked = pii == "scrub" or (pii is None and self.masks_values)
+        is_masked = pii == "scrub" or (pii != "keep" and self.masks_values)
         return self._masked(value, key=key) if is_masked else value
 
     def entering_fields(self, value: Any, declared: Mapping[str, Pii]) -> Any:
@@ -124,9 +124,11 @@ class Gate:
             return self.entering(value)
         return {name: self.entering(each, declared.get(name), key=name) for name, each in value.items()}
 
-    def _masked(self, data: Any, *, key: str = "", kept: Sequence[str] = ()) -> Any:
+    def _masked(
+        self, data: Any, *, key: str = "", kept: Sequence[str] = (), replace: Replace = placeholder
+    ) -> Any:
         for each in self._personal.values() or (scrub(self.personal_rules),):
-            data = each.data(data, key=key, kept=kept)
+            data = each.data(data, key=key, kept=kept, replace=replace)
         return data
 
     def text(self, text: str) -> str:

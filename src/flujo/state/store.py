@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from flujo.domain.forks import renew_in_children
 from flujo.domain.key_counts import Rotated
+from flujo.domain.personal_data import Pseudonyms
 from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.domain.sent_events import KEPT_S
 from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
@@ -562,6 +563,11 @@ class SqlStateStore:
         elif vacuum_full:
             await self._readers.alone(lend, overwriting.rewrite_tables, schema)
         return schema is None or vacuum_full
+
+    def pseudonyms(self, run_id: RunId) -> Pseudonyms | None:
+        """Return what makes the pseudonyms of a run, by the key that encrypts; see `PseudonymStore`."""
+        secret = self.database.keys.derived(f"pseudonyms {run_id}")
+        return None if secret is None else Pseudonyms(secret)
 
     async def values_by_key(self) -> KeyCounts:
         """Count the values of the database by their keys; see the port."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agents.provider_server import Provider, Response, provider_server
 from flujo.cli.exit_codes import ExitCode
+from flujo.governance.key_ring import new_key
 from flujo.governance.personal_data import models
 from flujo.governance.personal_data.models import PACKAGES
+from flujo.governance.sink import GATE
 from flujo.services.replay.run_file import RunFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cli.conftest import Flujo, Project
 
 MAIL, PHONE = "jane.doe@example.org", "+44 20 7946 0958"
@@ -130,3 +136,53 @@ def test_a_program_gets_the_values_as_they_are(
     assert MAIL.encode() in b"".join(
         each.read_bytes() for each in (project.root / ".flujo").glob("state.db*")
     )
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    with provider_server() as running:
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
+        yield running
+
+
+def test_a_project_tokenises_its_requests(
+    project: Project, flujo: Flujo, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.blueprint(
+        "write",
+        'version: "1"\nname: write\ninput_schema: {type: string}\n'
+        'agents: {clerk: {model: "openai-chat:gpt-4o-mini", model_settings: {max_tokens: 99}}}\n'
+        "steps: [{name: draft, agent: clerk}, {name: check, kind: hitl, message: 'Send it?'}]\n",
+    )
+    settings = project.root / "flujo.toml"
+    before = settings.read_text("utf-8")
+    settings.write_text(f'{before}\n[governance]\nrequests = "tokenised"\n', "utf-8")
+    refused = flujo("run", "write", "--input", MAIL)
+    assert refused.exit_code == ExitCode.USAGE, refused.output
+    assert '`requests = "tokenised"` in [governance] tokenises personal data' in refused.stderr
+    assert "[FLJ455]" in refused.stderr
+    assert "hint: `flujo keys new` prints a key" in refused.stderr
+    with settings.open("a", encoding="utf-8") as toml:
+        toml.write('\n[state]\nencryption = "FLUJO_STATE_KEYS"\n')
+    monkeypatch.setenv("FLUJO_STATE_KEYS", new_key("k1").text)
+    provider.will_answer(lambda request: Response(f"Dear {request['messages'][-1]['content']}"))
+    paused = flujo("run", "write", "--input", MAIL, "--run-id", "a1", "--paused-ok")
+    assert paused.exit_code == 0, paused.output
+    (sent,) = provider.requests
+    pseudonym = sent["messages"][-1]["content"]
+    assert re.fullmatch(r"<EMAIL_[a-z]{8}>", pseudonym)
+    shown = flujo("trace", "a1", "draft", "--messages").stdout
+    assert pseudonym in shown
+    file = project.root / "a1.jsonl.zst"
+    assert flujo("export", "a1", "--output", str(file)).exit_code == 0
+    exported = repr(RunFile.read(file.read_bytes(), "a1").runs)
+    assert pseudonym in exported
+    assert MAIL not in shown + exported + paused.output
+    replayed = flujo("replay", "a1")
+    assert replayed.exit_code == 0, replayed.output
+    assert "as pseudonyms in requests to models" in flujo("doctor").stdout
+    monkeypatch.setenv("FLUJO_GOVERNANCE_PII_SCRUB", "0")
+    settings.write_text(settings.read_text("utf-8").replace('requests = "tokenised"\n', ""), "utf-8")
+    GATE._personal = {}
+    assert f"Dear {MAIL}" in flujo("trace", "a1", "--json").stdout, "the journal has the value"

@@ -198,5 +198,5 @@ async def test_a_wrong_declaration_of_a_field_of_a_class_is_refused() -> None:
 
 
 def test_a_wrong_declaration_of_a_step_is_refused() -> None:
-    with pytest.raises(PipelineError, match="`pii` is 'mask'; expected one of 'scrub', 'keep'"):
+    with pytest.raises(PipelineError, match="`pii` is 'mask'; expected one of 'scrub', 'tokenise', 'keep'"):
         Step("say", lambda _: 1, pii="mask")  # type: ignore[call-overload]

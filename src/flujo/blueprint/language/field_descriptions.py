@@ -98,7 +98,8 @@ DESCRIPTIONS = {
     "fallback": "A step without a name that runs when all attempts of this one have failed.",
     "effect": "The effect of the call; the default is `unsafe`.",
     "enforce_idempotency": "Whether the call is made at most once.",
-    "pii": "Whether personal data in requests and output of the step is masked (`scrub`) or kept (`keep`).",
+    "pii": "Whether personal data in requests and output of the step is masked (`scrub`), has "
+    "pseudonyms in requests (`tokenise`), or is kept (`keep`).",
     "reconcile": "A callable that gets the key of a call in doubt and returns whether the call was made.",
     "in_doubt": "What happens if it is unknown after a crash whether a call was made.",
     "if": "A condition.",

@@ -107,8 +107,8 @@ class GranularStep(BaseStep[In, Out]):
     )
     """The limit of the messages that the model gets; by default it gets all turns."""
     pii: Takes[Pii | None, Pii | None] = takes(values.one_of(*CHOICES), default=None)
-    """Whether personal data is masked or kept in requests to the model, and in the output where the database
-    has none; by default the project decides."""
+    """Whether personal data is masked, tokenised or kept in requests to the model, and masked in the output
+    where the database has none; by default the project decides."""
 
     def summary(self) -> str:
         """Return the agent and its tools."""

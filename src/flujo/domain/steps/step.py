@@ -95,8 +95,8 @@ class Step(BaseStep[In, Out]):
     reconcile: CallableRef | None = takes(values.callable_ref, default=None)
     """For `in_doubt: reconcile`: gets the key, returns `{"done": True, "result": …}` or `{"done": False}`."""
     pii: Pii | None = takes(values.one_of(*CHOICES), default=None)
-    """Whether personal data is masked or kept in requests to the model, and in the output where the database
-    has none; by default the project decides."""
+    """Whether personal data is masked, tokenised or kept in requests to the model, and masked in the output
+    where the database has none; by default the project decides."""
 
     if TYPE_CHECKING:
 

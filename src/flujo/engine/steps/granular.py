@@ -164,8 +164,7 @@ class _Conversation:
             files=sent.files,
             contents=sent.contents or frame.run.journal.contents,
             history=await threads.heard(step, frame),
-            pii=step.pii,
-            kept=frame.kept(),
+            **frame.personal_data(step.pii),
         )
         await require_same_agent({**agent.traits(ask), **threads.seen(step, frame)}, step, frame, path)
         await frame.run.journal.load_level(child(path, "turn"))

@@ -137,7 +137,7 @@ def _question(
         context=frame.scope.view() if agent.wants_context else None,
         resources=frame.run.resources,
         meter=meter,
-        kept=frame.kept(),
+        **frame.personal_data(None),
     )
 
 

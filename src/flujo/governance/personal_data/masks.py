@@ -12,7 +12,7 @@ from flujo.domain.personal_data import placeholder
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from flujo.domain.personal_data import Entity
+    from flujo.domain.personal_data import Entity, Replace
 
     Mask = Callable[[Entity, str], str]
     """Returns the replacement of a value of a kind."""
@@ -30,14 +30,14 @@ class Masks:
         self.entities = frozenset(entities)
         self._allowed = [pattern(translate(each), IGNORECASE) for each in allow]
 
-    def of(self, kept: Sequence[str]) -> Mask:
-        """Return what replaces values; those that occur in `kept` stay."""
+    def of(self, kept: Sequence[str], replace: Replace = placeholder) -> Mask:
+        """Return what replaces values, by `replace`; those that occur in `kept` stay."""
 
         def mask(entity: Entity, value: str) -> str:
             if entity not in self.entities or any(value in each for each in kept):
                 return value
             if any(allowed.match(value) for allowed in self._allowed):
                 return value
-            return placeholder(entity)
+            return replace(entity, value)
 
         return mask

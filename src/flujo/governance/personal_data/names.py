@@ -38,7 +38,7 @@ _ENTITIES: dict[str, Entity] = {
 """Labels of the models, and ours."""
 _UNUSED = ("tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer", "senter")
 """Parts of a model that find no names; they take half of its time."""
-_PLACEHOLDER = re.compile(r"<[A-Z_]{2,20}>")
+_PLACEHOLDER = re.compile(r"<[A-Z_]{2,20}(?:[a-z]{8})?>")
 _SYMBOL = re.compile("[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]")
 _QUOTED = re.compile(r'"([^"\n]{2,200})"')
 _CAPITAL = re.compile(r"[^\W\d_a-z]\w?[^\W\d_]|[^\W\d_a-z]\. ")

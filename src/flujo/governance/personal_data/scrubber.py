@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.personal_data import placeholder
 from flujo.governance.personal_data import addresses, first_look, ids, keys, mails, names, numbers
 from flujo.governance.personal_data.first_look import kinds_in
 from flujo.governance.personal_data.masks import Masks
@@ -12,7 +13,7 @@ from flujo.governance.personal_data.patterns import digits_in
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flujo.domain.personal_data import Rules
+    from flujo.domain.personal_data import Replace, Rules
     from flujo.governance.personal_data.masks import Mask
     from flujo.governance.personal_data.names import Names
 
@@ -28,10 +29,14 @@ class Scrubber:
         self._name_locales = rules.name_locales
         self._finder = finder
 
-    def text(self, text: str, *, key: str = "", kept: Sequence[str] = ()) -> str:
+    def text(
+        self, text: str, *, key: str = "", kept: Sequence[str] = (), replace: Replace = placeholder
+    ) -> str:
         """Return a text with the personal data in it masked; halves of surrogate pairs become `?`."""
+        return self._text(text, self._masks.of(kept, replace), key)
+
+    def _text(self, text: str, mask: Mask, key: str = "") -> str:
         text = _readable(text)
-        mask = self._masks.of(kept)
         before = f"{_spaced(key)}: " if key else ""
         text = self._structured(text, before, mask)
         if not self._name_locales:
@@ -52,37 +57,42 @@ class Scrubber:
             text = new
         return text
 
-    def data(self, value: Any, *, key: str = "", kept: Sequence[str] = ()) -> Any:
+    def data(
+        self, value: Any, *, key: str = "", kept: Sequence[str] = (), replace: Replace = placeholder
+    ) -> Any:
         """Return JSON data with the personal data in its texts, long numbers and keys masked."""
+        return self._data(value, self._masks.of(kept, replace), key)
+
+    def _data(self, value: Any, mask: Mask, key: str = "") -> Any:
         match value:
             case str():
-                return self.text(value, key=key, kept=kept)
+                return self._text(value, mask, key)
             case dict():
-                return self._mapping(value, kept)
+                return self._mapping(value, mask)
             case list() | tuple():
-                return [self.data(each, key=key, kept=kept) for each in value]
+                return [self._data(each, mask, key) for each in value]
             case int() if not isinstance(value, bool) and abs(value) >= _LONG_NUMBER:
                 shown = str(value)
-                new = self.text(shown, key=key, kept=kept)
+                new = self._text(shown, mask, key)
                 return value if new == shown else new
             case _:
                 return value
 
-    def _mapping(self, value: dict[str, Any], kept: Sequence[str]) -> dict[str, Any]:
+    def _mapping(self, value: dict[str, Any], mask: Mask) -> dict[str, Any]:
         masked: dict[str, Any] = {}
         for name, each in value.items():
-            new = shown = self._field(name, kept)
+            new = shown = self._field(name, mask)
             number = 2
             while new in masked or (new != name and new in value):
                 new, number = f"{shown}#{number}", number + 1
-            masked[new] = self.data(each, key=name, kept=kept)
+            masked[new] = self._data(each, mask, name)
         return masked
 
-    def _field(self, name: str, kept: Sequence[str]) -> str:
+    def _field(self, name: str, mask: Mask) -> str:
         """Return the name of a field, masked. One word alone is not read for names: code depends on it."""
         if " " in name:
-            return self.text(name, kept=kept)
-        return self._structured(_readable(name), "", self._masks.of(kept))
+            return self._text(name, mask)
+        return self._structured(_readable(name), "", mask)
 
     def _once(self, text: str, kinds: Sequence[int], mask: Mask) -> str:
         """Return a text with the data masked that may be in it: a mask uncovers nothing for later kinds."""

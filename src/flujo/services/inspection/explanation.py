@@ -288,7 +288,7 @@ def _personal(project: Project, pipeline: Pipeline) -> Iterator[list[str]]:
         yield ["Personal data:", *_listed(lines)]
 
 
-_MASKING = {"scrub": "masked", "keep": "kept"}
+_MASKING = {"scrub": "masked", "tokenise": "tokenised in requests to models", "keep": "kept"}
 
 
 def _operated(project: Project, path: str, pipeline: Pipeline) -> Iterator[list[str]]:

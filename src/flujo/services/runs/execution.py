@@ -44,6 +44,7 @@ from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
 from flujo.exceptions import ChangesRefused, Fenced, PipelineAbortSignal, StateError, StepFailed
 from flujo.governance.events import read_error
+from flujo.services.checks.pseudonyms import pseudonyms_of
 from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.feed_writer import RunFeed
 from flujo.services.runs.life_limits import left_s, too_late
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
+    from flujo.domain.personal_data import Pii
     from flujo.domain.pipeline import BaseStep, Pipeline
     from flujo.domain.ports import Binding, Clock, ContextType, Locate, Observer, Random, Sink
     from flujo.domain.run import Launches, Pause
@@ -179,6 +181,8 @@ class Runtime:
     """The budgets that several runs share; each counts the runs that it matches."""
     tools: ToolPolicy = EVERY_TOOL
     """The tools that may be called."""
+    pii: Pii | None = None
+    """`tokenise` where the project tokenises requests to models."""
     load_output: Callable[[Any], Any] = unchanged
     """Converts the output of a completed run to the annotated return type of its last callable."""
     range_length: int = RANGE_LENGTH
@@ -393,6 +397,8 @@ class Execution:
             launches=_launches(runtime, record),
             evaluations=self._step_evaluations(record),
             input_schema=runtime.pipeline.input_schema,
+            pii=runtime.pii,
+            pseudonyms=pseudonyms_of(runtime.store, record.run_id),
         )
         walk.ended = run.ended
         walk.feed = RunFeed(runtime.store, run, record.fence)

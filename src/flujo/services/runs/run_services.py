@@ -21,6 +21,7 @@ from flujo.governance.logs import logger
 from flujo.services.checks.caching import never_cached
 from flujo.services.checks.locking import require_match
 from flujo.services.checks.pipeline_checks import check_pipeline
+from flujo.services.checks.pseudonyms import require_pseudonym_key
 from flujo.services.checks.transactions import require_transactions
 from flujo.services.project.user_code import UserCode
 from flujo.services.runs.background import BackgroundTasks
@@ -131,6 +132,7 @@ class RunServices:
         Raises:
             CallableError | AgentError: it cannot be bound here.
             TransactionRefused: a tool of it cannot write to this storage of runs.
+            PseudonymsNeedKeys: it tokenises personal data, and this storage of runs has no key for it.
             TaskUnderLimit: the runs have a limit, and a step in the background has no budget.
             QueueUnknown: the settings do not have the queue of a step in the background.
         """
@@ -141,6 +143,8 @@ class RunServices:
         place = partial(place_of_task, self.workspace.project.settings, bound) if self.is_durable else None
         launches = Launches(pipeline=pipeline.name, closure=closure, blobs=blobs, place=place)
         require_transactions(pipeline, bound, self.store)
+        governance = self.workspace.project.settings.governance
+        require_pseudonym_key(pipeline, bound, self.store, governance.treatment)
         for _, step, why in never_cached(pipeline, bound, self.resources):
             self.cache.report(step.name, why)
         service = RunService(
@@ -155,7 +159,8 @@ class RunServices:
                 cache=self.cache,
                 limits=limited,
                 rules=self.rules,
-                tools=self.workspace.project.settings.governance.policy,
+                tools=governance.policy,
+                pii=governance.treatment,
                 range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
                 is_durable=self.is_durable,
