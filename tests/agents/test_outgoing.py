@@ -17,8 +17,9 @@ from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.conversations import ToolCalls, ToolResult
 from flujo.domain.files import File
-from flujo.domain.personal_data import Rules
+from flujo.domain.personal_data import Pseudonyms, Rules
 from flujo.domain.threads import Exchange
+from flujo.exceptions import PseudonymsNeedKeys
 from flujo.governance.personal_data.name_rules import Name
 from flujo.governance.personal_data.names import SPACY
 from flujo.governance.sink import GATE
@@ -181,3 +182,29 @@ def test_masks_are_a_part_of_what_decides_an_answer(provider: Provider, tmp_path
     GATE.hide_personal_data(Rules(entities=("email",)))
     after = agent_of(provider, tmp_path).answered_with
     assert {name for name in after if after[name] != before.get(name)} == {"personal_data"}
+
+
+@pytest.mark.parametrize("api", MODELS)
+async def test_a_tokenised_value_is_put_back_in_calls_answers_and_streams(
+    provider: Provider, tmp_path: Path, api: str
+) -> None:
+    made, pieces = Pseudonyms(b"k" * 32), list[str]()
+    pseudonym = made.of("phone", PHONE)
+    provider.will_answer(Sent(tool_call=("lookup", {"name": pseudonym})), f"Call {pseudonym}.")
+
+    async def listen(piece: str) -> None:
+        pieces.append(piece)
+
+    ask = Ask(data=f"I am at {PHONE}.", pii="tokenise", pseudonyms=made, on_text=listen)
+    reply = await agent_of(provider, tmp_path, api).ask(ask)
+    assert reply.output == "".join(pieces) == f"Call {PHONE}."
+    sent, transcript = json.dumps(provider.requests), json.dumps(reply.transcript)
+    assert PHONE not in sent + transcript
+    assert f"I am at {pseudonym}." in sent
+    assert f"Call {pseudonym}." in transcript
+
+
+async def test_nothing_is_sent_without_a_key(provider: Provider, tmp_path: Path) -> None:
+    with pytest.raises(PseudonymsNeedKeys, match=r"no key"):
+        await agent_of(provider, tmp_path).ask(Ask(data=MAIL, pii="tokenise"))
+    assert provider.requests == []
