@@ -52,7 +52,8 @@ def provider(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Provid
 
 
 def asking(name: str, **more: Any) -> Step:
-    return Step(name, agent=CLERK, input="{{ input }}", **{"pii": "tokenise", **more})
+    more = {"pii": "tokenise", **more}
+    return Step(name, agent=CLERK, input="{{ input }}", **more)
 
 
 def echo(request: dict[str, Any]) -> Response:
