@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bad.meaning_cases import Case
+from bad.meaning_cases import CHILD, Case, step
 
 
 def sets(values: str, keys: str = "") -> str:
@@ -82,4 +82,21 @@ ERRORS = [
          + READ % "context.count", "FLJ207", "`context.count` may be missing", "context.count", line=11, severity="warning"),
 ]  # fmt: skip
 
-STOPPING = [*SETS, *ENDS, *ERRORS]
+FAILING = [
+    Case("import-of-a-blueprint-with-on-failure", "  - {kind: import, name: sub, blueprint: ./child.yaml, with: {text: a}}\n",
+         "FLJ314", "executed only when a run of that", "./child.yaml",
+         files={"blueprints/child.yaml": CHILD + "on_failure: [{name: undo, call: skills.crm:echo, with: {text: a}}]\n"}),
+    Case("new-run-in-on-failure", "on_failure:\n  - {kind: continue_as_new, name: next}\n", "FLJ315", "begins a new run", "next", line=10),
+    Case("end-in-a-body-of-on-failure", f"on_failure:\n  - {{kind: conditional, name: c, if: 'true', then: [{ends('')}]}}\n",
+         "FLJ315", "':failure/c/stop' ends the blueprint", "stop", line=10),
+    Case("task-in-on-failure", "on_failure:\n  - {name: late, agent: sorter, config: {execution_mode: background}}\n", "FLJ315",
+         "runs in the background", "late", line=10),
+    Case("state-called-unfinished", "  - {kind: state_machine, name: m, initial: unfinished, final: [unfinished], states: {unfinished: {}}}\n",
+         "FLJ316", "name of a branch or state", "unfinished"),
+    Case("step-of-the-run-in-on-failure", "on_failure:\n" + READ % "steps.sort.output.label", "FLJ204", "sort", None, line=10),
+    Case("failure-before-there-is-one", READ % "failure.step", "FLJ204", "failure", None),
+    Case("field-that-a-failure-lacks", "on_failure:\n" + READ % "failure.kind", "FLJ204", "kind", None, line=10),
+    Case("two-steps-of-one-name-after-a-failure", "on_failure:\n" + 2 * step("agent: sorter"), "FLJ210", "called 'more'", "more", line=11),
+]  # fmt: skip
+
+STOPPING = [*SETS, *ENDS, *ERRORS, *FAILING]

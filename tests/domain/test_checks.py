@@ -412,6 +412,26 @@ CASES = {
         Pipeline(MapStep("m", EndStep("stop"), over="[1]")),
         "step 'm/stop' ends the blueprint, inside step 'm', which is of `kind: map`",
     ),
+    "the import of a pipeline with on_failure": Case(
+        "FLJ314",
+        "[{kind: import, name: i, blueprint: ./child.yaml}]",
+        Pipeline(ImportStep("i", Pipeline(called("a"), on_failure=[called("b")]))),
+        "step 'i' runs a pipeline with `on_failure`",
+        imported="[{name: a, call: 's:f'}]\non_failure: [{name: b, call: 's:f'}]",
+    ),
+    "a new run after a failure": Case(
+        "FLJ315",
+        "[{name: a, call: 's:f'}]",
+        Pipeline(called("a"), on_failure=[ContinueAsNewStep("next")]),
+        "step ':failure/next' begins a new run, and the run has failed already",
+        top="on_failure: [{kind: continue_as_new, name: next}]\n",
+    ),
+    "a branch called unfinished": Case(
+        "FLJ316",
+        "[{kind: parallel, name: p, branches: {unfinished: [{name: a, call: 's:f'}]}}]",
+        Pipeline(ParallelStep("p", {"unfinished": [called("b")]})),
+        "step 'p': 'unfinished' cannot be the name of a branch or state",
+    ),
     "an await in the background": Case(
         "FLJ280",
         "[{kind: await, name: a, task: '{{ input }}', config: {execution_mode: background}}]",

@@ -664,6 +664,20 @@ def ending(do: Effects) -> Pipeline:
     )
 
 
+def failing(do: Effects) -> Pipeline:
+    """Fails after a step, and asks a human, writes and calls in its `on_failure`."""
+
+    def fail(_: Any) -> int:
+        raise ValueError("no")
+
+    after = [
+        do.step("u", lambda failure: len(failure["step"]), save=LOGGED),
+        HumanInTheLoopStep("ok", message="{{ failure.error.message }}", save={"log": "context.log + [7]"}),
+        LoopStep("l", _body(do.step("v", lambda said: len(str(said)))), until="loop.index == 1"),
+    ]
+    return _pipeline(do.step("a", save=LOGGED), do.step("broken", fail), on_failure=after)
+
+
 def deployed(do: Effects) -> Pipeline:
     """Is continued by `redeployed` after a question or a crash: with other names, and steps in new places."""
     ways = {"p": _body(do.step("p1"), do.step("p2", save=LOGGED)), "q": _body(do.step("q1"))}
@@ -804,6 +818,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "end": ending,
     "machine": recovering,
     "governed": governed,
+    "on_failure": failing,
 }
 SETTINGS = {"notify": NOTIFY, "governed": GOVERNED}
 """The flujo.toml of a shape."""
@@ -910,7 +925,8 @@ class Crashing:
         """Use a run without a crash as the reference for the others."""
         self._whole = in_a_fork(self.run, 0)
         assert bool(self._whole.pop("lone")) or not self._lone, "the event loop has committed no step"
-        assert (self._whole["status"], self._whole.pop("broken")) == ("completed", ""), self._whole
+        status = "failed" if self._build is failing else "completed"
+        assert (self._whole["status"], self._whole.pop("broken")) == (status, ""), self._whole
 
 
 async def _redeployed(tree: Pipeline, effects: Effects, store: SqlStateStore, run_id: RunId) -> Pipeline:

@@ -31,6 +31,15 @@ GOOD_FLOW = {
     "     on_error: {output: {label: none, score: 0}}}\n"
     + READS % 'steps.again.error == null ? steps.again.output.label : "no label"'
     + "  - {kind: parallel, name: both, branches: {one: [{name: c, agent: sorter}]}, on_error: skip}\n",
+    "steps-after-a-failure": HEAD
+    + importing("./child.yaml", "    with: {text: '{{ steps.sort.output.label }}'}\n    on_failure: skip\n")
+    + "on_failure:\n"
+    "  - {kind: set, name: count, set: {count: 1, notes: ['{{ failure.error.message }}', '{{ failure.step }}']}}\n"
+    "  - {kind: hitl, name: ask, message: '{{ failure.error.code }}, {{ input.text }}?', when: failure.error.retryable}\n"
+    "  - {name: sort, agent: sorter, input: '{{ previous }}'}\n"
+    "  - kind: parallel\n    name: both\n    branches:\n"
+    "      failure: [{kind: map, name: each, over: '[1]', steps: [{kind: end, name: stop, of: body, when: item == 1},"
+    " {name: one, agent: sorter}]}]\n      finally: [{name: tell, call: 'skills.crm:plain', with: {data: '{{ steps.sort.output.score }}'}}]\n",
     "ends-of-items-and-branches": HEAD + each("    merge: no_merge\n").replace(
         "{name: one,", "{kind: end, name: skip, of: body, when: item == ''}, {name: one,"),
     "values-set-in-a-loop": HEAD.replace("count: {type: integer}", "count: {type: integer, default: 0}")

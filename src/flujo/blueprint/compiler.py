@@ -293,6 +293,7 @@ class _Tree:
             migrations=tuple(
                 Migration(StepPath(each.from_), StepPath(each.to)) for each in blueprint.migrations
             ),
+            on_failure=build(blueprint.on_failure),
         )
 
     def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:

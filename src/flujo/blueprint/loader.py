@@ -11,7 +11,7 @@ from flujo.blueprint.analysis.unit import Unit
 from flujo.blueprint.diagnostics import Span, rule, suggest
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.error_recovery import PartialDocument, recover
-from flujo.blueprint.language.traversal import Path, asked, walk
+from flujo.blueprint.language.traversal import Path, asked, walk_blueprint
 from flujo.blueprint.language.validation import L, schema_places, validate
 from flujo.blueprint.reading.decoding import decode
 from flujo.blueprint.reading.reader import read
@@ -249,7 +249,7 @@ class Loader:
     @staticmethod
     def _agents_that_matter(unit: Unit) -> Iterator[tuple[str, doc.Agent]]:
         """Yield a file's own agents, and the included ones in use."""
-        asked_ones = (name for _, step in walk(unit.blueprint.steps, ("steps",)) for _, name in asked(step))
+        asked_ones = (name for _, step in walk_blueprint(unit.blueprint) for _, name in asked(step))
         in_use = doc.with_helpers(asked_ones, unit.blueprint.agents)
         for name, agent in unit.blueprint.agents.items():
             if name in in_use or unit.is_own(name):
@@ -286,7 +286,7 @@ class Loader:
                 self._limit(before <= MAX_STEPS < steps, span, _TOO_MANY)
             return child
 
-        for where, step in walk(unit.blueprint.steps, ("steps",)):
+        for where, step in walk_blueprint(unit.blueprint):
             steps += 1
             if step.imports is not None and (child := load((*where, "blueprint"), step.imports)) is not None:
                 imports[step.imports] = child

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.commands import ShellCommand
+    from flujo.domain.journal import ErrorInfo
     from flujo.domain.run import Pause
     from flujo.services.inspection.tasks import Task
 
@@ -81,14 +82,17 @@ def run_data(task: Task) -> dict[str, Any]:
     }
 
 
-def next_for(run_id: str, status: str, error_code: str = "") -> ShellCommand:
-    """Return the next command to suggest for a run with this status; a failed one has an error code."""
+def next_for(run_id: str, status: str, error: ErrorInfo | None = None) -> ShellCommand:
+    """Return the next command to suggest for a run with this status; a failed one has an error."""
     run = formatting.short_id(run_id)
     match status:
         case "paused" | "waiting":
             return command("flujo", "tasks", "show", run)
+        case "failed" if error is not None and error.is_handled:
+            return command("flujo", "trace", run)
         case "failed":
-            accepting = ("--accept-changes",) if error_code == AgentChanged.code else ()
+            is_changed = error is not None and error.code == AgentChanged.code
+            accepting = ("--accept-changes",) if is_changed else ()
             return command("flujo", "resume", run, "--retry-failed", *accepting)
         case "completed" | "cancelled" | "running":
             return command("flujo", "trace", run)

@@ -257,15 +257,20 @@ def _report(
             show_pauses(terminal, run, result.pauses, is_result=paused_ok and not as_json)
         case "failed":
             _report_failure(invocation, result)
-            code = result.error.code if result.error else ""
-            why = "continue with the changed agent" if code == AgentChanged.code else "retry the failed step"
-            terminal.next(next_for(result.run_id, "failed", code), why)
+            terminal.next(next_for(result.run_id, "failed", result.error), _why_next(result.error))
         case status:
             reason = f": {result.error.message}" if result.error else ""
             terminal.say(f"{status}{reason}", "yellow")
             if result.note:
                 terminal.say(result.note)
             terminal.next(command("flujo", "trace", run), "show what happened")
+
+
+def _why_next(error: ErrorInfo | None) -> str:
+    if error is not None and error.is_handled:
+        return "show what happened; `on_failure` has run"
+    is_changed = error is not None and error.code == AgentChanged.code
+    return "continue with the changed agent" if is_changed else "retry the failed step"
 
 
 def _report_failure(invocation: Invocation, result: PipelineResult[Any, Any]) -> None:

@@ -88,7 +88,7 @@ class Listing:
             return
         elif page.tasks:
             first = page.tasks[0]
-            terminal.next(next_for(first.run_id, str(first.display_status)))
+            terminal.next(next_for(first.run_id, str(first.display_status), first.error))
         else:
             terminal.say(self.nothing)
 

@@ -51,8 +51,7 @@ def show_detail(
         terminal.say(f"warning: {warning}", "yellow")
     status = str(detail.task.display_status)
     if status not in ("completed", "cancelled", "running") and is_stored:
-        code = detail.error.code if detail.error else ""
-        terminal.next(next_for(detail.task.run_id, status, code))
+        terminal.next(next_for(detail.task.run_id, status, detail.error))
 
 
 def detail_data(detail: TaskDetail, node: TraceNode, *, tracebacks: bool) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def show_task(terminal: Terminal, detail: TaskDetail) -> None:
     if open_ones and not asked:
         continued_later(terminal, formatting.short_id(task.run_id), open_ones)
     if not open_ones:
-        terminal.next(next_for(task.run_id, status))
+        terminal.next(next_for(task.run_id, status, task.error))
 
 
 def _parent(task: Task) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
 from flujo.domain.conversations import ConversingAgent, text_tokens
-from flujo.domain.paths import ROOT, child
+from flujo.domain.paths import FAILURE, ROOT, UNFINISHED, child
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import (
     AwaitStep,
@@ -46,6 +46,7 @@ from flujo.domain.tree_checks.effects import (
     repeated_call,
 )
 from flujo.domain.tree_checks.endings import ending_inside, never_reached
+from flujo.domain.tree_checks.failures import after_failure, handler_steps, unhandled_inside
 from flujo.domain.tree_checks.findings import Field, Finding, Knows, Place, Requires, Site, Written
 from flujo.domain.tree_checks.settings import unknown_settings
 from flujo.domain.tree_checks.states import machine_states
@@ -104,6 +105,10 @@ def findings(
         knows or _known_live,
     )
     yield from walk.body(steps, _Scope(limits=pipeline.budget))
+    if pipeline.on_failure is not None:
+        inside = after_failure(pipeline.on_failure)
+        yield from handler_steps(inside)
+        yield from walk.body(inside, _Scope(items=frozenset({FAILURE}), limits=pipeline.budget))
 
 
 # Names ---------------------------------------------------------------------------------------------------
@@ -264,7 +269,12 @@ def _names(site: Site, items: frozenset[str], reserved: frozenset[str]) -> Itera
     for key, names in step.local_names().items():
         fields += [((key,) if key == "as" else (key, name), name, key != "as") for name in names]
     for keys, name, at_key in fields:
-        if problem := branch_problem(name) if keys == (name,) and name in branches else name_problem(name):
+        if keys == (UNFINISHED,) and step.names_bodies:
+            message = f"step {site.path!r}: {name!r} cannot be the name of a branch or state"
+            hint = "rename it: records of unfinished attempts have its path"
+            key = "states" if step.shape == "states" else "branches"
+            yield Finding("FLJ316", site.place, message, hint, (key, UNFINISHED), at_key=True)
+        elif problem := branch_problem(name) if keys == (name,) and name in branches else name_problem(name):
             yield Finding("FLJ124", site.place, f"step {site.path!r}: {problem[0]}", problem[1], keys, at_key)
         elif name in (RESERVED if keys == ("as",) else reserved) and keys[0] in ("name", "carry", "as"):
             yield _reserved(name, site.place, keys, at_key=at_key)
@@ -379,6 +389,7 @@ _CHECKS = (
     machine_states,
     cacheable,
     ending_inside,
+    unhandled_inside,
     on_thread,
     agent_tools,
     unknown_settings,

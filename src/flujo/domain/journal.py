@@ -151,6 +151,8 @@ class ErrorInfo:
     """Where the code of the user raised it, or called what raised it; None if no such code was involved."""
     traceback: str | None = None
     """The digest of the blob with the traceback; set together with `frame`."""
+    is_handled: bool = False
+    """Of a run: whether its `on_failure` has been executed, after which no step is tried again."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; without `frame` and `traceback` if there are none."""
@@ -159,6 +161,8 @@ class ErrorInfo:
             del data["frame"], data["traceback"]
         else:
             data["frame"] = self.frame.to_json()
+        if not self.is_handled:
+            del data["is_handled"]
         return data
 
     def as_value(self) -> dict[str, Any]:

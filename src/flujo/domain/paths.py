@@ -10,7 +10,8 @@ id of a question that is not the step's own. A name is an identifier, or any tex
 characters of paths are percent-encoded. So each path has one meaning, and `parent` needs only its text.
 
 Reserved, because no step of a blueprint can have these paths: `turn[n]`, `summary[n]` and `tool[k]` below a
-granular step, and the branches `:failure`, `:finally` and `:unfinished`.
+granular step, the branch `:unfinished`, and below the run `:end`, `:failure` and `:finally`. Branches and
+states of steps may be called `failure`: a step's path comes before their `:`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ ROOT = StepPath("")
 FAILURE, FINALLY = "failure", "finally"
 """The branches in which `on_failure` and `finally` run."""
 
-_UNFINISHED = ":unfinished"
+END = StepPath(":end")
+"""The path of the decision that says how the steps of a run have ended, before its `on_failure`."""
+
+UNFINISHED = "unfinished"
+"""The name that no branch or state has."""
+
+_UNFINISHED = f":{UNFINISHED}"
 
 _OPERATORS = "/[:!"
 _ENCODED = re.compile(r"[%/\[\]:.!~#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -14,7 +14,7 @@ from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.outbox import Notified, Notify, notify
-from flujo.domain.paths import ROOT, StepPath, branch, child
+from flujo.domain.paths import FAILURE, ROOT, StepPath, branch, child
 from flujo.domain.personal_data import Pii
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.schedules import Schedule
@@ -431,7 +431,7 @@ def body(given: Body, where: str) -> Pipeline:
         return Pipeline(steps(given, where))
     own = (
         *("input_schema", "context_schema", "context_type", "output"),
-        *("budget", "notify", "evaluate", "deadline_s", "schedules", "migrations"),
+        *("budget", "notify", "evaluate", "deadline_s", "schedules", "migrations", "on_failure"),
     )
     extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
@@ -456,6 +456,7 @@ if TYPE_CHECKING:  # for overloads
         deadline_s: float | None
         schedules: Sequence[Schedule]
         migrations: Mapping[str, str] | tuple[Migration, ...]
+        on_failure: Body | None
 
 
 def _schedules(given: Any, where: str) -> tuple[Schedule, ...]:
@@ -481,6 +482,16 @@ def _migrations(given: Any, where: str) -> tuple[Migration, ...]:
     if not is_mapping or not all(isinstance(each, str) for pair in given.items() for each in pair):
         raise PipelineError(f"{where} is {given!r}; expected a mapping of old paths to new ones")
     return tuple(Migration(StepPath(old), StepPath(new)) for old, new in given.items())
+
+
+def _handler(given: Any, where: str) -> Pipeline | None:
+    """Return the steps after a failure; an empty list is none.
+
+    Raises:
+        PipelineError: it is something else, or a pipeline with other fields than steps.
+    """
+    handler = body(given, where)
+    return handler if handler.steps else None
 
 
 @node
@@ -521,6 +532,9 @@ class Pipeline(Node, Generic[In, Out]):
     )
     """The old paths of renamed and moved parts with their new ones, for runs that began with the old ones; no
     effect for an imported pipeline."""
+    on_failure: Takes[Body | None, Pipeline | None] = takes(_handler, default=None)
+    """The steps that are executed when a run fails, before it ends as failed. They see `failure`. A pipeline
+    with such steps cannot be imported or be a tool."""
 
     if TYPE_CHECKING:
 
@@ -560,6 +574,10 @@ class Pipeline(Node, Generic[In, Out]):
         inner = (body for _, step in self.walk() for body in step.bodies().values())
         return any(each.budget for each in (self, *inner))
 
+    def endings(self) -> Mapping[str, Pipeline]:
+        """Return the bodies that are executed after the steps, by the names of their branches."""
+        return NO_ITEMS if self.on_failure is None else {FAILURE: self.on_failure}
+
     def walk(self, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
         """Yield each step with its path in the tree, outer steps first.
 
@@ -578,3 +596,5 @@ class Pipeline(Node, Generic[In, Out]):
             yield here, step
             for name, inner in step.bodies().items():
                 yield from inner._below(branch(here, name) if step.names_bodies else here)
+        for name, inner in self.endings().items():
+            yield from inner._below(branch(path, name))

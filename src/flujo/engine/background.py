@@ -155,3 +155,5 @@ def _walk(body: Pipeline, path: StepPath, owner: Pipeline) -> Iterator[tuple[Ste
         inner_owner = owner if imported is None or imported.inherits else imported.pipeline
         for name, inner in step.bodies().items():
             yield from _walk(inner, branch(here, name) if step.names_bodies else here, inner_owner)
+    for name, inner in body.endings().items():
+        yield from _walk(inner, branch(path, name), owner)

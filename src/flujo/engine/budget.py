@@ -178,6 +178,10 @@ class Budget:
         outermost = list(self._chain())[-1]
         outermost._breach = outermost._breach or error
 
+    def begin_on_failure(self) -> None:
+        """Let the steps after a failure begin, also after a limit was hit; it still refuses requests."""
+        self._breach = None
+
     def release(self, held: Usage) -> None:
         """Release a reservation."""
         for budget in self._chain():

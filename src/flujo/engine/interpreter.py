@@ -30,6 +30,7 @@ from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.composite_attempts import finish, is_attempted, perform_whole, replaced
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
+from flujo.engine.endings import run_whole
 from flujo.engine.foreign_code import is_ctrl_c
 from flujo.engine.frame import Frame, PlannedStep, Run
 from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
@@ -138,7 +139,7 @@ async def execute(
             run.plans.riding = _riding(pipeline.steps)
         frame.riding = run.plans.riding
     try:
-        outcome = await limited(frame, None, lambda: run_body(pipeline, frame))
+        outcome = await run_whole(pipeline, frame, run_body)
     except JournalConflict as conflict:  # the run fails, and can be resumed once its tree is restored
         outcome = Failure(error_info(conflict, StepPath(conflict.path)), conflict)
     return Success(outcome.output) if isinstance(outcome, Ended) else outcome, scope.fields

@@ -115,6 +115,8 @@ class Walk:
         has_context = not self.is_open or self.blueprint.context_schema is not None
         context = context_schema(self.blueprint, self.typed) if has_context else None
         start = Scope(input=schema, previous=schema, context=context)
+        failed = replace(start, previous=_FAILURE, names={"failure": _FAILURE})
+        self._body(self.blueprint.on_failure, ("on_failure",), failed)
         return self._body(self.blueprint.steps, ("steps",), start)
 
     def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
@@ -438,6 +440,7 @@ _ERROR = closed(
     | {"hint": {"type": ["string", "null"]}}
 )
 """The schema of an error as data; see `ErrorInfo.as_value`."""
+_FAILURE = closed({"step": STRING, "error": _ERROR})
 _NO_OR_ERROR = {"anyOf": [_ERROR, {"type": "null"}]}
 
 

@@ -83,7 +83,7 @@ def recover(language: type[L], document: Document, judged: Validated[L]) -> Part
         return None
     mistakes = [one for one in document.diagnostics if one.is_error]
     lost = frozenset(work.lost) | {document.path_at(one.span) for one in mistakes}
-    steps = {path for path, _ in walk(getattr(said, "steps", []), ("steps",))}
+    steps = {path for key in ("steps", "on_failure") for path, _ in walk(getattr(said, key, []), (key,))}
     return PartialDocument(
         said,
         replace(document, root=work.root),

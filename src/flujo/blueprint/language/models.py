@@ -1161,6 +1161,7 @@ class Blueprint(Strict):
     schedule: Schedules = []
     migrations: list[Migration] = []
     steps: Annotated[list[AnyStep], Field(min_length=1)]
+    on_failure: list[AnyStep] = []
 
     @model_validator(mode="after")
     def _one_context(self) -> "Blueprint":

@@ -35,6 +35,12 @@ def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.
             yield from walk(body, (*here, *where))
 
 
+def walk_blueprint(blueprint: doc.Blueprint) -> Iterator[tuple[Path, doc.BaseStep]]:
+    """Yield every step of a blueprint with its path."""
+    yield from walk(blueprint.steps, ("steps",))
+    yield from walk(blueprint.on_failure, ("on_failure",))
+
+
 def asked(step: doc.BaseStep) -> Iterator[tuple[Path, str]]:
     """Yield the keys under which a step names an agent, with the agent's name."""
     for key in in_role(type(step), Role.ANSWERER):

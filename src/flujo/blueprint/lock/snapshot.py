@@ -183,6 +183,8 @@ def _steps(pipeline: Pipeline, path: StepPath = ROOT) -> Iterator[tuple[StepPath
         if step.imported is None:
             for name, body in step.bodies().items():
                 yield from _steps(body, branch(here, name) if step.names_bodies else here)
+    for name, body in pipeline.endings().items():
+        yield from _steps(body, branch(path, name))
 
 
 def _agents(pipeline: Pipeline) -> Iterator[AgentSpec]:

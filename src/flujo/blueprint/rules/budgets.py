@@ -104,7 +104,7 @@ _FREE = ("local:", "test:")
 def _asked(pipeline: Pipeline) -> Iterator[AgentSpec]:
     """Yield the agents that the steps of a file ask, without those of its imports, each once."""
     found: dict[str, AgentSpec] = {}
-    waiting = [*pipeline.steps]
+    waiting = [*pipeline.steps, *(step for body in pipeline.endings().values() for step in body.steps)]
     while waiting:
         step = waiting.pop()
         if step.imported is None:

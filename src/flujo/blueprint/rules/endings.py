@@ -39,3 +39,31 @@ AFTER = rule(
     example="steps:\n  - " + _NEXT + "\n  - {name: late, call: skills.a:late}",
     instead="steps:\n  - {name: late, call: skills.a:late}\n  - " + _NEXT,
 )
+_UNDO = "{name: undo, call: skills.a:undo}"
+HANDLER_OF_IMPORT = rule(
+    "FLJ314",
+    "on-failure-inside",
+    "An imported blueprint, or one that is a tool, with `on_failure`",
+    finds="A blueprint with `on_failure` that another blueprint imports, or that an agent has as a tool.",
+    why="`on_failure` belongs to a run. Inside another run it would not be executed.",
+    example="# order.yaml has `on_failure`\nsteps:\n  - {kind: import, name: order, blueprint: order.yaml}",
+    instead="steps:\n  - {kind: import, name: order, blueprint: order_steps.yaml}\non_failure:\n  - " + _UNDO,
+)
+IN_HANDLER = rule(
+    "FLJ315",
+    "ends-in-on-failure",
+    "A step in `on_failure` that ends the run, or outlives it",
+    finds="`continue_as_new`, an `end` without `of: body`, or a step in the background, in `on_failure`.",
+    why="The run has failed already, and ends after the last step of `on_failure`.",
+    example="steps: [{name: pay, call: skills.a:pay}]\non_failure:\n  - " + _NEXT,
+    instead="steps: [{name: pay, call: skills.a:pay}]\non_failure:\n  - " + _UNDO,
+)
+RESERVED_BRANCH = rule(
+    "FLJ316",
+    "reserved-branch",
+    "A branch or state called `unfinished`",
+    finds="A branch or state with the name `unfinished`.",
+    why="Its path would be that of the records of unfinished attempts.",
+    example="steps:\n  - {kind: router, name: r, choose: input, branches: {unfinished: [" + _UNDO + "]}}",
+    instead="steps:\n  - {kind: router, name: r, choose: input, branches: {open: [" + _UNDO + "]}}",
+)

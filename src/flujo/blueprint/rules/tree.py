@@ -22,6 +22,7 @@ from flujo.blueprint.rules import (  # noqa: F401
 )
 from flujo.blueprint.rules.callables import known, required
 from flujo.domain import checks
+from flujo.domain.paths import FAILURE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -125,7 +126,10 @@ def _models(unit: Unit) -> dict[Place, _Model]:
             for name, body, where in step.bodies():
                 yield from below(body, (*here, *where), (*place, index, name))
 
-    return dict(below(unit.blueprint.steps, ("steps",), ()))
+    return {
+        **dict(below(unit.blueprint.steps, ("steps",), ())),
+        **dict(below(unit.blueprint.on_failure, ("on_failure",), (FAILURE,))),
+    }
 
 
 def _diagnostic(found: Finding, span: Span, *related: tuple[Span, str] | None) -> Diagnostic:

@@ -296,6 +296,7 @@ def whole(document: Document, blueprint: doc.Blueprint, roster: AgentRegistry) -
     changed: dict[str, Any] = {"agents": {name: one.agent for name, one in roster.agents.items()}}
     if blueprint.defaults.config.model_fields_set:
         changed["steps"] = _configured(blueprint.steps, blueprint.defaults.config)
+        changed["on_failure"] = _configured(blueprint.on_failure, blueprint.defaults.config)
     return blueprint.model_copy(update=changed)
 
 

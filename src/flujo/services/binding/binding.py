@@ -129,6 +129,8 @@ class PipelineBinding:
                 continue
             for inner in step.bodies().values():
                 self._bind_body(inner, owner=owner)
+        for inner in body.endings().values():
+            self._bind_body(inner, owner=owner)
 
     def _leaves(self, value: Any) -> None:
         """Build the expressions, texts, callables and agents in a field, at any depth."""

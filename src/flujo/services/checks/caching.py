@@ -43,3 +43,5 @@ def placed(
         if into_imports or step.imported is None:
             for name, body in step.bodies().items():
                 yield from placed(body, (*place, index, name), into_imports=into_imports)
+    for name, body in pipeline.endings().items():
+        yield from placed(body, (*place, name), into_imports=into_imports)

@@ -12,7 +12,7 @@ from flujo.domain import wording
 from flujo.domain.agents import OneOf
 from flujo.domain.checks import findings
 from flujo.domain.migration_checks import migration_findings
-from flujo.domain.paths import ROOT, StepPath, child, shown
+from flujo.domain.paths import ROOT, StepPath, branch, child, shown
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.schedule_checks import schedule_findings
 from flujo.domain.steps import (
@@ -91,6 +91,8 @@ def check_pipeline(pipeline: Pipeline, *, is_pinned: bool = True) -> Flow | None
         message = f"pipeline {pipeline.name!r}: `migrations`: {unfit.message}"
         raise PipelineError(message, hint=unfit.hint, code=unfit.code)
     flow = _through(pipeline, ROOT, None)
+    for name, body in pipeline.endings().items():
+        _through(body, branch(ROOT, name), None)
     return flow if pipeline.output is None else None
 
 

@@ -56,6 +56,8 @@ class Walk:
                 parts.append(part if is_reached else part.or_nothing())
                 is_reached = is_reached and not ends_early(step)
                 self.known.after(step.name, *_output(step))
+            for name, inner in pipeline.endings().items():
+                parts.append(self.body(inner, branch(path, name)).or_nothing())
         return in_order(parts).within(pipeline.budget)
 
     def _step(self, step: BaseStep, path: StepPath) -> Part:

@@ -42,6 +42,7 @@ def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Di
     parts = [
         [head, *_ends(pipeline)],
         ["What it does, in order:", *_body(pipeline, _INDENT)],
+        *_failing(pipeline),
         ["What it touches:", *_listed(_touches(path, pipeline, declared_effects(project)))],
         ["Where it waits:", *_listed(_waits(pipeline))],
         *_cached(pipeline, findings),
@@ -83,6 +84,11 @@ def _ends(pipeline: Pipeline) -> Iterator[str]:
         yield f"It keeps a context of the class {pipeline.context_type.target}."
     elif pipeline.context_schema is not None:
         yield f"It keeps a context: {shape(pipeline.context_schema)}."
+
+
+def _failing(pipeline: Pipeline) -> Iterator[list[str]]:
+    if pipeline.on_failure is not None:
+        yield ["What it does when it fails, before it ends as failed:", *_body(pipeline.on_failure, _INDENT)]
 
 
 def _body(body: Pipeline, indent: str) -> Iterator[str]:

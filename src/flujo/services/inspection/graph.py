@@ -80,6 +80,7 @@ def graph_of(
     loose = drawing.body(pipeline, drawing.root, [_Loose(drawing.start)], "blueprint")
     if loose:  # nothing comes to the end of a pipeline that never ends
         drawing.connect(loose, drawing.node(drawing.root, "end", "end"))
+    drawing.failing(pipeline)
     return Graph(drawing.root, tuple(drawing.edges))
 
 
@@ -113,6 +114,14 @@ class _Drawing:
             loose = self._step(step, box, loose)
         self._ends = around
         return [*loose, *early]
+
+    def failing(self, pipeline: Pipeline) -> None:
+        """Draw the steps that are executed when the run fails."""
+        if pipeline.on_failure is not None:
+            box = self._box(self.root, "on_failure")
+            head = self.node(box, "end", "the run fails")
+            after = self.body(pipeline.on_failure, box, [_Loose(head)])
+            self.connect(after, self.node(box, "end", "failed"))
 
     def _step(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         match step.shape:

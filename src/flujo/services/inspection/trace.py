@@ -260,6 +260,8 @@ def _decide(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
     # That of a turn is the verdict of validators: the next turn has the reason of a rejection.
     elif kind not in OF_TURNS and entry.attempt <= 1:
         node.decision = decided
+        if entry.path == paths.END:
+            node.status = EntryStatus.COMPLETED
 
 
 def _fold(node: TraceNode) -> None:
@@ -310,5 +312,5 @@ def _infer(node: TraceNode, unended: str) -> None:
         states |= {each.status for inner in node.children if inner.kind == "turn" for each in inner.children}
         if node.status == "running":
             node.status = next((each for each in ("paused", "failed", "waiting") if each in states), unended)
-        if node.kind == "" and node.status == "running" and states == {"completed"}:
+        if node.kind == "" and node.status == "running" and states <= {"completed", "skipped"}:
             node.status = "completed"

@@ -34,7 +34,7 @@ from flujo.services.runs.run_services import (
     pinned_closure,
     require_tested,
 )
-from flujo.services.runs.service import RESUMABLE, is_free, retry_act
+from flujo.services.runs.service import RESUMABLE, is_free, require_unhandled, retry_act
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -313,6 +313,7 @@ def _note_changes(ws: Workspace, pinned: Closure, record: RunRecord, say: Say) -
 
 
 def _require_continuable(record: RunRecord, *, retry_failed: bool) -> None:
+    require_unhandled(record)
     if record.status is RunStatus.FAILED and not retry_failed:
         raise ResumeConflict(
             f"run {record.run_id} has failed",

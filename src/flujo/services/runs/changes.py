@@ -10,7 +10,7 @@ from flujo.domain import paths
 from flujo.domain.commands import command
 from flujo.domain.journal import EntryKind, EntryStatus
 from flujo.domain.migrations import NONE as NO_MIGRATIONS
-from flujo.domain.paths import ROOT, StepPath, branch, parent, shown
+from flujo.domain.paths import END, ROOT, StepPath, branch, parent, shown
 from flujo.domain.run import UNENDED
 from flujo.domain.wording import json_short, listed
 from flujo.services.recorded.replay import replay_recording
@@ -143,7 +143,8 @@ def kept_note(run_id: str, root: Path, files: Mapping[str, bytes]) -> str:
 def lost_paths(pipeline: Pipeline, entries: Sequence[Entry], pauses: Sequence[Pause]) -> list[StepPath]:
     """Return the recorded paths that `pipeline` does not have: of entries, and of open questions."""
     places = dict(_places(pipeline))
-    lost = {entry.path for entry in entries if not _has(places, entry)}
+    ended = [END] if pipeline.on_failure is not None else []
+    lost = {entry.path for entry in entries if entry.path not in ended and not _has(places, entry)}
     lost |= {pause.pause_id for pause in pauses if pause.is_open and _step(places, pause.pause_id) is None}
     return sorted(lost)
 

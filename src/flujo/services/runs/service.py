@@ -19,6 +19,7 @@ from flujo.domain.run_forks import Forked, waiting_answer
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
+from flujo.governance.events import read_error
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked, record_answer
@@ -58,6 +59,23 @@ NO_ANSWER: Any = object()
 """Stands for a resume without an answer: None is an answer."""
 
 _POLL_S = 0.25
+
+
+def require_unhandled(record: RunRecord) -> None:
+    """Require that no `on_failure` of a failed run has been executed.
+
+    Raises:
+        ResumeConflict: it has: its steps may have undone what the steps of the run did.
+    """
+    if record.status is RunStatus.FAILED and record.error and read_error(record.error).is_handled:
+        fork = command("flujo", "fork", record.run_id, "--at", "PATH", "--live-effects")
+        raise ResumeConflict(
+            f"run {record.run_id} has failed and its `on_failure` has ended, so no step is tried again",
+            hint=f"`{fork}` begins a new run at a step",
+            status=record.status,
+        )
+
+
 """How often an attached run is read."""
 
 _TRY_S = 5.0
@@ -249,6 +267,7 @@ class RunService:
             if (last := await last_of(store, record)) is not record:
                 record, progress = last, None
             self.require_own(record)
+            require_unhandled(record)
             if answer is not NO_ANSWER:
                 pauses = await store.pauses(record.run_id) if progress is None else progress.pauses
                 given = checked(record, pauses, pause_id, answer, actor, kind=kind)
