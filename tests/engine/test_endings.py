@@ -11,7 +11,7 @@ from flujo.domain.paths import END, StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import GranularStep, HumanInTheLoopStep, LoopStep, ParallelStep, SetStep
 from flujo.domain.usage import Usage, UsageLimits
-from flujo.exceptions import PipelineAbortSignal, ResumeConflict
+from flujo.exceptions import ForkRefused, PipelineAbortSignal, ResumeConflict
 from flujo.services.inspection.trace import trace
 from flujo.services.runs.runner import Flujo
 from flujo.testing import ScriptedAgent
@@ -111,6 +111,10 @@ async def test_a_fork_at_the_failed_step_executes_it_again(store: StateStore) ->
     await start(tree, store, "x")
     forked = await fork(tree, store, at="charge", live_effects=True)
     assert (forked.status, world.calls) == (RunStatus.FAILED, ["charge", "undo"] * 2)
+    await fork(tree, store, at=":failure/undo", live_effects=True)
+    assert world.calls == [*["charge", "undo"] * 2, "undo"]
+    with pytest.raises(ForkRefused, match="of the recorded failure"):
+        await fork(tree, store, at=":failure/undo", context={"hold": "h-2"})
 
 
 async def test_questions_of_the_failed_steps_are_void(store: StateStore) -> None:

@@ -27,8 +27,14 @@ def with_context(
     """Return the context at the start, and the entries before a point, so that fields have values there.
 
     Raises:
-        ForkRefused: the point is inside an import or a tool that has a context of its own.
+        ForkRefused: the point is inside an import or a tool that has a context of its own, or in `on_failure`,
+            which begins with the recorded context.
     """
+    if point.chain[0] == paths.branch(paths.ROOT, paths.FAILURE):
+        raise ForkRefused(
+            f"`{paths.shown(point.path)}` is in `on_failure`, whose context is that of the recorded failure",
+            hint="fork at the failed step to set fields of the context",
+        )
     for place in reversed(point.chain):
         _require_shared(place, point)
         latest = max(_applied_before(place, kept, point), key=lambda entry: entry.seq, default=None)
