@@ -665,7 +665,7 @@ def ending(do: Effects) -> Pipeline:
 
 
 def failing(do: Effects) -> Pipeline:
-    """Fails after a step, and asks a human, writes and calls in its `on_failure`."""
+    """Fails after a step; its `on_failure` calls, writes, and asks a human."""
 
     def fail(_: Any) -> int:
         raise ValueError("no")

@@ -27,8 +27,8 @@ def with_context(
     """Return the context at the start, and the entries before a point, so that fields have values there.
 
     Raises:
-        ForkRefused: the point is inside an import or a tool that has a context of its own, or in `on_failure`,
-            which begins with the recorded context.
+        ForkRefused: the point is inside an import or a tool that has a context of its own; or in
+            `on_failure`, which begins with the recorded context.
     """
     if point.chain[0] == paths.branch(paths.ROOT, paths.FAILURE):
         raise ForkRefused(
