@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from flujo.domain.usage import Usage
 
 WINDOW_S = 0.6
+LONG_S = 60.0
+"""The window of tests in which no request waits for its end, also on a busy machine."""
 PROMPT = "Which animal jumps?"
 
 
@@ -148,9 +150,9 @@ async def test_no_more_requests_are_sent_in_a_minute_than_allowed(
     traffic: Traffic, build: Callable[..., ChatAgent]
 ) -> None:
     await together(build(rpm=3), 8)
-    # Requests arrive a little later than they are sent.
-    assert densest(traffic.arrivals, WINDOW_S - 0.1) <= 3
-    assert traffic.arrivals[-1] - traffic.arrivals[0] >= 2 * WINDOW_S - 0.1
+    # Requests arrive later than they are sent, on a busy machine by more.
+    assert densest(traffic.arrivals, WINDOW_S / 2) <= 3
+    assert traffic.arrivals[-1] - traffic.arrivals[0] >= 1.5 * WINDOW_S
 
 
 async def test_a_cancelled_request_leaves_its_place_to_the_next_one(
@@ -168,29 +170,30 @@ async def test_a_cancelled_request_leaves_its_place_to_the_next_one(
 
 
 async def test_tokens_are_reserved_at_their_most_and_corrected_by_the_answer(
-    traffic: Traffic, build: Callable[..., ChatAgent]
+    traffic: Traffic, build: Callable[..., ChatAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(request_limits, "WINDOW_S", LONG_S)
     # At most about 20,400 tokens per request, and 1,100 by its answer.
     agent = build(max_tokens=20_000, tpm=24_000)
     traffic.seconds = 0.1
     began = time.monotonic()
     await together(agent, 3)
     assert traffic.most_at_once == 1
-    assert time.monotonic() - began < WINDOW_S
+    assert time.monotonic() - began < LONG_S
 
 
 async def test_tokens_that_answers_report_are_counted_for_a_minute(
     traffic: Traffic, build: Callable[..., ChatAgent]
 ) -> None:
     await together(build(max_tokens=100, tpm=2_000), 3)
-    assert densest(traffic.arrivals, WINDOW_S - 0.1) <= 2
+    assert densest(traffic.arrivals, WINDOW_S / 2) <= 2
 
 
 async def test_a_request_that_is_larger_than_the_limit_is_sent_alone(
     traffic: Traffic, build: Callable[..., ChatAgent]
 ) -> None:
     await together(build(tpm=10), 2)
-    assert traffic.arrivals[1] - traffic.arrivals[0] >= WINDOW_S - 0.1
+    assert traffic.arrivals[1] - traffic.arrivals[0] >= WINDOW_S / 2
 
 
 async def test_a_small_request_does_not_overtake_a_large_one(
@@ -205,20 +208,23 @@ async def test_a_small_request_does_not_overtake_a_large_one(
 
 
 async def test_a_refused_request_gives_its_tokens_back(
-    traffic: Traffic, build: Callable[..., ChatAgent]
+    traffic: Traffic, build: Callable[..., ChatAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(request_limits, "WINDOW_S", LONG_S)
     agent = build(max_tokens=5_000, tpm=6_000)
     traffic.server.answers[:] = [Fault.RATE_LIMITED, "Foxes."]
     began = time.monotonic()
     with pytest.raises(ModelUnavailable):
         await agent.ask(Ask(data="x"))
     assert (await agent.ask(Ask(data="x"))).usage.requests == 1
-    assert time.monotonic() - began < WINDOW_S
+    assert time.monotonic() - began < LONG_S
 
 
 async def test_a_request_without_room_in_the_budget_is_not_counted(
-    traffic: Traffic, build: Callable[..., ChatAgent]
+    traffic: Traffic, build: Callable[..., ChatAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(request_limits, "WINDOW_S", LONG_S)
+
     class Broke:
         bounds_answers = refuses_unpriced = False
 
@@ -234,7 +240,7 @@ async def test_a_request_without_room_in_the_budget_is_not_counted(
         with pytest.raises(InterruptedError):
             await agent.ask(Ask(data="x", meter=Broke()))
     await agent.ask(Ask(data="x"))
-    assert time.monotonic() - began < WINDOW_S
+    assert time.monotonic() - began < LONG_S
 
 
 def test_a_loop_that_stopped_with_a_waiting_request_holds_nothing_up(
@@ -312,7 +318,7 @@ async def test_a_retry_after_a_rate_limit_waits_for_the_provider_and_counts_as_a
         result = await runner.run_result_async(PROMPT)
     assert (result.output, result.usage.requests) == ("Foxes.", 3)
     assert arrivals[1] - arrivals[0] >= 0.15
-    assert arrivals[2] - arrivals[0] >= WINDOW_S - 0.1
+    assert arrivals[2] - arrivals[0] >= WINDOW_S / 2
 
 
 KENNEL = """

@@ -114,7 +114,7 @@ def test_validate_with_imports_accepts_objects_that_are_compared_by_value(
 ) -> None:
     kinds.blueprint("kinds", CACHED.format(name))
     assert "FLJ262" not in flujo("validate", "kinds", "--import").stdout
-    assert "ask: its answer to equal input, for 3600 s" in flujo("explain", "kinds", "--import").stdout
+    assert "ask: its answer to equal input, for 1h" in flujo("explain", "kinds", "--import").stdout
 
 
 @pytest.mark.guarantee("G21")

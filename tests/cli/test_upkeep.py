@@ -70,12 +70,12 @@ def test_doctor_reports_runs_that_wait_without_a_reason(flujo: Flujo, project: P
 def test_doctor_names_damaged_runs(flujo: Flujo, project: Project) -> None:
     for run_id in ("one", "two"):
         assert flujo("run", "hello", "--input", "Ada", "--run-id", run_id).exit_code == 0
-    assert "ok    runs        the newest 2 runs with 4 journal entries: intact" in flujo("doctor").stdout
+    assert "ok    runs          the newest 2 runs with 4 journal entries: intact" in flujo("doctor").stdout
     with closing(sqlite3.connect(project.root / ".flujo" / "state.db")) as connection, connection:
         connection.execute("UPDATE journal SET output = x'2231' WHERE run_id = 'one' AND seq = 2")
     told = flujo("doctor")
     assert told.exit_code == 8
-    assert "fail  runs        run one: journal entry 2 at" in told.stdout
+    assert "fail  runs          run one: journal entry 2 at" in told.stdout
     assert "run two" not in told.stdout
     [check] = [
         each for each in json.loads(flujo("doctor", "--json").stdout)["checks"] if each["name"] == "runs"
@@ -116,11 +116,11 @@ def test_doctor_asks_where_references_are_kept(flujo: Flujo, project: Project) -
     text = toml.read_text()
     toml.write_text(text + '\n[state_providers]\npapers = "file:papers"\n')
     result = flujo("doctor")
-    assert "ok    references  papers: file:papers" in result.stdout
+    assert "ok    references    papers: file:papers" in result.stdout
     assert "state_providers.papers" in result.stdout
     assert not (project.root / "papers").exists()
     (project.root / "papers").write_text("a file, not a folder")
-    assert "fail  references  state provider 'papers' could not look for" in flujo("doctor").stdout
+    assert "fail  references    state provider 'papers' could not look for" in flujo("doctor").stdout
     toml.write_text(text + '\n[state_providers]\npapers = "ftp:x"\n')
     broken = flujo("doctor")
     assert "`state_providers.papers` is 'ftp:x', which is not a state provider" in broken.stdout
@@ -135,13 +135,13 @@ def test_doctor_checks_the_providers_of_the_project(
     monkeypatch.delenv("KENNEL_KEY", raising=False)
     with provider_server() as provider:
         toml.write_text(f'{text}\n[providers.kennel]\nbase_url = "{provider.url}/v1"\n', "utf-8")
-        assert "ok    provider    kennel: openai-chat, 127.0.0.1 answers" in flujo("doctor").stdout
+        assert "ok    provider      kennel: openai-chat, 127.0.0.1 answers" in flujo("doctor").stdout
         toml.write_text(toml.read_text("utf-8") + 'key = "${KENNEL_KEY}"\n', "utf-8")
         unset = flujo("doctor")
     assert "`providers.kennel.key` uses ${KENNEL_KEY}, which is not set" in unset.stdout
     monkeypatch.setenv("KENNEL_KEY", "sk-canary")
     gone = flujo("doctor")
-    assert "warn  provider    kennel: openai-chat; 127.0.0.1 does not answer" in gone.stdout
+    assert "warn  provider      kennel: openai-chat; 127.0.0.1 does not answer" in gone.stdout
     assert "to use another server, set `providers.kennel.base_url`" in gone.stdout
     assert "canary" not in gone.output
 
@@ -154,7 +154,7 @@ def test_doctor_checks_whether_a_provider_answers(flujo: Flujo, monkeypatch: pyt
     assert "OPENAI_API_KEY is set, 127.0.0.1 answers" in there.stdout
     assert provider.requests == []
     gone = flujo("doctor")
-    assert "warn  provider    openai: OPENAI_API_KEY is set; 127.0.0.1 does not answer" in gone.stdout
+    assert "warn  provider      openai: OPENAI_API_KEY is set; 127.0.0.1 does not answer" in gone.stdout
     assert "to use another server, set OPENAI_BASE_URL" in gone.stdout
     assert "key-of-a-test" not in there.stdout + gone.stdout
 

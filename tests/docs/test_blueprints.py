@@ -211,7 +211,7 @@ async def test_an_answer_that_the_text_does_not_prove_is_not_used(
 
 def test_a_letter_is_edited_until_it_passes_and_a_human_approves_it(project: Path) -> None:
     note = "Order A-1002 is delayed. Order A-1002 is delayed. It arrives on Friday"
-    asked = flujo(project, "run", "draft_review", "--run-id", "letter", "--input", note, code=5)
+    asked = flujo(project, "run", "draft_review", "--run-id", "letter", "--input", note, "--paused-ok")
     assert "Dear customer! Order A-1002 is delayed. It arrives on Friday.\n" in asked
     asked = flujo(
         project,
@@ -222,7 +222,7 @@ def test_a_letter_is_edited_until_it_passes_and_a_human_approves_it(project: Pat
         "ok=false",
         "--field",
         "wish=Mention a voucher.",
-        code=5,
+        "--paused-ok",
     )
     assert "It arrives on Friday. This is about a voucher." in asked
     sent = json.loads(flujo(project, "tasks", "resume", "letter", "--field", "ok=true"))
@@ -243,7 +243,7 @@ def test_a_trace_shows_the_decision_of_each_kind(project: Path) -> None:
 
 def test_an_approved_refund_is_paid_once(project: Path) -> None:
     text = "Please refund A-1001"
-    asked = flujo(project, "run", "refund", "--run-id", "refund", "--field", f"text={text}", code=5)
+    asked = flujo(project, "run", "refund", "--run-id", "refund", "--field", f"text={text}", "--paused-ok")
     assert "for order A-1001?" in asked
     paid = json.loads(flujo(project, "tasks", "resume", "refund", "--field", "ok=true", "--json"))
     (receipt,) = (project / ".flujo/till").iterdir()

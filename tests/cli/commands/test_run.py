@@ -64,8 +64,9 @@ def test_a_callable_of_no_module_is_an_error_with_its_line_and_starts_no_run(
         'version: "1"\nname: lost\nsteps:\n  - {name: a, call: "skills.gret:greet"}\n'
     )
     result = flujo("run", "lost")
-    assert result.exit_code == 3
-    assert "blueprints/lost.yaml:4: `skills.gret:greet` cannot be imported" in result.stderr
+    assert result.exit_code == 4
+    assert "there is no module `skills.gret`" in result.stderr
+    assert "--> blueprints/lost.yaml:4:" in result.stderr
     assert flujo("tasks", "list", "--json").stdout.strip() == "[]"
 
 

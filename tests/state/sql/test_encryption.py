@@ -43,6 +43,7 @@ READABLE = {
     "cache": "key",
     "budget_holds": "run_id path state usage digest shares",
     "acts": "run_id by via verb object",
+    "api_tokens": "name digest role reach",
     "events": "event_id run_id name key by via taken_by taken_path",
     "schedules": "name closure last_run",
     "limits": "name key",
