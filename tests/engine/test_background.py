@@ -31,6 +31,7 @@ from flujo.domain.usage import UsageLimits
 from flujo.exceptions import PipelineError, TaskUnderLimit
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import World, pipeline
 
 if TYPE_CHECKING:
@@ -191,6 +192,31 @@ async def test_several_tasks_are_awaited_by_name_and_a_skipped_one_has_no_result
         result = await alone.run_result_async(0, run_id=RUN)
     task = task_id(RUN, StepPath("a"), 1)
     assert result.output == {"a": 1, "b": None}, (result.error, task)
+
+
+async def test_a_task_that_ends_right_after_its_waiting_run_is_read_is_not_missed() -> None:
+    task, may_end = task_id(RUN, StepPath("a"), 1), asyncio.Event()
+
+    class Late(MemoryStateStore):
+        """Returns an unanswered run only once the task has ended."""
+
+        async def run(self, run_id: RunId) -> RunRecord:
+            record = await super().run(run_id)
+            if run_id == RUN and record.status is RunStatus.WAITING and not record.is_answered:
+                may_end.set()
+                while (await super().run(task)).status is not RunStatus.COMPLETED:  # noqa: ASYNC110 - a store
+                    await asyncio.sleep(0)
+                await asyncio.sleep(0.05)
+            return record
+
+    async def work(data: Any) -> int:
+        await may_end.wait()
+        return 1
+
+    tree = pipeline(Step("a", work, config=BACKGROUND), AwaitStep("done", tasks=["a"]))
+    async with runner(tree, Late()) as alone:
+        result = await alone.run_result_async(0, run_id=RUN)
+    assert result.output == {"a": 1}
 
 
 def failing(data: Any) -> Any:

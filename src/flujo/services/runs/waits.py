@@ -37,7 +37,12 @@ async def wait_ends(runtime: Runtime, run_id: RunId, status: RunStatus, longest_
     settled = asyncio.Event()
     stop = store.on_settled(lambda each: settled.set() if each == run_id else None)
     try:
-        while (record := await store.run(run_id)).status is RunStatus.WAITING:
+        while True:
+            # Before the run is read: a task that ends between the two reads would be in neither.
+            executed = await _tasks_here(runtime, run_id, adopts=longest_s > 0) if awaits_tasks else []
+            record = await store.run(run_id)
+            if record.status is not RunStatus.WAITING:
+                return True
             if record.is_answered or (record.deadline_at is not None and await expire(store, run_id)):
                 return True
             # By the database's clock, and exact for a run that has just begun to wait.
@@ -45,14 +50,12 @@ async def wait_ends(runtime: Runtime, run_id: RunId, status: RunStatus, longest_
             if record.ends_by is not None and record.ends_by <= passed:
                 return True  # its claim ends it
             left = min(record.deadline_at or inf, record.ends_by or inf) - passed
-            executed = await _tasks_here(runtime, run_id, adopts=longest_s > 0) if awaits_tasks else []
             is_stuck = left == inf and not runtime.is_durable
             if not executed and (is_stuck or left > longest_s):
                 return False
             await rest(clock, left, settled, executed)
     finally:
         stop()
-    return True
 
 
 async def _awaits_tasks(store: StateStore, run_id: RunId) -> bool:
