@@ -22,10 +22,10 @@ run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that 
 	$(BIN)/flujo run blueprints/ticket_triage.yaml --input-file blueprints/inputs/ticket-001.txt --paused-ok
 	@echo 'next: $(BIN)/flujo run researcher --input "Search the help pages: how long does delivery take?"   (an agent with two tools, turn by turn)'
 
-# Four workers for two cores, because the tests wait for other processes; a fifth saves nothing. Each begins with a quarter
-# of the tests, file by file, so that the tests of a file share what they need.
+# Five workers for two cores, because the tests wait for other processes. Each begins with a fifth of the tests, file by
+# file, so that the tests of a file share what they need.
 test: $(VENV)/.test  ## Run every test, on SQLite and on a Postgres that the tests start themselves
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 5 --dist worksteal
 
 check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts, dependencies and the links of the site
 	$(BIN)/ruff format --check .

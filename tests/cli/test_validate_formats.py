@@ -60,10 +60,7 @@ def test_diff_shows_the_fixes_and_writes_nothing(flujo: Flujo, project: Project)
     assert result.stdout == snapshot("""\
 --- blueprints/wrong.yaml
 +++ blueprints/wrong.yaml
-@@ -1,10 +1,10 @@
--version: 1
-+version: "1"
- name: wrong  # a comment that stays
+@@ -3,8 +3,8 @@
  steps:
    - name: one
      call:   skills.greet:greet
@@ -87,7 +84,7 @@ def test_fix_changes_only_the_findings_with_a_fix(flujo: Flujo, project: Project
     result = flujo("validate", "wrong", "--fix")
     text = path.read_text("utf-8")
     assert "    call:   skills.greet:greet\n    with: {name: Ada}   # and this one\n" in text
-    assert 'version: "1"\nname: wrong  # a comment that stays\n' in text
+    assert 'version: 1\nname: wrong  # a comment that stays\n' in text
     assert "kind: conditional\n    if: '!steps.one.output'\n" in text
     assert path.stat().st_mode & 0o777 == 0o640
     assert "fixed blueprints/wrong.yaml" in result.stderr

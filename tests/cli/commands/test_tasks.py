@@ -30,7 +30,7 @@ def test_a_list_is_a_table_that_ends_with_the_next_command(flujo: Flujo) -> None
     flujo("run", "ask", "--metadata", "customer=c1")
     result = flujo("tasks", "list")
     assert steady(result.stdout) == snapshot("""\
-RUN           BLUEPRINT  STATUS  UPDATED              SPENT  METADATA     DETAIL
+RUN           BLUEPRINT  STATUS  UPDATED               SPENT  METADATA     DETAIL
 <run>  ask        paused  <time>         customer=c1  approve: Send this? Hello, Ada!
 """)
     assert steady(result.stderr) == "next: flujo tasks show <run>\n"
