@@ -74,7 +74,9 @@ SCHEMAS = [
     found(125, "schema-redos", known("a-pattern-without-end"), "FLJ145", 3, 45, "nested quantifier"),
     found(126, "schema-bad-regex", known("a-pattern-that-does-not-compile"), "FLJ145", 3, 27, "pattern"),
     found(127, "schema-draft4", known("a-schema-of-draft-4"), "FLJ141", 3, 27, "2020-12"),
-    warned(128, "schema-unknown-keyword", DEMO | known("a-misspelt-keyword"), "FLJ148", 3, 16, "`required`"),
+    warned(
+        128, "schema-unknown-keyword", {**DEMO, **known("a-misspelt-keyword")}, "FLJ148", 3, 16, "`required`"
+    ),
     found(129, "schema-depth-100", known("a-schema-of-100-levels"), "FLJ106", 3, 325, "32"),
     found(130, "schema-not-object", known("a-list-as-schema"), "FLJ140", 3, 15, "an object"),
     found(131, "schema-contradiction", known("bounds-the-wrong-way-round"), "FLJ146", 3, 27, "minimum"),

@@ -84,7 +84,7 @@ def test_fix_changes_only_the_findings_with_a_fix(flujo: Flujo, project: Project
     result = flujo("validate", "wrong", "--fix")
     text = path.read_text("utf-8")
     assert "    call:   skills.greet:greet\n    with: {name: Ada}   # and this one\n" in text
-    assert 'version: 1\nname: wrong  # a comment that stays\n' in text
+    assert "version: 1\nname: wrong  # a comment that stays\n" in text
     assert "kind: conditional\n    if: '!steps.one.output'\n" in text
     assert path.stat().st_mode & 0o777 == 0o640
     assert "fixed blueprints/wrong.yaml" in result.stderr
