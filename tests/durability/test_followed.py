@@ -47,7 +47,7 @@ async def test_a_follower_sees_text_as_it_arrives_and_continues_with_the_next_ow
     first = launch(store_uri, tmp_path)
     seen: list[LogLine] = []
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(100),
         aclosing(await SqlStateStore.open(store_uri)) as store,
         aclosing(follow(store, await accepted(store))) as lines,
     ):
