@@ -166,7 +166,8 @@ class Calls:
 
     def __getattr__(self, name: str) -> Any:
         known = getattr(self._store, name)
-        if name in ("may_begin", "on_wish", "on_watched", "on_settled", "let_go") or not callable(known):
+        silent = ("may_begin", "on_wish", "on_watched", "on_settled", "let_go", "pseudonyms")
+        if name in silent or not callable(known):
             return known
 
         def called(*arguments: Any, **options: Any) -> Any:
