@@ -32,7 +32,7 @@ SAMPLE = [
 ON_POSTGRES = dict.fromkeys(
     SHAPES
     if EVERY
-    else [*list(SHAPES)[::2], "background_lent", "granular_mcp", "granular_transactional", "continue_as_new"]
+    else [*list(SHAPES)[::3], "background_lent", "granular_mcp", "granular_transactional", "continue_as_new"]
 )
 RUNS = [*product(["sqlite"], SHAPES), *product(["postgres"], ON_POSTGRES)]
 """The database and the shape of the run; a shape meets the same crash points on both."""
