@@ -73,10 +73,11 @@ async def test_a_follower_sees_text_as_it_arrives_and_continues_with_the_next_ow
     assert second.communicate(timeout=30)[0] == "Hello and goodbye\n"
     first.communicate(timeout=30)
     told = [(str(each.kind), each.path) for each in seen if each.kind is not LogKind.TEXT]
-    assert [each for each in told if each[0] != "status"] == [
+    # A log line is written up to a quarter of a second after it was logged, so it may come after the end of its step.
+    assert ("logged", "begin") in told
+    assert [each for each in told if each[0] not in ("status", "logged")] == [
         ("accepted", ""),
         ("started", "begin"),
-        ("logged", "begin"),
         ("completed", "begin"),
         ("started", "write"),
         ("lost", ""),
