@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from contextlib import contextmanager
@@ -166,6 +167,14 @@ def no_skills_of_another_project() -> Iterator[None]:
     if "skills" in sys.modules:  # most tests have no project, and there are thousands of modules
         for name in [name for name in sys.modules if name.partition(".")[0] == "skills"]:
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def no_telemetry_of_another_test() -> Iterator[None]:
+    """Refuse a test that leaves a thread which sends metrics: it draws random numbers in the midst of the next test."""
+    yield
+    if "opentelemetry.sdk.metrics" in sys.modules:
+        assert not [each for each in threading.enumerate() if each.name.startswith("Otel")]
 
 
 @pytest.fixture

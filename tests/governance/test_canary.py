@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 from agents.provider_server import Provider, Response, provider_server
 from flujo.cli.app import app
 from flujo.services.admin.scaffold import scaffold
+from flujo.services.project.project import find_project
 from flujo.state.sql.tables import blobs, metadata
 from flujo.state.store import SqlStateStore
 from local_mcp import shop_toml
 from telemetry.collector import Collector, collecting
+from telemetry.conftest import end_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -302,6 +304,7 @@ def test_no_planted_value_is_found_anywhere(
     look(flujo)
     assert sum(flujo.codes.values()) >= 30
     assert {0, 1, 5} <= flujo.codes.keys(), "runs that succeed, fail and pause"
+    end_telemetry(find_project(root).settings)
     places = searched(root, flujo, provider, collector)
     assert {"flujo.lock", "talk-0.html", "talk-0.otlp.json", "state.db", "table journal"} <= places.keys()
     assert {"talk-0.jsonl.zst unpacked", "talk-talk-0.yaml"} <= places.keys()

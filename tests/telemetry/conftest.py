@@ -26,12 +26,19 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """End the thread of the telemetry that the environment names, after the block."""
-    try:
-        yield
-    finally:
-        if (found := telemetry_of(Settings())) is not None:
-            found.exporter.close(0.2)
+    """End the telemetry that the environment names, after the block, also when its collector does not answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds in which a refused request is sent again
+        try:
+            yield
+        finally:
+            end_telemetry(Settings())
+
+
+def end_telemetry(settings: Settings) -> None:
+    """Send what waits to the collector of a project, and end the threads that send."""
+    if (found := telemetry_of(settings)) is not None:
+        found.exporter.close(20)
 
 
 def flush() -> None:
