@@ -27,6 +27,7 @@ from flujo.governance.personal_data.models import require_names
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_budgets import MatchTable, RuleTable
+from flujo.settings_serve import ServeTable
 from flujo.settings_tables import (
     AgentModel,
     Aros,
@@ -139,6 +140,7 @@ class Settings(BaseSettings):
     schedules: ScheduleTables = Field(default_factory=dict)
     """`[schedules.NAME]`: when workers run blueprints; see below."""
     evaluation: EvaluationTable = EvaluationTable()
+    serve: ServeTable = ServeTable()
 
     _file: TomlFile = PrivateAttr(default_factory=TomlFile)
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)

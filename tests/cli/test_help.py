@@ -82,6 +82,7 @@ Look at runs:
 Operate:
   models         List or download local models.
   worker         Execute runs of queues, fire schedules, resume orphaned runs.
+  serve          Serve pages for people who answer, and an API.
   workers        List the living workers; pause or resume them.
   queues         Show what waits in the queues.
   budgets        Show the usage of the budgets that several runs share.

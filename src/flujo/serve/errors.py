@@ -1,0 +1,61 @@
+"""Errors as answers: problem details (RFC 9457) for programs, a page for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from flujo import exceptions as ex
+from flujo.governance.sink import GATE
+from flujo.serve.endpoints import API_PREFIX
+from flujo.serve.pages.rendering import page
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_STATUSES: tuple[tuple[type[ex.FlujoError], int], ...] = (
+    (ex.TokenRefused, 401),
+    (ex.AccessDenied, 403),
+    (ex.RunNotFound, 404),
+    (ex.InputRejected, 422),
+    (ex.ResumeConflict, 409),
+    (ex.RunConflict, 409),
+    (ex.EventConflict, 409),
+    (ex.StateBackendUnavailable, 503),
+    (ex.StateBackendFull, 503),
+    (ex.SettingsError, 400),
+    (ex.BlueprintError, 422),
+)
+"""The first matching class decides; other errors are faults of the server."""
+
+
+async def shown(request: Request, error: Exception) -> Response:
+    """Answer with an error of Flujo."""
+    assert isinstance(error, ex.FlujoError)  # noqa: S101 - registered for this class alone
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return _answer(request, status, error.message, code=error.code, hint=error.hint)
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """Answer with an error of HTTP, such as an unknown path."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    return _answer(request, error.status_code, error.detail, headers=error.headers)
+
+
+def _answer(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    code: str | None = None,
+    hint: str | None = None,
+    headers: Any = None,
+) -> Response:
+    problem = GATE.data({"title": detail, "status": status, "code": code, "hint": hint})
+    if request.url.path.startswith(f"{request.scope.get('root_path', '')}{API_PREFIX}"):
+        problem = {name: value for name, value in problem.items() if value is not None}
+        return JSONResponse(problem, status, headers, media_type="application/problem+json")
+    return page(request, "error.html", status=status, headers=headers, problem=problem)

@@ -1,0 +1,12 @@
+"""Every endpoint of the server: one table, by which methods, paths and rights are checked."""
+
+from __future__ import annotations
+
+from flujo.serve.api import health, runs
+from flujo.serve.pages import inbox
+
+ENDPOINTS = (
+    *health.ENDPOINTS,
+    *runs.ENDPOINTS,
+    *inbox.ENDPOINTS,
+)

@@ -1,0 +1,1 @@
+"""Finds the principal of a request, and refuses requests before they reach an endpoint."""

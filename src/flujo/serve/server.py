@@ -1,0 +1,65 @@
+"""The process: a socket, uvicorn, and the workspace that is open meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from flujo.exceptions import SettingsError
+from flujo.serve.application import application
+from flujo.serve.serving import Serving
+from flujo.services.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flujo.services.project.project import Project
+    from flujo.settings_serve import ServeTable
+
+_GRACE_S = 5
+"""How long open requests may take after SIGTERM, in seconds."""
+
+
+async def run(project: Project, settings: ServeTable, on_start: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        project: the project whose runs are served.
+        settings: `[serve]`, with the options of the command.
+        on_start: called with the address once connections are accepted.
+
+    Raises:
+        SettingsError: the server cannot listen on the address.
+    """
+    listening = _socket(settings)
+    async with Workspace(project) as workspace:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application(Serving(workspace, settings)),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_GRACE_S,
+                proxy_headers=False,
+                server_header=False,
+            )
+        )
+        host, port = listening.getsockname()[:2]
+        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        await server.serve(sockets=[listening])
+
+
+def _socket(settings: ServeTable) -> socket.socket:
+    try:
+        [(family, *_, address), *_] = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listening = socket.create_server(address[:2], family=family, backlog=512)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            hint="choose another one: `--port 8500`, or `--port 0` for a free one",
+        ) from error
+    listening.setblocking(False)
+    return listening

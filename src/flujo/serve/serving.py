@@ -1,0 +1,45 @@
+"""What every endpoint works with: the project, and a client with the rights of the request's principal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flujo.services.inspection.task_client import TaskClient
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from flujo.domain.access import Principal
+    from flujo.services.workspace import Workspace
+    from flujo.settings_serve import ServeTable
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server at work.
+
+    Args:
+        workspace: the project; the caller closes it.
+        settings: `[serve]` of flujo.toml, with the options of the command.
+    """
+
+    workspace: Workspace
+    settings: ServeTable
+
+
+def serving(request: Request) -> Serving:
+    """Return the server that a request came to."""
+    found: Serving = request.app.state.serving
+    return found
+
+
+def principal(request: Request) -> Principal:
+    """Return who sent a request to an endpoint that needs a right."""
+    found: Principal = request.state.principal
+    return found
+
+
+def tasks(request: Request) -> TaskClient:
+    """Return a client that has the rights of the request's principal."""
+    return TaskClient(serving(request).workspace, principal=principal(request))
