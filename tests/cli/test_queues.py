@@ -63,9 +63,9 @@ def test_a_detached_run_is_executed_by_a_worker_of_its_queue(
 def test_a_higher_priority_goes_first_and_a_drain_waits_for_delayed_runs(
     flujo: Flujo, project: Project, database: str
 ) -> None:
-    put(flujo, "late", "--delay", "1s")
     put(flujo, "first")
     put(flujo, "urgent", "--priority", "5")
+    put(flujo, "late", "--delay", "1s")
     result = flujo("worker", "--drain", "--concurrency", "1")
     assert (result.exit_code, "executed 3 runs" in result.stderr) == (0, True)
     assert project.notes() == ["urgent", "first", "late"]
