@@ -27,6 +27,7 @@ GATED = {
     "services/replay/export.py": ({"data", "admit"}, "writes runs as files"),
     "services/replay/cassette_saving.py": ({"data", "result"}, "makes cassettes of runs"),
     "services/cases/collecting.py": ({"data"}, "makes cases of runs"),
+    "serve/pages/rendering.py": ({"result"}, "makes the pages of the server"),
     "engine/journal.py": ({"text", "admit"}, "makes the errors of runs, which every sink shows"),
 }
 """Modules that write or send output for people and programs, the ways through the gate that they use, and what
@@ -81,6 +82,7 @@ def test_no_list_names_a_module_without_a_sink() -> None:
         "services/runs/notices.py",  # its texts are sent from the outbox
         "telemetry/run_spans.py",  # the SDK sends what it makes
         "services/replay/cassette_saving.py",  # a command writes the file
+        "serve/pages/rendering.py",  # the server sends what it makes
         "engine/journal.py",  # its errors are recorded, and shown by others
     }
 

@@ -23,7 +23,6 @@ COVERED_BY = {
     "serve/endpoints.py": "serve/test_application.py",
     "serve/errors.py": "serve/test_application.py",
     "serve/pages/inbox.py": "serve/test_application.py",
-    "serve/pages/rendering.py": "serve/test_application.py",
     "serve/routes.py": "serve/test_application.py",
     "serve/security/identity.py": "serve/test_application.py",
     "serve/serving.py": "serve/test_application.py",

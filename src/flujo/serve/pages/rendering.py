@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from flujo.domain.wording import span
+from flujo.governance.screen import visible
+from flujo.governance.sink import GATE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+_NAVIGATION = (
+    ("/", "Inbox"),
+    ("/runs", "Runs"),
+    ("/start", "Start"),
+    ("/stats", "Figures"),
+    ("/deployed", "Deployed"),
 )
+
+
+class Unmasked(str):
+    """A text that is shown as it is: what the reader has typed, or a digest that comes back unchanged."""
+
+    __slots__ = ()
 
 
 def page(
@@ -30,7 +41,7 @@ def page(
     headers: Mapping[str, str] | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """Return a page.
+    """Return a page. Secrets and personal data in its values are masked as in `flujo trace`.
 
     Args:
         request: the request; templates have it as `request`, and the path of the server as `base`.
@@ -40,5 +51,49 @@ def page(
         **values: what the template shows.
     """
     base = request.scope.get("root_path", "")
-    text = _TEMPLATES.get_template(template).render(request=request, base=base, **values)
+    text = _TEMPLATES.get_template(template).render(
+        request=request, base=base, links=_links(request, base), user=_user(request), **values
+    )
     return HTMLResponse(text, status, headers)
+
+
+def _links(request: Request, base: str) -> list[tuple[str, str, bool]]:
+    """Return the pages of the server: path, name, and whether it is the one that is shown."""
+    here = request.url.path.removeprefix(base)
+    there = {getattr(route, "path", None) for route in request.app.routes}
+    inside = [path for path, _ in _NAVIGATION if path != "/" and f"{here}/".startswith(f"{path}/")]
+    current = inside[0] if inside else "/"
+    return [(path, name, path == current) for path, name in _NAVIGATION if path in there]
+
+
+def _user(request: Request) -> str | None:
+    """Return the name of who sent the request, where that is known."""
+    principal = getattr(request.state, "principal", None)
+    return None if principal is None else principal.name
+
+
+def _finished(value: Any) -> Any:
+    """Return a value as a page shows it: masked, with invisible characters made visible."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and not isinstance(value, Unmasked) and not hasattr(value, "__html__"):
+        return visible(GATE.result(value))
+    return value
+
+
+def moment(seconds: float | None) -> str:
+    """Return a time in UTC; nothing for None."""
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=_finished,
+)
+_TEMPLATES.filters |= {"moment": moment, "span": span}
