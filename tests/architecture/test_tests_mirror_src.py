@@ -53,6 +53,8 @@ COVERED_BY = {
     "engine/agent_identity.py": "engine/steps/test_granular.py",
     "engine/agent_request.py": "engine/steps/test_granular.py",
     "engine/judgement.py": "engine/steps/test_granular.py",
+    "services/inspection/views.py": "cli/test_log_rendering.py",
+    "services/inspection/trace_views.py": "cli/test_step_rendering.py",
     "services/inspection/otlp.py": "cli/test_trace_otlp.py",
     "services/inspection/task_traces.py": "engine/test_background.py",
     "services/inspection/recorded_scope.py": "services/inspection/test_why.py",

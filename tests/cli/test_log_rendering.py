@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 from cli.test_progress import Screen
-from flujo.cli.log_rendering import LogPrinter, line_data
+from flujo.cli.log_rendering import LogPrinter
 from flujo.cli.terminal import Terminal
 from flujo.domain.paths import StepPath
 from flujo.services.inspection.following import LogKind, LogLine
+from flujo.services.inspection.views import line_data
 
 
 def line(kind: LogKind, path: str = "", **more: Any) -> LogLine:

@@ -6,7 +6,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from flujo.cli import formatting
 from flujo.cli.progress import outcome_state
 from flujo.domain.events import (
     Chunk,
@@ -21,6 +20,7 @@ from flujo.domain.events import (
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.governance.log_lines import plain_text, step_of
 from flujo.governance.logs import logger
+from flujo.services.inspection.views import pause_data, usage_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ def _end(event: StepEnded) -> Iterator[dict[str, Any]]:
         "kind": event.kind,
         "attempt": event.attempt,
         "seconds": round(event.seconds, 3),
-        "usage": formatting.usage_data(event.usage),
+        "usage": usage_data(event.usage),
         "recorded": event.recorded,
         "cached": event.cached,
         "output": outcome.output if isinstance(outcome, Success) else None,
@@ -137,6 +137,6 @@ def _end(event: StepEnded) -> Iterator[dict[str, Any]]:
     for pause in outcome.pauses if isinstance(outcome, Paused) else ():
         if pause.pause_id == event.path:
             asks = "asked" if pause.kind.asks_human else "waiting"
-            data = formatting.pause_data(pause) | {"deadline_s": pause.deadline_s}
+            data = pause_data(pause) | {"deadline_s": pause.deadline_s}
             del data["deadline_at"]  # the database sets it with the pause; the last line has it
             yield {"event": asks, "path": event.path, **data}

@@ -11,6 +11,7 @@ from flujo.cli.lock_rendering import marked
 from flujo.cli.run_command import result_data
 from flujo.domain.paths import shown
 from flujo.domain.wording import plural
+from flujo.services.inspection.views import usage_data
 from flujo.services.replay.fork import outcomes
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def facts_data(fork: ForkedRun) -> dict[str, Any]:
         "at": fork.forked.at,
         "copied": fork.forked.copied,
         "changes": dict(fork.forked.changes),
-        "own_usage": formatting.usage_data(fork.used),
+        "own_usage": usage_data(fork.used),
         "seconds": round(fork.seconds, 3),
         "stubbed": [{"path": each.path, "tool": each.tool, "by": each.by} for each in fork.stubbed],
     }
@@ -57,7 +58,7 @@ def outcomes_data(
             "output": each.output,
             "error": each.error,
             "count": len(each.runs),
-            "own_usage": formatting.usage_data(each.used),
+            "own_usage": usage_data(each.used),
             "seconds": round(each.seconds, 3),
             "runs": [run.result.run_id for run in each.runs],
             **({"scores": [asdict(one) for one in judged]} if scores else {}),
@@ -146,7 +147,7 @@ def _side_data(side: Side) -> dict[str, Any]:
         "run_id": side.run_id,
         "status": side.status,
         "output": side.output,
-        "usage": formatting.usage_data(side.used),
+        "usage": usage_data(side.used),
         "seconds": round(side.seconds, 3),
     }
 

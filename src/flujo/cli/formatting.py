@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.domain.journal import CodeFrame
-    from flujo.domain.run import Pause
     from flujo.domain.usage import Usage
 
 
@@ -105,39 +104,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def short_id(run_id: str) -> str:
     """Return a run id to type: the first 12 characters of a generated id, any other id in full."""
     return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else run_id
-
-
-def usage_data(used: Usage) -> dict[str, Any]:
-    """Return usage as JSON data; an unknown cost is null."""
-    return {
-        "input_tokens": used.input_tokens,
-        "output_tokens": used.output_tokens,
-        "requests": used.requests,
-        "tool_calls": used.tool_calls,
-        "cost_usd": used.cost_usd,
-    }
-
-
-def pause_data(pause: Pause) -> dict[str, Any]:
-    """Return an open question as JSON data."""
-    return {
-        "pause_id": pause.pause_id,
-        "kind": str(pause.kind),
-        "message": pause.message,
-        "answer_schema": decoded(pause.answer_schema),
-        "deadline_at": pause.deadline_at,
-        **({} if pause.digest is None else {"digest": pause.digest}),
-        **(
-            {}
-            if pause.event is None
-            else {"event": pause.event, "key": pause.event_key, "asked_at": pause.asked_at}
-        ),
-    }
-
-
-def decoded(data: bytes | None) -> Any:
-    """Return the value of canonical JSON bytes, or None for None."""
-    return None if data is None else json.loads(data)
 
 
 def megabytes(done: int, total: int) -> str:

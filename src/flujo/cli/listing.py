@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
-from flujo.domain import chains
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.exceptions import AgentChanged
+from flujo.services.inspection.views import run_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,35 +51,6 @@ def show_runs(
         if columns is None:
             columns = (*_USUAL, *(name for name in _WHEN_FILLED if any(row[name] for row in rows)))
         terminal.table({name: COLUMNS[name] for name in columns}, rows)
-
-
-def run_data(task: Task) -> dict[str, Any]:
-    """Return a run as JSON data."""
-    answer = task.answer
-    return {
-        "run_id": task.run_id,
-        "pipeline": task.pipeline,
-        "status": str(task.status),
-        "display_status": str(task.display_status),
-        "kind": str(task.kind),
-        "parent": task.parent,
-        "parent_path": task.parent_path,
-        "continues": chains.predecessor_of(task.run_id),
-        "user_id": task.user_id,
-        "metadata": dict(task.metadata),
-        "usage": formatting.usage_data(task.usage),
-        "created_at": task.created_at,
-        "updated_at": task.updated_at,
-        "deadline_at": task.deadline_at,
-        "ends_by": task.ends_by,
-        "error": task.error.to_json() if task.error else None,
-        "questions": [formatting.pause_data(pause) for pause in task.questions],
-        "waits": [formatting.pause_data(pause) for pause in task.waits],
-        "answer": answer
-        and {"pause_id": answer.pause_id, "by": answer.by, "answered_at": answer.answered_at},
-        "queue": task.queue,
-        "cursor": task.cursor,
-    }
 
 
 def next_for(run_id: str, status: str, error: ErrorInfo | None = None) -> ShellCommand:

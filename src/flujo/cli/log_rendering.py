@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
 from flujo.domain import chains
@@ -78,24 +78,6 @@ def line_text(line: LogLine, terminal: Terminal) -> str:
     head = [formatting.moment(line.at), f"{line.offset:>{_OFFSET}}", verb]
     text = "  ".join([*head, *filter(None, facts)]).rstrip()
     return terminal.styled(text, "dim", to=terminal.out) if line.provisional and not style else text
-
-
-def line_data(line: LogLine) -> dict[str, Any]:
-    """Return a line of the log as JSON data."""
-    return {
-        "offset": line.offset,
-        "at": line.at,
-        "kind": str(line.kind),
-        "path": line.path,
-        "attempt": line.attempt,
-        "seconds": round(line.seconds, 3),
-        "usage": formatting.usage_data(line.usage),
-        "error": line.error.to_json() if line.error else None,
-        "value": line.value,
-        "text": line.text,
-        "provisional": line.provisional,
-        "number": line.number,
-    }
 
 
 def _facts(line: LogLine) -> Iterator[str]:

@@ -22,6 +22,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.wording import span
 from flujo.exceptions import AgentChanged
 from flujo.governance.logs import logger
+from flujo.services.inspection import views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
-    from flujo.domain.run import Intent, Pause
+    from flujo.domain.run import Pause
     from flujo.services.runs.execution import Stop
     from flujo.services.workspace import Workspace
 
@@ -208,37 +209,11 @@ def show_value(terminal: Terminal, value: Any) -> None:
 
 
 def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
-    """Return a run's result as JSON data; an unknown cost is null."""
-    code = of_run(result.status, result.error.code if result.error else None)
-    return {
-        "run_id": result.run_id,
-        "status": str(result.status),
-        "output": result.output,
-        "error": {**result.error.to_json(), "exit_code": int(code)} if result.error else None,
-        "pauses": [formatting.pause_data(pause) for pause in result.pauses],
-        "ends_by": result.ends_by,
-        "usage": formatting.usage_data(result.usage),
-        "unconfirmed": formatting.usage_data(result.unconfirmed),
-        "in_doubt": calls_data(result.in_doubt),
-        "steps": [
-            {
-                "path": step.path,
-                "kind": step.kind,
-                "status": step.status,
-                "attempt": step.attempt,
-                "seconds": round(step.seconds, 3),
-                "usage": formatting.usage_data(step.usage),
-            }
-            for step in result.steps
-        ],
-    }
-
-
-def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:
-    """Return calls whose outcome is not recorded as JSON data."""
-    return [
-        {"path": call.path, "tool": call.tool, "key": call.key, "sent_at": call.sent_at} for call in calls
-    ]
+    """Return a run's result as JSON data, with the exit code in its error."""
+    data = views.result_data(result)
+    if result.error is not None:
+        data["error"]["exit_code"] = int(of_run(result.status, result.error.code))
+    return data
 
 
 def _report(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
 from flujo.cli.listing import next_for
 from flujo.cli.trace_rendering import (
     LABEL,
-    acts_data,
     change,
     lines_below,
-    node_data,
     node_line,
     reasons,
     said,
@@ -52,17 +50,6 @@ def show_detail(
     status = str(detail.task.display_status)
     if status not in ("completed", "cancelled", "running") and is_stored:
         terminal.next(next_for(detail.task.run_id, status, detail.error))
-
-
-def detail_data(detail: TaskDetail, node: TraceNode, *, tracebacks: bool) -> dict[str, Any]:
-    """Return a run, or a step of it, as JSON data."""
-    facts = {
-        "lock_digest": detail.lock_digest,
-        "warnings": detail.warnings,
-        "acts": acts_data(detail.acts),
-        **({"tracebacks": dict(detail.tracebacks)} if tracebacks else {}),
-    }
-    return {"run_id": detail.task.run_id, **facts, **node_data(node)}
 
 
 def show_step(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.cli import formatting
-from flujo.cli.listing import next_for, run_data, settled_line
-from flujo.cli.run_command import answer_with, calls_data, continued_later, pause_line
-from flujo.cli.trace_rendering import acts_data, node_data, show_acts
+from flujo.cli.listing import next_for, settled_line
+from flujo.cli.run_command import answer_with, continued_later, pause_line
+from flujo.cli.trace_rendering import show_acts
 from flujo.domain.paths import shown
+from flujo.services.inspection.views import decoded
 from flujo.services.runs.execution import in_doubt
 from flujo.services.runs.sending import unfit
 
@@ -87,7 +88,7 @@ def _show_kept(terminal: Terminal, detail: TaskDetail) -> None:
     waits = [pause for pause in detail.pauses if pause.is_open and pause.event is not None]
     for event in detail.events:
         reasons = [why for pause in waits if (why := unfit(pause, event))]
-        payload = formatting.brief(formatting.decoded(event.payload), 120)
+        payload = formatting.brief(decoded(event.payload), 120)
         unfitting = f"; it does not fit: {reasons[0]}" if reasons else ""
         at = formatting.moment(event.at)
         terminal.data(
@@ -115,42 +116,3 @@ def show_calls(terminal: Terminal, detail: TaskDetail) -> None:
     """Write the calls of a run whose outcome is not recorded."""
     for call in detail.in_doubt:
         terminal.say(in_doubt(call))
-
-
-def task_data(detail: TaskDetail) -> dict[str, Any]:
-    """Return a run with its history as JSON data."""
-    return {
-        **run_data(detail.task),
-        "input": detail.input,
-        "context": detail.context,
-        "output": detail.output,
-        "continues": detail.continues,
-        "continued_as": detail.continued_as,
-        "error": detail.error.to_json() if detail.error else None,
-        "states": dict(detail.states),
-        "pauses": [
-            {
-                **formatting.pause_data(pause),
-                "open": pause.is_open,
-                "answer": formatting.decoded(pause.answer),
-                "by": pause.by,
-                "answered_at": pause.answered_at,
-            }
-            for pause in detail.pauses
-        ],
-        "events": [
-            {
-                "event_id": event.event_id,
-                "event": event.name,
-                "key": event.key,
-                "payload": formatting.decoded(event.payload),
-                "by": event.actor.by,
-                "at": event.at,
-            }
-            for event in detail.events
-        ],
-        "in_doubt": calls_data(detail.in_doubt),
-        "acts": acts_data(detail.acts),
-        "children": [run_data(each) for each in detail.children],
-        "trace": node_data(detail.trace),
-    }

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Act
     from flujo.domain.journal import ErrorInfo
     from flujo.domain.merge import Op
-    from flujo.domain.run import Intent
     from flujo.services.inspection.task_detail import TaskDetail
-    from flujo.services.inspection.trace_tree import AttemptMade, LaunchedTask, TraceNode
+    from flujo.services.inspection.trace_tree import AttemptMade, TraceNode
 
 _MARKS = {
     "completed": ("✓", ("green",)),
@@ -77,83 +76,6 @@ def show_family(terminal: Terminal, detail: TaskDetail) -> None:
         parts.append(f"forks: {', '.join(forks)}")
     if parts:
         terminal.data("; ".join(parts))
-
-
-def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
-    """Return acts as JSON data."""
-    return [
-        {
-            "at": act.at,
-            "by": act.actor.by,
-            "via": str(act.actor.via),
-            "verb": str(act.verb),
-            "object": act.object,
-            "before": formatting.decoded(act.before),
-            "after": formatting.decoded(act.after),
-        }
-        for act in acts
-    ]
-
-
-def _call_data(call: Intent | None) -> dict[str, Any] | None:
-    """Return an announced call as JSON data: its key, its state, and how often it was sent."""
-    if call is None:
-        return None
-    return {"key": call.key, "state": str(call.state), "sends": call.sends, "sent_at": call.sent_at}
-
-
-def _attempt_data(made: AttemptMade) -> dict[str, Any]:
-    """Return an attempt as JSON data."""
-    return {
-        "attempt": made.number,
-        "status": made.status,
-        "error": made.error.to_json() if made.error else None,
-        "began_at": made.began,
-        "seconds": round(made.seconds, 3),
-        "usage": formatting.usage_data(made.usage),
-    }
-
-
-def _task_data(task: LaunchedTask | None) -> dict[str, Any] | None:
-    """Return a launched task as JSON data."""
-    if task is None:
-        return None
-    tree = None if task.trace is None else node_data(task.trace)
-    return {"run_id": task.run_id, "status": str(task.status), "trace": tree}
-
-
-def node_data(node: TraceNode) -> dict[str, Any]:
-    """Return a node and its children as JSON data."""
-    return {
-        "path": node.path,
-        "kind": node.kind,
-        "status": str(node.status),
-        "attempts": node.attempts,
-        "decision": node.decision,
-        "state": node.state,
-        "input": node.input,
-        "files": [file.to_json() for file in node.files],
-        "call": _call_data(node.call),
-        "output": node.output,
-        "error": node.error.to_json() if node.error else None,
-        "not_cached": node.not_cached,
-        "fell_back": node.fell_back.to_json() if node.fell_back else None,
-        "agent": node.agent,
-        "chosen": node.chosen,
-        "usage": formatting.usage_data(node.usage),
-        "unconfirmed": formatting.usage_data(node.unconfirmed),
-        "seconds": round(node.seconds, 3),
-        "work_seconds": round(node.work_s, 3),
-        "attempts_made": [_attempt_data(each) for each in node.made],
-        "failed_attempts": [_attempt_data(each) for each in node.failures],
-        "began_at": node.began,
-        "changed": node.changed,
-        "model": node.model,
-        "task": _task_data(node.task),
-        "detail": dict(node.detail),
-        "transcripts": node.transcripts,
-        "children": [node_data(child) for child in node.children],
-    }
 
 
 def lines_below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool) -> Iterator[str]:

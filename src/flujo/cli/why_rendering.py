@@ -9,6 +9,7 @@ from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.domain.usage import NOTHING
 from flujo.domain.wording import plural
+from flujo.services.inspection.views import decoded, usage_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,7 @@ def account_data(account: Account) -> dict[str, Any]:
                 "path": each.path,
                 "failed": each.failed,
                 "seconds": round(each.seconds, 3),
-                "usage": formatting.usage_data(each.usage),
+                "usage": usage_data(each.usage),
                 "reasons": list(each.reasons),
             }
             for each in account.retried
@@ -126,7 +127,7 @@ def account_data(account: Account) -> dict[str, Any]:
         "answer": answer
         and {
             "message": answer.message,
-            "answer": formatting.decoded(answer.answer),
+            "answer": decoded(answer.answer),
             "by": answer.by,
             "answered_at": answer.answered_at,
         },

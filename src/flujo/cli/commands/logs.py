@@ -7,6 +7,7 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain import chains
+from flujo.services.inspection.views import line_data
 
 if TYPE_CHECKING:
     from flujo.services.inspection.following import LogLine
@@ -43,7 +44,7 @@ def logs(
     With -f there are also provisional lines, which the journal does not keep: steps that begin, what code
     of the run logs, and text of models as it arrives.
     """
-    from flujo.cli.log_rendering import LogPrinter, line_data, say_chain
+    from flujo.cli.log_rendering import LogPrinter, say_chain
     from flujo.cli.run_command import in_workspace
     from flujo.services.inspection.task_client import TaskClient
 

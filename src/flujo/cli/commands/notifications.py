@@ -1,6 +1,6 @@
 """`flujo notifications`: lists the messages about runs, and sends them again."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from flujo.domain.commands import command
 from flujo.domain.outbox import MessageState
 from flujo.domain.wording import plural
 from flujo.services.admin import messages
+from flujo.services.inspection.views import message_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ def list_messages(
     terminal = Invocation.of(ctx).terminal
     page = in_workspace(Invocation.of(ctx), found)
     if as_json:
-        terminal.json([_data(message) for message in page])
+        terminal.json([message_data(message) for message in page])
         return
     if not page:
         terminal.say("no matching messages")
@@ -132,21 +133,3 @@ def _detail(message: "Message") -> str:
     if message.state is MessageState.GIVEN_UP:
         return message.error
     return f"{message.error}; next try {formatting.moment(message.available_at)}"
-
-
-def _data(message: "Message") -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "webhook_id": message.key,
-        "run_id": message.run_id,
-        "target": message.target,
-        "event": str(message.event),
-        "state": str(message.state),
-        "tries": message.tries,
-        "error": message.error,
-        "payload": formatting.decoded(message.payload),
-        "created_at": message.created_at,
-        "next_try_at": message.available_at if message.state is MessageState.PENDING else None,
-        "delivered_at": message.delivered_at,
-        "given_up_at": message.given_up_at,
-    }

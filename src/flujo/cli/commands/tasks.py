@@ -8,12 +8,14 @@ import typer
 
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
-from flujo.cli.listing import COLUMNS, run_data
+from flujo.cli.listing import COLUMNS
 from flujo.domain.commands import command
 from flujo.domain.paths import StepPath, shown
 from flujo.domain.queues import RunKind
 from flujo.domain.run import PauseKind, RunOrder
 from flujo.exceptions import InputRejected
+from flujo.services.inspection.trace_views import task_data
+from flujo.services.inspection.views import calls_data, decoded, run_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,7 +163,7 @@ def show(
 ) -> None:
     """Show a run and its open questions."""
     from flujo.cli.run_command import in_workspace
-    from flujo.cli.task_rendering import show_task, task_data
+    from flujo.cli.task_rendering import show_task
     from flujo.services.inspection.task_client import TaskClient
 
     invocation = Invocation.of(ctx)
@@ -199,7 +201,6 @@ def resume(
 ) -> None:
     """Answer the question of each run and resume it."""
     from flujo.cli import bulk
-    from flujo.cli.formatting import decoded
     from flujo.services.project.inputs import read_input
     from flujo.services.runs.answers import address, way_to_settle
 
@@ -355,7 +356,7 @@ def cancel(
 ) -> None:
     """Cancel runs. The process that executes a run stops it; without one, this command does."""
     from flujo.cli import bulk
-    from flujo.cli.run_command import calls_data, in_workspace
+    from flujo.cli.run_command import in_workspace
     from flujo.cli.task_rendering import show_cancelled
     from flujo.services.inspection.task_client import TaskClient
     from flujo.services.runs import blueprint_runs

@@ -10,6 +10,7 @@ from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.cli.run_arguments import RunOrFile
 from flujo.cli.terminal import as_json as json_text
+from flujo.services.inspection.trace_views import detail_data
 
 if TYPE_CHECKING:
     from flujo.services.inspection.task_detail import TaskDetail
@@ -63,7 +64,7 @@ def trace(
 ) -> None:
     """Show what happened in a run, step by step."""
     from flujo.cli.run_command import in_workspace
-    from flujo.cli.step_rendering import detail_data, show_detail
+    from flujo.cli.step_rendering import show_detail
     from flujo.services.inspection.otlp import otlp_of
     from flujo.services.replay.sources import is_file
 
