@@ -203,6 +203,8 @@ COVERED_BY = {
     "services/inspection/graph_formats.py": "services/inspection/test_graph.py",
     "services/inspection/inventory.py": "cli/test_seeing.py",
     "services/given.py": "services/inspection/test_task_client.py",
+    "services/inspection/trace_html.py": "cli/test_trace_page.py",
+    "services/inspection/value_text.py": "cli/test_trace_page.py",
     "services/inspection/tasks.py": "services/inspection/test_task_client.py",
     "services/inspection/schedule_views.py": "services/inspection/test_schedule_client.py",
     "services/runs/task_actions.py": "services/inspection/test_task_client.py",

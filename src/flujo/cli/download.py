@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from flujo.cli.formatting import megabytes
 from flujo.governance.screen import visible_line
+from flujo.services.inspection.formatting import megabytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress

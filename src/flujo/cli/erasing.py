@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from flujo.cli.confirmation import require_yes
 from flujo.cli.run_command import in_workspace
-from flujo.cli.terminal import as_json as formatted
 from flujo.domain.commands import command
 from flujo.domain.wording import plural
 from flujo.exceptions import SettingsError
 from flujo.services.admin.erasure import Paused, erasable, erase, read_subject
+from flujo.services.inspection.formatting import as_json as formatted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from flujo.cli import formatting
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.report_formats import annotation, xml_text
 from flujo.domain.gate import Verdict
 from flujo.domain.wording import plural
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import formatting
 from flujo.cli.lock_rendering import marked
 from flujo.cli.run_command import result_data
 from flujo.domain.paths import shown
 from flujo.domain.wording import plural
+from flujo.services.inspection import formatting
 from flujo.services.inspection.views import usage_data
 from flujo.services.replay.fork import outcomes
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli import formatting
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.exceptions import AgentChanged
+from flujo.services.inspection import formatting
 from flujo.services.inspection.views import run_data
 
 if TYPE_CHECKING:

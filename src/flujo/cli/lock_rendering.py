@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import formatting
 from flujo.cli.report_formats import annotation
 from flujo.domain.wording import plural
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

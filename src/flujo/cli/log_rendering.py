@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flujo.cli import formatting
 from flujo.domain import chains
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.governance.screen import visible_line
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

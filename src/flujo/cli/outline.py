@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli import formatting
 from flujo.domain.pipeline import FALLBACK
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

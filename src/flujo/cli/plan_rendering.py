@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli.formatting import cost
 from flujo.domain.paths import shown
 from flujo.domain.usage import MICRO_USD
 from flujo.domain.wording import plural
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS
+from flujo.services.inspection.formatting import cost
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
-from flujo.cli import formatting
 from flujo.domain import paths
 from flujo.domain.events import (
     Chunk,
@@ -32,6 +31,7 @@ from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
 from flujo.domain.wording import plural
 from flujo.governance.screen import visible_line
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from flujo.cli import event_loop, formatting
+from flujo.cli import event_loop
 from flujo.cli.event_lines import EventLines
 from flujo.cli.exit_codes import ExitCode, of_run
 from flujo.cli.listing import next_for
@@ -22,7 +22,7 @@ from flujo.domain.run import RunStatus
 from flujo.domain.wording import span
 from flujo.exceptions import AgentChanged
 from flujo.governance.logs import logger
-from flujo.services.inspection import views
+from flujo.services.inspection import formatting, views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

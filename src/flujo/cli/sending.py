@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import formatting
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.exceptions import SettingsError
+from flujo.services.inspection import formatting
 from flujo.services.project.inputs import json_or_text, read_input
 from flujo.services.runs.sending import pinned_pipeline, schema_for, send_event
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli import formatting
 from flujo.cli.listing import next_for
 from flujo.cli.trace_rendering import (
     LABEL,
-    change,
     lines_below,
     node_line,
     reasons,
@@ -16,12 +14,13 @@ from flujo.cli.trace_rendering import (
     sent,
     show_family,
     show_trace,
-    value_text,
     way,
 )
 from flujo.domain.paths import shown
 from flujo.domain.usage import NOTHING
 from flujo.governance.sink import GATE
+from flujo.services.inspection import formatting
+from flujo.services.inspection.value_text import change, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

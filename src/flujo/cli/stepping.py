@@ -7,14 +7,14 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import formatting
 from flujo.cli.progress import PlainLines
-from flujo.cli.terminal import as_json as json_text
 from flujo.domain import paths
 from flujo.domain.events import Event, StepEnded, StepStarted
 from flujo.domain.outcomes import Success
 from flujo.domain.paths import ROOT, StepPath
 from flujo.exceptions import SettingsError
+from flujo.services.inspection import formatting
+from flujo.services.inspection.formatting import as_json as json_text
 from flujo.services.inspection.task_client import TaskClient
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli import formatting
 from flujo.cli.listing import next_for, settled_line
 from flujo.cli.run_command import answer_with, continued_later, pause_line
 from flujo.cli.trace_rendering import show_acts
 from flujo.domain.paths import shown
+from flujo.services.inspection import formatting
 from flujo.services.inspection.views import decoded
 from flujo.services.runs.execution import in_doubt
 from flujo.services.runs.sending import unfit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flujo.exceptions import SettingsError
 from flujo.governance.logs import logger
-from flujo.governance.screen import visible, visible_json, visible_line
+from flujo.governance.screen import visible, visible_line
 from flujo.governance.sink import GATE
+from flujo.services.inspection.formatting import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +143,7 @@ class Terminal:
             columns: key of a row → header of its column, in order.
             rows: the rows; a missing cell is empty.
         """
-        from flujo.cli.formatting import aligned, cut
+        from flujo.cli.columns import aligned, cut
 
         texts = ([visible_line(str(row.get(key, ""))) for key in columns] for row in rows)
         cells = [list(columns.values()), *texts]
@@ -163,8 +163,3 @@ def _level(text: str, styles: Sequence[str]) -> int:
     if "red" in styles or _MARKED.sub("", text).startswith("error:"):
         return logging.ERROR
     return logging.WARNING if "yellow" in styles else logging.INFO
-
-
-def as_json(value: Any, *, indent: bool = False) -> str:
-    """Return `value` as JSON text; other objects are written as `str`."""
-    return visible_json(json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None))

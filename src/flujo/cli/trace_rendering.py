@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import formatting
-from flujo.domain.files import File
 from flujo.domain.paths import shown
 from flujo.domain.run_forks import Forked, forks_of
 from flujo.domain.usage import NOTHING
 from flujo.domain.wording import plural
 from flujo.governance.sink import GATE
+from flujo.services.inspection import formatting
+from flujo.services.inspection.value_text import lines_of, value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
     from flujo.domain.acts import Act
     from flujo.domain.journal import ErrorInfo
-    from flujo.domain.merge import Op
     from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.trace_tree import AttemptMade, TraceNode
 
@@ -250,8 +249,6 @@ def said(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
 
 # Messages ------------------------------------------------------------------------------------------------
 
-_OF_PARTS = {"user-prompt": "user", "system-prompt": "system", "text": "model", "thinking": "thinks"}
-
 
 def show_messages(terminal: Terminal, node: TraceNode) -> None:
     """Write the messages to and from the model of a conversation."""
@@ -301,44 +298,3 @@ def _write(terminal: Terminal, label: str, text: str) -> None:
     terminal.data(f"{terminal.styled(f'{label:<{LABEL}}', 'dim', to=terminal.out)}{first}")
     for line in rest:
         terminal.data(f"{'':<{LABEL}}{line}")
-
-
-def lines_of(message: Any) -> Iterator[tuple[str, str]]:
-    """Yield the parts of a message as text, each with its author."""
-    for part in message["parts"]:
-        match part:
-            case {"part_kind": "tool-call", "tool_name": name}:
-                yield "calls", f"{name} {value_text(part.get('args') or {}, _WIDTH * 10)}"
-            case {"part_kind": "tool-return", "tool_name": name}:
-                yield "result", f"{name}: {value_text(part.get('content'), _WIDTH * 10)}"
-            case {"part_kind": str(kind), "content": str(content)} if content:
-                yield _OF_PARTS.get(kind, kind), content
-            case {"part_kind": str(kind), "content": [*items]}:
-                for item in items:
-                    if isinstance(item, str):
-                        yield _OF_PARTS.get(kind, kind), item
-                    elif item.get("kind") == "binary":
-                        yield "file", str(File.of_message(item))
-            case _:
-                pass
-
-
-def value_text(value: Any, limit: int | None) -> str:
-    """Return a value as one line of at most `limit` characters, or in full."""
-    if limit is not None:
-        return formatting.brief(value, limit)
-    if isinstance(value, str):
-        return value
-    from flujo.cli.terminal import as_json
-
-    return as_json(value, indent=True)
-
-
-def change(op: Op, limit: int | None) -> str:
-    """Return one change of the context: `total = 3`, `log += ["a"]`, `draft removed`."""
-    kind, path, *value = op
-    name = ".".join(str(key) for key in path)
-    if kind == "remove":
-        return f"{name} removed"
-    said_value: Any = value[0]
-    return f"{name} {'+=' if kind == 'append' else '='} {value_text(said_value, limit)}"

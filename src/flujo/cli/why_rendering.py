@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flujo.cli import formatting
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.domain.usage import NOTHING
 from flujo.domain.wording import plural
+from flujo.services.inspection import formatting
 from flujo.services.inspection.views import decoded, usage_data
 
 if TYPE_CHECKING:

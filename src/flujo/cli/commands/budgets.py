@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import formatting, options
+from flujo.cli import options
 from flujo.cli.invocation import Invocation
 from flujo.domain.usage import format_amount
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from flujo.services.inspection.budgets import BudgetState

@@ -84,8 +84,8 @@ def _lookup_data(lookup: "Lookup") -> dict[str, Any]:
 
 
 def _show(terminal: "Terminal", found: "Explanation") -> None:
-    from flujo.cli.formatting import short_id
     from flujo.domain.paths import for_command_line, shown
+    from flujo.services.inspection.formatting import short_id
 
     lookup, nearest = found.lookup, found.nearest
     terminal.data(f"{shown(lookup.path)}  run {short_id(lookup.run_id)}  {lookup.result}: {found.why}")

@@ -101,7 +101,7 @@ def _write(terminal: "Terminal", found: "Sequence[Finding]") -> None:
 
 
 def _display(value: object) -> str:
-    from flujo.cli.terminal import as_json
+    from flujo.services.inspection.formatting import as_json
 
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "-"

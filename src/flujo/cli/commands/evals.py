@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import cases_commands, completion, formatting, options
+from flujo.cli import cases_commands, completion, options
 from flujo.cli.invocation import Invocation
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.evaluations import EvaluationQuery
 from flujo.domain.paths import shown
 from flujo.domain.wording import plural
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completion, formatting, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.outbox import MessageState
 from flujo.domain.wording import plural
 from flujo.services.admin import messages
+from flujo.services.inspection import formatting
 from flujo.services.inspection.views import message_data
 
 if TYPE_CHECKING:

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flujo.cli import completion, formatting, options
+from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.exceptions import DatabaseMissing
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from flujo.services.forecast.forecast import Forecast

@@ -198,8 +198,8 @@ def _execute(invocation: Invocation, load: "_Load", *, as_json: bool, paused_ok:
 
 def _submit(invocation: Invocation, load: "_Load", place: _Place, *, as_json: bool) -> None:
     """Put a run into a queue, and print its id."""
-    from flujo.cli.formatting import short_id
     from flujo.cli.run_command import in_workspace
+    from flujo.services.inspection.formatting import short_id
     from flujo.services.runs import blueprint_runs
 
     terminal, queue = invocation.terminal, place.queue

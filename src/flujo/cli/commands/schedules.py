@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completion, event_loop, formatting, options
+from flujo.cli import completion, event_loop, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.domain.cron import zone
+from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

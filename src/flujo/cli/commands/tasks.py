@@ -396,8 +396,8 @@ def _answer(
     as_json: bool,
 ) -> None:
     """Settle the pause that `run` (`RUN[:PAUSE]`) names with the value of `read`, and resume the run."""
-    from flujo.cli.formatting import short_id
     from flujo.cli.run_command import conclude, drive, result_data
+    from flujo.services.inspection.formatting import short_id
     from flujo.services.runs import blueprint_runs, chains
     from flujo.services.runs.answers import chosen
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flujo.cli import completion, options
-from flujo.cli.formatting import moment
 from flujo.cli.invocation import Invocation
 from flujo.domain.access import Role
 from flujo.domain.commands import command
+from flujo.services.inspection.formatting import moment
 
 if TYPE_CHECKING:
     from flujo.domain.access import Token

@@ -9,7 +9,7 @@ import typer
 from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.cli.run_arguments import RunOrFile
-from flujo.cli.terminal import as_json as json_text
+from flujo.services.inspection.formatting import as_json as json_text
 from flujo.services.inspection.trace_views import detail_data
 
 if TYPE_CHECKING:

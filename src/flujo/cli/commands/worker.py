@@ -254,7 +254,7 @@ def _show(terminal: "Terminal", drained: "Drained", *, as_json: bool) -> None:
 
 
 def _line(event: "WorkerEvents") -> str:
-    from flujo.cli import formatting
+    from flujo.services.inspection import formatting
 
     run = " ".join(filter(None, [formatting.short_id(event.run_id), event.pipeline]))
     return f"{event.event:<9}{run}{'  ' + event.detail if event.detail else ''}"

@@ -103,7 +103,7 @@ def _data(worker: WorkerRecord) -> dict[str, Any]:
 
 
 def _row(worker: WorkerRecord) -> dict[str, str]:
-    from flujo.cli import formatting
+    from flujo.services.inspection import formatting
 
     more = f" and {len(worker.runs) - 3} more" if len(worker.runs) > 3 else ""
     return {

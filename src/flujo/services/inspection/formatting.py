@@ -1,4 +1,4 @@
-"""Formats values for a terminal: durations, tokens, cost, times, columns, and safe short text."""
+"""Formats values for people: durations, tokens, cost, times, and safe short text."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flujo.governance.screen import visible_line
+from flujo.governance.screen import visible_json, visible_line
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from flujo.domain.journal import CodeFrame
     from flujo.domain.usage import Usage
 
@@ -83,24 +81,6 @@ def brief(value: Any, limit: int = 72) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def cut(line: str, width: int) -> str:
-    """Return `line` cut to `width` terminal cells."""
-    from rich.cells import cell_len, set_cell_size
-
-    return line if cell_len(line) <= width else f"{set_cell_size(line, width - 1).rstrip()}…"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows as lines with aligned columns."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(c + " " * (w - cell_len(c)) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
 def short_id(run_id: str) -> str:
     """Return a run id to type: the first 12 characters of a generated id, any other id in full."""
     return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else run_id
@@ -116,3 +96,8 @@ def code_place(frame: CodeFrame | None) -> str:
     if frame is None:
         return ""
     return f"{frame}: {frame.source}" if frame.source else str(frame)
+
+
+def as_json(value: Any, *, indent: bool = False) -> str:
+    """Return `value` as JSON text; other objects are written as `str`."""
+    return visible_json(json.dumps(value, ensure_ascii=False, default=str, indent=2 if indent else None))

@@ -1,4 +1,4 @@
-"""How values are formatted: durations, costs, texts made short and safe, columns."""
+"""How values are formatted: durations, costs, texts made short and safe."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.cli import formatting
 from flujo.domain.usage import Usage
+from flujo.services.inspection import formatting
 
 
 @pytest.mark.parametrize(
@@ -44,19 +44,6 @@ def test_no_text_gets_longer_or_steers_a_terminal(text: str, limit: int) -> None
     line = formatting.brief(text, limit)
     assert len(line) <= limit
     assert not any(ord(char) < 32 or 127 <= ord(char) < 160 for char in line)
-
-
-def test_columns_stand_below_each_other_also_for_wide_characters() -> None:
-    assert formatting.aligned([["NAME", "X"], ["漢字", "1"], ["abc", "22"]]) == [
-        "NAME  X",
-        "漢字  1",
-        "abc   22",
-    ]
-
-
-def test_a_line_is_cut_by_cells_not_by_characters() -> None:
-    assert formatting.cut("漢字漢字", 5) == "漢字…"
-    assert formatting.cut("short", 5) == "short"
 
 
 def test_only_a_generated_run_id_is_shortened() -> None:
