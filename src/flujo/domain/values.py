@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flujo.domain.sent_events import is_event_name
 from flujo.domain.wording import did_you_mean, span
@@ -65,6 +65,7 @@ Value = None | bool | int | float | Text | tuple["Value", ...] | Mapping[str, "V
 """The type of a key with a value: JSON in which every text is a `Text`."""
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 _TARGET = re.compile(r"[\w.]+:[\w.]+")
 
@@ -195,19 +196,38 @@ def count(given: Any, where: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """A limit that an expression sets, up to a maximum that is known before the run."""
+class FromData(Generic[N]):
+    """A number that an expression sets, up to a maximum that is known before the run."""
 
     value: Expr
-    max: int
+    max: N
+
+
+class Limit(FromData[int]):
+    """A whole number of at least 1 from data."""
+
+    __slots__ = ()
 
     def __str__(self) -> str:
         """Return the expression and the maximum."""
         return f"{{{{ {self.value} }}}} (at most {self.max})"
 
 
+class TimeLimit(FromData[float]):
+    """Seconds from data."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """Return the expression and the maximum."""
+        return f"{{{{ {self.value} }}}} seconds, up to {span(self.max)}"
+
+
 Limited = int | Limit | Mapping[str, Any]
 """A whole number, or `{"value": EXPRESSION, "max": NUMBER}`."""
+
+TimeLimited = float | TimeLimit | Mapping[str, Any]
+"""Seconds, or `{"value": EXPRESSION, "max": SECONDS}`."""
 
 
 def limit(given: Limited, where: str) -> int | Limit:
@@ -216,40 +236,8 @@ def limit(given: Limited, where: str) -> int | Limit:
     Raises:
         PipelineError: it is something else.
     """
-    match given:
-        case Limit():
-            return given
-        case {"value": str() | Expr() as value, "max": most, **others} if not others:
-            source = value.source if isinstance(value, Expr) else _unwrapped(value)
-            return Limit(Expr(source), count(most, f"the `max` of {where}"))
-        case Mapping():
-            raise PipelineError(
-                f"{where} is {_repr_or_type(given)}; expected an expression and its maximum",
-                hint="write both: `{'value': '{{ input.n }}', 'max': 100}`",
-            )
-        case _:
-            return count(given, where)
-
-
-def most(given: int | Limit) -> int:
-    """Return the number that a limit is at most."""
-    return given.max if isinstance(given, Limit) else given
-
-
-@dataclass(frozen=True, slots=True)
-class TimeLimit:
-    """A number of seconds that an expression sets, up to a maximum that is known before the run."""
-
-    value: Expr
-    max: float
-
-    def __str__(self) -> str:
-        """Return the expression and the maximum."""
-        return f"{{{{ {self.value} }}}} seconds, up to {span(self.max)}"
-
-
-TimeLimited = float | TimeLimit | Mapping[str, Any]
-"""Seconds, or `{"value": EXPRESSION, "max": SECONDS}`."""
+    both = "write both: `{'value': '{{ input.n }}', 'max': 100}`"
+    return _number_or_data(given, where, Limit, count, both)
 
 
 def time_limit(given: TimeLimited, where: str) -> float | TimeLimit:
@@ -258,19 +246,30 @@ def time_limit(given: TimeLimited, where: str) -> float | TimeLimit:
     Raises:
         PipelineError: it is something else.
     """
+    both = "write both, in seconds: `{'value': '{{ input.seconds }}', 'max': 600}`"
+    return _number_or_data(given, where, TimeLimit, seconds, both)
+
+
+def _number_or_data(
+    given: Any, where: str, kind: Callable[[Expr, N], T], number: Callable[[Any, str], N], hint: str
+) -> N | T:
     match given:
-        case TimeLimit():
-            return given
+        case FromData():
+            return kind(given.value, number(given.max, f"the `max` of {where}"))
         case {"value": str() | Expr() as value, "max": most, **others} if not others:
             source = value.source if isinstance(value, Expr) else _unwrapped(value)
-            return TimeLimit(Expr(source), seconds(most, f"the `max` of {where}"))
+            return kind(Expr(source), number(most, f"the `max` of {where}"))
         case Mapping():
             raise PipelineError(
-                f"{where} is {_repr_or_type(given)}; expected an expression and its maximum",
-                hint="write both, in seconds: `{'value': '{{ input.seconds }}', 'max': 600}`",
+                f"{where} is {_repr_or_type(given)}; expected an expression and its maximum", hint=hint
             )
         case _:
-            return seconds(given, where)
+            return number(given, where)
+
+
+def most(given: int | Limit) -> int:
+    """Return the number that a limit is at most."""
+    return given.max if isinstance(given, Limit) else given
 
 
 def event_name(given: Any, where: str) -> str | None:

@@ -38,7 +38,7 @@ from flujo.domain.tools import (
 )
 from flujo.domain.tree_checks.effects import without_connection
 from flujo.domain.tree_checks.tools import repeated_tool, unsafe_and_repeated
-from flujo.domain.values import Limit, TimeLimit
+from flujo.domain.values import FromData
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
@@ -61,8 +61,7 @@ _WITH_LEAVES = (
     Processors,
     OneOf,
     StepConfig,
-    Limit,
-    TimeLimit,
+    FromData,
 )
 
 
