@@ -169,6 +169,7 @@ COVERED_BY = {
     "state/sql/shared_budgets.py": "conformance/test_stores.py",
     "state/requests.py": "conformance/test_stores.py",
     "state/sql/requests.py": "conformance/test_stores.py",
+    "services/runs/input_values.py": "services/runs/test_life_limits.py",
     "services/runs/sending.py": "cli/test_sending.py",
     "services/runs/waits.py": "engine/steps/test_event.py",
     "domain/sent_events.py": "conformance/test_stores.py",

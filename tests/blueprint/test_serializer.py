@@ -605,14 +605,20 @@ def test_a_tool_in_its_long_form_is_the_same_in_yaml_and_python() -> None:
         "{call: skills.x:pay, effect: idempotent, enforce_idempotency: true, in_doubt: fail, "
         "with: {key: {secret: BANK_KEY}, limits: {day: 5, hosts: [a, {secret: HOST}, null]}}}"
     )
-    asked = "{call: skills.x:send, approve: {when: args.n > 1, message: 'Send?', deadline_s: 2m, on_deadline: deny, editable: true}}"
+    asked = "{call: skills.x:send, approve: {when: args.n > 1, message: 'Send?', deadline_s: {value: args.n, max: 2m}, on_deadline: deny, editable: true}}"
     top = f"agents:\n  clerk: {{model: a:b, tools: [skills.x:look, {{call: skills.x:find}}, {entry}, {asked}, {{call: skills.x:ask, approve: true}}]}}\n"
     text = f'version: "1"\nname: desk\n{top}steps: [{{kind: granular, name: serve, agent: clerk}}]\n'
     bound = {"key": Secret("BANK_KEY"), "limits": {"day": 5, "hosts": ["a", Secret("HOST"), None]}}
     pay = CallableTool(
         "skills.x:pay", effect="idempotent", enforce_idempotency=True, in_doubt="fail", with_=bound
     )
-    rules = Approval(when="args.n > 1", message="Send?", deadline_s=120.0, on_deadline="deny", editable=True)
+    rules = Approval(
+        when="args.n > 1",
+        message="Send?",
+        deadline_s={"value": "args.n", "max": 120},
+        on_deadline="deny",
+        editable=True,
+    )
     send = CallableTool("skills.x:send", approve=rules)
     clerk = AgentSpec(
         "clerk",

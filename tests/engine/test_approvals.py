@@ -26,6 +26,7 @@ from flujo.exceptions import (
 )
 from flujo.services.runs.answers import record_answer
 from flujo.services.runs.runner import Flujo
+from flujo.state.memory_store import MemoryStateStore
 from support import StoppingStore, answer, resume, start
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ async def test_a_crash_around_an_approval_makes_no_second_call_and_no_call_witho
 
 async def test_at_the_deadline_the_call_is_denied(store: StateStore) -> None:
     desk = Desk()
-    tree = desk.pipeline(120, rules=Approval(deadline_s=0.0, on_deadline="deny"))
+    tree = desk.pipeline(120, rules=Approval(deadline_s=1e-9, on_deadline="deny"))
     await start(tree, store, "go")
     await store.expire(RUN, StepPath(TOOL))
     assert (await resume(tree, store)).output == "done"
@@ -269,9 +270,31 @@ async def test_at_the_deadline_the_call_is_denied(store: StateStore) -> None:
     assert desk.paid == []
 
 
+async def test_a_deadline_from_the_arguments_of_the_call_is_recorded_with_the_question() -> None:
+    rules = Approval(deadline_s={"value": "{{ args.amount * 2 }}", "max": 300})
+    store = MemoryStateStore()
+    result = await start(Desk().pipeline(120, rules=rules), store, "go")
+    assert [pause.deadline_s for pause in result.pauses] == [240]
+    again = await resume(Desk().pipeline(120, rules=rules), store)
+    assert [pause.deadline_at for pause in again.pauses] == [pause.deadline_at for pause in result.pauses]
+
+
+async def test_a_deadline_of_an_approval_above_its_maximum_fails_the_step() -> None:
+    desk = Desk()
+    tree = desk.pipeline(120, rules=Approval(deadline_s={"value": "args.amount", "max": 60}))
+    error = (await start(tree, MemoryStateStore(), "go")).error
+    assert error is not None
+    assert error.code == "FLJ404"
+    assert error.message == (
+        "`deadline_s` of the approval of `refund`, `args.amount`, is 120, not a number of seconds above 0, "
+        "up to 1m"
+    )
+    assert desk.paid == []
+
+
 async def test_at_the_deadline_the_step_fails_and_a_retry_asks_again(store: StateStore) -> None:
     desk = Desk()
-    tree = desk.pipeline(120, rules=Approval(deadline_s=0.0))
+    tree = desk.pipeline(120, rules=Approval(deadline_s=1e-9))
     await start(tree, store, "go")
     first = await only_question(store)
     await store.expire(RUN, StepPath(TOOL))

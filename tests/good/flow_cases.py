@@ -102,6 +102,7 @@ GOOD_FLOW = {
     + "  - {kind: hitl, name: ok, message: m, deadline_s: {value: '{{ input.text.size() * 60 }}', max: 72h}}\n"
     + "  - {kind: event, name: paid, deadline_s: {value: 'input.text.size()', max: 3d}}\n"
     + loop("    until: 'true'\n    config: {timeout_s: {value: '{{ input.text.size() }}', max: 10m}}\n"),
+    "the-life-of-a-run-from-its-input": HEAD.replace("steps:\n", "deadline: {value: '{{ input.text.size() * 3600 }}', max: 3d}\nsteps:\n", 1),
     "until-never": HEAD + loop("    until: false\n    on_limit: continue\n"),
     "tools-that-only-read": tools("find"),
     "tools-that-are-recorded": (AGENT % "{call: 'skills.tools:send', enforce_idempotency: true, in_doubt: fail}")
@@ -112,7 +113,7 @@ GOOD_FLOW = {
     + "  - {kind: granular, name: help, agent: helper, input: hello, enforce_idempotency: true, in_doubt: retry_same_key}\n",
     "tools-that-a-human-approves": (
         AGENT % "{call: 'skills.tools:send', approve: {when: args.text.size() > 9 && input.text != '', message: 'Send {{ args.text }}?',"
-        " deadline_s: 72h, on_deadline: deny, editable: true}}, {call: 'skills.tools:pay', approve: true}"
+        " deadline_s: 72h, on_deadline: deny, editable: true}}, {call: 'skills.tools:pay', approve: {deadline_s: {value: 'args.amount * 60', max: 3d}}}"
     )
     + "  - {kind: granular, name: help, agent: helper, input: hello}\n",
     "tools-as-strict-as-their-functions": (

@@ -147,6 +147,7 @@ class Growing:
             context_type=None if schema else self.draw(st.sampled_from([None, "skills.x:Context"])),
             output=self.draw(values),
             budget=self.draw(st.none() | st.builds(UsageLimits, requests_limit=st.integers(1, 9))),
+            deadline_s=self.draw(st.none() | seconds | st.just({"value": "input.n", "max": 3})),
         )
 
     def step(self, depth: int) -> BaseStep:
@@ -225,7 +226,7 @@ class Growing:
         return HumanInTheLoopStep(
             message=self.draw(texts) + "?",
             answer_schema=self.draw(
-                st.sampled_from([None, {"type": "boolean"}, {"items": {"enum": "{{ input.list }}"}}])
+                st.sampled_from([None, {"type": "boolean"}, {"items": {"enum": "{{ input.docs }}"}}])
             ),
             **(
                 {"deadline_s": self.draw(seconds), "on_deadline": {"answer": True}}

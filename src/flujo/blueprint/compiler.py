@@ -288,7 +288,7 @@ class _Tree:
             budget=build(blueprint.budget),
             notify=build(blueprint.notify),
             evaluate=blueprint.evaluate,
-            deadline_s=blueprint.deadline,
+            deadline_s=build(blueprint.deadline),
             schedules=[Schedule(**doc.Schedule.to_tree(dict(one))) for one in scheduled(blueprint)],
             migrations=tuple(
                 Migration(StepPath(each.from_), StepPath(each.to)) for each in blueprint.migrations
@@ -363,7 +363,7 @@ def _effect(tool: doc.Tool) -> McpEffect:
 
 
 def _approval(said: doc.Approval | Literal[True] | None) -> Approval | Literal[True] | None:
-    return Approval(**dict(said)) if isinstance(said, doc.Approval) else said
+    return Approval(**said.model_dump()) if isinstance(said, doc.Approval) else said
 
 
 _PARTS: Mapping[type[doc.Strict], Callable[..., Any]] = {

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from flujo.domain import canonical, values
 from flujo.domain.arguments import Node, Takes, node, takes
-from flujo.domain.values import Expr, Text
+from flujo.domain.values import Expr, Text, TimeLimit, TimeLimited
 from flujo.exceptions import PipelineError
 
 _DIGITS = 15
@@ -43,8 +43,9 @@ class Approval(Node):
     """The calls that need an approval, as an expression over `args`; by default all."""
     message: Takes[Text | str | None, Text | None] = takes(_text, default=None)
     """The question; placeholders may read `args`, the arguments of the call."""
-    deadline_s: float | None = None
-    """Seconds to wait for the answer, by the database's clock."""
+    deadline_s: Takes[TimeLimited | None, float | TimeLimit | None] = takes(values.time_limit, default=None)
+    """Seconds to wait for the answer, by the database's clock; `{"value": "{{ … }}", "max": 600}` takes them
+    from data, in which `args` are the arguments of the call."""
     on_deadline: Literal["fail", "deny"] = takes(values.one_of("fail", "deny"), default="fail")
     """The action at the deadline: fail the step, or deny the call."""
     editable: bool = False

@@ -453,7 +453,7 @@ if TYPE_CHECKING:  # for overloads
         budget: UsageLimits | None
         notify: Notified
         evaluate: Sequence[str]
-        deadline_s: float | None
+        deadline_s: TimeLimited | None
         schedules: Sequence[Schedule]
         migrations: Mapping[str, str] | tuple[Migration, ...]
         on_failure: Body | None
@@ -523,8 +523,9 @@ class Pipeline(Node, Generic[In, Out]):
     evaluate: Takes[Sequence[str], tuple[str, ...]] = takes(values.texts, default=())
     """The evaluators that score the outputs of its runs: names of tables `[evaluation.evaluators.NAME]` of
     flujo.toml, besides those whose `blueprints` have its name. No effect for an imported pipeline."""
-    deadline_s: float | None = takes(values.seconds, default=None)
-    """How long a run may last from its acceptance; then it fails. No effect for an imported pipeline."""
+    deadline_s: Takes[TimeLimited | None, float | TimeLimit | None] = takes(values.time_limit, default=None)
+    """How long a run may last from its acceptance; then it fails. `{"value": "{{ input.s }}", "max": 600}`
+    takes the seconds from the input. No effect for an imported pipeline."""
     schedules: Takes[Sequence[Schedule], tuple[Schedule, ...]] = takes(_schedules, default=())
     """When workers run it. Schedules of an imported pipeline start runs of it alone."""
     migrations: Takes[Mapping[str, str] | tuple[Migration, ...], tuple[Migration, ...]] = takes(

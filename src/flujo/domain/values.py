@@ -220,7 +220,7 @@ class TimeLimit(FromData[float]):
 
     def __str__(self) -> str:
         """Return the expression and the maximum."""
-        return f"{{{{ {self.value} }}}} seconds, up to {span(self.max)}"
+        return f"{{{{ {self.value} }}}} seconds (up to {span(self.max)})"
 
 
 Limited = int | Limit | Mapping[str, Any]

@@ -21,6 +21,7 @@ from flujo.domain.values import CallableRef
 from flujo.engine.attempts import answering, record_failure
 from flujo.engine.composed_calls import has_begun
 from flujo.engine.journal import error_info
+from flujo.engine.time_limits import seconds_of
 from flujo.exceptions import ArgumentsRejected, DeadlinePassed
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ class ApprovalGate:
 
     def _ask(self) -> Paused:
         bound_to, approval = self._digest(), self.approval
+        limit = seconds_of(
+            approval.deadline_s,
+            self.frame,
+            what=f"`deadline_s` of the approval of `{self.call.name}`",
+            names={"args": self.call.arguments},
+        )
         schema = answer_schema(
             bound_to, self.call.arguments, self.tool.parameters, editable=approval.editable
         )
@@ -120,7 +127,7 @@ class ApprovalGate:
             kind=PauseKind.APPROVAL,
             message=self._message(bound_to),
             answer_schema=schema,
-            deadline_s=approval.deadline_s,
+            deadline_s=limit,
         )
         return Paused((self.frame.run.journal.ask(question),))
 

@@ -163,6 +163,8 @@ class Run:
     where no output of this run is scored."""
     input_schema: Any = None
     """What an input of a run of this pipeline must fit."""
+    life_of: Callable[[Any], float | None] | None = None
+    """Returns how long a run of this pipeline may last, from its input; raises `InputRejected`."""
     recorded: RecordedLeaves | None = None
     """Set in a replay, which makes no call and knows no time limit."""
     pii: Pii | None = None

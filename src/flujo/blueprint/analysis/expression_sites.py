@@ -68,8 +68,11 @@ def places(prompts: Prompts, visit: Visit) -> Iterator[ExpressionSite]:
 
 
 def places_at_top(blueprint: doc.Blueprint, end: Scope) -> Iterator[ExpressionSite]:
-    """Yield the texts of the blueprint's own `output`."""
+    """Yield the texts of the blueprint's own `output`, and the expression of its `deadline`."""
     yield from _value(blueprint.output, ("output",), end.tree())
+    if isinstance(blueprint.deadline, doc.TimeLimit):
+        known = {"type": "object", "properties": {"input": end.input}, "required": ["input"]}
+        yield _seconds(blueprint.deadline, ("deadline",), known)
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,12 @@ def _approvals(prompts: Prompts, name: str, tree: Schema) -> Iterator[Expression
             yield ExpressionSite((*path, "when"), tool.approve.when, seen, logic=True, expect="bool")
         if tool.approve.message is not None:
             yield ExpressionSite((*path, "message"), tool.approve.message, seen)
+        if isinstance(tool.approve.deadline_s, doc.TimeLimit):
+            yield _seconds(tool.approve.deadline_s, (*path, "deadline_s"), seen)
+
+
+def _seconds(limit: doc.TimeLimit, path: Path, tree: Schema) -> ExpressionSite:
+    return ExpressionSite((*path, "value"), limit.value, tree, logic=True, expect="number")
 
 
 def _with_text_before(tree: Schema) -> Schema:

@@ -862,7 +862,7 @@ class Approval(Strict):
 
     when: Maybe[Logic] = None
     message: Maybe[str] = None
-    deadline_s: Maybe[Duration] = None
+    deadline_s: Maybe[Time] = None
     on_deadline: Literal["fail", "deny"] = "fail"
     editable: bool = False
 
@@ -1157,7 +1157,7 @@ class Blueprint(Strict):
     budget: Maybe[Budget] = None
     notify: Notify = []
     evaluate: list[Identifier] = []
-    deadline: Maybe[Duration] = None
+    deadline: Maybe[Time] = None
     schedule: Schedules = []
     migrations: list[Migration] = []
     steps: Annotated[list[AnyStep], Field(min_length=1)]

@@ -30,6 +30,7 @@ async def _begun_again(step: ContinueAsNewStep, frame: Frame, path: StepPath) ->
     """Return the input of the new run.
 
     Raises:
+        InputRejected: the `deadline` of the pipeline has no value for it.
         OutputRejected: it does not fit the `input_schema` of the pipeline.
     """
     await frame.tell(StepStarted(path, step.kind))
@@ -37,6 +38,8 @@ async def _begun_again(step: ContinueAsNewStep, frame: Frame, path: StepPath) ->
     if frame.run.input_schema is not None:
         what = f"the input of step {step.name!r}"
         given = frame.run.binding.schema(frame.run.input_schema).check(given, what=what)
+    if frame.run.life_of is not None:
+        frame.run.life_of(given)  # before the input is recorded: the new run could not be accepted
     attempt = Attempt(step, frame, path, started_at=frame.run.clock.now())
     attempt.output = given
     return await settle(attempt)

@@ -99,6 +99,7 @@ class PipelineBinding:
             SecretNotSet: a tool needs a secret that is not set.
         """
         self._bind_whole(pipeline, self._context_model)
+        self._leaves(pipeline.deadline_s)
 
     def _bind_whole(self, pipeline: Pipeline, model: type[PipelineContext] | None = None) -> None:
         """Bind a pipeline that has a context of its own: the one that runs, or an imported one."""
@@ -238,7 +239,7 @@ class PipelineBinding:
         if spec.instructions is not None:
             self.evaluator(spec.instructions)
         for each in (tool.approve for tool in called_tools(spec.tools) if tool.approve is not None):
-            self._leaves((each.when, each.message))
+            self._leaves((each.when, each.message, each.deadline_s))
         output_type = None if spec.output_type is None else self._resolve(spec.output_type)
         return self._model_agent(spec, self._tools(spec), output_type)
 

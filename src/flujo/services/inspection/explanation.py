@@ -263,7 +263,7 @@ def _cached(pipeline: Pipeline, findings: Iterable[Diagnostic]) -> Iterator[list
 
 def _bounds(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.deadline_s is not None:
-        yield f"deadline: a run fails {span(pipeline.deadline_s)} after its acceptance"
+        yield f"deadline: a run fails {_duration(pipeline.deadline_s)} after its acceptance"
     for name, limit in pipeline.budget.given() if pipeline.budget else ():
         yield f"budget: {name} {_amount(name, limit)}"
     for path, step in pipeline.walk():

@@ -47,7 +47,7 @@ from flujo.governance.events import read_error
 from flujo.services.checks.pseudonyms import pseudonyms_of
 from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.feed_writer import RunFeed
-from flujo.services.runs.life_limits import left_s, too_late
+from flujo.services.runs.life_limits import left_s, life_of, too_late
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.raised_budgets import of_acts
 from flujo.services.runs.run_log import observer_of
@@ -397,6 +397,7 @@ class Execution:
             launches=_launches(runtime, record),
             evaluations=self._step_evaluations(record),
             input_schema=runtime.pipeline.input_schema,
+            life_of=partial(life_of, runtime.pipeline, runtime.binding),
             pii=runtime.pii,
             pseudonyms=pseudonyms_of(runtime.store, record.run_id),
         )
@@ -577,7 +578,7 @@ def _successor(runtime: Runtime, record: RunRecord, outcome: BegunAgain, move: M
             queued=None
             if queued is None
             else Queued(queue=queued.queue, key=queued.key, priority=queued.priority),
-            life_s=runtime.pipeline.deadline_s,
+            life_s=life_of(runtime.pipeline, runtime.binding, outcome.input),
         ),
         blobs=launches.blobs,
     )

@@ -19,6 +19,7 @@ from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.context_at import with_context
 from flujo.services.runs.copied import Point, chain_of, numbered
+from flujo.services.runs.life_limits import life_of
 from flujo.services.runs.run_request import checked_run_id, declared, entering_input
 from flujo.services.runs.service import is_free
 
@@ -183,7 +184,7 @@ async def new_fork(
         metadata=record.metadata,
         user_id=record.user_id,
         lock_digest=None if fork.overrides else record.lock_digest,
-        life_s=pipeline.deadline_s,
+        life_s=life_of(pipeline, binding, canonical.decode(given)),
         entries=copied,
         acts=forked.acts(run_id, actor),
     )

@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.commands import command
 from flujo.domain.paths import ROOT
 from flujo.domain.run import UNENDED, Move, RunStatus, Write
+from flujo.domain.values import TimeLimit
 from flujo.domain.wording import span
 from flujo.engine.journal import error_info
-from flujo.exceptions import RunDeadlinePassed
+from flujo.engine.time_limits import seconds_in_range
+from flujo.exceptions import ExpressionFailed, InputRejected, RunDeadlinePassed
+from flujo.services.runs.input_values import value_of_input
 
 if TYPE_CHECKING:
     from flujo.domain.journal import ErrorInfo, RunId
+    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.ports import Binding
     from flujo.domain.run import RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.runs.notices import NotifierOf
+
+
+def life_of(pipeline: Pipeline, binding: Binding, data: Any) -> float | None:
+    """Return how many seconds a run may last from its acceptance; None without a limit.
+
+    Args:
+        pipeline: the pipeline of the run.
+        binding: its binding.
+        data: the input of the run, JSON data.
+
+    Raises:
+        InputRejected: the expression of the limit has no value for this input, or one out of its range.
+    """
+    limit = pipeline.deadline_s
+    if not isinstance(limit, TimeLimit):
+        return limit
+    try:
+        return seconds_in_range(value_of_input(limit.value, binding, data), limit, what="`deadline`")
+    except ExpressionFailed as error:
+        raise InputRejected(
+            f"the input does not fit the `deadline` of {pipeline.name!r}: {error.message}",
+            hint=error.hint,
+        ) from error
 
 
 def left_s(record: RunRecord) -> float:

@@ -13,13 +13,14 @@ from flujo.domain.wording import suggest
 from flujo.exceptions import ExpressionFailed, ExpressionSyntax, InputRejected, QueueUnknown, SettingsError
 from flujo.governance.logs import logger
 from flujo.services.given import seconds, text, whole_number
+from flujo.services.runs.input_values import value_of_input
 from flujo.settings_tables import QueueTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.domain.journal import RunId
-    from flujo.domain.ports import Binding, Chain, Clock
+    from flujo.domain.ports import Binding, Clock
     from flujo.domain.store import QueueStore
     from flujo.settings import Settings
 
@@ -84,18 +85,8 @@ def place_of_task(settings: Settings, binding: Binding, queue: str, priority: in
 
 def _key(binding: Binding, expression: str, queue: str, encoded: bytes) -> str:
     """Return the value of `per_key` as text: that of a text itself, of others their JSON."""
-    known = {"input": canonical.decode(encoded)}
-
-    def lookup(chain: Chain) -> Any:
-        value: Any = known
-        for name in chain:
-            if not isinstance(value, dict):
-                raise KeyError(name)
-            value = value[name]
-        return value
-
     try:
-        value = binding.evaluator(Expr(expression))(lookup)
+        value = value_of_input(Expr(expression), binding, canonical.decode(encoded))
     except ExpressionSyntax as error:
         raise SettingsError(
             f"`per_key` of [queues.{queue}] is not an expression: {error.message}",

@@ -20,6 +20,7 @@ from flujo.domain.wording import listed, repr_short
 from flujo.exceptions import InputRejected, OutputRejected, SettingsError
 from flujo.governance.sink import GATE
 from flujo.services.given import text_or_none
+from flujo.services.runs.life_limits import life_of
 
 if TYPE_CHECKING:
     from flujo.domain.models import Metadata
@@ -69,7 +70,7 @@ class Request:
         """Return the new run; `lock_digest` is the digest of the lock with its pipeline, if there is one.
 
         Raises:
-            InputRejected: the input or the context does not fit.
+            InputRejected: the input or the context does not fit, or the input gives the `deadline` no value.
             ProviderNotGiven | ProviderFailed | ReferenceMissing: the value of a reference cannot be read.
             SettingsError: `run_id` is not a valid id.
         """
@@ -96,7 +97,7 @@ class Request:
             user_id=user_id if isinstance(user_id, str) else None,
             lock_digest=lock_digest,
             is_case=self.is_case,
-            life_s=pipeline.deadline_s,
+            life_s=life_of(pipeline, binding, canonical.decode(encoded)),
         )
 
 
