@@ -93,7 +93,7 @@ def test_level_2_repairs_broken_json(text: str) -> None:
         ('{"label": "bug"', "it ends before its JSON is complete"),
         ('```json\n{"label": "bug", "note": "cut o', "it ends before its JSON is complete"),
         ('{"label": "bug", "tags": ["a", "b"', "it ends before its JSON is complete"),
-        ('{"label": "bug", "note": "' + "x" * MAX_BYTES + '"}', "bytes, more than"),
+        ('{"label": "bug", "note": "' + "x" * MAX_BYTES + '"}', "larger than 256 KiB"),
         ('{"label": "bug", "count": ' + "9" * 5000 + "}", "too large for a number"),
         ("9" * 5000, "JSON"),
     ],

@@ -199,6 +199,7 @@ def test_models_are_listed_without_fetching_any(
     assert result.exit_code == 0
     assert "local:smollm2" in result.stdout
     assert "next: flujo models pull smollm2" in result.stderr
+    assert "93.8 MiB (88.6 MiB to download)" in result.stdout
     assert json.loads(flujo("models", "list", "--json").stdout)[0]["present"] is False
 
 

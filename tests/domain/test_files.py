@@ -82,7 +82,7 @@ def test_other_content_is_refused(name: str, data: bytes, why: str) -> None:
     assert refused.value.file == name
 
 
-@pytest.mark.parametrize(("size", "shown"), [(999, "999 B"), (12_034, "12 kB"), (2_500_000, "2.5 MB")])
+@pytest.mark.parametrize(("size", "shown"), [(999, "999 B"), (12_034, "11.8 KiB"), (2_500_000, "2.4 MiB")])
 def test_a_file_is_shown_by_type_size_and_digest(size: int, shown: str) -> None:
     file = File.of("scan.txt", b"x" * size)
     assert str(file) == f"scan.txt (text/plain, {shown}, sha256:{file.sha256[:12]}…)"

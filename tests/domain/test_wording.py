@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.domain.wording import did_you_mean, json_short, listed, nearest, plural, repr_short, short, suggest
+from flujo.domain.wording import (
+    did_you_mean,
+    json_short,
+    listed,
+    nearest,
+    plural,
+    repr_short,
+    short,
+    size,
+    suggest,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +92,20 @@ def test_a_suggestion_names_the_nearest_word_or_all_of_them() -> None:
     assert suggest("banana", ["loop"], what="fields") == "fields: `loop`"
     assert suggest("banana", []) == ""
     assert did_you_mean("banana", ["loop"]) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (256 * 1024, "256 KiB"),
+        (12_034, "11.8 KiB"),
+        (1024**2 - 1, "1 MiB"),
+        (92_871_040, "88.6 MiB"),
+        (4 * 1024**3, "4 GiB"),
+        (5000 * 1024**3, "5000 GiB"),
+    ],
+)
+def test_a_size_has_the_largest_unit_of_which_there_is_one(count: int, shown: str) -> None:
+    assert size(count) == shown

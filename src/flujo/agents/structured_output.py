@@ -26,7 +26,7 @@ from unicodedata import category
 from flujo.agents import damaged_json
 from flujo.agents.answer_text import NO_VALUE, Answer, Piece, closed_by_fence, take_apart, without_reasoning
 from flujo.domain import canonical
-from flujo.domain.wording import json_short, short
+from flujo.domain.wording import json_short, short, size
 from flujo.exceptions import AgentError, NotJournalable, OutputRejected
 from flujo.json_schema import strict_json
 from flujo.json_schema.coercion import is_closed
@@ -226,9 +226,8 @@ def _strict(text: str, rest: str) -> Any:
 
 
 def _refuse_size(text: str) -> None:
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_BYTES:
-        raise _rejected(text, f"it has {size:,} bytes, more than {MAX_BYTES:,}")
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise _rejected(text, f"it is larger than {size(MAX_BYTES)}")
     depth = deepest = 0
     for character in _STRINGS.sub("", text):
         if character in "{[":

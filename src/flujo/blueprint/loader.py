@@ -30,6 +30,7 @@ from flujo.blueprint.sources.secret_masking import mask, masked
 from flujo.blueprint.sources.signatures import read_module
 from flujo.blueprint.sources.source_files import TEXT_BYTES, ListedSource, SourceRefused, named_path
 from flujo.blueprint.sources.type_stubs import read_types
+from flujo.domain.wording import size
 from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ IMPORT_LIMITS = rule(
     "import-limits",
     "Too many imports",
     finds=f"Imports or includes more than {MAX_DEPTH} deep, more than {MAX_FILES} files or "
-    f"{MAX_BYTES // 2**20} MiB, or more than {MAX_STEPS} steps in all.",
+    f"{size(MAX_BYTES)}, or more than {MAX_STEPS} steps in all.",
     why="Every run pins all its files, and a few lines that import each other can expand to a million steps.",
     example="# seventeen blueprints, each importing the next",
     instead="# one blueprint that imports the others beside each other",
@@ -396,7 +397,7 @@ class Loader:
         except SourceRefused as refused:
             self._refuse(document.span(place), text, refused)
         except _OverLimit:
-            what = f"this blueprint has more than {MAX_FILES} files, or {MAX_BYTES // 2**20} MiB"
+            what = f"this blueprint has more than {MAX_FILES} files, or {size(MAX_BYTES)}"
             self._limit(True, document.span(place), what)
         else:
             return path

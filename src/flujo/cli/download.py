@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from flujo.domain.wording import size
 from flujo.governance.screen import visible_line
-from flujo.services.inspection.formatting import megabytes
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -31,7 +31,7 @@ class Download:
         tenth = done * 10 // total if total else 0
         if tenth > self._tenth:
             self._tenth = tenth
-            self._terminal.say(f"downloading {self._name}: {megabytes(done, total)}")
+            self._terminal.say(f"downloading {self._name}: {size(done)} of {size(total)}")
 
     def __enter__(self) -> Self:
         return self
@@ -42,11 +42,11 @@ class Download:
 
     def _started(self, total: int) -> Progress:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(file=self._terminal.err, no_color=not self._terminal.color)
         name = TextColumn("{task.description}", markup=False)
-        columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        columns = (name, BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
         self._bar = Progress(*columns, console=console, transient=True)
         self._bar.add_task(visible_line(f"downloading {self._name}"), total=total)
         self._bar.start()

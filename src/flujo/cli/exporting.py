@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
+from flujo.domain.wording import size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +38,7 @@ def write_export(invocation: Invocation, run: str, output: Path | None, *, as_js
         terminal.json({**facts, "masked": exported.masked})
         return
     name = output or exported.path.name
-    terminal.say(f"wrote {name} ({exported.size:,} bytes)", "green")
+    terminal.say(f"wrote {name} ({size(exported.size)})", "green")
     if exported.masked:
         terminal.say(f"secrets are masked in {exported.masked} lines of it", "yellow")
     terminal.next(command("flujo", "trace", str(name)), "show what happened, anywhere")

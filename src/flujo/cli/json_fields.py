@@ -80,7 +80,7 @@ FIELDS = {
     "export": _EXPORT,
     "pull": "run_id status was runs new",
     "cache why": "run_id path result key why parts nearest lookups",
-    "models list": "name about license size path present",
+    "models list": "name about license size download_size path present",
     "models pull": "name path",
     "worker": "event run_id pipeline detail resumed skipped waiting",
     "workers": "worker owner host pid version queues concurrency state started_at seen_at silent_s runs",

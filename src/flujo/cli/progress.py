@@ -29,7 +29,7 @@ from flujo.domain.outcomes import (
 )
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.usage import NOTHING, Usage
-from flujo.domain.wording import plural
+from flujo.domain.wording import plural, size
 from flujo.governance.screen import visible_line
 from flujo.services.inspection import formatting
 
@@ -152,7 +152,7 @@ class PlainLines:
         tenth = done * 10 // total if total else 0
         if tenth > self._tenth:
             self._tenth = tenth
-            self._say("fetch", f"the model: {formatting.megabytes(done, total)}")
+            self._say("fetch", f"the model: {size(done)} of {size(total)}")
 
     def _holds(self, event: Event) -> bool:
         """Return whether the line of a failure waits: the next event tells whether the run continues."""
@@ -297,9 +297,7 @@ class LiveTree:
 
     def download(self, done: int, total: int) -> None:
         """Show the download below the tree until it is complete."""
-        self._fetching = (
-            "" if done >= total else f"downloading the model: {formatting.megabytes(done, total)}"
-        )
+        self._fetching = "" if done >= total else f"downloading the model: {size(done)} of {size(total)}"
 
     def _end(self, node: Node, event: StepEnded) -> None:
         node.state = outcome_state(event.outcome, recorded=event.recorded)

@@ -8,6 +8,7 @@ from typing import Any
 
 from flujo.domain import canonical
 from flujo.domain.fast_dataclass import record
+from flujo.domain.wording import size
 from flujo.exceptions import FileRefused
 
 MOST_BYTES = 20 * 1024 * 1024
@@ -105,14 +106,8 @@ class File:
         return self.media_type in _TEXTS.values()
 
     def __str__(self) -> str:
-        """Return the file for display: `scan.png (image/png, 12 kB, sha256:0f4a…)`."""
-        return f"{self.name} ({self.media_type}, {_size(self.size)}, sha256:{self.sha256[:12]}…)"
-
-
-def _size(count: int) -> str:
-    if count < 1000:
-        return f"{count} B"
-    return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+        """Return the file for display: `scan.png (image/png, 11.8 KiB, sha256:0f4a…)`."""
+        return f"{self.name} ({self.media_type}, {size(self.size)}, sha256:{self.sha256[:12]}…)"
 
 
 def _media_type(name: str, data: bytes) -> str:

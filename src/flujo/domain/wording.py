@@ -43,6 +43,15 @@ def span(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes in the largest unit of which there is at least one: `12 KiB`, `88.6 MiB`."""
+    units = ["B", "KiB", "MiB", "GiB"]
+    while round(count, 1) >= 1024 and len(units) > 1:
+        count /= 1024
+        del units[0]
+    return f"{round(count, 1):g} {units[0]}"
+
+
 def short(text: str, most: int = 60) -> str:
     """Return a text of at most `most` characters; `…` stands for the end of a longer one."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

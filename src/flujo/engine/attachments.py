@@ -18,7 +18,7 @@ from flujo.domain.context_references import BLOBS, ContextReference
 from flujo.domain.files import MOST_BYTES, File
 from flujo.domain.journal import FILES, EntryKind, new_entry
 from flujo.domain.paths import branch
-from flujo.domain.wording import json_short
+from flujo.domain.wording import json_short, size
 from flujo.engine.journal import encoded
 from flujo.exceptions import FileRefused
 from flujo.governance.sink import GATE
@@ -138,7 +138,7 @@ async def _read(item: Any, step: str) -> tuple[str, bytes]:
 
 def _too_large(name: str) -> FileRefused:
     return FileRefused(
-        f"file {name!r}: the files of a step are larger than {MOST_BYTES // 1024 // 1024} MiB together",
+        f"file {name!r}: the files of a step are larger than {size(MOST_BYTES)} together",
         hint="send fewer or smaller files, for instance one at a time in a `map`",
         file=name,
     )

@@ -324,7 +324,7 @@ def test_a_value_over_one_mebibyte_is_refused() -> None:
     pages = looking_up({"input": {"page": "x" * 300_000}})
     assert compile_expression("input.page + input.page")(pages)
     for source in ["[input.page, input.page, input.page, input.page]", "input.page.replace('x', 'four')"]:
-        with pytest.raises(ExpressionFailed, match="larger than 1024 KiB"):
+        with pytest.raises(ExpressionFailed, match="larger than 1 MiB"):
             compile_expression(source)(pages)
 
 

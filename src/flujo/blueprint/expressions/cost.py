@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.expressions.cel_ast import Node, collected, operands
 from flujo.blueprint.expressions.cel_lexicon import LOOP, LOOP_STAND_IN
+from flujo.domain.wording import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,7 @@ class _Walk:
     def spend(self, cost: int, where: str) -> None:
         self.spent += cost
         if self.spent > BUDGET:
-            limit = f"the limit of {BUDGET // 2**20} MiB"
+            limit = f"the limit of {size(BUDGET)}"
             raise TooExpensive(f"{where} with values of this size exceeds {limit}")
 
     def size(self, value: Any) -> int:

@@ -20,6 +20,7 @@ from flujo.blueprint.expressions.error_messages import Problem, did_you_mean, li
 from flujo.blueprint.expressions.templates import Piece, Scan, scan, unwrap
 from flujo.blueprint.expressions.type_checker import Checked, check_expression, check_text
 from flujo.domain import canonical
+from flujo.domain.wording import size
 from flujo.exceptions import ExpressionFailed, ExpressionSyntax, NotJournalable
 
 if TYPE_CHECKING:
@@ -276,12 +277,12 @@ def _json(result: Any, source: str) -> Any:
         hint = "an expression returns JSON: text, finite numbers, booleans, null, lists, maps with text keys"
         raise _failed(source, reason, hint)
     try:
-        size = 0 if type(result) is float else len(canonical.encode(result, what="its value"))
+        length = 0 if type(result) is float else len(canonical.encode(result, what="its value"))
     except NotJournalable as error:
         raise _failed(source, error.message, error.hint) from error
-    if size > MAX_RESULT:
+    if length > MAX_RESULT:
         hint = "use a bare path for a large value, or compute it in a step with `call: module:function`"
-        raise _failed(source, f"its value is larger than {MAX_RESULT // 1024} KiB of JSON", hint)
+        raise _failed(source, f"its value is larger than {size(MAX_RESULT)} of JSON", hint)
     return result
 
 

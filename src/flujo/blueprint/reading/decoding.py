@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flujo.blueprint.reading.source_map import Document
 from flujo.blueprint.reading.syntax_rules import BIDI, ENCODING, SIZE
 from flujo.domain.text import NotUtf8, decoded
+from flujo.domain.wording import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def _with(document: Document, *diagnostics: Diagnostic) -> Document:
 
 def _too_large(data: bytes, file: str, limit: int) -> Document:
     document = Document(file, "")
-    message = f"the file has {len(data)} bytes; the limit is {limit // 1024} KiB ({limit})"
+    message = f"the file has {len(data):,} bytes; the limit is {size(limit)} ({limit:,})"
     return _with(
         document, SIZE.at(document.between(0, 0), message, hint="pass large data as the run's input")
     )

@@ -32,6 +32,7 @@ from flujo.blueprint.reading.syntax_rules import (
     UNQUOTED,
 )
 from flujo.blueprint.reading.yaml_errors import LOGIC_KEYS, explain, unquoted
+from flujo.domain.wording import size
 from flujo.governance.screen import visible_line
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class _Reader:
             end = start + len(self.document.text[start:end].rstrip())
         most = self.limits.scalar_bytes
         if len(text) > most // 4 and len(text.encode()) > most:
-            what = f"a text of more than {most // 1024} KiB"
+            what = f"a text of more than {size(most)}"
             self._report(SCALAR_SIZE, start, start + 1, what, "move it to a separate file")
         if "\0" in text:
             self._report(

@@ -19,6 +19,7 @@ from flujo.blueprint.sources.package_files import (
     in_package,
     packages_like,
 )
+from flujo.domain.wording import size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -250,7 +251,7 @@ def _read_regular(path: Path, limit: int) -> bytes:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise SourceRefused(
-            f"it is larger than {limit // 1024} KiB",
+            f"it is larger than {size(limit)}",
             "split it, or move parts of it to imported files",
         )
     return data

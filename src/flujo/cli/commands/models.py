@@ -1,13 +1,17 @@
 """`flujo models`: lists and downloads local models, which need no API key and no network."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flujo.cli import options
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.domain.wording import size
+
+if TYPE_CHECKING:
+    from flujo.services.admin.local_models import ModelStatus
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="List or download local models."
@@ -28,7 +32,7 @@ def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         {
             "name": f"local:{each.name}",
             "about": each.about,
-            "size": f"{each.size / 1e6:.0f} MB",
+            "size": _size(each),
             "license": each.license,
             "here": "yes" if each.present else "no",
         }
@@ -41,6 +45,12 @@ def list_(ctx: typer.Context, as_json: options.AsJson = False) -> None:
         invocation.terminal.next(
             command("flujo", "models", "pull", missing), "download it; a run that needs it downloads it too"
         )
+
+
+def _size(model: "ModelStatus") -> str:
+    if model.present:
+        return size(model.size)
+    return f"{size(model.size)} ({size(model.download_size)} to download)"
 
 
 @app.command()

@@ -17,6 +17,8 @@ class ModelStatus:
     license: str
     size: int
     """Bytes of the weights."""
+    download_size: int
+    """Bytes of their download, which is compressed."""
     path: Path
     """Where the weights are, or will be."""
     present: bool
@@ -25,7 +27,7 @@ class ModelStatus:
 def list_models(cache_dir: Path) -> list[ModelStatus]:
     """Return every model of the catalogue; no network, no weights read."""
     return [
-        ModelStatus(name, model.about, model.license, model.size, path, path.is_file())
+        ModelStatus(name, model.about, model.license, model.size, model.wheel_size, path, path.is_file())
         for name, model in sorted(local_weights.CATALOGUE.items())
         for path in [local_weights.path_of(name, cache_dir)]
     ]

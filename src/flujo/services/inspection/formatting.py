@@ -86,11 +86,6 @@ def short_id(run_id: str) -> str:
     return run_id[:12] if len(run_id) == 32 and run_id.isalnum() else run_id
 
 
-def megabytes(done: int, total: int) -> str:
-    """Return `12 of 93 MB`."""
-    return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
-
-
 def code_place(frame: CodeFrame | None) -> str:
     """Return a place in the code of the user, with its line; empty for none."""
     if frame is None:

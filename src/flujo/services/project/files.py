@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 from flujo.blueprint.sources.source_files import FileSource, SourceRefused
 from flujo.domain.files import MOST_BYTES
-from flujo.domain.wording import short
+from flujo.domain.wording import short, size
 from flujo.exceptions import FileRefused
 
 _WHERE = "send a file of the project, or of a folder that `[project] file_folders` in flujo.toml names"
@@ -36,8 +36,9 @@ class ProjectFiles:
             raise _refused(path, "it is hidden, and hidden files often hold secrets", "rename it, or copy it")
         try:
             if (folder / inside).stat().st_size > MOST_BYTES:
-                size = f"{MOST_BYTES // 1024 // 1024} MiB"
-                raise _refused(path, f"it is larger than {size}", "send a smaller file, or a part of it")
+                raise _refused(
+                    path, f"it is larger than {size(MOST_BYTES)}", "send a smaller file, or a part of it"
+                )
             return FileSource(folder, MOST_BYTES).read(inside.as_posix())
         except SourceRefused as error:
             raise _refused(path, error.reason, error.hint if error.missing else _WHERE) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.commands import command, either, placeholder
 from flujo.domain.text import MARK, NotUtf8, decoded
+from flujo.domain.wording import size
 from flujo.exceptions import InputRejected, NotJournalable, OutputRejected, SettingsError
 from flujo.json_schema import strict_json
 
@@ -294,7 +295,7 @@ def _from_file(schema: Any, path: Path, what: str) -> Input:
 def _file_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise SettingsError(f"{path} is larger than {MAX_BYTES // 2**20} MiB")
+            raise SettingsError(f"{path} is larger than {size(MAX_BYTES)}")
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(

@@ -12,6 +12,7 @@ from flujo.domain.journal import RunId
 from flujo.domain.paths import level
 from flujo.domain.run import Progress
 from flujo.domain.usage import NOTHING
+from flujo.domain.wording import size
 from flujo.exceptions import CorruptState, ExportDamaged, ExportTooNew, RunNotFound
 from flujo.services.replay.export import FORMAT, VERSION
 from flujo.services.replay.run_lines import LineReader
@@ -182,15 +183,15 @@ def _is_below(path: StepPath, above: StepPath) -> bool:
 
 def _unpacked(data: bytes, name: str) -> bytes:
     try:
-        size = zstandard.get_frame_parameters(data).content_size
-        if size != zstandard.CONTENTSIZE_UNKNOWN and size <= _MOST:
+        declared = zstandard.get_frame_parameters(data).content_size
+        if declared != zstandard.CONTENTSIZE_UNKNOWN and declared <= _MOST:
             return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
         pieces: list[bytes] = []
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:  # compressed from a pipe, or damaged
             while piece := reader.read(_PIECE):
                 pieces.append(piece)
                 if len(pieces) * _PIECE > _MOST:
-                    raise _damaged(name, f"it has more than {_MOST // 1024**3} GiB of lines")
+                    raise _damaged(name, f"it has more than {size(_MOST)} of lines")
         return b"".join(pieces)
     except zstandard.ZstdError as error:
         raise _damaged(name, f"it is not a whole file of zstd ({error})") from error
