@@ -12,6 +12,7 @@ import pytest
 
 import flujo
 from flujo import AgentSpec, Flujo, Pipeline
+from flujo.blueprint.analysis.project_facts import ProjectFacts
 from flujo.blueprint.compiler import compile_blueprint
 from flujo.blueprint.diagnostics import RULES
 from flujo.blueprint.language.models import KINDS
@@ -777,7 +778,9 @@ def reported(case: Case) -> list[Diagnostic]:
         "@flujo.tool(effect='transactional')\ndef book(seat, connection): ...\n",
     }
     source = PinnedSource({path: text.encode() for path, text in files.items()})
-    found = compile_blueprint("x.yaml", source, allow_callables=["s"], providers=()).diagnostics
+    found = compile_blueprint(
+        "x.yaml", source, allow_callables=["s"], project=ProjectFacts(providers=())
+    ).diagnostics
     return [one for one in found if one.code == case.code]
 
 

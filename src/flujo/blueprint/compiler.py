@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from flujo.blueprint.analysis.project_facts import NOTHING_KNOWN, ProjectFacts
 from flujo.blueprint.closure import Closure
 from flujo.blueprint.diagnostics import Diagnostic, Severity, suggest
 from flujo.blueprint.language import models as doc
@@ -46,7 +47,7 @@ from flujo.exceptions import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from flujo.blueprint.analysis.unit import Servers, Unit
+    from flujo.blueprint.analysis.unit import Unit
     from flujo.blueprint.diagnostics import Span
     from flujo.blueprint.rules.registry import Also
     from flujo.blueprint.sources.source_files import Source
@@ -72,17 +73,7 @@ def compile_blueprint(
     models: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
     strict: bool = False,
-    is_bounded: bool = False,
-    resources: str | None = None,
-    servers: Servers | None = None,
-    targets: Collection[str] | None = None,
-    queues: Collection[str] | None = None,
-    evaluators: Collection[str] | None = None,
-    providers: Collection[str] | None = None,
-    is_priced: Callable[[str], bool] = lambda _model: True,
-    refuses_unpriced: bool = False,
-    allows_tool: Callable[[str, str], bool] = lambda _name, _target: True,
-    secret_problem: Callable[[str], str | None] = lambda _name: None,
+    project: ProjectFacts = NOTHING_KNOWN,
     also: Also | None = None,
 ) -> Compiled:
     """Read, check and compile a blueprint with all its imports.
@@ -99,17 +90,7 @@ def compile_blueprint(
         overrides: `agents.NAME.model` or `agents.*.model` to a model, `agents.NAME.instructions` to a text;
             they reach imported blueprints too.
         strict: whether warnings are errors.
-        is_bounded: whether the project limits what a run may use, regardless of the blueprint.
-        resources: the class or function of the project's resources, `module:name`.
-        servers: the MCP servers of flujo.toml with their locked tools; None when they are not known.
-        targets: the targets of messages in flujo.toml; None when they are not known.
-        queues: the queues of flujo.toml besides `default`; None when they are not known.
-        evaluators: the evaluators of flujo.toml; None when they are not known.
-        providers: the providers of flujo.toml; None when the models of agents are not checked.
-        is_priced: returns whether the price of a model is known.
-        refuses_unpriced: whether a limit of the project refuses requests of unknown price.
-        allows_tool: returns whether flujo.toml allows a tool, by the name for models and the code behind it.
-        secret_problem: returns why a variable of the environment cannot be used as a secret.
+        project: what the project's settings say about names in the blueprint.
         also: returns further findings in the tree of each file, imports left out.
 
     Raises:
@@ -118,19 +99,7 @@ def compile_blueprint(
     loader = Loader(source, allow_callables)
     unit = loader.load_entry(entry)
     if unit is not None:
-        unkeyed = None if resources is None else class_without("cache_key", resources, source)
-        for loaded in loader.units.values():  # the entry's budget also applies to imports
-            loaded.is_bounded = is_bounded or unit.blueprint.budget is not None
-            loaded.unkeyed_resources = unkeyed
-            loaded.servers = servers
-            loaded.targets = targets
-            loaded.queues = queues
-            loaded.evaluators = evaluators
-            loaded.providers = providers
-            loaded.is_priced = is_priced
-            loaded.refuses_unpriced = refuses_unpriced or budget_refuses(unit.blueprint.budget)
-            loaded.allows_tool = allows_tool
-            loaded.secret_problem = secret_problem
+        _inform(loader.units.values(), unit, project, source)
     known = {name for loaded in loader.units.values() for name in agents_that_matter(loaded)}
     applied = _applied(models or {}, overrides or {}, known)
     if unit is not None:
@@ -144,13 +113,24 @@ def compile_blueprint(
     return Compiled(pipeline, diagnostics, closure, loader.sources())
 
 
+def _inform(units: Iterable[Unit], entry: Unit, project: ProjectFacts, source: Source) -> None:
+    """Give each file what is known outside it; the budget of the entry also applies to imports."""
+    budget, resources = entry.blueprint.budget, project.resources
+    unkeyed = None if resources is None else class_without("cache_key", resources, source)
+    for unit in units:
+        unit.project = project
+        unit.is_bounded = project.is_bounded or budget is not None
+        unit.refuses_unpriced = project.refuses_unpriced or budget_refuses(budget)
+        unit.unkeyed_resources = unkeyed
+
+
 def check_agents(
     entry: str,
     source: Source,
     *,
     allow_callables: Sequence[str] = (),
     strict: bool = False,
-    providers: Collection[str] | None = None,
+    project: ProjectFacts = NOTHING_KNOWN,
 ) -> Compiled:
     """Read and check a file of agents, which has no pipeline.
 
@@ -159,11 +139,11 @@ def check_agents(
         source: the project's files.
         allow_callables: the patterns of flujo.toml; a tool that matches none is an error.
         strict: whether warnings are errors.
-        providers: the providers of flujo.toml; None when the models of agents are not checked.
+        project: what the project's settings say about names in the file.
     """
     loader = Loader(source, allow_callables)
     unit = loader.load_agents(entry)
-    unit.providers = providers
+    unit.project = project
     diagnostics = _found(loader, [unit], _Tree({}, {}), strict=strict)
     return Compiled(None, diagnostics, Closure(entry, dict(loader.files)), loader.sources())
 

@@ -11,6 +11,7 @@ from bad.composite_cases import COMPOSITE_CASES
 from bad.flow_cases import FLOW_CASES, TOOLS, TYPED
 from bad.meaning_cases import CASES, ENTRY, HEAD, SECRET_CASES, SKILLS, Case, importing, text
 from bad.model_cases import MODEL_CASES
+from flujo.blueprint.analysis.project_facts import ProjectFacts
 from flujo.blueprint.compiler import Compiled, compile_blueprint
 from flujo.blueprint.diagnostics import RULES, Diagnostic, Severity, render, to_json
 from flujo.blueprint.sources.source_files import FileSource
@@ -39,14 +40,16 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
         FileSource(root),
         allow_callables=ALLOW,
         strict=strict,
-        servers=SERVERS,
-        targets=["ops"],
-        evaluators=["polite"],
-        queues=["slow"],
-        providers=["a", "b", "c"],
-        is_priced=lambda model: "tuned" not in model,
-        allows_tool=lambda name, target: "forbidden" not in target,
-        secret_problem=lambda name: f"{name} is not set" if name == "LOST_KEY" else None,
+        project=ProjectFacts(
+            servers=SERVERS,
+            targets=["ops"],
+            evaluators=["polite"],
+            queues=["slow"],
+            providers=["a", "b", "c"],
+            is_priced=lambda model: "tuned" not in model,
+            allows_tool=lambda name, target: "forbidden" not in target,
+            secret_problem=lambda name: f"{name} is not set" if name == "LOST_KEY" else None,
+        ),
     )
 
 

@@ -29,8 +29,8 @@ async def test_a_run_that_waits_for_nothing_is_reported_once(
         await store.write(move(run, RunStatus.WAITING))
         await StuckRuns(workspace).look()
         assert caplog.messages == []  # the process has just begun
-        duty = StuckRuns(workspace)
         monkeypatch.setattr(stuck_runs, "EVERY_S", 0.0)
+        duty = StuckRuns(workspace)
         for _ in range(2):
             assert await duty.look() == 0
         [line] = caplog.messages

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.analysis.expression_sites import ExpressionSite, Prompts, places, places_at_top
 from flujo.blueprint.analysis.inference import schema_of
+from flujo.blueprint.analysis.project_facts import NOTHING_KNOWN, ProjectFacts
 from flujo.blueprint.analysis.scopes import Visit, Walk
 from flujo.blueprint.language.models import with_helpers
 from flujo.blueprint.language.traversal import Path, asked
@@ -18,7 +18,7 @@ from flujo.blueprint.sources.signatures import FILLED_IN
 from flujo.domain.transactions import CONNECTION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from flujo.blueprint.analysis.scope import Scope
     from flujo.blueprint.diagnostics import Span
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from flujo.blueprint.schemas.algebra import Schema
     from flujo.blueprint.sources.signatures import Module
     from flujo.blueprint.sources.type_stubs import ModuleTypes
-
-
-Servers = Mapping[str, Collection[str] | None]
-"""MCP servers by name, with the names of their locked tools; None for one that no lock has."""
 
 
 @dataclass
@@ -59,24 +55,10 @@ class Unit:
     """Returns the types of a module that `flujo types` recorded."""
     unkeyed_resources: str | None = None
     """The class of the project's resources, if it declares no `cache_key`."""
-    servers: Servers | None = None
-    """The MCP servers of the project's settings; None when they are not known."""
-    targets: Collection[str] | None = None
-    """The targets of messages of the project's settings; None when they are not known."""
-    queues: Collection[str] | None = None
-    """The queues of the project's settings besides `default`; None when they are not known."""
-    evaluators: Collection[str] | None = None
-    """The evaluators of the project's settings; None when they are not known."""
-    providers: Collection[str] | None = None
-    """The providers of the project's settings; None when models are not checked."""
-    is_priced: Callable[[str], bool] = lambda _model: True
-    """Returns whether the price of a model is known."""
     refuses_unpriced: bool = False
     """Whether a limit outside this file refuses requests of unknown price."""
-    allows_tool: Callable[[str, str], bool] = lambda _name, _target: True
-    """Returns whether the project's settings allow a tool, by the name for models and the code behind it."""
-    secret_problem: Callable[[str], str | None] = lambda _name: None
-    """Returns why a variable of the environment cannot be used as a secret."""
+    project: ProjectFacts = NOTHING_KNOWN
+    """What the project's settings say about names in this file."""
     kept: PartialDocument[doc.Blueprint] | None = None
     """The recovered parts of the file, if it is invalid."""
 

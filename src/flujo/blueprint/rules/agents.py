@@ -203,7 +203,8 @@ def named_tools(unit: Unit, name: str, agent: doc.Agent) -> Iterator[tuple[Path,
         for number, called in enumerate(tool.allow or ()):
             yield (*path, "allow", number), called
         if tool.allow is None:
-            yield from (((*path, "mcp"), called) for called in (unit.servers or {}).get(tool.mcp or "") or ())
+            locked = (unit.project.servers or {}).get(tool.mcp or "") or ()
+            yield from (((*path, "mcp"), called) for called in locked)
 
 
 def duplicate_tool(unit: Unit) -> Iterator[Diagnostic]:

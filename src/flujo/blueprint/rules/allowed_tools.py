@@ -33,7 +33,7 @@ def denied_tools(unit: Unit) -> Iterator[Diagnostic]:
     for name, agent in unit.blueprint.agents.items():
         for path, called in named_tools(unit, name, agent):
             target = _target(agent.tools[int(path[1])], called)
-            if not unit.allows_tool(called, target):
+            if not unit.project.allows_tool(called, target):
                 yield DENIED_TOOL.at(
                     unit.span("agents", name, *path),
                     f"this project does not allow the tool `{called}` of agent {name!r}",

@@ -75,12 +75,13 @@ UNKNOWN_QUEUE = rule(
 
 def unknown_queues(unit: Unit) -> Iterator[Diagnostic]:
     """Report queues of steps in the background that the settings do not have."""
-    if unit.queues is None:
+    if unit.project.queues is None:
         return
+    known = [DEFAULT_QUEUE, *unit.project.queues]
     for visit in unit.visits:
         queue = visit.step.config.queue
-        if queue is not None and visit.step.is_background and queue not in (DEFAULT_QUEUE, *unit.queues):
-            meant = suggest(queue, [DEFAULT_QUEUE, *unit.queues], what="there are", cutoff=0.6)
+        if queue is not None and visit.step.is_background and queue not in known:
+            meant = suggest(queue, known, what="there are", cutoff=0.6)
             yield UNKNOWN_QUEUE.at(
                 unit.span(*visit.path, "config", "queue"),
                 f"step {visit.step.name!r}: there is no [queues.{queue}] in flujo.toml",

@@ -87,7 +87,7 @@ def unpriced_models(unit: Unit, pipeline: Pipeline) -> Iterator[Diagnostic]:
     if not (unit.refuses_unpriced or budget_refuses(unit.blueprint.budget)):
         return
     for spec in _asked(pipeline):
-        if not spec.model.startswith(_FREE) and not unit.is_priced(spec.model):
+        if not spec.model.startswith(_FREE) and not unit.project.is_priced(spec.model):
             yield UNPRICED_MODEL.at(
                 unit.span("agents", spec.name, key=True),
                 f"agent {spec.name!r} is under a limit on cost, and the price of {spec.model!r} is not known",

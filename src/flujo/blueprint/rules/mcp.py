@@ -62,17 +62,17 @@ def _mcp_tool(unit: Unit, path: Path, tool: doc.Tool, server: str) -> Iterator[D
             f"a tool of MCP server {server!r} cannot be transactional",
             hint="write `read`, `idempotent` or `unsafe`",
         )
-    if unit.servers is None:
+    if unit.project.servers is None:
         return
-    if server not in unit.servers:
+    if server not in unit.project.servers:
         yield UNKNOWN_SERVER.at(
             unit.span(*path, "mcp"),
             f"there is no [mcp.{server}] in flujo.toml",
-            hint=suggest(server, unit.servers, what="there are", cutoff=0.6)
+            hint=suggest(server, unit.project.servers, what="there are", cutoff=0.6)
             or f"write a table [mcp.{server}] with its `command` or `url`",
         )
         return
-    locked = unit.servers[server]
+    locked = unit.project.servers[server]
     for index, name in enumerate(() if locked is None else tool.allow or ()):
         if name not in (locked or ()):
             yield UNKNOWN_TOOL.at(

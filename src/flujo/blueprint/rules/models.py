@@ -51,20 +51,20 @@ UNFIT_SETTING = rule(
 
 def unknown_models(unit: Unit) -> Iterator[Diagnostic]:
     """Report models of agents that no provider has."""
-    if unit.providers is None:
+    if unit.project.providers is None:
         return
     for name, agent in unit.blueprint.agents.items():
-        if agent.model is not None and (problem := model_problem(agent.model, unit.providers)):
+        if agent.model is not None and (problem := model_problem(agent.model, unit.project.providers)):
             yield _found(UNKNOWN_MODEL, problem, unit.span("agents", name, "model"))
 
 
 def unfit_settings(unit: Unit) -> Iterator[Diagnostic]:
     """Report settings of agents that no model has, or that their model does not take."""
-    if unit.providers is None:
+    if unit.project.providers is None:
         return
     for name, agent in unit.blueprint.agents.items():
         model = agent.model or ""
-        is_named = model.partition(":")[0] in unit.providers
+        is_named = model.partition(":")[0] in unit.project.providers
         for setting in agent.model_settings:
             span = unit.span("agents", name, "model_settings", setting, key=True)
             if (problem := unknown_setting(setting, agent.model_settings)) is not None:

@@ -38,16 +38,16 @@ UNKNOWN_EVALUATOR = rule(
 
 def unknown_targets(unit: Unit) -> Iterator[Diagnostic]:
     """Report names in `notify` that the settings do not have."""
-    if unit.targets is not None:
+    if unit.project.targets is not None:
         write = "with a `url` and its `secret`, or a `callable`"
-        yield from _unknown(unit, UNKNOWN_TARGET, _targets(unit), unit.targets, "notify", write)
+        yield from _unknown(unit, UNKNOWN_TARGET, _targets(unit), unit.project.targets, "notify", write)
 
 
 def unknown_evaluators(unit: Unit) -> Iterator[Diagnostic]:
     """Report names in `evaluate`, of the blueprint and of its steps, that the settings do not have."""
-    if unit.evaluators is not None:
+    if unit.project.evaluators is not None:
         table, write = "evaluation.evaluators", "with `judge`, `call` or `expr`"
-        yield from _unknown(unit, UNKNOWN_EVALUATOR, _evaluators(unit), unit.evaluators, table, write)
+        yield from _unknown(unit, UNKNOWN_EVALUATOR, _evaluators(unit), unit.project.evaluators, table, write)
 
 
 def _unknown(

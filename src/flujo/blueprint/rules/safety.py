@@ -92,7 +92,7 @@ def _effects(unit: Unit, agent: doc.Agent) -> Mapping[str, str | None]:
         signature = signature_of(unit, tool.call or "")
         effects[tool.call or ""] = tool.effect or (None if signature is None else signature.effect)
     for _, tool in doc.mcp_tools(agent):
-        names = tool.allow or (unit.servers or {}).get(tool.mcp or "") or ("*",)
+        names = tool.allow or (unit.project.servers or {}).get(tool.mcp or "") or ("*",)
         effects |= dict.fromkeys((f"mcp:{tool.mcp}/{name}" for name in names), tool.effect)
     return effects
 

@@ -96,7 +96,7 @@ def unset_secret(unit: Unit) -> Iterator[Diagnostic]:
     """Report secrets that the environment does not have."""
     for path, tool in _bound(unit):
         for inside, name in doc.references(tool.with_):
-            if (why := unit.secret_problem(name)) is not None:
+            if (why := unit.project.secret_problem(name)) is not None:
                 yield SECRET_NOT_SET.at(
                     unit.span(*path, *inside, "secret"),
                     f"tool `{tool.call}` needs a secret, and {why}",

@@ -12,45 +12,51 @@ from flujo.cli.run_arguments import RunOrFile
 from flujo.domain.wording import listed, plural
 
 if TYPE_CHECKING:
+    from flujo.cli.terminal import Terminal
     from flujo.services.recorded.replay import Replay
     from flujo.services.workspace import Workspace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="STEP",
+        help="Stop after this step; a path such as `draft[1]/write` or `draft.1/write`.",
+        show_default=False,
+        autocompletion=completion.steps,
+    ),
+]
+OnDisk = Annotated[
+    str | None,
+    typer.Option(
+        "--blueprint",
+        metavar="BLUEPRINT",
+        help="Compare with this blueprint on disk.  [default: the files that the run has pinned]",
+        show_default=False,
+        autocompletion=completion.blueprints,
+    ),
+]
+Export = Annotated[
+    Path | None,
+    typer.Option(
+        "--export",
+        metavar="FILE",
+        help="Write the run as one file instead, to replay it elsewhere; as `flujo export`.",
+        show_default=False,
+    ),
+]
+
+
 @app.command()
 def replay(
     ctx: typer.Context,
     run: RunOrFile = "@last",
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="STEP",
-            help="Stop after this step; a path such as `draft[1]/write` or `draft.1/write`.",
-            show_default=False,
-            autocompletion=completion.steps,
-        ),
-    ] = None,
-    blueprint: Annotated[
-        str | None,
-        typer.Option(
-            "--blueprint",
-            metavar="BLUEPRINT",
-            help="Compare with this blueprint on disk.  [default: the files that the run has pinned]",
-            show_default=False,
-            autocompletion=completion.blueprints,
-        ),
-    ] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export",
-            metavar="FILE",
-            help="Write the run as one file instead, to replay it elsewhere; as `flujo export`.",
-            show_default=False,
-        ),
-    ] = None,
+    until: Until = None,
+    blueprint: OnDisk = None,
+    export: Export = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Replay a run from its record; makes no call and writes nothing."""
@@ -63,7 +69,6 @@ def replay(
     if export is not None:
         write_export(invocation, run, export, as_json=as_json)
         return
-    terminal = invocation.terminal
     path = None if blueprint is None else invocation.project.locate(blueprint, invocation.folder)
 
     async def work(workspace: "Workspace") -> "Replay":
@@ -73,6 +78,13 @@ def replay(
         )
 
     found: Replay = in_workspace(invocation, work)
+    if found.differences and not as_json:
+        raise difference_in(found)
+    _show(invocation.terminal, found, as_json=as_json)
+
+
+def _show(terminal: "Terminal", found: "Replay", *, as_json: bool) -> None:
+    """Print what a replay has compared; exit with an error if there is a difference."""
     result = found.result
     if as_json:
         differs = found.differences[0].to_json() if found.differences else None
@@ -85,8 +97,6 @@ def replay(
         terminal.json({**facts, "output": result.output, "difference": differs})
         if differs is not None:
             raise typer.Exit(ExitCode.RUN_FAILED)
-    elif found.differences:
-        raise difference_in(found)
     else:
         entries = plural(found.entries, "entry", "entries")
         terminal.say(f"run {result.run_id} ({result.status}): {entries}, no difference", "green")

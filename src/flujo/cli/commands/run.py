@@ -27,7 +27,30 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-
+BlueprintName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="BLUEPRINT",
+        help="A blueprint, by path or name. Without it, list the blueprints.",
+        show_default=False,
+        autocompletion=completion.blueprints,
+    ),
+]
+Context = Annotated[
+    list[str] | None,
+    typer.Option("--context", metavar="K=V", help="A field of the initial context; repeatable."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="K=V",
+        help="Override agents.NAME.model or .instructions for this run; repeatable.",
+    ),
+]
+ByStep = Annotated[
+    bool, typer.Option("--step", help="Wait at the terminal after every step, and show what it returned.")
+]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Put the run into a queue for a worker, print its id and exit.")
 ]
@@ -83,31 +106,13 @@ class IfExists(StrEnum):
 @app.command()
 def run(
     ctx: typer.Context,
-    blueprint: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="BLUEPRINT",
-            help="A blueprint, by path or name. Without it, list the blueprints.",
-            show_default=False,
-            autocompletion=completion.blueprints,
-        ),
-    ] = None,
+    blueprint: BlueprintName = None,
     text: options.Text = None,
     file: options.File = None,
     fields: options.Fields = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option("--context", metavar="K=V", help="A field of the initial context; repeatable."),
-    ] = None,
+    context: Context = None,
     metadata: options.Metadata = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="K=V",
-            help="Override agents.NAME.model or .instructions for this run; repeatable.",
-        ),
-    ] = None,
+    overrides: Overrides = None,
     run_id: Annotated[str | None, typer.Option("--run-id", metavar="ID", help="The run's id.")] = None,
     if_exists: Annotated[
         IfExists | None,
@@ -120,10 +125,7 @@ def run(
     delay: Delay = None,
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
-    by_step: Annotated[
-        bool,
-        typer.Option("--step", help="Wait at the terminal after every step, and show what it returned."),
-    ] = False,
+    by_step: ByStep = False,
     events: options.Events = False,
 ) -> None:
     """Run a blueprint; without BLUEPRINT, list them."""

@@ -71,53 +71,59 @@ Runs = Annotated[
 ]
 
 
+OfBlueprint = Annotated[
+    str | None,
+    typer.Option(help="List only runs of this blueprint.", autocompletion=completion.blueprints),
+]
+Kind = Annotated[
+    RunKind | None,
+    typer.Option(help="List runs (default), tasks of steps in the background, evaluations or cases."),
+]
+Parent = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN", help="List only tasks that this run has launched.", autocompletion=completion.runs
+    ),
+]
+Chain = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN", help="List only the runs that continue one another.", autocompletion=completion.runs
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="List only runs since TIME: 2h ago, 30d ago, or 2026-11-28T09:30."),
+]
+Order = Annotated[
+    RunOrder,
+    typer.Option(help="By start (newest, oldest) or by last change (updated); TIME is compared with it."),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", help=f"Columns of the table: {', '.join(COLUMNS)}; with commas between them."
+    ),
+]
+
+
 @app.command("list")
 def list_(
     ctx: typer.Context,
     status: Annotated[
         list[Status] | None, typer.Option(help="List only runs with this status; repeatable.")
     ] = None,
-    blueprint: Annotated[
-        str | None,
-        typer.Option(help="List only runs of this blueprint.", autocompletion=completion.blueprints),
-    ] = None,
+    blueprint: OfBlueprint = None,
     queue: Annotated[str | None, typer.Option(help="List only runs of this queue.")] = None,
-    kind: Annotated[
-        RunKind | None,
-        typer.Option(help="List runs (default), tasks of steps in the background, evaluations or cases."),
-    ] = None,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN", help="List only tasks that this run has launched.", autocompletion=completion.runs
-        ),
-    ] = None,
-    chain: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="List only the runs that continue one another.",
-            autocompletion=completion.runs,
-        ),
-    ] = None,
+    kind: Kind = None,
+    parent: Parent = None,
+    chain: Chain = None,
     metadata: options.Conditions = None,
     user: Annotated[str | None, typer.Option(help="List only runs with this user_id.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="List only runs since TIME: 2h ago, 30d ago, or 2026-11-28T09:30."),
-    ] = None,
+    since: Since = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="List only runs before TIME.")] = None,
-    sort: Annotated[
-        RunOrder,
-        typer.Option(help="By start (newest, oldest) or by last change (updated); TIME is compared with it."),
-    ] = RunOrder.NEWEST,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help=f"Columns of the table: {', '.join(COLUMNS)}; with commas between them.",
-        ),
-    ] = None,
+    sort: Order = RunOrder.NEWEST,
+    columns: Columns = None,
     limit: options.Limit = 100,
     cursor: Annotated[
         str | None, typer.Option(help="Continue a list after this place; the end of each page names it.")

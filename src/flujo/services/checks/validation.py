@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from flujo.blueprint.analysis.project_facts import ProjectFacts
 from flujo.exceptions import BlueprintError, FlujoError, LockUnreadable, SettingsError
 from flujo.governance.secrets import secret_problem
 from flujo.services.checks.budget_rules import require_blueprints
@@ -76,26 +77,27 @@ def compiled(
     """
     from flujo.blueprint.compiler import compile_blueprint
 
-    variables = environment()
-
+    settings, variables = project.settings, environment()
     return compile_blueprint(
         path,
         source or _files(project),
-        allow_callables=None if allows_all else project.settings.blueprints.allow_callables,
-        models=project.settings.models if models is None else models,
+        allow_callables=None if allows_all else settings.blueprints.allow_callables,
+        models=settings.models if models is None else models,
         overrides=overrides or {},
-        strict=project.settings.strict_dsl if strict is None else strict,
-        is_bounded=bool(project.settings.budgets.limits),
-        resources=project.settings.project.resources,
-        servers=_servers(project) if knows_servers else None,
-        targets=project.settings.notify if knows_targets else None,
-        queues=project.settings.queues if knows_targets else None,
-        evaluators=project.settings.evaluation.evaluators if knows_targets else None,
-        providers=project.settings.providers if knows_models else None,
-        is_priced=_prices(project) if knows_models else lambda _model: True,
-        refuses_unpriced=project.settings.budgets.limits.refuses_unpriced,
-        allows_tool=project.settings.governance.policy.allows,
-        secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
+        strict=settings.strict_dsl if strict is None else strict,
+        project=ProjectFacts(
+            is_bounded=bool(settings.budgets.limits),
+            refuses_unpriced=settings.budgets.limits.refuses_unpriced,
+            resources=settings.project.resources,
+            servers=_servers(project) if knows_servers else None,
+            targets=settings.notify if knows_targets else None,
+            queues=settings.queues if knows_targets else None,
+            evaluators=settings.evaluation.evaluators if knows_targets else None,
+            providers=settings.providers if knows_models else None,
+            is_priced=_prices(project) if knows_models else lambda _model: True,
+            allows_tool=settings.governance.policy.allows,
+            secret_problem=lambda name: secret_problem(name, variables) if reads_secrets else None,
+        ),
         also=also,
     )
 
@@ -200,7 +202,7 @@ def _checked(project: Project, path: str, source: Source | None = None, also: Al
         source or _files(project),
         allow_callables=project.settings.blueprints.allow_callables,
         strict=project.settings.strict_dsl,
-        providers=project.settings.providers,
+        project=ProjectFacts(providers=project.settings.providers),
     )
 
 

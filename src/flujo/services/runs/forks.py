@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.acts import Actor
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.ports import Binding, Sink
+    from flujo.domain.ports import Binding, ContextType, Sink
     from flujo.domain.run import RunRecord
     from flujo.domain.steps import BaseStep
     from flujo.domain.store import RunSource
@@ -140,18 +140,12 @@ async def new_fork(
     pipeline, binding = runtime.pipeline, runtime.binding
     with bind_blobs(service.providers, service.files):
         await binding.prepare()
-    GATE.admit(canonical.encode(fork.changes, what="the changes"), "the changes of the fork")
-    answers = canonical.decode(
-        GATE.admit(canonical.encode(dict(fork.answers), what="the answers"), "the answers of the fork")
-    )
+    answers = _admitted_answers(fork)
     found = await recording_of(source, record.run_id)
     recorded, stored = found.migrated(pipeline), found.migrations(pipeline).old
     entries = recorded.entries
     at = point_of(fork.at, recorded, pipeline)
-    for path in fork.answers:
-        _require_step(path, pipeline)
-    if not fork.live_effects:
-        _require_stubs(pipeline, binding, at)
+    _require_possible(fork, pipeline, binding, at)
     point = Point.of(at, entries, pipeline)
     launches = await _unended_launches(source, entries, stored)
     kept: Sequence[Entry] = [
@@ -159,18 +153,12 @@ async def new_fork(
     ]
     context = canonical.decode(record.context)
     if fork.context:
-        checked = await binding.context(pipeline).start({**context, **fork.context})
-        new = GATE.entering_fields(checked, binding.context(pipeline).pii)
-        fields = {name: new[name] for name in fork.context}
+        fields = await _checked_context(fork, context, binding.context(pipeline))
         context, kept = with_context(fields, context, kept, point)
     copied = numbered(kept)
     stubs = None if fork.live_effects else tuple(_stubs(entries, point, pipeline))
     closure = service.closure if stubs is None else pinned_stubs(service.closure)[0]
-    given = record.input
-    if fork.input is not UNCHANGED:
-        given = entering_input(
-            pipeline, declared(pipeline, binding, canonical.encode(fork.input, what="input"))
-        )
+    given = _input(fork, record, pipeline, binding)
     run_id = checked_run_id(fork.run_id) or runtime.random.run_id()
     forked = Forked(
         parent=record.run_id, at=at, copied=len(copied), changes=fork.changes, stubs=stubs, answers=answers
@@ -189,6 +177,52 @@ async def new_fork(
         acts=forked.acts(run_id, actor),
     )
     return new, await source.blobs(sorted(_named_by(copied)))
+
+
+def _require_possible(fork: Fork, pipeline: Pipeline, binding: Binding, at: StepPath) -> None:
+    """Refuse answers of unknown steps, and calls that cannot take the results of the parent.
+
+    Raises:
+        ForkPointMissing: there is no step of an answer.
+        ForkRefused: the fork cannot keep what it promises.
+    """
+    for path in fork.answers:
+        _require_step(path, pipeline)
+    if not fork.live_effects:
+        _require_stubs(pipeline, binding, at)
+
+
+def _admitted_answers(fork: Fork) -> Any:
+    """Return the answers of a fork, after a check that no change of it contains a secret.
+
+    Raises:
+        SecretInValue: one does.
+    """
+    GATE.admit(canonical.encode(fork.changes, what="the changes"), "the changes of the fork")
+    encoded = canonical.encode(dict(fork.answers), what="the answers")
+    return canonical.decode(GATE.admit(encoded, "the answers of the fork"))
+
+
+async def _checked_context(fork: Fork, context: Mapping[str, Any], kind: ContextType) -> dict[str, Any]:
+    """Return the fields of the context that a fork sets, as its type has them.
+
+    Raises:
+        InputRejected: they do not fit.
+    """
+    checked = await kind.start({**context, **fork.context})
+    new = GATE.entering_fields(checked, kind.pii)
+    return {name: new[name] for name in fork.context}
+
+
+def _input(fork: Fork, record: RunRecord, pipeline: Pipeline, binding: Binding) -> bytes:
+    """Return the input of a fork: a new one, or that of its parent.
+
+    Raises:
+        InputRejected: a new one does not fit.
+    """
+    if fork.input is UNCHANGED:
+        return record.input
+    return entering_input(pipeline, declared(pipeline, binding, canonical.encode(fork.input, what="input")))
 
 
 # The point -----------------------------------------------------------------------------------------------

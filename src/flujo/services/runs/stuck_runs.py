@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.commands import command
 from flujo.governance.logs import logger
+from flujo.services.runs.periodic_duty import PeriodicDuty
 from flujo.state.sql.stuck import stuck
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ EVERY_S = 600.0
 log = logger("flujo.recovery")
 
 
-class StuckRuns:
+class StuckRuns(PeriodicDuty):
     """A duty of workers: what `flujo doctor` reports about runs, in the log, once for each run.
 
     Args:
@@ -25,31 +26,14 @@ class StuckRuns:
     """
 
     def __init__(self, workspace: Workspace) -> None:
+        super().__init__(EVERY_S, EVERY_S)
         self._project = workspace.project
-        self._next: float | None = None
         self._reported: frozenset[str] = frozenset()
 
-    async def look(self) -> int:
-        """Look when it is time; return 0: it starts no work in the background.
-
-        Raises:
-            StateError: the database cannot be read.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._next is None:
-            self._next = now + EVERY_S
-        if now < self._next:
-            return 0
-        self._next = now + EVERY_S
+    async def perform(self) -> None:
+        """Warn of the runs that were not stuck before."""
         found = await asyncio.to_thread(stuck, self._project.state_uri, self._project.postgres_schema)
         for run in found:
             if run.run_id not in self._reported:
                 log.warning("%s; `%s` shows it", run.described, command("flujo", "tasks", "show", run.run_id))
         self._reported = frozenset(run.run_id for run in found)
-        return 0
-
-    async def settled(self) -> None:
-        """Return at once."""
-
-    async def aclose(self) -> None:
-        """Do nothing. Idempotent."""
