@@ -260,9 +260,10 @@ def test_a_purge_without_a_terminal_needs_yes(flujo: Flujo) -> None:
 def test_a_purge_at_a_terminal_waits_for_a_confirmation(
     flujo: Flujo, project: Project, answer: str, left: int
 ) -> None:
+    """With `--json`, stdout has one document whether the user confirms or declines."""
     flujo("run", "hello", "-i", "Ada")
     mine, terminal = os.openpty()
-    command = project.command("purge", "--older-than", "0s")
+    command = project.command("purge", "--older-than", "0s", "--json")
     with warm.Popen(
         command, cwd=project.root, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal
     ) as purging:
@@ -271,8 +272,14 @@ def test_a_purge_at_a_terminal_waits_for_a_confirmation(
         while b"Type yes to confirm:" not in shown:
             shown += os.read(mine, 1000)
         os.write(mine, f"{answer}\n".encode())
-        code = purging.wait(60)
+        said, _ = purging.communicate(timeout=60)
+        code = purging.returncode
     os.close(mine)
     assert b"delete 1 run?" in shown.replace(b"\r\n", b"\n")
     assert code == (1 if left else 0)
+    if left:
+        about = {"code": None, "type": "Declined", "hint": None, "exit_code": 1}
+        assert json.loads(said) == {"error": {**about, "message": "nothing was changed"}}
+    else:
+        assert json.loads(said)["runs"] == 1
     assert len(json.loads(flujo("tasks", "list", "--json").stdout)) == left

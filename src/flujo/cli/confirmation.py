@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import typer
-
-from flujo.cli.exit_codes import ExitCode
 from flujo.exceptions import SettingsError
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal
+
+
+class Declined(Exception):
+    """The user has not confirmed, so nothing was changed. The command exits with 1."""
 
 
 def require_yes(terminal: Terminal, what: str, *, yes: bool) -> None:
@@ -24,7 +25,7 @@ def require_yes(terminal: Terminal, what: str, *, yes: bool) -> None:
 
     Raises:
         SettingsError: there is no terminal to confirm at.
-        typer.Exit: the user declines; nothing was changed.
+        Declined: the user declines; nothing was changed.
     """
     if yes:
         return
@@ -35,5 +36,4 @@ def require_yes(terminal: Terminal, what: str, *, yes: bool) -> None:
         )
     terminal.say(f"{what}? Type yes to confirm:", "yellow")
     if sys.stdin.readline().strip().casefold() not in ("y", "yes"):
-        terminal.say("nothing was changed")
-        raise typer.Exit(ExitCode.RUN_FAILED)
+        raise Declined("nothing was changed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from flujo.cli.confirmation import Declined
 from flujo.cli.diagnostic_rendering import painted, summary
 from flujo.cli.exit_codes import ExitCode, of_error
 from flujo.cli.invocation import Invocation
@@ -41,8 +42,8 @@ def _explain(error: BaseException, invocation: Invocation) -> None:
     elif isinstance(error, OSError):
         words = [str(error.filename)] if error.filename else []
         say_error(terminal, ": ".join([*words, error.strerror or str(error)]), hint=_TRACEBACK)
-    elif isinstance(error, KeyboardInterrupt):
-        terminal.say("interrupted")
+    elif isinstance(error, KeyboardInterrupt | Declined):
+        terminal.say(str(error) or "interrupted")
     else:
         say_error(terminal, f"{type(error).__name__}: {error}", hint=_BUG)
 
