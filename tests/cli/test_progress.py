@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from flujo.domain.outcomes import Aborted, BackgroundLaunched, Failure, Paused, 
 from flujo.domain.paths import StepPath
 from flujo.domain.run import Pause, RunStatus
 from flujo.domain.usage import Usage
+from flujo.governance.log_lines import configure
 
 if TYPE_CHECKING:
     from flujo.cli.progress import Progress
@@ -245,3 +248,28 @@ async def plain(*events: Event) -> list[str]:
         for event in events:
             await lines(event)
     return err.getvalue().splitlines()
+
+
+async def test_without_colour_the_tree_has_no_styles_and_with_it_some() -> None:
+    plain, painted = Screen(), Screen()
+    for err, color in ((plain, False), (painted, True)):
+        await play(LiveTree(Terminal(color=color, err=err), clock=lambda: 100.0))
+    styles = re.compile(r"\x1b\[[0-9;]*m")
+    assert styles.findall(plain.getvalue()) == []
+    assert "\x1b[1m" in styles.findall(painted.getvalue())
+
+
+async def test_a_log_line_stands_above_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = Screen()
+    monkeypatch.setattr(sys, "stderr", err)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    configure("text", "", lambda: sys.stderr)
+    with LiveTree(Terminal(color=False, err=err), clock=lambda: 100.0) as shown:
+        await shown(EVENTS[0])
+        shown._live.refresh()
+        logging.getLogger("flujo.x").warning("it is late")
+    lines = err.getvalue().splitlines()
+    (line,) = [each for each in lines if "it is late" in each]
+    assert re.fullmatch(r"(?:\x1b\[[0-9;?]*[A-Za-z]|\r)*\S+Z WARNING flujo\.x it is late\s*", line)
+    assert "triage" in "".join(lines[lines.index(line) + 1 :])

@@ -39,7 +39,7 @@ def _no_step() -> Iterator[None]:
 
 def configured(style: LogFormat = "json", levels: str = "") -> io.StringIO:
     stream = io.StringIO()
-    configure(style, levels, stream)
+    configure(style, levels, lambda: stream)
     return stream
 
 

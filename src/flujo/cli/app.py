@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
@@ -162,5 +163,5 @@ def root(
     )
     levels = os.environ.get("FLUJO_LOG", "")  # noqa: TID251 - the settings would take longer than `flujo ls`
     if log_format or levels:
-        invocation.log_lines.configure(log_format or "text", levels, shown.err)
+        invocation.log_lines.configure(log_format or "text", levels, lambda: sys.stderr)
     ctx.obj = invocation.Invocation(shown, folder, environment, debug, ctx.meta.get(WANTS_JSON, False))

@@ -41,13 +41,11 @@ class Download:
             self._bar.stop()
 
     def _started(self, total: int) -> Progress:
-        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(file=self._terminal.err, no_color=not self._terminal.color)
         name = TextColumn("{task.description}", markup=False)
         columns = (name, BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True)
+        self._bar = Progress(*columns, console=self._terminal.console(), transient=True)
         self._bar.add_task(visible_line(f"downloading {self._name}"), total=total)
         self._bar.start()
         return self._bar

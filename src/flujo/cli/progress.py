@@ -239,7 +239,6 @@ class LiveTree:
     """The tree of the run, redrawn in place: step, state, seconds, tokens, cost."""
 
     def __init__(self, terminal: Terminal, clock: Callable[[], float]) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self.run_id = ""
@@ -249,7 +248,7 @@ class LiveTree:
         self._nodes: dict[StepPath, Node] = {ROOT: self._root}
         self._final = False
         self._fetching = ""
-        self._console = Console(file=terminal.err, no_color=not terminal.color, highlight=False)
+        self._console = terminal.console()
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> Self:

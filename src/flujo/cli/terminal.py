@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from rich.console import Console
+
     from flujo.domain.commands import ShellCommand
 
 log = logger("flujo.cli")
@@ -130,6 +132,12 @@ class Terminal:
     def paints(self, stream: TextIO) -> bool:
         """Return whether the stream gets colour."""
         return self.color and stream.isatty()
+
+    def console(self) -> Console:
+        """Return a console on stderr for what is redrawn in place; without colour it has no styles either."""
+        from rich.console import Console
+
+        return Console(file=self.err, color_system="auto" if self.color else None, highlight=False)
 
     @property
     def width(self) -> int | None:

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.paths import shown
@@ -19,8 +19,7 @@ from flujo.governance.screen import visible, visible_json, visible_line
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import TextIO
+    from collections.abc import Callable, Mapping
 
 LogFormat = Literal["text", "json"]
 
@@ -123,19 +122,32 @@ def plain_text(record: logging.LogRecord) -> str:
     return _message(record) + (f"\n{visible(traceback)}" if traceback else "")
 
 
-def configure(style: LogFormat, levels: str, stream: TextIO) -> None:
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes log lines to the stream that `stream` returns at the time."""
+
+    def __init__(self, stream: Callable[[], TextIO]) -> None:
+        super().__init__(stream())
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.setStream(self._stream())
+        super().emit(record)
+
+
+def configure(style: LogFormat, levels: str, stream: Callable[[], TextIO]) -> None:
     """Write the log lines of this process to a stream.
 
     Args:
         style: the format.
         levels: `LEVEL` for Flujo's loggers, `NAME=LEVEL` for others, with commas between them.
-        stream: for instance stderr.
+        stream: returns it; stderr is another one while a display is redrawn in place.
 
     Raises:
         SettingsError: a level is unknown; nothing has changed.
     """
     chosen = {_EVERYTHING: "warning", OWN: "info", **_read(levels)}
-    handler = logging.StreamHandler(stream)
+    handler = _Lines(stream)
     handler.setFormatter(JsonLines() if style == "json" else TextLines())
     logger(_EVERYTHING).handlers = [handler]
     for name, level in chosen.items():
