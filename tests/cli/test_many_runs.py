@@ -62,6 +62,7 @@ def test_a_list_is_narrowed_by_blueprint_time_status_and_metadata(flujo: Flujo) 
     assert ids("--metadata", "customer=c1", "--metadata", "customer=c2") == ["f1", "a1"]
     assert ids("--metadata", "customer!=c1") == ["f1"]
     assert ids("--since", "1h", "--sort", "oldest") == ["a1", "f1", "h1"]
+    assert ids("--since", "1h ago", "--until", "0s ago", "--sort", "oldest") == ["a1", "f1", "h1"]
     assert ids("--until", "1h") == []
     assert ids("--since", "2020-01-01", "--until", "2020-01-02") == []
     flujo("tasks", "resume", "a1", "-f", "ok=true")

@@ -190,13 +190,14 @@ def _added(found: dict[str, Any], key: str, sign: str, value: Any) -> bool:
 
 
 def read_moment(text: str, *, option: str) -> timedelta | datetime:
-    """Return a time: how long ago (`2h`, `30d`), or a date with or without a time (`2026-11-28T09:30`).
+    """Return a time: how long ago (`2h`, `2h ago`), or a date with or without a time (`2026-11-28T09:30`).
 
     Raises:
         SettingsError: it is neither.
     """
-    if _DURATION.fullmatch(text):
-        return timedelta(seconds=read_duration(text, option=option))
+    duration = text.removesuffix(" ago")
+    if _DURATION.fullmatch(duration):
+        return timedelta(seconds=read_duration(duration, option=option))
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
