@@ -11,7 +11,7 @@ from flujo.domain.paths import END, StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import GranularStep, HumanInTheLoopStep, LoopStep, ParallelStep, SetStep
 from flujo.domain.usage import Usage, UsageLimits
-from flujo.exceptions import ForkRefused, PipelineAbortSignal, ResumeConflict
+from flujo.exceptions import ForkRefused, PipelineAbortSignal, ResumeConflict, RunConflict
 from flujo.services.inspection.trace import trace
 from flujo.services.runs.runner import Flujo
 from flujo.testing import ScriptedAgent
@@ -103,6 +103,12 @@ async def test_a_failed_on_failure_is_named_and_can_be_retried(store: StateStore
     assert world.calls == ["charge", "undo", "tell", "tell"]
     with pytest.raises(ResumeConflict, match="no step is tried again"):
         await resume(tree, store, retry_failed=True)
+    async with Flujo(tree, store=store) as runner:
+        with pytest.raises(RunConflict) as refused:
+            await runner.run_result_async("x", run_id="run", if_exists="fail")
+    assert refused.value.hint is not None
+    assert "--retry-failed" not in refused.value.hint
+    assert "`flujo fork run --at PATH --live-effects` begins a new run" in refused.value.hint
 
 
 async def test_a_fork_at_the_failed_step_executes_it_again(store: StateStore) -> None:

@@ -13,7 +13,7 @@ from flujo.domain.acts import Act, Actor
 from flujo.domain.approvals import digest_in
 from flujo.domain.evaluations import Evaluation
 from flujo.domain.fast_dataclass import constructor, record
-from flujo.domain.journal import Entry, RunId
+from flujo.domain.journal import Entry, ErrorInfo, RunId
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outbox import Notice
 from flujo.domain.paths import ROOT, StepPath, without_counts
@@ -337,6 +337,13 @@ class RunRecord:
         if self.parent is not None:
             return self.parent.kind
         return RunKind.CASE if self.is_case else RunKind.RUN
+
+    @property
+    def is_handled(self) -> bool:
+        """Whether it has failed and its `on_failure` has ended, so that no step is tried again."""
+        if self.status is not RunStatus.FAILED or self.error is None:
+            return False
+        return ErrorInfo.from_json(canonical.decode(self.error)).is_handled
 
     @property
     def is_new(self) -> bool:

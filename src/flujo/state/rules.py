@@ -109,6 +109,9 @@ def way_to(there: RunRecord) -> str:
             return f"`{trace}` shows what happened; choose another run id for a new run"
         case RunStatus.PAUSED | RunStatus.WAITING:
             return f"`{command('flujo', 'tasks', 'show', there.run_id)}` shows what it waits for"
+        case RunStatus.FAILED if there.is_handled:
+            fork = command("flujo", "fork", there.run_id, "--at", "PATH", "--live-effects")
+            return f"its `on_failure` has ended; `{fork}` begins a new run at a step"
         case RunStatus.FAILED:
             retry = command("flujo", "resume", there.run_id, "--retry-failed")
             return f"`{retry}` retries the failed step"

@@ -19,7 +19,6 @@ from flujo.domain.run_forks import Forked, waiting_answer
 from flujo.domain.usage import UsageLimits, tightest
 from flujo.engine.journal import error_info
 from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
-from flujo.governance.events import read_error
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
 from flujo.services.runs.answers import checked, record_answer
@@ -67,7 +66,7 @@ def require_unhandled(record: RunRecord) -> None:
     Raises:
         ResumeConflict: it has: its steps may have undone what the steps of the run did.
     """
-    if record.status is RunStatus.FAILED and record.error and read_error(record.error).is_handled:
+    if record.is_handled:
         fork = command("flujo", "fork", record.run_id, "--at", "PATH", "--live-effects")
         raise ResumeConflict(
             f"run {record.run_id} has failed and its `on_failure` has ended, so no step is tried again",
