@@ -53,7 +53,7 @@ def test_a_human_allows_more_turns_and_then_has_the_step_finish(
     paused = flujo("run", "talk", "--input", "Go.", "--run-id", "talk", "--paused-ok")
     assert paused.exit_code == 0, paused.output
     assert "waiting for an answer at `help!limit[0]`" in paused.stderr
-    assert "so far: 1 turn, 0 tool calls, 1,100 tokens, $0.00021" in paused.stdout
+    assert "so far: 1 turn, 0 tool calls, 1,100 tokens, $0.0002" in paused.stdout
     next_line = (
         "next: flujo tasks resume talk --field turns=TURNS   "
         "(TURNS: a whole number; instead of it, `finish=true` or `fail=true`)"

@@ -40,7 +40,7 @@ async def test_at_the_limit_the_run_pauses_with_its_progress_in_the_question(sto
     assert (question.pause_id, question.kind) == ("research!limit[0]", PauseKind.LIMIT)
     assert question.message == (
         "step 'research' reached its limit of turns, and the agent gave no answer.\n"
-        "so far: 2 turns, 1 tool call, 2,100 tokens, $0.003\n"
+        "so far: 2 turns, 1 tool call, 2,100 tokens, $0.0030\n"
         "Answer with one of: turns (how many more), finish: true (a last request without tools), or "
         "fail: true."
     )

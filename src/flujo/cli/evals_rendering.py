@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.report_formats import annotation, xml_text
 from flujo.domain.gate import Verdict
-from flujo.domain.wording import plural
+from flujo.domain.wording import dollars, plural
 from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _say_rest(terminal: Terminal, report: Report) -> None:
     if report.not_run:
         why = "the money is spent" if report.is_out_of_money else "the comparison was decided before"
         terminal.say(f"not run: {plural(report.not_run, 'case')}: {why}")
-    cost = formatting.cost(report.spent) if report.is_priced else f"{formatting.cost(report.spent)} or more"
+    cost = dollars(report.spent) if report.is_priced else f"{dollars(report.spent)} or more"
     terminal.say(f"cost: {cost}")
     if report.comparison is not None:
         say_comparison(terminal, report.comparison, of=report.version)
@@ -138,7 +138,7 @@ def _needed(comparison: Comparison) -> str:
     """Return what an undecided comparison needs."""
     if comparison.more is None:
         return "the difference is too near to the margin to estimate how many cases it needs"
-    cost = "" if comparison.more_usd is None else f", about {formatting.cost(comparison.more_usd)}"
+    cost = "" if comparison.more_usd is None else f", about {dollars(comparison.more_usd)}"
     return f"it needs about {plural(comparison.more, 'more case', 'more cases')}{cost}"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.paths import shown
 from flujo.domain.usage import MICRO_USD
-from flujo.domain.wording import plural
+from flujo.domain.wording import dollars, plural
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS
 from flujo.services.inspection.formatting import cost
 
@@ -69,7 +69,7 @@ def _show_history(terminal: Terminal, history: History) -> None:
     figures = {"cost": history.cost_usd, "tokens": history.tokens, "requests": history.requests}
     for name, each in figures.items():
         if each is not None:
-            shown = cost if name == "cost" else _number
+            shown = dollars if name == "cost" else _number
             rows.append(
                 {
                     "what": name,
@@ -104,7 +104,7 @@ def _span(span: Span) -> str:
 def _costs(span: Span) -> str:
     if span.most is None:
         return UNBOUNDED
-    low, high = cost(span.least / MICRO_USD), cost(span.most / MICRO_USD)
+    low, high = dollars(span.least / MICRO_USD), dollars(span.most / MICRO_USD)
     return high if low == high else f"{low} to {high}"
 
 

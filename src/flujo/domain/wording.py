@@ -52,6 +52,13 @@ def size(count: float) -> str:
     return f"{round(count, 1):g} {units[0]}"
 
 
+def dollars(usd: float) -> str:
+    """Return an amount in dollars with 2 digits, or 4 below one dollar."""
+    if usd == 0:
+        return "$0.00"
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
+
+
 def short(text: str, most: int = 60) -> str:
     """Return a text of at most `most` characters; `…` stands for the end of a longer one."""
     return text if len(text) <= most else f"{text[: most - 1]}…"

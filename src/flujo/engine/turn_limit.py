@@ -19,8 +19,7 @@ from flujo.domain.outcomes import Paused
 from flujo.domain.paths import limit as question_id
 from flujo.domain.paths import turn
 from flujo.domain.run import Pause, PauseKind
-from flujo.domain.usage import Usage, format_amount
-from flujo.domain.wording import plural
+from flujo.domain.wording import dollars, plural
 from flujo.exceptions import TurnLimitReached
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.paths import StepPath
     from flujo.domain.steps.granular import AtLimit
+    from flujo.domain.usage import Usage
     from flujo.engine.frame import Frame
 
 Request = Literal["turn", "last"]
@@ -217,4 +217,4 @@ def _spent(used: Usage) -> Iterator[str]:
     if used.unpriced_requests:
         yield "cost unknown"
     elif used.cost_micro_usd:
-        yield format_amount("total_cost_usd_limit", used.cost_usd or 0)
+        yield dollars(used.cost_usd or 0)

@@ -10,7 +10,7 @@ from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.evaluations import EvaluationQuery
 from flujo.domain.paths import shown
-from flujo.domain.wording import plural
+from flujo.domain.wording import dollars, plural
 from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _row(each: "Evaluation") -> dict[str, str]:
         "score": "none" if each.score is None else f"{each.score:.2f}",
         "bar": "" if each.score is None else formatting.bar(each.score),
         "by": formatting.brief(each.by, 40),
-        "cost": formatting.cost(each.cost_micro_usd / 1e6) if each.cost_micro_usd else "",
+        "cost": dollars(each.cost_micro_usd / 1e6) if each.cost_micro_usd else "",
         "created": formatting.moment(each.created_at),
         "detail": formatting.brief(each.error or each.reason or ""),
     }

@@ -8,6 +8,7 @@ from flujo.cli import completion, options
 from flujo.cli.exit_codes import ExitCode
 from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
+from flujo.domain.wording import dollars
 from flujo.exceptions import DatabaseMissing
 from flujo.services.inspection import formatting
 
@@ -69,7 +70,7 @@ def plan(
         show_forecast(invocation.terminal, found)
     most = found.most_usd
     if max_cost is not None and (most is None or most > max_cost):
-        why = "nothing bounds its cost" if most is None else f"it may cost {formatting.cost(most)}"
+        why = "nothing bounds its cost" if most is None else f"it may cost {dollars(most)}"
         invocation.terminal.say(f"over --max-cost {max_cost:g}: {why}", "red")
         raise typer.Exit(ExitCode.BUDGET)
     if not as_json:

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.wording import dollars
 from flujo.governance.screen import visible_json, visible_line
 from flujo.governance.sink import GATE
 
@@ -40,15 +41,8 @@ def usage(used: Usage, unconfirmed: Usage | None = None) -> str:
 def _usage(used: Usage) -> str:
     words = [f"{used.total_tokens:,} tokens"]
     if used.requests or used.cost_micro_usd:
-        words.append("cost unknown" if used.cost_usd is None else cost(used.cost_usd))
+        words.append("cost unknown" if used.cost_usd is None else dollars(used.cost_usd))
     return "  ".join(words)
-
-
-def cost(usd: float) -> str:
-    """Return an amount in dollars with 2 digits, or 4 below one dollar."""
-    if usd == 0:
-        return "$0.00"
-    return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
 
 
 def bar(score: float) -> str:
