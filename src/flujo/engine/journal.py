@@ -29,6 +29,7 @@ from flujo.governance.sink import GATE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from flujo.domain.differences import Cause
     from flujo.domain.journal import RunId
     from flujo.domain.ledger import Ledger
     from flujo.domain.migrations import Migrations
@@ -286,12 +287,14 @@ class Journal:
         """Raise `conflict`; a replay may collect it instead, and continue with the recorded value."""
         raise conflict
 
-    def keeps(self, path: StepPath, recorded: bytes | None, given: Callable[[], bytes]) -> bool:
+    def keeps(
+        self, path: StepPath, recorded: bytes | None, given: Callable[[], bytes], cause: Cause = "prompt"
+    ) -> bool:
         """Return whether a record is used although the step at `path` gets something else now.
 
         A resumed run does not ask: it uses what it has. A replay compares the two, and uses the record.
         """
-        del path, recorded, given
+        del path, recorded, given, cause
         return False
 
     def continues(self, path: StepPath) -> bool:

@@ -320,9 +320,11 @@ class RecordedJournal(Journal):
                 continue
             self.tell(path, _CAUSES.get(key, "schema"), before.get(tool or key), now.get(tool or key))
 
-    def keeps(self, path: StepPath, recorded: bytes | None, given: Callable[[], bytes]) -> bool:
+    def keeps(
+        self, path: StepPath, recorded: bytes | None, given: Callable[[], bytes], cause: Cause = "prompt"
+    ) -> bool:
         """Compare what the step at `path` gets now with the record, and use the record."""
-        self.compare_given(path, "prompt", recorded, given)
+        self.compare_given(path, cause, recorded, given)
         return True
 
     def compare_given(

@@ -104,6 +104,16 @@ DIFFERENT = {
         "prompt",
     ),
     "a question": (edited("Send {{ steps.rate.output }}?", "Ship {{ steps.rate.output }}?"), "ok", "prompt"),
+    "the choices of a question": (
+        edited("['yes', steps.rate.output]", "['yes', input.amount > 1 ? 'no' : 'maybe']"),
+        "ok",
+        "schema",
+    ),
+    "choices that have no value any more": (
+        edited("['yes', steps.rate.output]", "[steps.each.output[9].text]"),
+        "ok",
+        "schema",
+    ),
     "what is saved": (edited("save: {total: output}", "save: {total: output + 1}"), "price", "context"),
     "the output": (
         edited('output: "{{ steps.send.output }}"', 'output: "{{ steps.ok.output }}!"'),

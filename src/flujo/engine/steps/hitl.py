@@ -49,6 +49,10 @@ async def _answered(step: HumanInTheLoopStep, frame: Frame, path: StepPath) -> S
 
 async def _taken(step: HumanInTheLoopStep, frame: Frame, asked: Pause) -> StepOutcome:
     frame.run.journal.keeps(asked.pause_id, canonical.encode(asked.message), lambda: _asked(step, frame))
+    if asked.answer_schema is not None:  # a fork has the questions of its parent without it
+        frame.run.journal.keeps(
+            asked.pause_id, asked.answer_schema, lambda: _schema(step, frame) or b"null", "schema"
+        )
     if step.question.answer_schema is not None:  # its choices were checked when it was answered
         answer = canonical.decode(asked.answer or b"null")
         frame.run.binding.schema(step.question.answer_schema).check(answer, what=f"answer to {step.name!r}")
