@@ -8,7 +8,6 @@ from flujo.domain.paths import shown
 from flujo.domain.usage import MICRO_USD
 from flujo.domain.wording import dollars, plural
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS
-from flujo.services.inspection.formatting import cost
 
 if TYPE_CHECKING:
     from flujo.cli.terminal import Terminal

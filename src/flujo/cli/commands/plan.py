@@ -10,7 +10,6 @@ from flujo.cli.invocation import Invocation
 from flujo.domain.commands import command
 from flujo.domain.wording import dollars
 from flujo.exceptions import DatabaseMissing
-from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from flujo.services.forecast.forecast import Forecast
