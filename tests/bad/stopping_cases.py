@@ -99,4 +99,22 @@ FAILING = [
     Case("two-steps-of-one-name-after-a-failure", "on_failure:\n" + 2 * step("agent: sorter"), "FLJ210", "called 'more'", "more", line=11),
 ]  # fmt: skip
 
-STOPPING = [*SETS, *ENDS, *ERRORS, *FAILING]
+CLOSING = [
+    Case("import-of-a-blueprint-with-finally", "  - {kind: import, name: sub, blueprint: ./child.yaml, with: {text: a}}\n",
+         "FLJ314", "a run of that pipeline ends", "./child.yaml",
+         files={"blueprints/child.yaml": CHILD + "finally: [{name: undo, call: skills.crm:echo, with: {text: a}}]\n"}),
+    Case("end-in-finally", f"finally:\n  - {ends('')}\n", "FLJ315", "':finally/stop' ends the blueprint", "stop", line=10),
+    Case("task-in-finally", "finally:\n  - {name: late, agent: sorter, config: {execution_mode: background}}\n", "FLJ315",
+         "runs in the background", "late", line=10),
+    Case("sleep-in-a-body-of-finally",
+         "finally:\n  - {kind: conditional, name: c, if: 'true', then: [{kind: sleep, name: rest, for: 5}]}\n",
+         "FLJ317", "':finally/c/rest' waits for a time", "rest", line=10),
+    Case("pause-at-a-limit-in-finally", "finally:\n  - {kind: granular, name: talk, agent: sorter, on_limit: pause}\n", "FLJ317",
+         "asks a human when its turns are used up", "talk", line=10),
+    Case("field-that-an-end-lacks", "finally:\n" + READ % "ended.output", "FLJ204", "output", None, line=10),
+    Case("error-of-an-end-without-one", "finally:\n" + READ % "ended.error.message", "FLJ207", "may be null", "ended.error",
+         line=10, severity="warning"),
+    Case("failure-in-finally", "finally:\n" + READ % "failure.step", "FLJ204", "failure", None, line=10),
+]  # fmt: skip
+
+STOPPING = [*SETS, *ENDS, *ERRORS, *FAILING, *CLOSING]

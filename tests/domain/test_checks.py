@@ -427,6 +427,27 @@ CASES = {
         "step ':failure/next' begins a new run, and the run has failed already",
         top="on_failure: [{kind: continue_as_new, name: next}]\n",
     ),
+    "the import of a pipeline with finally": Case(
+        "FLJ314",
+        "[{kind: import, name: i, blueprint: ./child.yaml}]",
+        Pipeline(ImportStep("i", Pipeline(called("a"), finally_=[called("b")]))),
+        "step 'i' runs a pipeline with `finally`, which is executed only when a run of that pipeline ends",
+        imported="[{name: a, call: 's:f'}]\nfinally: [{name: b, call: 's:f'}]",
+    ),
+    "a new run at the end": Case(
+        "FLJ315",
+        "[{name: a, call: 's:f'}]",
+        Pipeline(called("a"), finally_=[ContinueAsNewStep("next")]),
+        "step ':finally/next' begins a new run, and the run has ended already",
+        top="finally: [{kind: continue_as_new, name: next}]\n",
+    ),
+    "a question at the end": Case(
+        "FLJ317",
+        "[{name: a, call: 's:f'}]",
+        Pipeline(called("a"), finally_=[HumanInTheLoopStep("ask", message="?")]),
+        "step ':finally/ask' asks a human, and `finally` waits for nothing",
+        top="finally: [{kind: hitl, name: ask, message: '?'}]\n",
+    ),
     "a branch called unfinished": Case(
         "FLJ316",
         "[{kind: parallel, name: p, branches: {unfinished: [{name: a, call: 's:f'}]}}]",

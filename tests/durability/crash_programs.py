@@ -665,7 +665,7 @@ def ending(do: Effects) -> Pipeline:
 
 
 def failing(do: Effects) -> Pipeline:
-    """Fails after a step; its `on_failure` calls, writes, and asks a human."""
+    """Fails after a step; its `on_failure` calls, writes, and asks a human, and its `finally` calls."""
 
     def fail(_: Any) -> int:
         raise ValueError("no")
@@ -675,7 +675,17 @@ def failing(do: Effects) -> Pipeline:
         HumanInTheLoopStep("ok", message="{{ failure.error.message }}", save={"log": "context.log + [7]"}),
         LoopStep("l", _body(do.step("v", lambda said: len(str(said)))), until="loop.index == 1"),
     ]
-    return _pipeline(do.step("a", save=LOGGED), do.step("broken", fail), on_failure=after)
+    last = do.step("w", lambda ended: len(ended["status"]), save=LOGGED)
+    return _pipeline(do.step("a", save=LOGGED), do.step("broken", fail), on_failure=after, finally_=last)
+
+
+def closing(do: Effects) -> Pipeline:
+    """Completes, and writes and calls in its `finally`."""
+    last = [
+        do.step("u", lambda ended: len(ended["status"]), save=LOGGED),
+        LoopStep("l", _body(do.step("v")), until="loop.index == 1"),
+    ]
+    return _pipeline(do.step("a", save=LOGGED), do.step("b"), finally_=last)
 
 
 def deployed(do: Effects) -> Pipeline:
@@ -819,6 +829,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "machine": recovering,
     "governed": governed,
     "on_failure": failing,
+    "finally": closing,
 }
 SETTINGS = {"notify": NOTIFY, "governed": GOVERNED}
 """The flujo.toml of a shape."""

@@ -14,7 +14,7 @@ from durability import crash_programs
 from durability.crash_programs import SETTINGS, SHAPES, Effects, ended, sent_event
 from durability.crash_servers import Shop, shop
 from flujo.domain.journal import EntryKind, RunId
-from flujo.domain.paths import FAILURE, StepPath, bounds
+from flujo.domain.paths import FAILURE, FINALLY, StepPath, bounds
 from flujo.domain.run import RunStatus
 from flujo.services.project.project import find_project
 from flujo.services.recorded.replay import replay
@@ -109,7 +109,7 @@ class Shaped:
     async def points(self) -> list[str]:
         """Return the paths of the top-level steps that the run has reached, in order; with `EVERY`, all paths.
 
-        Those of `on_failure` are left out: a fork there has tests of its own.
+        Those of `on_failure` and `finally` are left out: a fork there has tests of its own.
         """
         reached: dict[str, None] = {}
         for entry in await self.store.entries(WHOLE):
@@ -124,7 +124,7 @@ class Shaped:
         nowhere: Any = None
         pipeline = self._build(Effects(nowhere, "0"))
         top = INSIDE | {step.name: _top(path) for path, step in pipeline.walk()}
-        order = [*(step.name for step in pipeline.steps), f":{FAILURE}"]
+        order = [*(step.name for step in pipeline.steps), f":{FAILURE}", f":{FINALLY}"]
         first = order.index(_top(at))
         return Counter(
             {each: times for each, times in calls.items() if order.index(top[_top(each)]) >= first}

@@ -1,7 +1,8 @@
-"""`on_failure` of a pipeline: steps after a failure, before the run ends as failed."""
+"""`on_failure` and `finally` of a pipeline: steps after those of a run, before it ends."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,8 @@ from flujo.domain.paths import END, StepPath
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import GranularStep, HumanInTheLoopStep, LoopStep, ParallelStep, SetStep
 from flujo.domain.usage import Usage, UsageLimits
-from flujo.exceptions import ForkRefused, PipelineAbortSignal, ResumeConflict, RunConflict
+from flujo.domain.values import CallableRef
+from flujo.exceptions import ForkRefused, PausedException, PipelineAbortSignal, ResumeConflict, RunConflict
 from flujo.services.inspection.trace import trace
 from flujo.services.runs.runner import Flujo
 from flujo.testing import ScriptedAgent
@@ -154,3 +156,146 @@ async def test_a_failure_inside_a_composite_names_the_step_of_the_run(store: Sta
     tree = pipeline(inner, on_failure=call("tell", World().add("tell", seen.append)))
     await start(tree, store, "x")
     assert (seen[0]["step"], seen[0]["error"]["path"]) == ("again", "again[0]/work")
+
+
+# finally -------------------------------------------------------------------------------------------------
+
+ENDED = {
+    "status": "{{ ended.status }}",
+    "why": "{{ get(ended, 'error', null) }}",
+    "hold": "{{ context.hold }}",
+}
+
+
+def closing(world: World, seen: list[Any], work: Any, **more: Any) -> Pipeline:
+    """Return a pipeline whose `finally` notes how the run has ended, after a write and a call of `work`."""
+    steps = [SetStep("reserve", {"hold": "h-1"}), call("charge", world.add("charge", work))]
+
+    def close(said: Any) -> str:
+        seen.append(said)
+        return "closed"
+
+    last = call("close", world.add("close", close), input=ENDED)
+    return pipeline(*steps, **{"context_schema": FIELDS, "finally_": last, **more})
+
+
+def abort(_: Any) -> Any:
+    raise PipelineAbortSignal("enough")
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "message"),
+    [(len, "completed", None), (down, "failed", "ValueError: down"), (abort, "cancelled", "enough")],
+)
+async def test_finally_is_executed_after_each_end_and_sees_it(
+    store: StateStore, work: Any, status: str, message: str | None
+) -> None:
+    world = World()
+    seen: list[Any] = []
+    tree = closing(world, seen, work)
+    result = await start(tree, store, "abc")
+    assert (result.status, world.calls) == (status, ["charge", "close"])
+    assert result.output == (1 if status == "completed" else None)
+    [told] = seen
+    error = told.pop("why")
+    assert told == {"status": status, "hold": "h-1"}
+    assert (None if error is None else error["message"]) == message
+    assert (result.error.message if result.error else None) == message
+    assert [each.path for each in result.steps] == ["reserve", "charge", ":finally/close"]
+    record = await store.run(RunId("run"))
+    shown = {each.path: each.status for each in (await trace(store, record)).children}
+    assert (shown[END], shown[StepPath(":finally")]) == ("completed", "completed")
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        assert (await runner.replay_from_trace("run")).error == result.error
+    if status == "failed":
+        with pytest.raises(ResumeConflict, match="no step is tried again"):
+            await resume(tree, store, retry_failed=True)
+
+
+async def test_finally_follows_on_failure(store: StateStore) -> None:
+    world = World()
+    seen: list[Any] = []
+    tree = closing(world, seen, down, on_failure=call("undo", world.add("undo", down)))
+    result = await start(tree, store, "x")
+    assert world.calls == ["charge", "undo", "close"]
+    assert result.error is not None
+    assert result.error.message == seen[0]["why"]["message"]
+    assert "`on_failure` failed too, at `:failure/undo`" in result.error.message
+
+
+@pytest.mark.parametrize("work", [len, down, abort])
+async def test_a_failed_finally_fails_a_completed_run_and_is_retried(store: StateStore, work: Any) -> None:
+    world, fails = World(), [True]
+
+    def fragile(_: Any) -> Any:
+        if fails.pop():
+            raise ValueError("no mail")
+
+    last = call("tell", world.add("tell", fragile))
+    tree = pipeline(
+        call("charge", world.add("charge", work)), finally_=[call("close", world.add("close", str)), last]
+    )
+    result = await start(tree, store, "abc")
+    assert result.error is not None
+    if work is abort:
+        assert result.status is RunStatus.CANCELLED
+        assert result.error.message == "enough; `finally` failed too, at `:finally/tell`: ValueError: no mail"
+        return
+    both = "ValueError: down; `finally` failed too, at `:finally/tell`: ValueError: no mail"
+    assert result.error.message == ("ValueError: no mail" if work is len else both)
+    assert result.error.path == (":finally/tell" if work is len else "charge")
+    fails[:] = [False]
+    again = await resume(tree, store, retry_failed=True)
+    assert again.status is (RunStatus.COMPLETED if work is len else RunStatus.FAILED)
+    assert again.output == (3 if work is len else None)
+    assert world.calls == ["charge", "close", "tell", "tell"]
+
+
+async def test_finally_has_a_time_together(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("flujo.engine.endings.FINALLY_S", 0.01)
+    hang = call("hang", CallableRef("test:hangs", hangs))
+    result = await start(closing(World(), [], len, finally_=hang), store, "x")
+    assert result.status is RunStatus.FAILED
+    assert result.error is not None
+    assert result.error.message == "the steps of `finally` took longer than 0.01 s together"
+
+
+async def test_a_step_of_finally_that_asks_has_failed(store: StateStore) -> None:
+    def asks(_: Any) -> Any:
+        raise PausedException("may I?")
+
+    world = World()
+    result = await start(closing(world, [], len, finally_=call("ask", world.add("ask", asks))), store, "x")
+    assert result.error is not None
+    assert (result.status, result.error.path) == (RunStatus.FAILED, ":finally/ask")
+    assert "waits for a question, and `finally` waits for nothing" in result.error.message
+    assert [each.is_open for each in await store.pauses(RunId("run"))] == []
+
+
+async def test_a_run_that_waits_or_is_continued_executes_finally_once_at_its_end(store: StateStore) -> None:
+    world = World()
+    tree = closing(world, [], len)
+    asked = pipeline(
+        HumanInTheLoopStep("ask", message="?"), *tree.steps, context_schema=FIELDS, finally_=tree.finally_
+    )
+    assert (await start(asked, store, "x")).status is RunStatus.PAUSED
+    assert world.calls == []
+    assert (await resume(asked, store, answer="yes")).status is RunStatus.COMPLETED
+    assert world.calls == ["charge", "close"]
+
+
+async def test_a_fork_in_finally_executes_it_again_with_the_recorded_end(store: StateStore) -> None:
+    world = World()
+    seen: list[Any] = []
+    tree = closing(world, seen, down)
+    await start(tree, store, "x")
+    forked = await fork(tree, store, at=":finally/close", live_effects=True)
+    assert (forked.status, world.calls) == (RunStatus.FAILED, ["charge", "close", "close"])
+    assert seen[0] == seen[1]
+    await fork(tree, store, at="charge", live_effects=True)
+    assert world.calls == ["charge", "close", "close", "charge", "close"]
+    with pytest.raises(ForkRefused, match="of the recorded end"):
+        await fork(tree, store, at=":finally/close", context={"hold": "h-2"})

@@ -40,6 +40,12 @@ GOOD_FLOW = {
     "  - kind: parallel\n    name: both\n    branches:\n"
     "      failure: [{kind: map, name: each, over: '[1]', steps: [{kind: end, name: stop, of: body, when: item == 1},"
     " {name: one, agent: sorter}]}]\n      finally: [{name: tell, call: 'skills.crm:plain', with: {data: '{{ steps.sort.output.score }}'}}]\n",
+    "steps-at-the-end": HEAD
+    + "finally:\n"
+    "  - {kind: set, name: count, set: {count: 1, notes: ['{{ ended.error == null ? ended.status : ended.error.message }}']}}\n"
+    "  - kind: conditional\n    name: way\n    if: ended.status == 'cancelled'\n"
+    "    then: [{kind: end, name: stop, of: body, when: input.text == ''}, {name: sort, agent: sorter, input: '{{ previous }}'}]\n"
+    "  - {name: last, agent: sorter, input: '{{ context.count }}'}\n",
     "ends-of-items-and-branches": HEAD + each("    merge: no_merge\n").replace(
         "{name: one,", "{kind: end, name: skip, of: body, when: item == ''}, {name: one,"),
     "values-set-in-a-loop": HEAD.replace("count: {type: integer}", "count: {type: integer, default: 0}")

@@ -140,6 +140,7 @@ LOOK_ALIKES = {
     "FLJ314": "steps-after-a-failure",
     "FLJ315": "steps-after-a-failure",
     "FLJ316": "steps-after-a-failure",
+    "FLJ317": "steps-after-a-failure",
     "FLJ312": "a-run-that-begins-again-in-a-branch-or-at-the-end",
     "FLJ452": "tools-of-an-mcp-server",
     "FLJ453": "tools-of-an-mcp-server",

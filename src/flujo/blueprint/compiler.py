@@ -274,6 +274,7 @@ class _Tree:
                 Migration(StepPath(each.from_), StepPath(each.to)) for each in blueprint.migrations
             ),
             on_failure=build(blueprint.on_failure),
+            finally_=build(blueprint.finally_),
         )
 
     def agent(self, unit: Unit, name: str, around: tuple[str, ...] = ()) -> AgentSpec:

@@ -25,6 +25,8 @@ def show_outline(
     lines = list(_body(pipeline, "", unfold=unfold, notes=notes))
     if pipeline.on_failure is not None:
         lines += [("when the run fails:", ""), *_body(pipeline.on_failure, "", unfold=unfold, notes=notes)]
+    if pipeline.finally_ is not None:
+        lines += [("at the end:", ""), *_body(pipeline.finally_, "", unfold=unfold, notes=notes)]
     width = max((len(left) for left, _ in lines), default=0)
     for left, right in lines:
         detail = terminal.styled(formatting.brief(right, _WIDTH * 2), "dim", to=terminal.out) if right else ""

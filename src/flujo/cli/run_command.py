@@ -243,7 +243,7 @@ def _report(
 
 def _why_next(error: ErrorInfo | None) -> str:
     if error is not None and error.is_handled:
-        return "show what happened; `on_failure` has run"
+        return "show what happened; the steps after a failure have run"
     is_changed = error is not None and error.code == AgentChanged.code
     return "continue with the changed agent" if is_changed else "retry the failed step"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain.agents import AgentSpec
 from flujo.domain.conversations import ConversingAgent, text_tokens
-from flujo.domain.paths import FAILURE, ROOT, UNFINISHED, child
+from flujo.domain.paths import ROOT, UNFINISHED, child
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.steps import (
     AwaitStep,
@@ -46,7 +46,7 @@ from flujo.domain.tree_checks.effects import (
     repeated_call,
 )
 from flujo.domain.tree_checks.endings import ending_inside, never_reached
-from flujo.domain.tree_checks.failures import after_failure, handler_steps, unhandled_inside
+from flujo.domain.tree_checks.failures import SEEN, ending_steps, endings_inside, steps_at_the_end
 from flujo.domain.tree_checks.findings import Field, Finding, Knows, Place, Requires, Site, Written
 from flujo.domain.tree_checks.settings import unknown_settings
 from flujo.domain.tree_checks.states import machine_states
@@ -105,10 +105,11 @@ def findings(
         knows or _known_live,
     )
     yield from walk.body(steps, _Scope(limits=pipeline.budget))
-    if pipeline.on_failure is not None:
-        inside = after_failure(pipeline.on_failure)
-        yield from handler_steps(inside)
-        yield from walk.body(inside, _Scope(items=frozenset({FAILURE}), limits=pipeline.budget))
+    for name, ending in pipeline.endings().items():
+        inside = ending_steps(name, ending)
+        yield from steps_at_the_end(name, inside)
+        names = frozenset({SEEN[name]})
+        yield from walk.body(inside, _Scope(items=names, limits=pipeline.budget))
 
 
 # Names ---------------------------------------------------------------------------------------------------
@@ -389,7 +390,7 @@ _CHECKS = (
     machine_states,
     cacheable,
     ending_inside,
-    unhandled_inside,
+    endings_inside,
     on_thread,
     agent_tools,
     unknown_settings,

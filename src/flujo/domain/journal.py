@@ -152,7 +152,7 @@ class ErrorInfo:
     traceback: str | None = None
     """The digest of the blob with the traceback; set together with `frame`."""
     is_handled: bool = False
-    """Of a run: whether its `on_failure` has been executed, after which no step is tried again."""
+    """Of a run: whether its `on_failure` or `finally` has been executed: no step is tried again."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; without `frame` and `traceback` if there are none."""

@@ -9,6 +9,7 @@ from typing import Any
 from flujo.domain.fast_dataclass import constructor, record
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.run import Pause
+from flujo.exceptions import PipelineAbortSignal
 
 
 @record(frozen=True, slots=True)
@@ -42,9 +43,14 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """The step's code stopped the run."""
+    """The step's code stopped the run, or the run was cancelled."""
 
     reason: str
+
+    @property
+    def error(self) -> ErrorInfo:
+        """The error of a run that ends so."""
+        return ErrorInfo("FLJ410", self.reason or "a step stopped the run", type=PipelineAbortSignal.__name__)
 
 
 @dataclass(frozen=True, slots=True)

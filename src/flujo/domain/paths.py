@@ -32,7 +32,8 @@ FAILURE, FINALLY = "failure", "finally"
 """The branches in which `on_failure` and `finally` run."""
 
 END = StepPath(":end")
-"""The path of the decision that says how the steps of a run have ended, before its `on_failure`."""
+"""The path of decisions about the end of a run: that its pipeline has `finally` (attempt 0), and how it has
+ended before its `on_failure` (1) and before its `finally` (2)."""
 
 UNFINISHED = "unfinished"
 """The name that no branch or state has."""

@@ -14,7 +14,7 @@ from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
 from flujo.domain.outbox import Notified, Notify, notify
-from flujo.domain.paths import FAILURE, ROOT, StepPath, branch, child
+from flujo.domain.paths import FAILURE, FINALLY, ROOT, StepPath, branch, child
 from flujo.domain.personal_data import Pii
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.schedules import Schedule
@@ -431,7 +431,8 @@ def body(given: Body, where: str) -> Pipeline:
         return Pipeline(steps(given, where))
     own = (
         *("input_schema", "context_schema", "context_type", "output"),
-        *("budget", "notify", "evaluate", "deadline_s", "schedules", "migrations", "on_failure"),
+        *("budget", "notify", "evaluate", "deadline_s", "schedules", "migrations"),
+        *("on_failure", "finally_"),
     )
     extra = [f"`{key}`" for key in own if getattr(given, key) not in (None, ())]
     if extra:
@@ -457,6 +458,7 @@ if TYPE_CHECKING:  # for overloads
         schedules: Sequence[Schedule]
         migrations: Mapping[str, str] | tuple[Migration, ...]
         on_failure: Body | None
+        finally_: Body | None
 
 
 def _schedules(given: Any, where: str) -> tuple[Schedule, ...]:
@@ -485,7 +487,7 @@ def _migrations(given: Any, where: str) -> tuple[Migration, ...]:
 
 
 def _handler(given: Any, where: str) -> Pipeline | None:
-    """Return the steps after a failure; an empty list is none.
+    """Return the steps after a failure or at the end of a run; an empty list is none.
 
     Raises:
         PipelineError: it is something else, or a pipeline with other fields than steps.
@@ -536,6 +538,10 @@ class Pipeline(Node, Generic[In, Out]):
     on_failure: Takes[Body | None, Pipeline | None] = takes(_handler, default=None)
     """The steps that are executed when a run fails, before it ends as failed. They see `failure`. A pipeline
     with such steps cannot be imported or be a tool."""
+    finally_: Takes[Body | None, Pipeline | None] = takes(_handler, default=None)
+    """The steps that are executed when a run has completed, failed or been cancelled, before it ends. They
+    see `ended`, wait for nothing, and take at most 60 s. As with `on_failure`, the pipeline cannot be
+    imported or be a tool."""
 
     if TYPE_CHECKING:
 
@@ -577,7 +583,10 @@ class Pipeline(Node, Generic[In, Out]):
 
     def endings(self) -> Mapping[str, Pipeline]:
         """Return the bodies that are executed after the steps, by the names of their branches."""
-        return NO_ITEMS if self.on_failure is None else {FAILURE: self.on_failure}
+        if self.on_failure is None and self.finally_ is None:
+            return NO_ITEMS
+        both = {FAILURE: self.on_failure, FINALLY: self.finally_}
+        return {name: inner for name, inner in both.items() if inner is not None}
 
     def walk(self, path: StepPath = ROOT) -> Iterator[tuple[StepPath, BaseStep]]:
         """Yield each step with its path in the tree, outer steps first.

@@ -178,8 +178,8 @@ class Budget:
         outermost = list(self._chain())[-1]
         outermost._breach = outermost._breach or error
 
-    def begin_on_failure(self) -> None:
-        """Let the steps after a failure begin, also after a limit was hit; it still refuses requests."""
+    def begin_ending(self) -> None:
+        """Let steps at the end of the run begin, also after a limit was hit; it still refuses requests."""
         self._breach = None
 
     def release(self, held: Usage) -> None:

@@ -43,13 +43,15 @@ class Wish:
     The execution has a task of its own, so that no code of a step runs in the task of its caller.
     """
 
-    __slots__ = ("_before", "_caller", "is_requested")
+    __slots__ = ("_before", "_caller", "is_past", "is_requested")
 
     def __init__(self) -> None:
         self._caller = cast("asyncio.Task[Any]", asyncio.current_task())
         self._before = self._caller.cancelling()
         self.is_requested = False
         """Whether a cancellation of the run is requested."""
+        self.is_past = False
+        """Whether a cancellation of the run comes too late, because it is recorded how the run ends."""
 
     @property
     def is_of_the_caller(self) -> bool:

@@ -121,6 +121,14 @@ class Plans:
         return known[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Why a run is to be cancelled, and the context that its steps have left."""
+
+    reason: str
+    tree: Any
+
+
 @dataclass(slots=True)
 class Run:
     """The values that all frames of one run share: its identity, its journal, and its ports."""
@@ -148,6 +156,8 @@ class Run:
     """The steps that ended in this execution, in order."""
     wish: Wish = field(default_factory=Wish)
     """The wish to stop this execution before the run's end."""
+    cancelled: Cancelled | None = None
+    """Set when the run is to be cancelled, so that only its `finally` is executed."""
     range_length: int = RANGE_LENGTH
     """`RANGE_LENGTH`, or fewer items in tests."""
     transcripts: Transcripts = "full"

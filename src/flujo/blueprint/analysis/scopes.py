@@ -117,6 +117,8 @@ class Walk:
         start = Scope(input=schema, previous=schema, context=context)
         failed = replace(start, previous=_FAILURE, names={"failure": _FAILURE})
         self._body(self.blueprint.on_failure, ("on_failure",), failed)
+        over = replace(start, previous=_ENDED, names={"ended": _ENDED})
+        self._body(self.blueprint.finally_, ("finally",), over)
         return self._body(self.blueprint.steps, ("steps",), start)
 
     def _body(self, steps: Sequence[doc.BaseStep], path: Path, scope: Scope) -> Scope:
@@ -442,6 +444,7 @@ _ERROR = closed(
 """The schema of an error as data; see `ErrorInfo.as_value`."""
 _FAILURE = closed({"step": STRING, "error": _ERROR})
 _NO_OR_ERROR = {"anyOf": [_ERROR, {"type": "null"}]}
+_ENDED = closed({"status": {"enum": ["completed", "failed", "cancelled"]}, "error": _NO_OR_ERROR})
 
 
 def _next(carry: doc.Carry, end: Scope) -> Schema:

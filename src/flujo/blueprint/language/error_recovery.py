@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from flujo.blueprint.diagnostics import MAX_FINDINGS
 from flujo.blueprint.language import models as doc
 from flujo.blueprint.language.model_lookup import bare, into, path_of
-from flujo.blueprint.language.traversal import UNNAMED, Path, walk
+from flujo.blueprint.language.traversal import UNNAMED, Path, lists_of_steps, walk
 from flujo.blueprint.language.validation import L, Validated, _fit, finding, meant_key, meant_kind
 from flujo.blueprint.language.values import IDENTIFIER, Maybe
 from flujo.blueprint.reading.source_map import Document, Mapping, Node, Scalar, Sequence, node_of
@@ -83,7 +83,7 @@ def recover(language: type[L], document: Document, judged: Validated[L]) -> Part
         return None
     mistakes = [one for one in document.diagnostics if one.is_error]
     lost = frozenset(work.lost) | {document.path_at(one.span) for one in mistakes}
-    steps = {path for key in ("steps", "on_failure") for path, _ in walk(getattr(said, key, []), (key,))}
+    steps = {path for key, each in lists_of_steps(said) for path, _ in walk(each, (key,))}
     return PartialDocument(
         said,
         replace(document, root=work.root),

@@ -138,6 +138,7 @@ DESCRIPTIONS = {
     "max_tokens": "The maximum number of tokens of the messages that the model gets.",
     "step": "The step whose output is cached.",
     "blueprint": "The blueprint's path, relative to this file.",
+    "finally": "The steps that are executed at the end of a run: after success, failure and a cancel.",
     "on_failure": "What happens if the import, the awaited task, or a run of the blueprint fails.",
     "message": "The question to the human, a text with `{{ … }}`.",
     "answer_schema": "A JSON Schema that the human's answer must fit.",

@@ -1162,6 +1162,7 @@ class Blueprint(Strict):
     migrations: list[Migration] = []
     steps: Annotated[list[AnyStep], Field(min_length=1)]
     on_failure: list[AnyStep] = []
+    finally_: list[AnyStep] = Field([], alias="finally")
 
     @model_validator(mode="after")
     def _one_context(self) -> "Blueprint":

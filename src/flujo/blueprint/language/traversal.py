@@ -37,8 +37,14 @@ def walk(steps: Sequence[doc.BaseStep], path: Path) -> Iterator[tuple[Path, doc.
 
 def walk_blueprint(blueprint: doc.Blueprint) -> Iterator[tuple[Path, doc.BaseStep]]:
     """Yield every step of a blueprint with its path."""
-    yield from walk(blueprint.steps, ("steps",))
-    yield from walk(blueprint.on_failure, ("on_failure",))
+    for key, steps in lists_of_steps(blueprint):
+        yield from walk(steps, (key,))
+
+
+def lists_of_steps(blueprint: Any) -> Iterator[tuple[str, Sequence[doc.BaseStep]]]:
+    """Yield the lists of steps of a blueprint, or of what could be read of one, with their keys."""
+    for key in ("steps", "on_failure", "finally"):
+        yield key, getattr(blueprint, "finally_" if key == "finally" else key, [])
 
 
 def asked(step: doc.BaseStep) -> Iterator[tuple[Path, str]]:

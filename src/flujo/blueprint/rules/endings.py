@@ -43,18 +43,18 @@ _UNDO = "{name: undo, call: skills.a:undo}"
 HANDLER_OF_IMPORT = rule(
     "FLJ314",
     "on-failure-inside",
-    "An imported blueprint, or one that is a tool, with `on_failure`",
-    finds="A blueprint with `on_failure` that another blueprint imports, or that an agent has as a tool.",
-    why="`on_failure` belongs to a run. Inside another run it would not be executed.",
+    "An imported blueprint, or one that is a tool, with `on_failure` or `finally`",
+    finds="A blueprint with `on_failure` or `finally` that another imports, or that an agent has as a tool.",
+    why="`on_failure` and `finally` belong to a run. Inside another run they would not be executed.",
     example="# order.yaml has `on_failure`\nsteps:\n  - {kind: import, name: order, blueprint: order.yaml}",
     instead="steps:\n  - {kind: import, name: order, blueprint: order_steps.yaml}\non_failure:\n  - " + _UNDO,
 )
 IN_HANDLER = rule(
     "FLJ315",
     "ends-in-on-failure",
-    "A step in `on_failure` that ends the run, or outlives it",
-    finds="`continue_as_new`, an `end` without `of: body`, or a step in the background, in `on_failure`.",
-    why="The run has failed already, and ends after the last step of `on_failure`.",
+    "A step in `on_failure` or `finally` that ends the run, or outlives it",
+    finds="`continue_as_new`, an `end` without `of: body`, or a background step, in one of these lists.",
+    why="How the run ends is known already, and it ends after the last of these steps.",
     example="steps: [{name: pay, call: skills.a:pay}]\non_failure:\n  - " + _NEXT,
     instead="steps: [{name: pay, call: skills.a:pay}]\non_failure:\n  - " + _UNDO,
 )
@@ -66,4 +66,15 @@ RESERVED_BRANCH = rule(
     why="Its path would be that of the records of unfinished attempts.",
     example="steps:\n  - {kind: router, name: r, choose: input, branches: {unfinished: [" + _UNDO + "]}}",
     instead="steps:\n  - {kind: router, name: r, choose: input, branches: {open: [" + _UNDO + "]}}",
+)
+WAIT_IN_FINALLY = rule(
+    "FLJ317",
+    "wait-in-finally",
+    "A step in `finally` that waits",
+    finds="A step in `finally` that asks a human, or waits for a time, an event or a task.",
+    why="`finally` has 60 seconds, also after a cancel, so that a run always comes to its end.",
+    example="steps: [{name: pay, call: skills.a:pay}]\n"
+    "finally:\n  - {kind: hitl, name: ask, message: 'Close it?'}",
+    instead="steps:\n  - {name: pay, call: skills.a:pay}\n  - {kind: hitl, name: ask, message: 'Close it?'}\n"
+    "finally:\n  - " + _UNDO,
 )

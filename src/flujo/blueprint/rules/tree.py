@@ -22,7 +22,7 @@ from flujo.blueprint.rules import (  # noqa: F401
 )
 from flujo.blueprint.rules.callables import known, required
 from flujo.domain import checks
-from flujo.domain.paths import FAILURE
+from flujo.domain.paths import FAILURE, FINALLY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -129,6 +129,7 @@ def _models(unit: Unit) -> dict[Place, _Model]:
     return {
         **dict(below(unit.blueprint.steps, ("steps",), ())),
         **dict(below(unit.blueprint.on_failure, ("on_failure",), (FAILURE,))),
+        **dict(below(unit.blueprint.finally_, ("finally",), (FINALLY,))),
     }
 
 

@@ -297,6 +297,7 @@ def whole(document: Document, blueprint: doc.Blueprint, roster: AgentRegistry) -
     if blueprint.defaults.config.model_fields_set:
         changed["steps"] = _configured(blueprint.steps, blueprint.defaults.config)
         changed["on_failure"] = _configured(blueprint.on_failure, blueprint.defaults.config)
+        changed["finally_"] = _configured(blueprint.finally_, blueprint.defaults.config)
     return blueprint.model_copy(update=changed)
 
 

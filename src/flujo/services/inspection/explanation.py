@@ -42,7 +42,7 @@ def story(project: Project, path: str, pipeline: Pipeline, findings: Iterable[Di
     parts = [
         [head, *_ends(pipeline)],
         ["What it does, in order:", *_body(pipeline, _INDENT)],
-        *_failing(pipeline),
+        *_at_the_end(pipeline),
         ["What it touches:", *_listed(_touches(path, pipeline, declared_effects(project)))],
         ["Where it waits:", *_listed(_waits(pipeline))],
         *_cached(pipeline, findings),
@@ -86,9 +86,12 @@ def _ends(pipeline: Pipeline) -> Iterator[str]:
         yield f"It keeps a context: {shape(pipeline.context_schema)}."
 
 
-def _failing(pipeline: Pipeline) -> Iterator[list[str]]:
+def _at_the_end(pipeline: Pipeline) -> Iterator[list[str]]:
     if pipeline.on_failure is not None:
         yield ["What it does when it fails, before it ends as failed:", *_body(pipeline.on_failure, _INDENT)]
+    if pipeline.finally_ is not None:
+        head = "What it does when it has completed, failed or been cancelled, before it ends:"
+        yield [head, *_body(pipeline.finally_, _INDENT)]
 
 
 def _body(body: Pipeline, indent: str) -> Iterator[str]:

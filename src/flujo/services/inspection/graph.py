@@ -80,7 +80,7 @@ def graph_of(
     loose = drawing.body(pipeline, drawing.root, [_Loose(drawing.start)], "blueprint")
     if loose:  # nothing comes to the end of a pipeline that never ends
         drawing.connect(loose, drawing.node(drawing.root, "end", "end"))
-    drawing.failing(pipeline)
+    drawing.endings(pipeline)
     return Graph(drawing.root, tuple(drawing.edges))
 
 
@@ -115,13 +115,18 @@ class _Drawing:
         self._ends = around
         return [*loose, *early]
 
-    def failing(self, pipeline: Pipeline) -> None:
-        """Draw the steps that are executed when the run fails."""
+    def endings(self, pipeline: Pipeline) -> None:
+        """Draw the steps that are executed when the run fails, and at each end."""
         if pipeline.on_failure is not None:
-            box = self._box(self.root, "on_failure")
-            head = self.node(box, "end", "the run fails")
-            after = self.body(pipeline.on_failure, box, [_Loose(head)])
-            self.connect(after, self.node(box, "end", "failed"))
+            self._ending(pipeline.on_failure, "on_failure", "the run fails", "failed")
+        if pipeline.finally_ is not None:
+            self._ending(pipeline.finally_, "finally", "the run completes, fails or is cancelled", "ended")
+
+    def _ending(self, steps: Pipeline, title: str, begins: str, ends: str) -> None:
+        box = self._box(self.root, title)
+        head = self.node(box, "end", begins)
+        after = self.body(steps, box, [_Loose(head)])
+        self.connect(after, self.node(box, "end", ends))
 
     def _step(self, step: BaseStep, box: Box, loose: list[_Loose]) -> list[_Loose]:
         match step.shape:

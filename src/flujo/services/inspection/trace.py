@@ -44,6 +44,8 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
     nodes: dict[StepPath, TraceNode] = {ROOT: root}
     entries, pauses = await store.entries(record.run_id), await store.pauses(record.run_id)
     for entry in entries:
+        if entry.path == paths.END and entry.attempt == 0:
+            continue  # says only that the run has `finally`
         if entry.kind is EntryKind.DECISION and _is_beside(entry):
             _prepare(_node(nodes, parent(entry.path)), entry)
         else:
@@ -258,10 +260,10 @@ def _decide(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
     if kind == "tool" and entry.attempt == 0:  # a call that runs steps
         node.kind, node.detail, node.input = kind, detail, canonical.decode(entry.input or b"null")
     # That of a turn is the verdict of validators: the next turn has the reason of a rejection.
+    elif entry.path == paths.END:
+        node.decision, node.status = decided, EntryStatus.COMPLETED
     elif kind not in OF_TURNS and entry.attempt <= 1:
         node.decision = decided
-        if entry.path == paths.END:
-            node.status = EntryStatus.COMPLETED
 
 
 def _fold(node: TraceNode) -> None:

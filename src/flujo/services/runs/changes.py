@@ -143,7 +143,7 @@ def kept_note(run_id: str, root: Path, files: Mapping[str, bytes]) -> str:
 def lost_paths(pipeline: Pipeline, entries: Sequence[Entry], pauses: Sequence[Pause]) -> list[StepPath]:
     """Return the recorded paths that `pipeline` does not have: of entries, and of open questions."""
     places = dict(_places(pipeline))
-    ended = [END] if pipeline.on_failure is not None else []
+    ended = [END] if pipeline.endings() else []
     lost = {entry.path for entry in entries if entry.path not in ended and not _has(places, entry)}
     lost |= {pause.pause_id for pause in pauses if pause.is_open and _step(places, pause.pause_id) is None}
     return sorted(lost)

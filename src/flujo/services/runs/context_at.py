@@ -28,12 +28,17 @@ def with_context(
 
     Raises:
         ForkRefused: the point is inside an import or a tool that has a context of its own; or in
-            `on_failure`, which begins with the recorded context.
+            `on_failure` or `finally`, which begin with the recorded context.
     """
     if point.chain[0] == paths.branch(paths.ROOT, paths.FAILURE):
         raise ForkRefused(
             f"`{paths.shown(point.path)}` is in `on_failure`, whose context is that of the recorded failure",
             hint="fork at the failed step to set fields of the context",
+        )
+    if point.chain[0] == paths.branch(paths.ROOT, paths.FINALLY):
+        raise ForkRefused(
+            f"`{paths.shown(point.path)}` is in `finally`, whose context is that of the recorded end",
+            hint="fork at a step of the run to set fields of the context",
         )
     for place in reversed(point.chain):
         _require_shared(place, point)

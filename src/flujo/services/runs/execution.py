@@ -13,7 +13,6 @@ from flujo.domain import canonical, chains
 from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.events import RunEnded, RunStarted, StepEnded
 from flujo.domain.fast_dataclass import record
-from flujo.domain.journal import ErrorInfo
 from flujo.domain.ledger import Ledger
 from flujo.domain.models import PipelineResult, StepResult
 from flujo.domain.outcomes import Aborted, BackgroundLaunched, BegunAgain, Ended, Failure, Paused, Success
@@ -42,7 +41,7 @@ from flujo.engine.foreign_code import Wish
 from flujo.engine.frame import RANGE_LENGTH, Plans, Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
-from flujo.exceptions import ChangesRefused, Fenced, PipelineAbortSignal, StateError, StepFailed
+from flujo.exceptions import ChangesRefused, Fenced, StateError, StepFailed
 from flujo.governance.events import read_error
 from flujo.services.checks.pseudonyms import pseudonyms_of
 from flujo.services.runs.applied_migrations import applied_migrations
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from flujo.domain.acts import Act
-    from flujo.domain.journal import RunId, Transcripts
+    from flujo.domain.journal import ErrorInfo, RunId, Transcripts
     from flujo.domain.outcomes import StepOutcome
     from flujo.domain.paths import StepPath
     from flujo.domain.personal_data import Pii
@@ -596,7 +595,7 @@ def _error(outcome: StepOutcome) -> ErrorInfo | None:
 
 def stopped(reason: str) -> ErrorInfo:
     """Return the error of a cancelled run."""
-    return ErrorInfo("FLJ410", reason or "a step stopped the run", type=PipelineAbortSignal.__name__)
+    return Aborted(reason).error
 
 
 def cancelled(by: str) -> ErrorInfo:

@@ -61,7 +61,7 @@ _POLL_S = 0.25
 
 
 def require_unhandled(record: RunRecord) -> None:
-    """Require that no `on_failure` of a failed run has been executed.
+    """Require that no `on_failure` or `finally` of a failed run has been executed.
 
     Raises:
         ResumeConflict: it has: its steps may have undone what the steps of the run did.
@@ -69,7 +69,7 @@ def require_unhandled(record: RunRecord) -> None:
     if record.is_handled:
         fork = command("flujo", "fork", record.run_id, "--at", "PATH", "--live-effects")
         raise ResumeConflict(
-            f"run {record.run_id} has failed and its `on_failure` has ended, so no step is tried again",
+            f"run {record.run_id} has failed and the steps after that have ended, so no step is tried again",
             hint=f"`{fork}` begins a new run at a step",
             status=record.status,
         )
