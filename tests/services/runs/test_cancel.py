@@ -11,7 +11,7 @@ from flujo import Flujo, TaskClient
 from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
+from flujo.domain.steps import CallableRef, HumanInTheLoopStep, LoopStep, SetStep, Text
 from flujo.engine import foreign_code
 from flujo.exceptions import Fenced, ResumeConflict, SettingsError
 from flujo.services.project.system import SystemClock
@@ -220,3 +220,97 @@ async def test_who_answers_and_retries_is_recorded(store: StateStore) -> None:
     ]
     assert acts[0].actor.by == "ada"
     assert acts[1].actor.by.strip()
+
+
+# finally -------------------------------------------------------------------------------------------------
+
+HOLD = {"type": "object", "properties": {"hold": {"type": "string", "default": ""}}}
+
+
+class Closed(Held):
+    """A pipeline with `finally`, whose second step is a loop that writes to the context and then holds."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+        self.more = more
+
+    def pipeline(self) -> Pipeline:
+        reserve, hold, *after = SetStep("reserve", {"hold": "h-1"}), *super().pipeline().steps
+        said = {"how": "{{ ended.status }}", "hold": "{{ context.hold }}"}
+        close = call("close", self.world.add("close", self.close), input=said)
+        first = call("first", self.world.add("first"))
+        body = LoopStep("each", [reserve, hold], until="true")
+        return pipeline(first, body, *after, context_schema=HOLD, finally_=close, **self.more)
+
+    def close(self, said: Any) -> str:
+        self.seen.append(said)
+        return "closed"
+
+
+@pytest.mark.guarantee("G5")
+async def test_a_living_owner_executes_finally_before_it_ends_the_run(
+    stores: tuple[StateStore, StateStore],
+) -> None:
+    mine, other = stores
+    held = Closed()
+    tree = held.pipeline()
+    running = asyncio.create_task(start(tree, mine))
+    await held.began.wait()
+    await TaskClient(other, by="ada").cancel_task("run")
+    result = await running
+    assert result.error is not None
+    assert (result.status, result.error.message) == (RunStatus.CANCELLED, "cancelled by ada")
+    assert held.seen == [{"how": "cancelled", "hold": "h-1"}]
+    assert result.context is not None
+    assert result.context.hold == "h-1"
+    assert held.world.calls == ["first", "close"]
+    assert [step.path for step in result.steps] == ["first", "each[0]/reserve", ":finally/close"]
+    assert (await other.run(RUN)).fence == 1, "no other process has claimed it"
+    async with Flujo[Any, Any, Any](tree, store=other, recovery=False) as runner:
+        assert (await runner.replay_from_trace("run")).error == result.error
+
+
+async def test_a_cancel_that_comes_in_finally_does_not_interrupt_it(
+    stores: tuple[StateStore, StateStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blueprint_runs, "_TRY_S", 0.2)
+    mine, other = stores
+    held = Held()
+    hold = held.pipeline().steps[0]
+    running = asyncio.create_task(start(pipeline(finally_=hold), mine))
+    await held.began.wait()
+    record = await blueprint_runs.cancel(other, "run", ADA, clock=SystemClock(), owner_s=0.5)
+    assert record.status is RunStatus.RUNNING
+    held.release.set()
+    assert (await running).status is RunStatus.COMPLETED
+
+
+async def test_a_stopped_process_leaves_finally_to_the_resumed_run(store: StateStore) -> None:
+    held = Closed()
+    running = asyncio.create_task(start(held.pipeline(), store))
+    await held.began.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert held.seen == []
+    await store.cancel(RUN, ADA)
+    result = await resume(held.pipeline(), store)
+    assert (result.status, held.seen) == (RunStatus.CANCELLED, [{"how": "cancelled", "hold": "h-1"}])
+    assert held.world.calls == ["first", "close"]
+
+
+async def test_finally_is_not_executed_when_the_record_does_not_fit_the_pipeline(store: StateStore) -> None:
+    asked = HumanInTheLoopStep("ask", message="?"), call("after", World().add("after"))
+    close = call("close", World().add("close"))
+    await start(pipeline(call("first", World().add("first")), *asked, finally_=close), store)
+    await store.cancel(RUN, ADA)
+    world = World()
+    changed = pipeline(call("renamed", world.add("a")), *asked, finally_=call("close", world.add("close")))
+    result = await resume(changed, store)
+    assert (result.status, world.calls) == (RunStatus.CANCELLED, [])
+    assert result.error is not None
+    assert result.error.message == (
+        "cancelled by ada; `finally` was not executed: "
+        "the journal has a step at `first`, which the pipeline lacks"
+    )

@@ -150,6 +150,24 @@ async def recording_of(source: RunSource, run_id: RunId) -> Recording:
     )
 
 
+async def context_so_far(source: RunSource, record: RunRecord, subject: Replayed) -> Any:
+    """Return the context that the recorded steps of a run have left, as a tree, however far it has come.
+
+    Raises:
+        JournalConflict: the record does not fit the pipeline.
+        CorruptState: an entry is damaged, or a blob is missing.
+    """
+    recording = (await recording_of(source, record.run_id)).migrated(subject.pipeline)
+    journal = RecordedJournal(recording, lambda _: None, None, subject.servers, subject.absent)
+    outcome, tree, _ = await _walk(journal, subject, recording.run)
+    if isinstance(outcome, Failure) and isinstance(outcome.cause, JournalConflict):
+        raise outcome.cause
+    if lost := journal.lost():
+        at = paths.shown(lost[0])
+        raise JournalConflict(f"the journal has a step at `{at}`, which the pipeline lacks", path=lost[0])
+    return tree
+
+
 async def replay_recording(
     recording: Recording, subject: Replayed, *, until: str | None = None, collects: bool = False
 ) -> Replay:

@@ -37,13 +37,16 @@ from flujo.domain.step_results import at_a_pause, step_facts
 from flujo.domain.tool_policy import EVERY_TOOL, TOOL_POLICY, ToolPolicy
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.engine.budget import Budget, unconfirmed
+from flujo.engine.endings import begins_with_finally
 from flujo.engine.foreign_code import Wish
-from flujo.engine.frame import RANGE_LENGTH, Plans, Run
+from flujo.engine.frame import RANGE_LENGTH, Cancelled, Plans, Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
-from flujo.exceptions import ChangesRefused, Fenced, StateError, StepFailed
+from flujo.exceptions import ChangesRefused, Fenced, JournalConflict, StateError, StepFailed
 from flujo.governance.events import read_error
 from flujo.services.checks.pseudonyms import pseudonyms_of
+from flujo.services.recorded.recorded_binding import SilentBinding
+from flujo.services.recorded.replay import Replayed, context_so_far
 from flujo.services.runs.applied_migrations import applied_migrations
 from flujo.services.runs.feed_writer import RunFeed
 from flujo.services.runs.life_limits import left_s, life_of, too_late
@@ -101,7 +104,7 @@ class Stop:
 class _Walk:
     """The task that executes the steps of a run; a cancellation of the run cancels it."""
 
-    __slots__ = ("_alarm", "_is_over", "_task", "_wish", "ended", "feed", "is_late")
+    __slots__ = ("_alarm", "_is_over", "_task", "_wish", "ended", "feed", "is_announced", "is_late")
 
     def __init__(self, wish: Wish) -> None:
         self._wish = wish
@@ -109,6 +112,8 @@ class _Walk:
         """The steps that ended in this execution, in order."""
         self.is_late = False
         """Whether the deadline of the run has passed, which is why it is cancelled."""
+        self.is_announced = False
+        """Whether the watchers of the run know that this execution has begun."""
         self.feed: RunFeed | None = None
         """Writes the feed of the run while it is followed."""
         self._alarm: asyncio.TimerHandle | None = None
@@ -117,7 +122,7 @@ class _Walk:
 
     def cancel(self) -> None:
         """Cancel the run, unless it has come to its end."""
-        if not self._is_over:
+        if not (self._is_over or self._wish.is_past):
             self._wish.is_requested = True
             if self._task is not None:
                 self._task.cancel()
@@ -128,7 +133,7 @@ class _Walk:
             self._alarm = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     def _expire(self) -> None:
-        self.is_late = not (self._is_over or self._wish.is_requested)
+        self.is_late = not (self._is_over or self._wish.is_requested or self._wish.is_past)
         self.cancel()
 
     def end(self) -> None:
@@ -261,17 +266,31 @@ class Execution:
         Raises:
             StateError: the journal could not be read or written; the run can be resumed.
         """
-        journal: Journal | None = None
         store = self.runtime.store
         left = left_s(record)
         telemetry = self.runtime.telemetry
         traced = None if telemetry is None else telemetry.observe(record, self.runtime.clock)
         observer = observer_of(record, traced)
-        if record.wish is not None or left <= 0:
-            return await self._end_early(record, None, observer, is_late=record.wish is None)
+        if record.wish is not None:
+            return await self._cancel(record, None, observer)
+        if left <= 0:
+            return await self._end_early(record, None, observer, is_late=True)
         walk = _Walk(self.wish)
         walk.expire_in(left)
         store.on_wish(record.run_id, walk.cancel)
+        return await self._watched(record, walk, observer, start)
+
+    async def _watched(
+        self,
+        record: RunRecord,
+        walk: _Walk,
+        observer: Observer | None,
+        start: Progress | None,
+        cancelled: Cancelled | None = None,
+    ) -> Executed:
+        """Execute the steps of a run, or only its `finally` if it is cancelled; record how that ends."""
+        journal: Journal | None = None
+        store = self.runtime.store
         try:
             if start is None:
                 start = Progress() if record.is_new else await store.progress(record.run_id)
@@ -289,15 +308,17 @@ class Execution:
                 observer=observer,
                 migrations=migrations,
             )
-            steps = self._walk(record, journal, walk, observer, start)
+            steps = self._walk(record, journal, walk, observer, start, cancelled)
             return await walk.begin(steps, name=record.run_id)
         except asyncio.CancelledError as error:
             walk.end()
             if self.wish.is_of_the_caller:
                 await self._stop(record, journal, self.stop.reason.value)
                 raise
+            if walk.is_late:
+                return await self._end_early(record, journal, observer, walk.ended, is_late=True)
             if self.wish.is_requested:
-                return await self._end_early(record, journal, observer, walk.ended, is_late=walk.is_late)
+                return await self._cancel(record, journal, observer, walk.ended)
             await self._stop(record, journal, RunStatus.INTERRUPTED)
             raise StepFailed(
                 f"the task of run {record.run_id} was cancelled, and its caller was not",
@@ -330,6 +351,43 @@ class Execution:
         if not isinstance(error, Fenced):
             self.runtime.store.let_go(run_id)
 
+    async def _cancel(
+        self,
+        record: RunRecord,
+        journal: Journal | None,
+        observer: Observer | None,
+        ended: Sequence[StepEnded] = (),
+    ) -> Executed:
+        """End a run that is to be cancelled: after its `finally`, if it has one and has begun."""
+        if self.runtime.pipeline.finally_ is None:
+            return await self._end_early(record, journal, observer, ended, is_late=False)
+        store = self.runtime.store
+        try:
+            if journal is not None:
+                await settled(journal.flush())
+            start = await store.progress(record.run_id)
+            if not begins_with_finally(start.first):
+                return await self._end_early(record, journal, observer, ended, is_late=False)
+            wish = (await store.run(record.run_id)).wish
+            tree = await context_so_far(store, record, self._replayed())
+        except JournalConflict as conflict:
+            why = f"`finally` was not executed: {conflict.message}"
+            return await self._end_early(record, journal, observer, ended, is_late=False, why=why)
+        except StateError as error:
+            self._let_go(record.run_id, error)
+            raise
+        reason = cancelled(wish.by if wish else "").message
+        last = replace(self, wish=Wish())
+        walk = _Walk(last.wish)
+        walk.ended, walk.is_announced = ended, journal is not None
+        return await last._watched(record, walk, observer, start, Cancelled(reason, tree))
+
+    def _replayed(self) -> Replayed:
+        """Return the pipeline for a replay of what a run has recorded."""
+        runtime = self.runtime
+        binding = SilentBinding(runtime.binding)
+        return Replayed(pipeline=runtime.pipeline, binding=binding, range_length=runtime.range_length)
+
     async def _end_early(
         self,
         record: RunRecord,
@@ -338,6 +396,7 @@ class Execution:
         ended: Sequence[StepEnded] = (),
         *,
         is_late: bool,
+        why: str = "",
     ) -> Executed:
         """Record that the run was cancelled or is too late, and name the calls that it leaves in doubt."""
         store = self.runtime.store
@@ -345,7 +404,8 @@ class Execution:
             status, error = RunStatus.FAILED, too_late(record)
         else:
             wish = (await store.run(record.run_id)).wish
-            status, error = RunStatus.CANCELLED, cancelled(wish.by if wish else "")
+            reason = cancelled(wish.by if wish else "").message
+            status, error = RunStatus.CANCELLED, stopped(f"{reason}; {why}" if why else reason)
         move = Move(status=status, error=canonical.encode(error.to_json()))
         move = self.runtime.announced(record, move, journal.usage if journal else record.usage)
         alone = Write(run_id=record.run_id, fence=record.fence, move=move)
@@ -371,6 +431,7 @@ class Execution:
         walk: _Walk,
         observer: Observer | None,
         start: Progress,
+        cancelled: Cancelled | None,
     ) -> Executed:
         runtime = self.runtime
         CURRENT_STEP.set(CurrentStep(record.run_id, ROOT))  # in the task of this walk
@@ -390,7 +451,9 @@ class Execution:
             observer=observer,
             retry_failed=self.retry_failed,
             accept_changes=self.accept_changes,
+            ended=[*walk.ended],
             wish=self.wish,
+            cancelled=cancelled,
             range_length=runtime.range_length,
             transcripts=runtime.transcripts,
             launches=_launches(runtime, record),
@@ -402,7 +465,8 @@ class Execution:
         )
         walk.ended = run.ended
         walk.feed = RunFeed(runtime.store, run, record.fence)
-        await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
+        if not walk.is_announced:
+            await run.emit(RunStarted(record.run_id, record.pipeline, resumed=start.last_seq > 0))
         context = canonical.decode(record.context)
         budget = await self._budget(record, journal, start.acts)
         given = canonical.decode(record.input)
@@ -429,7 +493,8 @@ class Execution:
             result = result.model_copy(update={"pauses": pauses})
         if not result.success and journal.may_have_called:
             calls = await unresolved(runtime.store, record.run_id)
-            result = result.model_copy(update={"in_doubt": calls})
+            note = "" if cancelled is None else "\n".join(map(in_doubt, calls))
+            result = result.model_copy(update={"in_doubt": calls, "note": note})
         return Executed(result, answered and isinstance(outcome, Paused), start.acts)
 
     def _evaluations(self, record: RunRecord, move: Move) -> Sequence[Child]:
