@@ -13,6 +13,9 @@ FlujoError
 │   ├── AccessDenied                 a principal has no right to do this
 │   ├── TokenRefused                 an API token is unknown, expired or revoked
 │   ├── TokenExists                  the name of a token is taken
+│   ├── RequestRefused               a request to the server has a part that cannot be used
+│   │   ├── BodyTooLarge                 its body is larger than the server takes
+│   │   └── MediaTypeRefused             its body is of a type that the server does not take
 │   ├── CasesRefused                 a run cannot become a case, or a file cannot be extended
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
@@ -327,6 +330,29 @@ class TokenExists(SettingsError):
     code = "FLJ662"
     token: str | None = None
     hint = "choose another name; `flujo tokens list` shows those that are taken"
+
+
+class RequestRefused(SettingsError):
+    """A parameter, a header or the body of a request to the server cannot be used; nothing was changed."""
+
+    code = "FLJ663"
+    where: str = ""
+    """The parameter, the header, or the place in the body: `limit`, `body.answer`."""
+    hint = "`GET /api/v1/openapi.json` describes every request"
+
+
+class BodyTooLarge(RequestRefused):
+    """The body of a request is larger than the server takes; nothing was changed."""
+
+    code = "FLJ664"
+    limit: int = 0
+    """In bytes."""
+
+
+class MediaTypeRefused(RequestRefused):
+    """The body of a request is of a media type that the server does not take; nothing was changed."""
+
+    code = "FLJ665"
 
 
 class CallableError(FlujoError):

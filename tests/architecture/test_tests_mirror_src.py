@@ -19,7 +19,7 @@ COVERED_BY = {
     "telemetry/": "telemetry/test_telemetry.py",
     # A module that is covered by the tests of another one.
     "serve/api/health.py": "serve/test_application.py",
-    "serve/api/runs.py": "serve/test_application.py",
+    "serve/api/requests.py": "serve/api/test_runs.py",
     "serve/endpoints.py": "serve/test_application.py",
     "serve/errors.py": "serve/test_application.py",
     "serve/pages/inbox.py": "serve/test_application.py",

@@ -17,7 +17,7 @@ def test_an_unknown_path_is_a_problem_for_programs_and_a_page_for_people(browser
 
 
 def test_a_new_project_has_no_runs_and_no_questions(browser: TestClient) -> None:
-    assert browser.get("/api/v1/runs").json() == {"runs": []}
+    assert browser.get("/api/v1/runs").json() == {"runs": [], "cursor": None}
     assert "Nothing waits for an answer" in browser.get("/").text
 
 

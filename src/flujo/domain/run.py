@@ -152,6 +152,10 @@ _NAMES: Mapping[PauseKind, tuple[str, str]] = {
 }
 
 
+_DIGITS = 15
+"""How many digits of the digest of a question are kept, as of that of an approval."""
+
+
 @record(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """The data of a run when it is accepted. Values are canonical JSON bytes."""
@@ -399,6 +403,17 @@ class Pause:
     def digest(self) -> str | None:
         """The digest that the answer to an approval must have; None for other questions."""
         return digest_in(self.answer_schema) if self.kind is PauseKind.APPROVAL else None
+
+    def seen(self, run_id: str) -> str:
+        """Return the digest of the question as a person sees it: text, schema, and when it was asked.
+
+        For an approval it is `digest`, that of the call.
+        """
+        if self.digest is not None:
+            return self.digest
+        schema = None if self.answer_schema is None else canonical.decode(self.answer_schema)
+        words = [run_id, self.pause_id, str(self.kind), self.message, schema, self.asked_at]
+        return canonical.digest(canonical.encode(words, what="question"))[:_DIGITS]
 
     @property
     def is_expired(self) -> bool:

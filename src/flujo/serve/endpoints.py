@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from flujo.domain.access import Right
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 API_PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What an endpoint of the API takes and answers: its requests are checked by it, and described by it."""
+
+    summary: str
+    """What it does, as one line."""
+    takes: type[BaseModel] | None = None
+    """The parameters of a `GET`, the JSON body of others; None for neither."""
+    status: int = 200
+    """The status of its answer."""
+    answers: str = "application/json"
+    """The media type of its answer."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The headers that it reads, with what they say."""
+    body: str = "application/json"
+    """The media type of its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +49,8 @@ class Endpoint:
     right: Right | None
     """What the principal needs; None for a public endpoint. Which runs it may see or change
     is checked in `services`, by the client of the request."""
+    operation: Operation | None = None
+    """Of an endpoint of the API."""
 
     @property
     def is_api(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
@@ -13,6 +14,8 @@ from flujo.serve.endpoints import API_PREFIX
 from flujo.serve.pages.rendering import page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -20,7 +23,20 @@ _STATUSES: tuple[tuple[type[ex.FlujoError], int], ...] = (
     (ex.TokenRefused, 401),
     (ex.AccessDenied, 403),
     (ex.RunNotFound, 404),
+    (ex.BodyTooLarge, 413),
+    (ex.MediaTypeRefused, 415),
+    (ex.MessageNotFound, 404),
     (ex.InputRejected, 422),
+    (ex.EventRefused, 409),
+    (ex.AmbiguousPause, 409),
+    (ex.WrongPauseKind, 409),
+    (ex.ForkRefused, 409),
+    (ex.WaitTimedOut, 409),
+    (ex.ForkPointMissing, 400),
+    (ex.QueueUnknown, 400),
+    (ex.SecretInValue, 422),
+    (ex.NotJournalable, 422),
+    (ex.DatabaseMissing, 503),
     (ex.ResumeConflict, 409),
     (ex.RunConflict, 409),
     (ex.EventConflict, 409),
@@ -36,7 +52,8 @@ async def shown(request: Request, error: Exception) -> Response:
     """Answer with an error of Flujo."""
     assert isinstance(error, ex.FlujoError)  # noqa: S101 - registered for this class alone
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    return _answer(request, status, error.message, code=error.code, hint=error.hint)
+    facts = {name: value for name, value in error.facts.items() if _is_json(value)}
+    return _answer(request, status, error.message, code=error.code, hint=error.hint, facts=facts or None)
 
 
 async def refused(request: Request, error: Exception) -> Response:
@@ -52,10 +69,22 @@ def _answer(
     *,
     code: str | None = None,
     hint: str | None = None,
+    facts: Mapping[str, Any] | None = None,
     headers: Any = None,
 ) -> Response:
-    problem = GATE.data({"title": detail, "status": status, "code": code, "hint": hint})
+    problem = GATE.data({"title": detail, "status": status, "code": code, "hint": hint, "facts": facts})
     if request.url.path.startswith(f"{request.scope.get('root_path', '')}{API_PREFIX}"):
         problem = {name: value for name, value in problem.items() if value is not None}
         return JSONResponse(problem, status, headers, media_type="application/problem+json")
     return page(request, "error.html", status=status, headers=headers, problem=problem)
+
+
+def _is_json(value: Any) -> bool:
+    """Return whether a fact of an error is plain data, such as the id of a run, and not an object."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return (
+        value is None or isinstance(value, str | int | bool) or (isinstance(value, float) and isfinite(value))
+    )

@@ -109,6 +109,19 @@ def pause_data(pause: Pause) -> dict[str, Any]:
     }
 
 
+def question_data(task: Task, pause: Pause) -> dict[str, Any]:
+    """Return an open question with what tells its run, and with the digest that its answer names."""
+    return {
+        "run_id": task.run_id,
+        "pipeline": task.pipeline,
+        "user_id": task.user_id,
+        "metadata": dict(task.metadata),
+        **pause_data(pause),
+        "digest": pause.seen(task.run_id),
+        "asked_at": pause.asked_at,
+    }
+
+
 def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:
     """Return calls whose outcome is not recorded as JSON data."""
     return [
