@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from flujo.serve.api import health, runs
 from flujo.serve.pages import inbox
+from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
     *health.ENDPOINTS,
     *runs.ENDPOINTS,
     *inbox.ENDPOINTS,
+    *run_pages.ENDPOINTS,
 )

@@ -1,0 +1,51 @@
+"""A server in this process for all tests of a module, because a new database for each test is slow."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.testclient import TestClient
+
+from flujo.serve.application import application
+from flujo.serve.serving import Serving
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
+from flujo.settings_serve import ServeTable
+from support import start
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from flujo.domain.pipeline import Pipeline
+
+
+class Served(TestClient):
+    """A browser, and the project behind its server."""
+
+    workspace: Workspace
+
+    def here(self, work: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        """Return what a coroutine function returns in the event loop of the server."""
+        assert self.portal is not None
+        return self.portal.call(partial(work, *args, **options))
+
+    def run(self, tree: Pipeline, value: Any = None, **options: Any) -> Any:
+        """Run a pipeline on the database of the server."""
+        return self.here(start, tree, self.here(self.workspace.store), value, **options)
+
+
+@contextmanager
+def served(root: Path, settings: ServeTable | None = None) -> Iterator[Served]:
+    """Serve the project in a folder, which gets a database."""
+    (root / "flujo.toml").touch()
+    with (root / "flujo.toml").open("a") as file:
+        file.write('state_uri = "sqlite:///state.db"\n')
+    workspace = Workspace(find_project(root))
+    app = application(Serving(workspace, settings or ServeTable()))
+    with Served(app, raise_server_exceptions=False) as client:
+        client.workspace = workspace
+        yield client
+        client.here(workspace.aclose)
