@@ -22,6 +22,7 @@ COVERED_BY = {
     "serve/api/requests.py": "serve/api/test_runs.py",
     "serve/endpoints.py": "serve/test_application.py",
     "serve/errors.py": "serve/test_application.py",
+    "serve/pages/log_lines.py": "serve/pages/test_run.py",
     "serve/pages/inbox.py": "serve/test_application.py",
     "serve/routes.py": "serve/test_application.py",
     "serve/security/identity.py": "serve/test_application.py",

@@ -103,7 +103,7 @@ def test_every_text_is_a_text_and_nothing_is_loaded(hostile: str) -> None:
         *("svg", "rect"),
     }
     allowed = {"lang", "charset", "http-equiv", "content", "name", "class", "style", "title", "scope", "open"}
-    allowed |= {"x", "width", "height", "aria-hidden"}
+    allowed |= {"x", "width", "height", "aria-hidden", "data-path"}
     assert parsed.attributes <= allowed
     assert "<script>document.title='taken'</script>" in parsed.text
     assert "\u202e" not in hostile, "a text cannot turn the rest of the line around"
@@ -125,7 +125,7 @@ def test_the_page_has_the_timeline_the_costs_the_messages_and_what_waits(hostile
     ):
         assert each in text.replace("tests/cli", "cli"), each
     assert hostile.count("<rect ") >= 8
-    assert '<details open><summary><b class="paused">question</b>' in hostile
+    assert '<details open data-path="question"><summary><b class="paused">question</b>' in hostile
 
 
 async def test_secrets_are_masked_before_they_are_escaped() -> None:

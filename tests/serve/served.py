@@ -45,7 +45,7 @@ def served(root: Path, settings: ServeTable | None = None) -> Iterator[Served]:
         file.write('state_uri = "sqlite:///state.db"\n')
     workspace = Workspace(find_project(root))
     app = application(Serving(workspace, settings or ServeTable()))
-    with Served(app, raise_server_exceptions=False) as client:
+    with Served(app) as client:
         client.workspace = workspace
         yield client
         client.here(workspace.aclose)

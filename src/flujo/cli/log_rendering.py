@@ -10,10 +10,9 @@ from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.governance.screen import visible_line
 from flujo.services.inspection import formatting
+from flujo.services.inspection.value_text import line_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flujo.cli.terminal import Terminal
     from flujo.domain.journal import RunId
     from flujo.services.inspection.following import LogLine
@@ -74,28 +73,7 @@ def line_text(line: LogLine, terminal: Terminal) -> str:
     style = _STYLES.get(line.kind)
     verb = f"{line.kind:<{_VERB}}"
     verb = terminal.styled(verb, style, to=terminal.out) if style else verb
-    facts = [visible_line(shown(line.path)), *_facts(line)]
+    facts = [visible_line(shown(line.path)), *line_facts(line)]
     head = [formatting.moment(line.at), f"{line.offset:>{_OFFSET}}", verb]
     text = "  ".join([*head, *filter(None, facts)]).rstrip()
     return terminal.styled(text, "dim", to=terminal.out) if line.provisional and not style else text
-
-
-def _facts(line: LogLine) -> Iterator[str]:
-    """Yield what follows the step: the text or value, the attempt, its time and usage, and its error."""
-    match line.kind:
-        case "text":
-            yield visible_line(line.text)
-        case "logged":
-            yield f"{line.value['level']} {line.value['logger']}: {formatting.brief(line.text, 160)}"
-        case "retried":
-            yield f"in {formatting.seconds(line.value['delay_s'])}"
-        case "dropped":
-            yield f"{line.value} lines, which came too fast"
-        case _:
-            yield formatting.brief(line.text, 160) if line.text else ""
-            yield "" if line.value is None else formatting.brief(line.value, 120)
-    yield f"attempt {line.attempt}" if line.attempt > 1 else ""
-    yield formatting.seconds(line.seconds) if line.kind in ("completed", "failed", "stopped") else ""
-    yield formatting.usage(line.usage)
-    if line.error is not None:
-        yield f"{formatting.brief(line.error.message, 160)} [{line.error.code}]"

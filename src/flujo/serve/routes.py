@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flujo.serve.api import health, runs
-from flujo.serve.pages import inbox
+from flujo.serve.pages import inbox, run
 from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
@@ -11,4 +11,5 @@ ENDPOINTS = (
     *runs.ENDPOINTS,
     *inbox.ENDPOINTS,
     *run_pages.ENDPOINTS,
+    *run.ENDPOINTS,
 )

@@ -41,6 +41,10 @@ class Html(str):
 
     __slots__ = ()
 
+    def __html__(self) -> str:
+        """Return the text, for templates that escape every other one."""
+        return self
+
 
 def text(text: str) -> Html:
     """Return a text for HTML: secrets masked, invisible characters shown, and escaped."""
@@ -228,7 +232,8 @@ class _Steps:
             node.model or "",
         ]
         said = "".join(f"<span>{text(fact)}</span>" for fact in facts if fact)
-        yield f'<details{is_open}><summary><b class="{_status(node)}">{text(node.name)}</b>{said}</summary>'
+        name = f'<b class="{_status(node)}">{text(node.name)}</b>'
+        yield f'<details{is_open} data-path="{text(node.path)}"><summary>{name}{said}</summary>'
         yield from _facts(_of_step(node, manner), manner, node.path)
         yield from _messages(node, manner)
         yield from self.all(node.children)

@@ -1,16 +1,18 @@
-"""Recorded values, changes of the context and messages of models as text."""
+"""Recorded values, changes of the context, messages of models and lines of a log as text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.files import File
+from flujo.governance.screen import visible_line
 from flujo.services.inspection import formatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flujo.domain.merge import Op
+    from flujo.services.inspection.following import LogLine
 
 _OF_PARTS = {"user-prompt": "user", "system-prompt": "system", "text": "model", "thinking": "thinks"}
 _MOST_OF_A_CALL = 1200
@@ -54,3 +56,24 @@ def change(op: Op, limit: int | None) -> str:
         return f"{name} removed"
     said_value: Any = value[0]
     return f"{name} {'+=' if kind == 'append' else '='} {value_text(said_value, limit)}"
+
+
+def line_facts(line: LogLine) -> Iterator[str]:
+    """Yield what a line of the log says behind its step: text or value, attempt, time, usage and error."""
+    match line.kind:
+        case "text":
+            yield visible_line(line.text)
+        case "logged":
+            yield f"{line.value['level']} {line.value['logger']}: {formatting.brief(line.text, 160)}"
+        case "retried":
+            yield f"in {formatting.seconds(line.value['delay_s'])}"
+        case "dropped":
+            yield f"{line.value} lines, which came too fast"
+        case _:
+            yield formatting.brief(line.text, 160) if line.text else ""
+            yield "" if line.value is None else formatting.brief(line.value, 120)
+    yield f"attempt {line.attempt}" if line.attempt > 1 else ""
+    yield formatting.seconds(line.seconds) if line.kind in ("completed", "failed", "stopped") else ""
+    yield formatting.usage(line.usage)
+    if line.error is not None:
+        yield f"{formatting.brief(line.error.message, 160)} [{line.error.code}]"
