@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from flujo.domain.access import Right
 from flujo.domain.queues import RunKind
 from flujo.domain.run import RunOrder
+from flujo.domain.wording import dollars
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.pages.rendering import page
 from flujo.serve.serving import tasks
@@ -105,7 +106,7 @@ def _row(task: Task) -> _Row:
         by=task.user_id or "",
         started=task.created_at,
         lasted=formatting.seconds(lasted(task)),
-        cost="unknown" if task.usage.cost_usd is None else formatting.cost(task.usage.cost_usd),
+        cost="unknown" if task.usage.cost_usd is None else dollars(task.usage.cost_usd),
         tokens=task.usage.total_tokens,
     )
 
