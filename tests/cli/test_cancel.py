@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from flujo.domain.steps import HumanInTheLoopStep
+from flujo.state.store import SqlStateStore
+from support import NOTHING, call, pipeline
+from support import start as run_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -207,3 +214,34 @@ def test_the_json_of_a_failed_run_and_of_a_completed_one_lists_calls_in_doubt(
     assert stopped["in_doubt"] == shown["in_doubt"]
     held.blueprint("held", BLUEPRINT % "  - {name: plain, call: 'skills.work:note', with: {text: plain}}")
     assert json.loads(flujo("run", "held", "--json").stdout)["in_doubt"] == []
+
+
+FINALLY = "finally:\n  - {name: close, call: 'skills.work:note', with: {text: '{{ ended.status }}'}}\n"
+ASKS = "  - {kind: hitl, name: ask, message: 'go on?'}\n"
+
+
+def test_the_command_executes_finally_of_a_run_that_waits(held: Project, flujo: Flujo) -> None:
+    held.blueprint("held", BLUEPRINT % ASKS + FINALLY)
+    assert flujo("migrate").exit_code == 0
+    assert flujo("run", "held", "--paused-ok").exit_code == 0
+    result = flujo("tasks", "cancel", "@last")
+    assert (result.exit_code, held.notes()) == (0, ["first", "cancelled"])
+    assert result.stderr.startswith("cancelled; completed steps are kept")
+
+
+def test_the_command_leaves_finally_of_a_pipeline_in_python_to_its_process(
+    held: Project, flujo: Flujo, store_uri: str
+) -> None:
+    assert flujo("migrate").exit_code == 0
+
+    async def begin() -> None:
+        async with aclosing(await SqlStateStore.open(store_uri)) as store:
+            ask = HumanInTheLoopStep("ask", message="?")
+            await run_tree(pipeline(ask, finally_=call("close", NOTHING)), store)
+
+    asyncio.run(begin())
+    result = flujo("tasks", "cancel", "run")
+    assert result.exit_code == 0
+    assert "the process that resumes the run executes its `finally`" in result.stderr
+    assert "flujo resume run" in result.stderr
+    assert "orphaned" in flujo("tasks", "list").stdout

@@ -688,6 +688,16 @@ def closing(do: Effects) -> Pipeline:
     return _pipeline(do.step("a", save=LOGGED), do.step("b"), finally_=last)
 
 
+def cancelled(do: Effects) -> Pipeline:
+    """Is cancelled while it asks a human, inside a step that has written; its `finally` writes and calls."""
+    body = do.step("b", save=LOGGED), HumanInTheLoopStep("ok", message="?")
+    last = [
+        do.step("u", lambda ended: len(ended["status"]), save=LOGGED),
+        LoopStep("l", _body(do.step("v")), until="loop.index == 1"),
+    ]
+    return _pipeline(do.step("a", save=LOGGED), LoopStep("each", _body(*body), until="true"), finally_=last)
+
+
 def deployed(do: Effects) -> Pipeline:
     """Is continued by `redeployed` after a question or a crash: with other names, and steps in new places."""
     ways = {"p": _body(do.step("p1"), do.step("p2", save=LOGGED)), "q": _body(do.step("q1"))}
@@ -830,7 +840,10 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "governed": governed,
     "on_failure": failing,
     "finally": closing,
+    "cancelled": cancelled,
 }
+ENDS = {"on_failure": RunStatus.FAILED, "cancelled": RunStatus.CANCELLED}
+"""How the run of a shape ends that does not complete."""
 SETTINGS = {"notify": NOTIFY, "governed": GOVERNED}
 """The flujo.toml of a shape."""
 
@@ -936,7 +949,7 @@ class Crashing:
         """Use a run without a crash as the reference for the others."""
         self._whole = in_a_fork(self.run, 0)
         assert bool(self._whole.pop("lone")) or not self._lone, "the event loop has committed no step"
-        status = "failed" if self._build is failing else "completed"
+        status = next((end for shape, end in ENDS.items() if SHAPES[shape] is self._build), "completed")
         assert (self._whole["status"], self._whole.pop("broken")) == (status, ""), self._whole
 
 
@@ -959,6 +972,9 @@ async def ended(
 ) -> PipelineResult[Any, Any]:
     """Do what a run waits for, as its human, its sender of events and its worker, until it has ended."""
     run_id = RunId(result.run_id)
+    if build is cancelled and result.status in AT_A_PAUSE:
+        await flujo.TaskClient(store, runners=[runner], by="ada").cancel_task(run_id)
+        return await runner.run_result_async(1, run_id=run_id, if_exists="return")
     while result.status in AT_A_PAUSE:
         await _send(store, run_id)
         await _resolve_doubts(effects, store, run_id)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flujo.cli import formatting
 from flujo.cli.listing import next_for, settled_line
 from flujo.cli.run_command import answer_with, continued_later, pause_line
 from flujo.cli.trace_rendering import show_acts
+from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.services.inspection import formatting
 from flujo.services.inspection.views import decoded
@@ -103,6 +105,11 @@ def show_cancelled(terminal: Terminal, detail: TaskDetail) -> None:
             terminal.say("cancelled; completed steps are kept, the run cannot be resumed")
         case "completed":
             terminal.say("the run completed before it could be cancelled")
+        case "running" if detail.task.display_status == "orphaned":
+            run = formatting.short_id(detail.task.run_id)
+            terminal.say("cancellation requested; the process that resumes the run executes its `finally`")
+            terminal.next(command("flujo", "resume", run), "execute `finally` and end the run")
+            return
         case _:
             terminal.say(
                 "cancellation requested; the process that executes the run stops it after the current step",

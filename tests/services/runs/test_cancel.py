@@ -20,7 +20,7 @@ from flujo.state import leases
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
-from support import World, call, pipeline, resume, start
+from support import World, call, pipeline, resume, service, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -284,6 +284,8 @@ async def test_a_cancel_that_comes_in_finally_does_not_interrupt_it(
     assert record.status is RunStatus.RUNNING
     held.release.set()
     assert (await running).status is RunStatus.COMPLETED
+    recorded = {entry.path for entry in await other.entries(RUN)}
+    assert recorded == {":end", "nothing", ":finally/hold"}, "no attempt was interrupted"
 
 
 async def test_a_stopped_process_leaves_finally_to_the_resumed_run(store: StateStore) -> None:
@@ -314,3 +316,83 @@ async def test_finally_is_not_executed_when_the_record_does_not_fit_the_pipeline
         "cancelled by ada; `finally` was not executed: "
         "the journal has a step at `first`, which the pipeline lacks"
     )
+
+
+class Asking(Closed):
+    """A pipeline with `finally` that asks a human after a write to the context."""
+
+    def pipeline(self) -> Pipeline:
+        closed = super().pipeline()
+        steps = closed.steps[0], SetStep("reserve", {"hold": "h-1"}), HumanInTheLoopStep("ask", message="?")
+        return pipeline(*steps, context_schema=HOLD, finally_=closed.finally_, **self.more)
+
+
+async def test_a_waiting_run_is_cancelled_after_finally_by_the_client_that_has_its_pipeline(
+    store: StateStore,
+) -> None:
+    asks = Asking()
+    tree = asks.pipeline()
+    await start(tree, store)
+    async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
+        task = await TaskClient(store, runners=[runner], by="ada").cancel_task("run")
+    assert task.error is not None
+    assert (task.status, task.error.message) == (RunStatus.CANCELLED, "cancelled by ada")
+    assert (asks.world.calls, asks.seen) == (["first", "close"], [{"how": "cancelled", "hold": "h-1"}])
+    assert [question.void for question in await store.pauses(RUN)] == [True]
+
+
+async def test_a_client_without_the_pipeline_leaves_finally_to_the_process_that_resumes_the_run(
+    store: StateStore,
+) -> None:
+    asks = Asking()
+    tree = asks.pipeline()
+    await start(tree, store)
+    client = TaskClient(store, by="ada")
+    for _ in range(2):
+        task = await client.cancel_task("run")
+        assert (task.status, task.display_status) == (RunStatus.RUNNING, "orphaned")
+    assert [act.verb for act in await store.acts(RUN)] == [Verb.CANCEL]
+    assert RUN in (await store.due(pipeline="test", limit=9)).runs
+    result = await service(tree, store).recover(RUN, max_recoveries=3)
+    assert result.status is RunStatus.CANCELLED
+    assert (asks.world.calls, asks.seen) == (["first", "close"], [{"how": "cancelled", "hold": "h-1"}])
+
+
+async def test_finally_is_executed_once_when_several_processes_cancel_and_recover(
+    stores: tuple[StateStore, StateStore],
+) -> None:
+    asks = Asking()
+    tree = asks.pipeline()
+    await start(tree, stores[0])
+    async with (
+        Flujo[Any, Any, Any](tree, store=stores[0], recovery=False) as one,
+        Flujo[Any, Any, Any](tree, store=stores[1], recovery=False) as two,
+    ):
+        clients = [TaskClient(each, runners=[run]) for each, run in zip(stores, (one, two), strict=True)]
+        recoveries = [service(tree, each).recover(RUN, max_recoveries=3) for each in stores]
+        await asyncio.gather(
+            *(client.cancel_task("run") for client in (*clients, TaskClient(stores[1]))),
+            *recoveries,
+            return_exceptions=True,
+        )
+    assert (await stores[0].run(RUN)).status is RunStatus.CANCELLED
+    assert asks.world.calls == ["first", "close"]
+
+
+async def test_a_run_that_never_began_is_cancelled_without_finally(store: StateStore) -> None:
+    asks = Asking()
+    async with Flujo[Any, Any, Any](asks.pipeline(), store=store, recovery=False) as runner:
+        await runner.submit("x", run_id="run")
+        task = await TaskClient(store, runners=[runner]).cancel_task("run")
+    assert (task.status, asks.world.calls) == (RunStatus.CANCELLED, [])
+
+
+async def test_a_failed_run_whose_finally_has_ended_is_cancelled_at_once(store: StateStore) -> None:
+    def down(_: Any) -> Any:
+        raise ValueError("down")
+
+    world = World()
+    tree = pipeline(call("work", world.add("work", down)), finally_=call("close", world.add("close", down)))
+    await start(tree, store)
+    task = await TaskClient(store).cancel_task("run")
+    assert (task.status, world.calls) == (RunStatus.CANCELLED, ["work", "close"])

@@ -378,7 +378,14 @@ def cancel(
         async def work(workspace: "Workspace") -> "TaskDetail":
             store = await workspace.store()
             notifier = partial(notifier_of, workspace, store)
-            record = await blueprint_runs.cancel(store, run, actor, clock=workspace.clock, notifier=notifier)
+            record = await blueprint_runs.cancel(
+                store,
+                run,
+                actor,
+                clock=workspace.clock,
+                notifier=notifier,
+                resuming=blueprint_runs.resuming_in(workspace, actor),
+            )
             return await TaskClient(workspace).get_task(record.run_id)
 
         detail = in_workspace(invocation, work)

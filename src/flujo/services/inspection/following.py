@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flujo.domain import canonical
 from flujo.domain.feed import WATCH_S, FeedKind
 from flujo.domain.journal import CACHE_MISS, FILES, UNFINISHED, Entry, EntryKind, EntryStatus, ErrorInfo
-from flujo.domain.paths import ROOT, StepPath, parent
+from flujo.domain.paths import END, ROOT, StepPath, parent
 from flujo.domain.run import ENDS_OF_TASKS, RunStatus
 from flujo.domain.usage import NOTHING, Usage
 from flujo.exceptions import StateBackendUnavailable, StateError
@@ -396,6 +396,7 @@ def _line(entry: Entry, *, is_wait: bool) -> LogLine:
         attempt, text = 1, detail.get("tool", "")
     elif kind in (LogKind.DECIDED, LogKind.ANSWERED):
         value = canonical.decode(entry.output or b"null")
+        attempt = 1 if path == END else attempt  # there, the number means what comes next
     return LogLine(
         offset=entry.seq,
         at=entry.ended_at,
@@ -416,5 +417,5 @@ def _kind(entry: Entry, *, is_wait: bool) -> LogKind:
     if entry.kind is EntryKind.DECISION:
         if entry.fingerprint == UNFINISHED:
             return LogKind.STOPPED
-        return LogKind.STARTED if entry.attempt == 0 else LogKind.DECIDED
+        return LogKind.STARTED if entry.attempt == 0 and entry.path != END else LogKind.DECIDED
     return LogKind.ANSWERED if entry.kind is EntryKind.ANSWER and not is_wait else LogKind.COMPLETED

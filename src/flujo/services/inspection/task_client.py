@@ -418,6 +418,8 @@ class TaskClient:
 
         The process that executes the run stops it; this call waits for that for up to 30 seconds. A task that
         is still `running` then is cancelled when its step ends. A run without an owner is cancelled at once.
+        If it has begun with `finally`, this call executes that where it has the pipeline; otherwise the
+        process that resumes the run does.
 
         Args:
             run_id: an id, a unique prefix of one, or `@last`.

@@ -15,6 +15,7 @@ from flujo.domain.models import PipelineResult
 from flujo.domain.paths import shown
 from flujo.domain.run import Move, PauseKind, RunStatus, Write
 from flujo.domain.wording import listed
+from flujo.engine.endings import begins_with_finally, is_in_finally
 from flujo.exceptions import CallableError, ChangesRefused, ResumeConflict, SecretNotSet, StateError
 from flujo.services.recorded.replay import recording_of
 from flujo.services.runs.answers import record_answer
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 Result = PipelineResult[Any, Any]
 Say = Callable[[str], None]
+Resuming = Callable[["RunRecord"], Awaitable[Result] | None]
+"""Returns what resumes a run; None when this process leaves that to others."""
 
 CANCELLABLE = (*RESUMABLE, RunStatus.FAILED)
 """The states of a run that has not ended for good."""
@@ -198,14 +201,25 @@ async def cancel(
     clock: Clock,
     notifier: NotifierOf = silent,
     owner_s: float = OWNER_S,
+    resuming: Resuming | None = None,
 ) -> RunRecord:
     """End a run for good: its owner does, or this process when the run has no living owner.
 
-    `notifier` returns what sends messages about the run when this process ends it.
+    A run without an owner that has begun with `finally` is ended by the process that resumes it, after that.
+
+    Args:
+        store: the store with the run.
+        run: an id, a unique prefix of one, or `@last`.
+        actor: who cancels.
+        clock: measures `owner_s`.
+        notifier: returns what sends messages about the run when this process ends it.
+        owner_s: how long to wait for a living owner.
+        resuming: returns what resumes a run here; None where this process cannot, or leaves it to a worker.
 
     Returns:
         The run as it is now. It is still running when its owner lives and has not stopped it after `owner_s`;
-        the owner will, as soon as the step that it executes lets it.
+        the owner will, as soon as the step that it executes lets it. It is running without an owner when it
+        has begun with `finally` and this process cannot resume it; the next owner executes `finally`.
 
     Raises:
         RunNotFound: no run, or several, are meant.
@@ -219,7 +233,12 @@ async def cancel(
         if tried_at is None or is_free(record) or now - tried_at >= _TRY_S:
             tried_at = now
             try:
-                return await _end_cancelled(store, record.run_id, actor, notifier)
+                if await _is_ended(store, record.run_id, actor, notifier):
+                    return await store.run(record.run_id)
+                if resuming is None or (resumed := resuming(record)) is None:
+                    return await store.run(record.run_id)
+                await resumed
+                return await store.run(record.run_id)
             except ResumeConflict:
                 if now - began >= owner_s:
                     break
@@ -239,12 +258,37 @@ async def _wished(store: StateStore, record: RunRecord, actor: Actor) -> RunReco
         return await _wished(store, last, actor)
 
 
-async def _end_cancelled(store: StateStore, run_id: RunId, actor: Actor, notifier: NotifierOf) -> RunRecord:
+async def _is_ended(store: StateStore, run_id: RunId, actor: Actor, notifier: NotifierOf) -> bool:
+    """End a run without a living owner, or leave it to the next owner if its `finally` must be executed.
+
+    The journal is read under the claim, so no other process can have begun the run meanwhile. After that the
+    run is like one whose process was stopped: running without an owner, and with the recorded wish.
+
+    Returns:
+        Whether the run has ended.
+    """
+    before = (await store.run(run_id)).status
     claimed = await store.claim(run_id, statuses=CANCELLABLE)
+    first = (await store.progress(run_id)).first
+    over = before is RunStatus.FAILED and is_in_finally(first)
+    if begins_with_finally(first) and not over:
+        await store.write(Write(run_id=run_id, fence=claimed.fence, move=Move(status=RunStatus.RUNNING)))
+        return False
     move = Move(status=RunStatus.CANCELLED, error=canonical.encode(cancelled(actor.by).to_json()))
     move = (await notifier(claimed)).announced(claimed, move)
     await store.write(Write(run_id=run_id, fence=claimed.fence, move=move))
-    return await store.run(run_id)
+    return True
+
+
+def resuming_in(ws: Workspace, actor: Actor) -> Resuming:
+    """Return what resumes a run in a project, except a run of a queue or of a pipeline in Python."""
+
+    def resumed(record: RunRecord) -> Awaitable[Result] | None:
+        if is_python(record) or record.queued is not None:
+            return None
+        return resume(ws, record.run_id, actor=actor)
+
+    return resumed
 
 
 async def answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.commands import command
@@ -18,7 +19,7 @@ from flujo.services.runs.sending import pinned_pipeline, send_event
 from flujo.services.workspace import blueprint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.models import PipelineResult
@@ -109,11 +110,24 @@ class TaskActions:
 
     async def cancel(self, run_id: Any, actor: Actor) -> tuple[RunRecord, Sequence[Pause]]:
         """Cancel a run; return it as it is then, with its questions."""
-        named = text(run_id, "run_id")
         record = await blueprint_runs.cancel(
-            self.store, named, actor, clock=SystemClock(), notifier=self._notifier_of
+            self.store,
+            text(run_id, "run_id"),
+            actor,
+            clock=SystemClock(),
+            notifier=self._notifier_of,
+            resuming=partial(self._resuming, actor),
         )
         return record, await self.store.pauses(record.run_id)
+
+    def _resuming(self, actor: Actor, record: RunRecord) -> Awaitable[PipelineResult[Any, Any]] | None:
+        """Return what resumes a run here; None for a run of a queue, or without its pipeline."""
+        runner = self._runner_of(record)
+        if runner is not None and record.queued is None:
+            return runner.resume_async(record.run_id, by=actor.by)
+        if self.workspace is None:
+            return None
+        return blueprint_runs.resuming_in(self.workspace, actor)(record)
 
     async def _notifier_of(self, record: RunRecord) -> Notifier:
         """Return what sends messages about a run; nothing does where its project is not known."""
