@@ -438,6 +438,23 @@ def test_a_strict_check_names_what_changes_answers_first_and_annotates_its_lines
     assert (data.exit_code, json.loads(data.stdout)["matches"]) == (7, False)
 
 
+def test_annotations_about_code_and_settings_stand_at_their_lines(
+    flujo: Flujo, project: Project, letter: Path
+) -> None:
+    settings, code = project.root / "flujo.toml", project.root / "skills/work.py"
+    edit(letter, ("steps:\n", 'steps:\n  - {name: log, call: "skills.work:note", with: {text: x}}\n'))
+    settings.write_text(f'{settings.read_text("utf-8")}\n[prices."a:b"]\ninput_mtok = 1\noutput_mtok = 2\n', "utf-8")
+    assert flujo("lock").exit_code == 0
+    edit(settings, ("output_mtok = 2", "output_mtok = 3"))
+    edit(code, ("def note(", "# Changed.\n\n\ndef note(extra=0, *, "))
+    lines = flujo("lock", "verify", "--strict", "--format", "github").stdout.splitlines()
+    places = {
+        f"::error file=flujo.toml,line={number_of(settings, '[prices.')},",
+        f"::error file=skills/work.py,line={number_of(code, 'def note(')},",
+    }
+    assert {line.partition("title")[0] for line in lines} == places
+
+
 def number_of(path: Path, part: str) -> int:
     """Return the number of the first line that has this text."""
     lines = path.read_text("utf-8").splitlines()
