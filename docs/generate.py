@@ -58,9 +58,10 @@ def _help(command: Any, name: str) -> str:
 def settings() -> str:
     """Return the page of settings: each key with its variable, default and meaning."""
     from flujo import settings as module
-    from flujo import settings_tables
+    from flujo import settings_serve, settings_tables
 
     documented = _documented(Path(settings_tables.__file__)) | _documented(Path(module.__file__))
+    documented |= _documented(Path(settings_serve.__file__))
     variables = {key: name for name, key in module.ENVIRONMENT.items()}
     provider, queue, target = (
         settings_tables.ProviderTable,
@@ -148,6 +149,17 @@ def settings() -> str:
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[evaluator.__name__, key])} |" for key in evaluator.model_fields),
     ]
+    for table, name in (
+        (settings_serve.UserTable, "[serve.users.NAME]"),
+        (settings_serve.ProxyTable, "[serve.proxy]"),
+    ):
+        lines += [
+            f"\n## `{name}`\n",
+            f"{documented[table.__name__, '']}\n",
+            "| key | meaning |",
+            "|---|---|",
+            *(f"| `{key}` | {_cell(documented[table.__name__, key])} |" for key in table.model_fields),
+        ]
     lines.append("\nIf `NO_COLOR` is set, output has no colour.\n")
     return NOTE + "\n".join(lines)
 

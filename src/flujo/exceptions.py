@@ -16,6 +16,7 @@ FlujoError
 │   ├── RequestRefused               a request to the server has a part that cannot be used
 │   │   ├── BodyTooLarge                 its body is larger than the server takes
 │   │   └── MediaTypeRefused             its body is of a type that the server does not take
+│   ├── LoginMissing                 others could reach the server, and it has no login
 │   ├── CasesRefused                 a run cannot become a case, or a file cannot be extended
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
@@ -353,6 +354,16 @@ class MediaTypeRefused(RequestRefused):
     """The body of a request is of a media type that the server does not take; nothing was changed."""
 
     code = "FLJ665"
+
+
+class LoginMissing(SettingsError):
+    """`flujo serve` would listen where others can reach it, and has no login."""
+
+    code = "FLJ670"
+    hint = (
+        "write [serve.users.NAME] with a hash from `flujo tokens hash-password`, or [serve.proxy], into "
+        "flujo.toml, or listen on 127.0.0.1"
+    )
 
 
 class CallableError(FlujoError):

@@ -27,7 +27,7 @@ from flujo.governance.personal_data.models import require_names
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_budgets import MatchTable, RuleTable
-from flujo.settings_serve import ServeTable
+from flujo.settings_serve import ProxyTable, ServeTable, UserTable
 from flujo.settings_tables import (
     AgentModel,
     Aros,
@@ -354,16 +354,21 @@ class Settings(BaseSettings):
         if isinstance(value, Section):
             for name in type(value).model_fields:
                 yield from self._values_at(f"{key}.{name}", getattr(value, name))
-        elif key == "evaluation.evaluators":
+        elif key in ("evaluation.evaluators", "serve.users"):
             for name, table in value.items():
                 yield from self._values_at(f"{key}.{name}", table)
-        elif isinstance(value, Mapping) and not key.startswith(("schedules.", "evaluation.")):
+        elif isinstance(value, Mapping) and not key.startswith(("schedules.", "evaluation.", "serve.")):
             # headers or environment variables, which often are secrets
             for name, text in value.items():
                 place = f"{key}.{name}"
                 yield place, text if variables(text) else MASK, self.origin(place)
         else:
-            yield key, GATE.text(value) if isinstance(value, str) else value, self.origin(key)
+            is_hidden = key.startswith("serve.users.") and key.endswith(".password_hash") and value
+            yield (
+                key,
+                MASK if is_hidden else GATE.text(value) if isinstance(value, str) else value,
+                self.origin(key),
+            )
 
 
 def _guard_text(text: str, where: str, key: str, known: Mapping[str, str]) -> None:
@@ -623,8 +628,13 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
         "notify": NotifyTable,
         "schedules": ScheduleTable,
     }
-    if table[:2] == ["evaluation", "evaluators"]:
-        return EvaluatorTable.model_fields
+    nested: Mapping[tuple[str, ...], type[Section]] = {
+        ("evaluation", "evaluators"): EvaluatorTable,
+        ("serve", "users"): UserTable,
+        ("serve", "proxy"): ProxyTable,
+    }
+    if (inner := nested.get(tuple(table[:2]))) is not None:
+        return inner.model_fields
     return (named.get(table[0]) or _sections()[table[0]]).model_fields
 
 

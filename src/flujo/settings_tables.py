@@ -434,6 +434,8 @@ def _age(given: Any) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+Duration = Annotated[float, BeforeValidator(_age)]
+"""Seconds, written with a unit."""
 Age = Annotated[float | None, BeforeValidator(_age)]
 """Seconds, written with a unit. None is never written: it stands for a status that is kept."""
 

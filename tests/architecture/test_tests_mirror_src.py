@@ -27,7 +27,6 @@ COVERED_BY = {
     "serve/routes.py": "serve/test_application.py",
     "serve/security/identity.py": "serve/test_application.py",
     "serve/serving.py": "serve/test_application.py",
-    "settings_serve.py": "serve/test_application.py",
     "agents/answer_text.py": "agents/test_structured_output.py",
     "agents/connection.py": "agents/test_chat.py",
     "agents/connectivity.py": "cli/test_upkeep.py",

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from flujo.exceptions import SettingsError
+from flujo.domain.acts import Actor, Via
+from flujo.exceptions import LoginMissing, SettingsError
 from flujo.serve.server import run
+from flujo.services.access.tokens import create
 from flujo.services.project.project import find_project
-from flujo.settings_serve import ServeTable
+from flujo.services.workspace import Workspace
+from flujo.settings_serve import ServeTable, UserTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,3 +42,29 @@ async def test_a_port_that_is_taken_is_an_error_that_names_another_one(root: Pat
         with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}") as refused:
             await run(find_project(root), ServeTable(port=port), on_start=lambda _: None)
     assert "--port 0" in str(refused.value.hint)
+
+
+async def test_it_listens_for_others_only_with_a_login_or_a_token(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project, everywhere = find_project(root), ServeTable(host="0.0.0.0", port=0)
+    with pytest.raises(LoginMissing, match=r"others could reach 0\.0\.0\.0:0") as refused:
+        await run(project, everywhere, on_start=lambda _: None)
+    assert "hash-password" in str(refused.value.hint)
+
+    def stop(_: str) -> None:
+        raise _StoppedError
+
+    async with Workspace(project) as workspace:
+        await create(await workspace.store(), "billing", "operator", actor=Actor("ada", Via.CLI))
+    with pytest.raises(_StoppedError):
+        await run(project, everywhere, on_start=stop)
+    assert "programs can use the API, and people cannot open pages" in caplog.text
+    user = UserTable(role="viewer", password_hash="$argon2id$")
+    with pytest.raises(_StoppedError):
+        await run(project, everywhere.model_copy(update={"users": {"ada": user}}), on_start=stop)
+    assert "passwords cross the network readable" in caplog.text
+
+
+class _StoppedError(Exception):
+    """The server would serve now."""

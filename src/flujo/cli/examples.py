@@ -105,6 +105,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "tokens list": ("tokens list",),
     "tokens revoke": ("tokens revoke billing",),
+    "tokens hash-password": ("tokens hash-password",),
     "purge": (
         "purge --older-than 30d --dry-run",
         "purge --older-than 90d --status completed --yes",

@@ -110,12 +110,12 @@ def given(text: str | None, file: Path | None, fields: list[str] | None) -> "Giv
     from flujo.services.project.inputs import Given
 
     if text == "-":
-        return Given(text=_piped() or "", file=file, fields=fields or ())
+        return Given(text=piped() or "", file=file, fields=fields or ())
     alone = text is None and file is None and not fields
-    return Given(text=text, file=file, fields=fields or (), piped=(_piped() or None) if alone else None)
+    return Given(text=text, file=file, fields=fields or (), piped=(piped() or None) if alone else None)
 
 
-def _piped() -> str | None:
+def piped() -> str | None:
     """Return the text on stdin, or None at a terminal or without stdin."""
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         return None

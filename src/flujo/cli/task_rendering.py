@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flujo.cli import formatting
 from flujo.cli.listing import next_for, settled_line
 from flujo.cli.run_command import answer_with, continued_later, pause_line
 from flujo.cli.trace_rendering import show_acts

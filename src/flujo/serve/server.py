@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from flujo.exceptions import SettingsError
+from flujo.exceptions import LoginMissing, SettingsError
+from flujo.governance.logs import logger
 from flujo.serve.application import application
 from flujo.serve.serving import Serving
 from flujo.services.workspace import Workspace
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from flujo.services.project.project import Project
     from flujo.settings_serve import ServeTable
+
+log = logger("flujo.serve")
 
 _GRACE_S = 5
 """How long open requests may take after SIGTERM, in seconds."""
@@ -31,23 +34,44 @@ async def run(project: Project, settings: ServeTable, on_start: Callable[[str], 
         on_start: called with the address once connections are accepted.
 
     Raises:
+        LoginMissing: others could reach the server, and it has no login.
         SettingsError: the server cannot listen on the address.
     """
-    listening = _socket(settings)
     async with Workspace(project) as workspace:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application(Serving(workspace, settings)),
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=_GRACE_S,
-                proxy_headers=False,
-                server_header=False,
+        await _require_login(workspace, settings)
+        with _socket(settings) as listening:
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    application(Serving(workspace, settings)),
+                    log_config=None,
+                    access_log=False,
+                    timeout_graceful_shutdown=_GRACE_S,
+                    proxy_headers=False,
+                    server_header=False,
+                )
             )
+            host, port = listening.getsockname()[:2]
+            on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+            await server.serve(sockets=[listening])
+
+
+async def _require_login(workspace: Workspace, settings: ServeTable) -> None:
+    """Return if the server is for this machine alone, or if those who reach it can log in."""
+    if settings.is_local:
+        return
+    if not settings.has_login:
+        now = workspace.clock.now()
+        if not any(token.is_valid(now) for token in await (await workspace.store()).tokens()):
+            raise LoginMissing(f"others could reach {settings.host}:{settings.port}, and there is no login")
+        log.warning(
+            "there are tokens and no login: programs can use the API, and people cannot open pages; "
+            "write [serve.users.NAME] or [serve.proxy] into flujo.toml"
         )
-        host, port = listening.getsockname()[:2]
-        on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
-        await server.serve(sockets=[listening])
+    if settings.has_passwords and (settings.public is None or settings.public.scheme != "https"):
+        log.warning(
+            "passwords cross the network readable: put a proxy with TLS before the server, and "
+            "set `[serve] public_url` to its https address"
+        )
 
 
 def _socket(settings: ServeTable) -> socket.socket:

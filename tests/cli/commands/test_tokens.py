@@ -39,3 +39,11 @@ def test_a_name_that_is_taken_and_an_unknown_name_are_errors(flujo: Flujo) -> No
     again = flujo(*BILLING)
     assert again.exit_code == 2
     assert "there is a token 'billing' already [FLJ662]" in again.stderr
+
+
+def test_the_hash_of_a_password_is_on_stdout_and_the_password_is_not(flujo: Flujo) -> None:
+    made = flujo("tokens", "hash-password", stdin="correct horse\n")
+    assert made.stdout.startswith("$argon2id$")
+    assert "[serve.users.NAME]" in made.stderr
+    assert "correct" not in made.output
+    assert "has 5 characters" in flujo("tokens", "hash-password", stdin="short\n").stderr

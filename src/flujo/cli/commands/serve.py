@@ -29,7 +29,7 @@ def serve(
 ) -> None:
     """Serve pages for people who answer, and an API.
 
-    It serves until Ctrl-C. Without a login it listens on this machine only.
+    It serves until Ctrl-C. Without a login in flujo.toml it listens on this machine only.
     """
     invocation = Invocation.of(ctx)
     given = {"host": host, "port": port, "read_only": read_only or None}

@@ -1,5 +1,6 @@
 """`flujo tokens`: creates, lists and revokes the tokens of services and people that use the API."""
 
+import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
 from flujo.domain.access import Role
 from flujo.domain.commands import command
+from flujo.exceptions import InputRejected, SettingsError
 from flujo.services.inspection.formatting import moment
 
 if TYPE_CHECKING:
@@ -128,6 +130,29 @@ def revoke(ctx: typer.Context, name: Name, by: options.By = None) -> None:
 
     in_workspace(invocation, work)
     invocation.terminal.say(f"token {name} is revoked")
+
+
+@app.command("hash-password")
+def hash_password(ctx: typer.Context) -> None:
+    """Print the hash of a password, for `[serve.users.NAME]`. The password is read from stdin or typed."""
+    try:
+        from flujo.serve.security.passwords import hash_of
+    except ImportError as error:
+        raise SettingsError(
+            f"`flujo tokens hash-password` needs the extra `serve`: {error.name} is not installed",
+            hint="install it: `pip install 'flujo[serve]'`",
+        ) from error
+
+    terminal = Invocation.of(ctx).terminal
+    password = options.piped()
+    if password is None:
+        password = getpass.getpass("password: ", stream=terminal.err)
+        if getpass.getpass("once more: ", stream=terminal.err) != password:
+            raise InputRejected("the two passwords differ", hint="type the same password twice")
+    else:
+        password = password.removesuffix("\n")
+    terminal.data(hash_of(password))
+    terminal.say('write it into flujo.toml: [serve.users.NAME] password_hash = "…", role = "answerer"', "dim")
 
 
 def _row(token: "dict[str, Any]") -> "dict[str, Any]":
