@@ -17,6 +17,10 @@ FlujoError
 │   │   ├── BodyTooLarge                 its body is larger than the server takes
 │   │   └── MediaTypeRefused             its body is of a type that the server does not take
 │   ├── LoginMissing                 others could reach the server, and it has no login
+│   ├── LoginRequired                a request does not say who sends it
+│   ├── LoginRefused                 the name or the password of a login is wrong
+│   ├── OriginRefused                a request may come from another site
+│   ├── TooManyRequests              too many logins or changes in a short time
 │   ├── CasesRefused                 a run cannot become a case, or a file cannot be extended
 │   ├── LockMismatch                 the blueprint differs from flujo.lock
 │   ├── ProjectNotTrusted            another user of this machine controls the project
@@ -364,6 +368,33 @@ class LoginMissing(SettingsError):
         "write [serve.users.NAME] with a hash from `flujo tokens hash-password`, or [serve.proxy], into "
         "flujo.toml, or listen on 127.0.0.1"
     )
+
+
+class LoginRequired(SettingsError):
+    """A request to `flujo serve` does not say who sends it: it has no session and no token that is valid."""
+
+    code = "FLJ671"
+    hint = "log in; a program sends `Authorization: Bearer TOKEN`"
+
+
+class LoginRefused(SettingsError):
+    """The name or the password of a login is wrong, or the person has no role."""
+
+    code = "FLJ672"
+    user: str | None = None
+
+
+class OriginRefused(SettingsError):
+    """A request may come from another site, or was sent to a host that `flujo serve` does not stand for."""
+
+    code = "FLJ673"
+
+
+class TooManyRequests(SettingsError):
+    """A person, a program or an address has sent too many logins or changes in a short time."""
+
+    code = "FLJ674"
+    retry_after_s: int = 1
 
 
 class CallableError(FlujoError):

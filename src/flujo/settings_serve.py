@@ -59,7 +59,7 @@ class ProxyTable(Section):
     trusted: tuple[str, ...] = Field(min_length=1)
     """The addresses and networks of the proxy, such as `10.0.0.5` or `10.0.0.0/8`."""
     user_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
-    """The header with the name of the person whom the proxy has logged in; none when it does not log people in."""
+    """The header with the name of the person; none when the proxy does not log people in."""
     groups_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
     """The header with the groups of the person, with commas between them."""
     roles: Mapping[str, Role] = Field(default_factory=dict)

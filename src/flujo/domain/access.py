@@ -1,4 +1,4 @@
-"""Who may do what: roles and their rights, principals, and API tokens."""
+"""Who may do what: roles and their rights, principals, API tokens and sessions."""
 
 from __future__ import annotations
 
@@ -89,6 +89,21 @@ class Principal:
                 principal=self.name,
                 right=str(right),
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """The login of a person, without the secret of its cookie."""
+
+    name: str
+    """The user."""
+    digest: bytes
+    """SHA-256 of the secret."""
+    proof: bytes
+    """SHA-256 of the password's hash at the login: another password ends the session."""
+    created_at: float = 0.0
+    """Seconds since the epoch, by the store's clock."""
+    expires_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,10 +44,16 @@ class Verb(StrEnum):
     SCHEDULE_TRIGGER = "schedule_trigger"
     ISSUE = "issue"
     REVOKE = "revoke"
+    LOG_IN = "log_in"
+    LOG_OUT = "log_out"
+    LOGIN_REFUSED = "login_refused"
 
 
 OF_SCHEDULES = tuple(verb for verb in Verb if verb.startswith("schedule_"))
 """The acts whose object is a schedule."""
+
+OF_LOGINS = (Verb.LOG_IN, Verb.LOG_OUT, Verb.LOGIN_REFUSED)
+"""The acts whose object is the name of a user; a purge deletes old ones."""
 
 STEERING = (Verb.FORK, Verb.SET)
 """The acts that an execution of a run reads before it begins."""
@@ -71,7 +77,7 @@ class Act:
     """None for an act on several runs."""
     object: str = ""
     """The object of the act: a question's id, the changed files, the purged statuses, a schedule, a token,
-    the source of a pulled run, the digest of an erased person, the id of a key."""
+    the source of a pulled run, the digest of an erased person, the id of a key, a user who logs in or out."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

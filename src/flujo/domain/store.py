@@ -9,7 +9,7 @@ from flujo.domain.providers import RequestStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
-    from flujo.domain.access import Token
+    from flujo.domain.access import Session, Token
     from flujo.domain.acts import Act, Actor, ActQuery
     from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
@@ -509,11 +509,15 @@ class EvaluationStore(Protocol):
         ...
 
 
-class ActSource(Protocol):
-    """Reads who did what, over all runs."""
+class ActStore(Protocol):
+    """Keeps who did what, over all runs."""
 
     async def recorded_acts(self, query: ActQuery) -> list[Act]:
         """Return the acts that match, the newest first: those on a run, and those on none."""
+        ...
+
+    async def record_act(self, act: Act) -> None:
+        """Record an act on no run that changes nothing else, such as a login that was refused."""
         ...
 
 
@@ -542,6 +546,33 @@ class TokenStore(Protocol):
 
     async def tokens(self) -> list[Token]:
         """Return every token by name, revoked and expired ones too."""
+        ...
+
+
+class SessionStore(Protocol):
+    """Keeps who has logged in."""
+
+    async def begin_session(
+        self, session: Session, actor: Actor, *, lives_s: float, details: bytes | None = None
+    ) -> Session:
+        """Record a login and the act; it expires after `lives_s` seconds by the store's clock.
+
+        A session with the same digest stays as it is, so a commit whose answer was lost is repeated.
+
+        Args:
+            session: whose login it is.
+            actor: who logs in.
+            lives_s: how long it is valid.
+            details: what the act has as `after`: canonical JSON.
+        """
+        ...
+
+    async def session(self, digest: bytes) -> Session | None:
+        """Return the session with this digest if it has neither ended nor expired, by the store's clock."""
+        ...
+
+    async def end_session(self, digest: bytes, actor: Actor) -> None:
+        """Delete a session and record the act; of one that has ended, nothing is recorded."""
         ...
 
 
@@ -627,8 +658,9 @@ class StateStore(
     EventStore,
     ScheduleStore,
     EvaluationStore,
-    ActSource,
+    ActStore,
     TokenStore,
+    SessionStore,
     RunImporter,
     RequestStore,
     FeedStore,

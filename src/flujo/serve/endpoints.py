@@ -51,10 +51,12 @@ class Endpoint:
     is checked in `services`, by the client of the request."""
     operation: Operation | None = None
     """Of an endpoint of the API."""
+    is_entry: bool = False
+    """Whether it logs people in or out, so that it works on a server that is read-only."""
 
     @property
     def is_api(self) -> bool:
-        """Whether programs call it: its errors are JSON, and a session cookie is not enough for a change."""
+        """Whether programs call it: its errors are JSON, and it asks for a token instead of a login."""
         return self.path.startswith(API_PREFIX)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 _STATUSES: tuple[tuple[type[ex.FlujoError], int], ...] = (
     (ex.TokenRefused, 401),
+    (ex.LoginRequired, 401),
+    (ex.LoginRefused, 401),
+    (ex.OriginRefused, 403),
+    (ex.TooManyRequests, 429),
     (ex.AccessDenied, 403),
     (ex.RunNotFound, 404),
     (ex.BodyTooLarge, 413),
@@ -53,7 +58,12 @@ async def shown(request: Request, error: Exception) -> Response:
     assert isinstance(error, ex.FlujoError)  # noqa: S101 - registered for this class alone
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     facts = {name: value for name, value in error.facts.items() if _is_json(value)}
-    return _answer(request, status, error.message, code=error.code, hint=error.hint, facts=facts or None)
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    if isinstance(error, ex.TooManyRequests):
+        headers["Retry-After"] = str(error.retry_after_s)
+    return _answer(
+        request, status, error.message, code=error.code, hint=error.hint, facts=facts or None, headers=headers
+    )
 
 
 async def refused(request: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flujo.serve.api import health, runs
 from flujo.serve.pages import inbox, run
 from flujo.serve.pages import runs as run_pages
+from flujo.serve.pages import inbox, login
 
 ENDPOINTS = (
     *health.ENDPOINTS,
@@ -12,4 +13,5 @@ ENDPOINTS = (
     *inbox.ENDPOINTS,
     *run_pages.ENDPOINTS,
     *run.ENDPOINTS,
+    *login.ENDPOINTS,
 )

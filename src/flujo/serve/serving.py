@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flujo.serve.security.limits import Limits
 from flujo.services.inspection.task_client import TaskClient
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ class Serving:
     Args:
         workspace: the project; the caller closes it.
         settings: `[serve]` of flujo.toml, with the options of the command.
+        limits: how often its clients may try to log in and to change something.
     """
 
     workspace: Workspace
     settings: ServeTable
+    limits: Limits = field(default_factory=Limits)
 
 
 def serving(request: Request) -> Serving:

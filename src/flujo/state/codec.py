@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from flujo.domain import canonical
-from flujo.domain.access import Role, Token
+from flujo.domain.access import Role, Session, Token
 from flujo.domain.acts import Act, Actor, Verb, Via
 from flujo.domain.evaluations import Evaluation
 from flujo.domain.journal import Entry, EntryKind, EntryStatus, RunId
@@ -658,7 +658,7 @@ def evaluation(row: Row) -> Evaluation:
     )
 
 
-# Tokens --------------------------------------------------------------------------------------------------
+# Tokens and sessions -------------------------------------------------------------------------------------
 
 
 def token_row(token: Token) -> dict[str, Any]:
@@ -679,6 +679,11 @@ def token(row: Row) -> Token:
             reach=Reach.from_json(canonical.decode(row["reach"])),
             **{name: row[name] for name in ("name", "digest", "created_at", "expires_at", "revoked_at")},
         )
+
+
+def session(row: Row) -> Session:
+    """Return the session of a row."""
+    return Session(**{name: row[name] for name in ("name", "digest", "proof", "created_at", "expires_at")})
 
 
 # Schedules -----------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_feeds import MemoryFeeds
 from flujo.state.memory_outbox import MemoryOutbox
 from flujo.state.memory_queues import MemoryQueues, QueueTables
+from flujo.state.memory_sessions import MemorySessions
 from flujo.state.memory_tokens import MemoryTokens
 from flujo.state.requests import MemoryRequests
 from flujo.state.wakes import Wakes
@@ -54,7 +55,7 @@ from flujo.state.wakes import Wakes
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
-    from flujo.domain.access import Token
+    from flujo.domain.access import Session, Token
     from flujo.domain.acts import Actor, ActQuery
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
@@ -104,6 +105,7 @@ class MemoryDatabase:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     evaluations: MemoryEvaluations = field(default_factory=MemoryEvaluations)
     tokens: MemoryTokens = field(default_factory=MemoryTokens)
+    sessions: MemorySessions = field(default_factory=MemorySessions)
     events: MemoryEvents = field(default_factory=MemoryEvents)
     wakes: Wakes = field(default_factory=Wakes)
     requests: MemoryRequests = field(default_factory=MemoryRequests)
@@ -689,18 +691,19 @@ class MemoryStateStore(MemoryQueues):
         """Record a token and the act; see the port."""
         stored, is_new = self.database.tokens.add(token, self._now(), lives_s)
         if is_new:
-            self._act_on_none(Verb.ISSUE, actor, token.name)
+            await self.record_act(Act(verb=Verb.ISSUE, actor=actor, object=token.name))
         return stored
 
     async def revoke_token(self, name: str, actor: Actor) -> Token:
         """Revoke a token and record the act; see the port."""
         stored, is_new = self.database.tokens.revoke(name, self._now())
         if is_new:
-            self._act_on_none(Verb.REVOKE, actor, name)
+            await self.record_act(Act(verb=Verb.REVOKE, actor=actor, object=name))
         return stored
 
-    def _act_on_none(self, verb: Verb, actor: Actor, about: str) -> None:
-        self.database.acts.append(Act(verb=verb, actor=actor, object=about, at=self._now()))
+    async def record_act(self, act: Act) -> None:
+        """Record an act on no run; see the port."""
+        self.database.acts.append(replace(act, at=self._now()))
 
     async def token(self, digest: bytes) -> Token | None:
         """Return the token with this digest if it is valid now; see the port."""
@@ -709,6 +712,25 @@ class MemoryStateStore(MemoryQueues):
     async def tokens(self) -> list[Token]:
         """Return every token by name; see the port."""
         return self.database.tokens.all()
+
+    async def begin_session(
+        self, session: Session, actor: Actor, *, lives_s: float, details: bytes | None = None
+    ) -> Session:
+        """Record a login and the act; see the port."""
+        stored, is_new = self.database.sessions.begin(session, self._now(), lives_s)
+        if is_new:
+            act = Act(verb=Verb.LOG_IN, actor=actor, object=session.name, after=details)
+            await self.record_act(act)
+        return stored
+
+    async def session(self, digest: bytes) -> Session | None:
+        """Return the session with this digest if it is valid now; see the port."""
+        return self.database.sessions.valid(digest, self._now())
+
+    async def end_session(self, digest: bytes, actor: Actor) -> None:
+        """Delete a session and record the act; see the port."""
+        if (name := self.database.sessions.end(digest)) is not None:
+            await self.record_act(Act(verb=Verb.LOG_OUT, actor=actor, object=name))
 
     async def aclose(self) -> None:
         """Release every lease. Idempotent."""

@@ -40,6 +40,7 @@ from flujo.state.sql import (
 )
 from flujo.state.sql import evaluations as evaluation_rows
 from flujo.state.sql import schedules as schedule_rows
+from flujo.state.sql import sessions as session_rows
 from flujo.state.sql import tokens as token_rows
 from flujo.state.sql.database import Database, Synchronous, is_postgres
 from flujo.state.sql.encryption import ENCRYPTED
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from flujo.domain.access import Token
+    from flujo.domain.access import Session, Token
     from flujo.domain.acts import Act, Actor, ActQuery
     from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
@@ -530,6 +531,10 @@ class SqlStateStore:
         while count := await self.delete_old_events(KEPT_S, limit=batch):
             yield (gone := replace(gone, events=gone.events + count))
         await self.delete_old_feeds()
+        while await self.write_apart(session_rows.delete_expired, batch):
+            pass
+        while await self.write_apart(retention.delete_logins, batch):
+            pass
         unnamed = await self.read(retention.unnamed_blobs)
         for start in range(0, len(unnamed), batch):
             count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])
@@ -624,6 +629,10 @@ class SqlStateStore:
         """Return the acts that match, the newest first; see the port."""
         return await self.read(act_rows.matching, query)
 
+    async def record_act(self, act: Act) -> None:
+        """Record an act on no run; see the port."""
+        await self.write_apart(act_rows.add, act)
+
     async def add_token(self, token: Token, actor: Actor, *, lives_s: float | None = None) -> Token:
         """Record a token and the act; see the port."""
         return await self.write_apart(token_rows.add, token, actor, lives_s)
@@ -639,6 +648,20 @@ class SqlStateStore:
     async def tokens(self) -> list[Token]:
         """Return every token by name; see the port."""
         return await self.read(token_rows.all_tokens)
+
+    async def begin_session(
+        self, session: Session, actor: Actor, *, lives_s: float, details: bytes | None = None
+    ) -> Session:
+        """Record a login and the act; see the port."""
+        return await self.write_apart(session_rows.begin, session, actor, lives_s, details)
+
+    async def session(self, digest: bytes) -> Session | None:
+        """Return the session with this digest if it is valid now; see the port."""
+        return await self.read(session_rows.valid, digest)
+
+    async def end_session(self, digest: bytes, actor: Actor) -> None:
+        """Delete a session and record the act; see the port."""
+        await self.write_apart(session_rows.end, digest, actor)
 
     async def aclose(self) -> None:
         """Commit the enqueued writes, release every lease, and close. Idempotent."""

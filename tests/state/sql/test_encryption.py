@@ -44,6 +44,7 @@ READABLE = {
     "budget_holds": "run_id path state usage digest shares",
     "acts": "run_id by via verb object",
     "api_tokens": "name digest role reach",
+    "sessions": "digest name proof",
     "events": "event_id run_id name key by via taken_by taken_path",
     "schedules": "name closure last_run",
     "limits": "name key",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from starlette.responses import HTMLResponse
 from flujo.domain.wording import span
 from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
+from flujo.serve.security import cookies, csrf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,7 +46,8 @@ def page(
     """Return a page. Secrets and personal data in its values are masked as in `flujo trace`.
 
     Args:
-        request: the request; templates have it as `request`, and the path of the server as `base`.
+        request: the request. Templates have it as `request`, the path of the server as `base`, its principal
+            or None as `user`, and `csrf_field()`, which each form calls.
         template: the name of a file in `templates/`.
         status: the HTTP status.
         headers: headers of the answer.
@@ -52,7 +55,13 @@ def page(
     """
     base = request.scope.get("root_path", "")
     text = _TEMPLATES.get_template(template).render(
-        request=request, base=base, links=_links(request, base), user=_user(request), **values
+        request=request,
+        base=base,
+        links=_links(request, base),
+        user=getattr(request.state, "principal", None),
+        has_session=cookies.session_of(request) is not None,
+        csrf_field=partial(csrf.field, request),
+        **values,
     )
     return HTMLResponse(text, status, headers)
 
@@ -64,12 +73,6 @@ def _links(request: Request, base: str) -> list[tuple[str, str, bool]]:
     inside = [path for path, _ in _NAVIGATION if path != "/" and f"{here}/".startswith(f"{path}/")]
     current = inside[0] if inside else "/"
     return [(path, name, path == current) for path, name in _NAVIGATION if path in there]
-
-
-def _user(request: Request) -> str | None:
-    """Return the name of who sent the request, where that is known."""
-    principal = getattr(request.state, "principal", None)
-    return None if principal is None else principal.name
 
 
 def _finished(value: Any) -> Any:

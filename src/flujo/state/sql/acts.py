@@ -1,4 +1,4 @@
-"""Acts in the database, read over all runs."""
+"""Acts in the database: those on no run are added here, and all are read over all runs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ import sqlalchemy as sa
 
 from flujo.state import codec
 from flujo.state.sql import queries
-from flujo.state.sql.encryption import ACTS, decrypted
+from flujo.state.sql.encryption import ACTS, decrypted, encrypted
+from flujo.state.sql.functions import database_now
 from flujo.state.sql.tables import acts
 
 if TYPE_CHECKING:
     from flujo.domain.acts import Act, ActQuery
+
+
+def add(connection: sa.Connection, act: Act) -> None:
+    """Record an act on no run, with its values in its row."""
+    row = encrypted(connection, ACTS, codec.act_row(act, None))
+    connection.execute(acts.insert().values(at=database_now(), **row))
 
 
 def matching(connection: sa.Connection, query: ActQuery) -> list[Act]:

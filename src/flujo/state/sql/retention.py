@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain import canonical
-from flujo.domain.acts import Act, Verb
+from flujo.domain.acts import OF_LOGINS, Act, Verb
 from flujo.state import codec
 from flujo.state.sql.encryption import ACTS, encrypted
 from flujo.state.sql.functions import database_now, lease_now
@@ -107,6 +107,25 @@ def delete_messages(connection: sa.Connection, limit: int) -> int:
     if ids:
         connection.execute(outbox.delete().where(outbox.c.id.in_(ids)))
     return len(ids)
+
+
+LOGINS_S = 365 * 86_400.0
+"""How long it is kept who logged in, logged out or was refused."""
+
+
+@without_timeout
+def delete_logins(connection: sa.Connection, limit: int) -> int:
+    """Delete up to `limit` acts of logins that are old; return how many."""
+    is_old = sa.and_(
+        acts.c.verb.in_([str(verb) for verb in OF_LOGINS]), acts.c.at < database_now() - LOGINS_S
+    )
+    ids = connection.scalars(
+        sa.select(acts.c.id).where(is_old).limit(limit).with_for_update(skip_locked=True)
+    )
+    found = ids.all()
+    if found:
+        connection.execute(acts.delete().where(acts.c.id.in_(found)))
+    return len(found)
 
 
 def take_turn(connection: sa.Connection, duty: str, every_s: float) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0009"
+HEAD = "0011"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -304,6 +304,17 @@ api_tokens = sa.Table(
     sa.Column("expires_at", Seconds),
     sa.Column("revoked_at", Seconds),
     sa.Index("api_tokens_by_digest", "digest", unique=True),
+)
+
+# Who has logged in to `flujo serve`. The end of a session deletes it; its acts stay.
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("digest", Bytes, primary_key=True),  # SHA-256 of the secret of its cookie
+    sa.Column("name", Name, nullable=False),
+    sa.Column("proof", Bytes, nullable=False),  # SHA-256 of the hash of the user's password
+    sa.Column("created_at", Seconds, nullable=False),
+    sa.Column("expires_at", Seconds, nullable=False),
 )
 
 # What a run waits for from outside. An event without a run goes to the oldest wait for its name and key.

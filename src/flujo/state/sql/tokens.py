@@ -9,9 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.acts import Act, Verb
 from flujo.state import codec, rules
-from flujo.state.sql.encryption import ACTS, encrypted
+from flujo.state.sql import acts as act_rows
 from flujo.state.sql.functions import database_now
-from flujo.state.sql.tables import acts, api_tokens
+from flujo.state.sql.tables import api_tokens
 
 if TYPE_CHECKING:
     from flujo.domain.access import Token
@@ -35,7 +35,7 @@ def add(connection: sa.Connection, token: Token, actor: Actor, lives_s: float | 
     if stored.digest != token.digest:
         raise rules.token_exists(token.name)
     if is_new:
-        _record(connection, Verb.ISSUE, token.name, actor)
+        act_rows.add(connection, Act(verb=Verb.ISSUE, actor=actor, object=token.name))
     return stored
 
 
@@ -47,7 +47,7 @@ def revoke(connection: sa.Connection, name: str, actor: Actor) -> Token:
     """
     chosen = api_tokens.update().where(_columns.name == name, _columns.revoked_at.is_(None))
     if connection.scalar(chosen.values(revoked_at=database_now()).returning(_columns.name)) is not None:
-        _record(connection, Verb.REVOKE, name, actor)
+        act_rows.add(connection, Act(verb=Verb.REVOKE, actor=actor, object=name))
     row = connection.execute(_one(name)).mappings().one_or_none()
     if row is None:
         raise rules.no_token(name)
@@ -70,8 +70,3 @@ def all_tokens(connection: sa.Connection) -> list[Token]:
 
 def _one(name: str) -> sa.Select[tuple[object, ...]]:
     return sa.select(*_columns).where(_columns.name == name)
-
-
-def _record(connection: sa.Connection, verb: Verb, name: str, actor: Actor) -> None:
-    act = codec.act_row(Act(verb=verb, actor=actor, object=name), None)
-    connection.execute(acts.insert().values(at=database_now(), **encrypted(connection, ACTS, act)))

@@ -39,6 +39,7 @@ from flujo.testing.store_suite.requests import RequestsSuite
 from flujo.testing.store_suite.rights import RightsSuite
 from flujo.testing.store_suite.runs import RunsSuite
 from flujo.testing.store_suite.schedules import SchedulesSuite
+from flujo.testing.store_suite.sessions import SessionsSuite
 from flujo.testing.store_suite.shared_budgets import SharedBudgetsSuite
 from flujo.testing.store_suite.task_budgets import TaskBudgetsSuite
 from flujo.testing.store_suite.tokens import TokensSuite
@@ -81,6 +82,7 @@ class StateStoreSuite(
     FeedsSuite,
     EvaluationsSuite,
     TokensSuite,
+    SessionsSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
