@@ -63,8 +63,6 @@ CEILING = {
     "cli/commands/schema.py": 1,
     "cli/commands/serve.py": 1,
     "cli/commands/tasks.py": 23,
-    "cli/commands/tokens.py": 7,
-    "cli/commands/tasks.py": 24,
     "cli/commands/tokens.py": 8,
     "cli/commands/trace.py": 10,
     "cli/commands/trust.py": 1,

@@ -45,7 +45,7 @@ def served(root: Path, settings: ServeTable | None = None) -> Iterator[Served]:
         file.write('state_uri = "sqlite:///state.db"\n')
     workspace = Workspace(find_project(root))
     app = application(Serving(workspace, settings or ServeTable()))
-    with Served(app) as client:
+    with Served(app, base_url="http://127.0.0.1:8400/", client=("127.0.0.1", 50_000)) as client:
         client.workspace = workspace
         yield client
         client.here(workspace.aclose)

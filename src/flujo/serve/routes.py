@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from flujo.serve.api import health, runs
-from flujo.serve.pages import inbox, run
+from flujo.serve.pages import inbox, login, run
 from flujo.serve.pages import runs as run_pages
-from flujo.serve.pages import inbox, login
 
 ENDPOINTS = (
     *health.ENDPOINTS,

@@ -443,7 +443,9 @@ def test_annotations_about_code_and_settings_stand_at_their_lines(
 ) -> None:
     settings, code = project.root / "flujo.toml", project.root / "skills/work.py"
     edit(letter, ("steps:\n", 'steps:\n  - {name: log, call: "skills.work:note", with: {text: x}}\n'))
-    settings.write_text(f'{settings.read_text("utf-8")}\n[prices."a:b"]\ninput_mtok = 1\noutput_mtok = 2\n', "utf-8")
+    settings.write_text(
+        f'{settings.read_text("utf-8")}\n[prices."a:b"]\ninput_mtok = 1\noutput_mtok = 2\n', "utf-8"
+    )
     assert flujo("lock").exit_code == 0
     edit(settings, ("output_mtok = 2", "output_mtok = 3"))
     edit(code, ("def note(", "# Changed.\n\n\ndef note(extra=0, *, "))

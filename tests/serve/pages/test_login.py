@@ -51,7 +51,7 @@ def test_a_page_asks_for_the_login_and_the_login_returns_to_it(serve: Callable[.
     for attribute in ("HttpOnly", "Secure", "SameSite=lax", "Path=/desk", "Max-Age=43200"):
         assert attribute in cookie
     assert "ada (operator)" in client.get(f"{BASE}/").text
-    assert client.get(f"{BASE}/api/v1/runs").json() == {"runs": []}
+    assert client.get(f"{BASE}/api/v1/runs").json() == {"runs": [], "cursor": None}
 
 
 def test_a_session_ends_with_the_logout_and_each_login_begins_a_new_one(
