@@ -45,7 +45,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "budgets": "Show the usage of the budgets that several runs share.",
         "schedules": "List, apply, pause and trigger schedules.",
         "notifications": "List messages about runs, or send them again.",
-        "tokens": "Create, list and revoke tokens of the API.",
+        "tokens": "Create, list and revoke tokens of services and people.",
         "migrate": "Migrate the database to the current schema.",
         "purge": "Delete old runs and their data, or erase a person.",
         "keys": "Make and rotate the keys that encrypt the database.",

@@ -21,7 +21,8 @@ UNKNOWN_MODEL = rule(
     "A model that no provider has",
     finds="`model` of an agent without a provider (`gpt-5-mini`), with an unknown one (`opnai:gpt-5-mini`), "
     "or with a local model that Flujo does not have. A warning if the provider is similar to no known one. "
-    "The providers of `[providers.NAME]` in flujo.toml are known too.",
+    "The providers of `[providers.NAME]` in flujo.toml are known too. A model of "
+    "`[agents.NAME]` in flujo.toml that the blueprint uses is checked as well.",
     why="The run could not start.",
     example="agents: {sorter: {model: gpt-5-mini}}" + _STEPS,
     instead="agents: {sorter: {model: openai:gpt-5-mini}}" + _STEPS,

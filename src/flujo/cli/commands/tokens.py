@@ -1,4 +1,4 @@
-"""`flujo tokens`: creates, lists and revokes the tokens of services and people that use the API."""
+"""`flujo tokens`: creates, lists and revokes the tokens of services and people."""
 
 import getpass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,11 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Create, list and revoke tokens of the API.",
+    help="""Create, list and revoke tokens of services and people.
+
+    A token is a name with a role and limits. A program passes the rights of a token to
+    `TaskClient(principal=...)`, and `flujo serve` takes the secret of one with each request.
+    """,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name, under which its acts are recorded.")]

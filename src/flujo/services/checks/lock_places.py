@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from typing import TYPE_CHECKING, Any
 
 from flujo.blueprint.reading.reader import read
@@ -33,8 +32,12 @@ def place_of(project: Project, found: Mismatch) -> tuple[str, int]:
         return of.file, _line(project, of.file, of.name.split("/"))
     if of.what == "callable":
         return _definition(project, of.name) or (LOCK_FILE, 1)
-    key = of.name if of.what == "setting" else f"mcp.{of.name.partition('/')[0]}"
-    return _key(project, f"env.{of.environment}.{key}" if of.environment else key) or (LOCK_FILE, 1)
+    if of.what == "setting":  # the name of a price is that of a model, which may have dots
+        key = of.name.split(".", 1 if of.name.startswith("prices.") else -1)
+    else:
+        key = ["mcp", of.name.partition("/")[0]]
+    around = ["env", of.environment] if of.environment else []
+    return _key(project, *around, *key) or (LOCK_FILE, 1)
 
 
 def _line(project: Project, file: str, names: Sequence[str]) -> int:
@@ -79,27 +82,9 @@ def _definition(project: Project, target: str) -> tuple[str, int] | None:
 
 
 _DEFINED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_TABLE = re.compile(r"\s*\[{1,2}(?P<name>[^\[\]]+)\]")
-_ENTRY = re.compile(r"\s*(?P<name>[^\s=#\[]+)\s*=")
 
 
-def _key(project: Project, key: str) -> tuple[str, int] | None:
-    """Return where flujo.toml says a key, or the nearest table around it; None if it has neither."""
+def _key(project: Project, *key: str) -> tuple[str, int] | None:
+    """Return where flujo.toml sets a key or opens its table; None without the file."""
     path = project.config_file
-    if path is None:
-        return None
-    table, found, most = "", None, ""
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        if header := _TABLE.match(line):
-            here = table = _unquoted(header["name"])
-        elif entry := _ENTRY.match(line):
-            here = f"{table}.{_unquoted(entry['name'])}" if table else _unquoted(entry["name"])
-        else:
-            continue
-        if len(here) > len(most) and f"{key}.".startswith(f"{here}."):
-            found, most = number, here
-    return None if found is None else (path.relative_to(project.root).as_posix(), found)
-
-
-def _unquoted(name: str) -> str:
-    return name.strip().replace('"', "").replace("'", "")
+    return None if path is None else (path.name, project.settings.line(*key))

@@ -167,23 +167,23 @@ def check(project: Project, paths: Sequence[str], also: Also | None = None) -> l
     reports = []
     for path in paths:
         result = _checked(project, path, also=also)
-        scheduled = _scheduled(project, path, result)
-        diagnostics = (*result.diagnostics, *scheduled)
+        in_settings = _in_settings(project, path, result)
+        diagnostics = (*result.diagnostics, *in_settings)
         known = {found: (found.code, found.span, found.message) for found in diagnostics}
         fresh = tuple(found for found in diagnostics if known[found] not in seen)
         seen.update(known.values())
-        sources = {**result.sources, **({CONFIG_FILE: _config_text(project)} if scheduled else {})}
+        sources = {**result.sources, **({CONFIG_FILE: _config_text(project)} if in_settings else {})}
         reports.append(Report(path, fresh, sources, project.holds_agents(path)))
     return reports
 
 
-def _scheduled(project: Project, path: str, result: Compiled) -> Sequence[Diagnostic]:
-    """Return the findings about `[schedules.NAME]` of a blueprint."""
-    if result.pipeline is None or not project.settings.schedules:
+def _in_settings(project: Project, path: str, result: Compiled) -> Sequence[Diagnostic]:
+    """Return the findings about the tables of flujo.toml that a blueprint uses."""
+    if not (project.settings.schedules or project.settings.agents):
         return ()
-    from flujo.services.checks.schedule_tables import table_findings
+    from flujo.services.checks.settings_findings import settings_findings
 
-    return tuple(table_findings(project, path, result.pipeline))
+    return tuple(settings_findings(project, path, result))
 
 
 def _config_text(project: Project) -> str:
