@@ -294,14 +294,31 @@ model = "openai-chat:gpt-4o-mini"
 """
 
 
+RULE = """
+[[budgets.rule]]
+name = "team"
+match = {{metadata.team = "support"}}
+window = "none"
+total_cost_usd_limit = {dollars}
+on_exhausted = "pause"
+"""
+
+
 async def test_a_model_judges_what_it_is_given_and_its_cost_is_recorded(
     settings: Settings, store_uri: str, provider: Provider
 ) -> None:
-    settings(ON + JUDGE)
+    """It counts in the shared budgets of the run whose output it scores."""
+    settings(ON + RULE.format(dollars=5) + JUDGE)
     provider.will_answer('{"reason": "warm enough", "score": 0.75}')
-    await ran(tree())
+    await ran(tree(), metadata={"team": "support"})
     [one] = await scores(store_uri)
     assert (one.score, one.reason, one.by) == (0.75, "warm enough", "openai-chat:gpt-4o-mini")
+    store = await SqlStateStore.open(store_uri)
+    try:
+        counted = [each.used for each in await store.budget_counters() if each.name == "budget:team"]
+    finally:
+        await store.aclose()
+    assert counted == [one.cost_micro_usd]
     assert one.cost_micro_usd is not None
     assert one.cost_micro_usd > 0
     [request] = provider.requests
@@ -317,6 +334,7 @@ async def test_a_model_judges_what_it_is_given_and_its_cost_is_recorded(
         ("no idea", "", "FLJ"),
         (Fault.SERVER_ERROR, "", "FLJ"),
         ('{"reason": "warm", "score": 0.75}', "budget = 0.0000001\n", "limit"),
+        ('{"reason": "warm", "score": 0.75}', RULE.format(dollars=0.0000001), "budget `team`"),
     ],
 )
 async def test_a_judge_that_fails_or_is_too_expensive_leaves_its_error(
@@ -324,7 +342,7 @@ async def test_a_judge_that_fails_or_is_too_expensive_leaves_its_error(
 ) -> None:
     settings(f"{ON}{budget}{JUDGE}")
     provider.will_answer(answer)
-    result = await ran(tree())
+    result = await ran(tree(), metadata={"team": "support"})
     assert result.output == "HELLO ANA"
     [one] = await scores(store_uri)
     assert one.score is None

@@ -297,6 +297,8 @@ class RunServices:
                 resources=self.resources,
                 cache=self.cache,
                 limits=limits_of(pipeline, self.limits),
+                # An evaluation that waited for a budget would be a question to a human about a score.
+                rules=[replace(rule, on_exhausted="fail") for rule in self.rules],
                 transcripts=settings.journal.transcripts,
                 locate=UserCode(self.workspace.project.root),
                 scoring=Scoring(pinned=pinned_evaluator, to_log=settings.evaluation.sink == "log"),
