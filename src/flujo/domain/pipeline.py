@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypedDict, cast, overload
 
@@ -371,11 +371,14 @@ def leaves(part: Any) -> Iterator[Leaf]:
         case tuple() | list():
             for item in part:
                 yield from _within(item)
-        case _ if is_dataclass(part):
-            for each in fields(part):
-                yield from _within(getattr(part, each.name))
-        case _:
-            return  # names, numbers, schemas
+        case _:  # names, numbers and schemas have no fields
+            for name in _field_names(type(part)):
+                yield from _within(getattr(part, name))
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else ()
 
 
 def _within(part: Any) -> Iterator[Leaf]:

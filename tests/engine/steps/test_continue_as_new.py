@@ -207,6 +207,7 @@ async def test_a_replay_of_a_run_and_a_fork_without_effects_end_with_it(store: S
     assert await listed(store) == [RUN, "run~2", "fork"]
 
 
+@pytest.mark.usefixtures("own_objects")
 async def test_a_pipeline_that_never_ends_does_not_grow(store: StateStore) -> None:
     """After 200 rounds the process holds as much of runs as after 20, and each journal has as many entries."""
     held = []
