@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
 from flujo.exceptions import SettingsError
 from flujo.services.inspection import formatting
+from flujo.services.inspection.views import delivery_data
 from flujo.services.project.inputs import json_or_text, read_input
 from flujo.services.runs.sending import pinned_pipeline, schema_for, send_event
 
@@ -104,12 +105,3 @@ def show_delivery(terminal: Terminal, delivery: Delivery, *, to_all: bool, as_js
         terminal.say("a worker or an open runner of its pipeline continues the run")
         first = delivery.taken[0].run_id
         terminal.next(command("flujo", "resume", formatting.short_id(first)), "continue it here")
-
-
-def delivery_data(delivery: Delivery) -> dict[str, Any]:
-    """Return what became of an event as JSON data."""
-    return {
-        "event_id": delivery.event_id,
-        "taken": [{"run_id": each.run_id, "path": each.path} for each in delivery.taken],
-        "repeated": delivery.is_repeated,
-    }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from flujo.domain import canonical
 from flujo.domain.acts import Actor, Via
 from flujo.domain.reach import EVERYWHERE, Reach
 from flujo.exceptions import AccessDenied, RunNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flujo.domain.run import RunRecord
 
 
@@ -74,6 +77,21 @@ class Principal:
             queue = None if record.queued is None else record.queued.queue
             if not self.reach.has(record.pipeline, queue, record.metadata):
                 raise RunNotFound(f"there is no run {record.run_id!r} in this database", run_id=record.run_id)
+
+    def require_new(self, pipeline: str, queue: str, metadata: Mapping[str, Any]) -> None:
+        """Return if it may start a run of this pipeline, in this queue and with this metadata.
+
+        Raises:
+            AccessDenied: otherwise.
+        """
+        self.require(Right.OPERATE)
+        if not self.reach.has(pipeline, queue, metadata):
+            raise AccessDenied(
+                f"{self.name} is limited to some runs, and this one would not be among them",
+                hint=f"start a run with {canonical.encode(self.reach.to_json()).decode()}",
+                principal=self.name,
+                right=str(Right.OPERATE),
+            )
 
     def require_everywhere(self, right: Right) -> None:
         """Return if the role has a right, and the principal is not limited to some runs.

@@ -405,7 +405,7 @@ class Pause:
         return digest_in(self.answer_schema) if self.kind is PauseKind.APPROVAL else None
 
     def seen(self, run_id: str) -> str:
-        """Return the digest of the question as a person sees it: text, schema, and when it was asked.
+        """Return the digest of the question that a person sees: text, schema, and the time of asking.
 
         For an approval it is `digest`, that of the call.
         """

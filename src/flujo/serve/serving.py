@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flujo.serve.executing import Executing
 from flujo.serve.security.limits import Limits
 from flujo.services.inspection.task_client import TaskClient
 
@@ -29,6 +30,11 @@ class Serving:
     workspace: Workspace
     settings: ServeTable
     limits: Limits = field(default_factory=Limits)
+    executing: Executing = field(default_factory=Executing)
+    """The runs that it executes; closed before the workspace."""
+
+    def __post_init__(self) -> None:
+        self.workspace.before_close(self.executing.aclose)
 
 
 def serving(request: Request) -> Serving:

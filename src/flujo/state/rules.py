@@ -299,6 +299,9 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
             hint=f"`{command('flujo', 'tasks', 'show', run_id)}` shows that answer",
             run_id=run_id,
             won="answer",
+            by=pause.by,
+            answered_at=pause.answered_at,
+            answer=canonical.decode(pause.answer),
         )
     if pause.void and pause.answer is None:
         raise ResumeConflict(

@@ -1,6 +1,6 @@
 """`flujo evals`: scores files of cases, lists and compares scores, and records those of people."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from flujo.domain.evaluations import EvaluationQuery
 from flujo.domain.paths import shown
 from flujo.domain.wording import dollars, plural
 from flujo.services.inspection import formatting
+from flujo.services.inspection.views import evaluation_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,11 +224,3 @@ def _row(each: "Evaluation") -> dict[str, str]:
         "created": formatting.moment(each.created_at),
         "detail": formatting.brief(each.error or each.reason or ""),
     }
-
-
-def evaluation_data(each: "Evaluation") -> dict[str, Any]:
-    """Return an evaluation as JSON data."""
-    names = ("run_id", "path", "pipeline", "user_id", "closure", "lock_digest", "evaluator", "version")
-    data = {name: getattr(each, name) for name in (*names, "score", "reason", "error", "by")}
-    cost = None if each.cost_micro_usd is None else each.cost_micro_usd / 1e6
-    return {"key": each.key, **data, "cost_usd": cost, "created_at": each.created_at}

@@ -115,14 +115,14 @@ async def list_runs(request: Request) -> Response:
 async def show_run(request: Request) -> Response:
     """Answer with a run: its facts, questions, acts and background tasks, and its steps."""
     parameters(request, Asked)
-    return answered(task_data(await tasks(request).get_task(_run(request))))
+    return answered(task_data(await tasks(request).get_task(run_in(request))))
 
 
 async def show_trace(request: Request) -> Response:
     """Answer with the steps of a run, or one of them, as a tree."""
     asked = parameters(request, TracePart)
     detail = await tasks(request).get_task(
-        _run(request), transcripts=asked.transcripts, children=asked.children, step=asked.step
+        run_in(request), transcripts=asked.transcripts, children=asked.children, step=asked.step
     )
     node = detail.trace if asked.step is None else detail.trace.at(asked.step)
     return answered(detail_data(detail, node, tracebacks=False))
@@ -131,14 +131,14 @@ async def show_trace(request: Request) -> Response:
 async def show_log(request: Request) -> Response:
     """Answer with the log of a run."""
     asked = parameters(request, LogPart)
-    lines = await tasks(request).get_log(_run(request), after=asked.after)
+    lines = await tasks(request).get_log(run_in(request), after=asked.after)
     return answered({"lines": [line_data(each) for each in lines]})
 
 
 async def show_result(request: Request) -> Response:
     """Answer with the result of a run that has ended, or asks."""
     asked = parameters(request, Waiting)
-    return answered(result_data(await tasks(request).wait(_run(request), timeout=asked.wait)))
+    return answered(result_data(await tasks(request).wait(run_in(request), timeout=asked.wait)))
 
 
 async def list_questions(request: Request) -> Response:
@@ -152,7 +152,7 @@ async def list_questions(request: Request) -> Response:
     return answered({"questions": questions, "cursor": found[-1].cursor if is_full else None})
 
 
-def _run(request: Request) -> str:
+def run_in(request: Request) -> str:
     """Return the run that the path of a request names: an id, a unique prefix of one, or `@last`."""
     run: str = request.path_params["run_id"]
     if "\x00" in run:

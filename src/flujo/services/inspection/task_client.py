@@ -18,6 +18,7 @@ from flujo.domain.access import Principal, Right
 from flujo.domain.acts import Via
 from flujo.domain.journal import RunId
 from flujo.domain.pipeline import Pipeline
+from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.reach import EVERYWHERE
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
 from flujo.domain.wording import repr_short
@@ -33,6 +34,7 @@ from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.chains import find_last, last_of
 from flujo.services.runs.execution import result_of
+from flujo.services.runs.starts import Start, id_of_key, with_user
 from flujo.services.scoring.ratings import rate
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     from flujo.domain.acts import Actor
     from flujo.domain.evaluations import Evaluation
-    from flujo.domain.models import PipelineResult
+    from flujo.domain.models import Metadata, PipelineResult
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.reach import Reach
     from flujo.domain.run import RunRecord
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from flujo.services.inspection.following import LogLine
     from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.tasks import Moment
+    from flujo.services.runs.forks import Fork
     from flujo.services.runs.runner import Flujo
     from flujo.services.runs.task_actions import TaskActions
 
@@ -280,12 +283,63 @@ class TaskClient:
             async for line in lines:
                 yield line
 
+    async def start_task(
+        self,
+        blueprint: str,
+        input: Any = None,  # noqa: A002 - as `resume_task`
+        *,
+        context: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        metadata: Metadata | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = 0,
+        delay_s: float = 0.0,
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Put a run of a blueprint of the project into a queue, where a worker takes it.
+
+        Args:
+            blueprint: its name, or its path in the project.
+            input: JSON data that fits its `input_schema`.
+            context: fields of the context at the start.
+            user_id: the user of the run.
+            metadata: flat facts to find the run by.
+            queue: the queue.
+            priority: from -1000 to 1000; a run with a higher one begins first.
+            delay_s: after how many seconds it may begin.
+            idempotency_key: the caller's own key of this start. A second start with it is the same run.
+
+        Raises:
+            AccessDenied: the principal may not start this run.
+            SettingsError: there is no such blueprint, an argument cannot be used, or this client has no
+                project.
+            BlueprintError: the blueprint does not pass its checks.
+            InputRejected: the input or the context does not fit.
+            RunConflict: the run of this key has another pipeline, input or context.
+        """
+        if self._principal is not None:
+            self._principal.require(Right.OPERATE)
+        actions, caller = await self._actions(), self._actor(None).by
+        wanted = Start(
+            blueprint=blueprint,
+            input=input,
+            context=with_user(context, user_id),
+            metadata=metadata,
+            run_id=None if idempotency_key is None else id_of_key(caller, idempotency_key),
+            queue=queue,
+            priority=priority,
+            delay_s=delay_s,
+        )
+        record = await actions.start(wanted, self._principal)
+        return task_of(record, await (await self._store()).pauses(record.run_id))
+
     async def resume_task(
         self,
         run_id: str,
         input: Any,  # noqa: A002 - the name that the manual prints
         pause_id: str | None = None,
         *,
+        digest: str | None = None,
         detach: bool = False,
         by: str | None = None,
     ) -> PipelineResult[Any, Any]:
@@ -299,6 +353,8 @@ class TaskClient:
             run_id: an id, a unique prefix of one, or `@last`.
             input: the answer: JSON data that fits the question's `answer_schema`.
             pause_id: the path of the step that asks, if several questions are open.
+            digest: `Pause.seen` of the question that is answered. An open question with another one, which
+                the author of the answer has not seen, is not answered.
             detach: only record the answer.
             by: who answers, instead of the client's `by`.
 
@@ -308,7 +364,9 @@ class TaskClient:
         """
         run_id = await self._allowed(Right.ANSWER, run_id)
         actions, who = await self._actions(), self._actor(by)
-        return await actions.settle(PauseKind.QUESTION, run_id, input, pause_id, actor=who, detach=detach)
+        return await actions.settle(
+            PauseKind.QUESTION, run_id, input, pause_id, digest=digest, actor=who, detach=detach
+        )
 
     async def resolve_task(
         self,
@@ -449,6 +507,39 @@ class TaskClient:
         run_id = await self._allowed(Right.OPERATE, run_id)
         actions, who = await self._actions(), self._actor(by)
         return await actions.retry(run_id, who)
+
+    async def continue_task(self, run_id: str, *, by: str | None = None) -> PipelineResult[Any, Any]:
+        """Resume a parked or interrupted run, or one whose process has ended.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            by: who resumes, instead of the client's `by`.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            ResumeConflict: another process executes it, or it has ended or failed.
+            SettingsError: this client has neither the project nor a runner of the run's pipeline.
+        """
+        run_id = await self._allowed(Right.OPERATE, run_id)
+        actions, who = await self._actions(), self._actor(by)
+        return await actions.resume(run_id, who)
+
+    async def fork_task(self, run_id: str, fork: Fork, *, by: str | None = None) -> PipelineResult[Any, Any]:
+        """Run a blueprint's run again from a step, with other values, and execute that fork.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            fork: the step, and what is different.
+            by: who forks, instead of the client's `by`.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            ForkPointMissing | ForkRefused | InputRejected: see `Flujo.fork_async`.
+            SettingsError: this client has no project, or an argument cannot be used.
+        """
+        run_id = await self._allowed(Right.OPERATE, run_id)
+        actions, who = await self._actions(), self._actor(by)
+        return await actions.fork(run_id, fork, who)
 
     async def wait(
         self,

@@ -11,9 +11,11 @@ from flujo.domain.outbox import MessageState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import PipelineResult
     from flujo.domain.outbox import Message
     from flujo.domain.run import Intent, Pause
+    from flujo.domain.sent_events import Delivery
     from flujo.domain.usage import Usage
     from flujo.services.inspection.following import LogLine
     from flujo.services.inspection.tasks import Task
@@ -120,6 +122,23 @@ def question_data(task: Task, pause: Pause) -> dict[str, Any]:
         "digest": pause.seen(task.run_id),
         "asked_at": pause.asked_at,
     }
+
+
+def delivery_data(delivery: Delivery) -> dict[str, Any]:
+    """Return what became of an event as JSON data."""
+    return {
+        "event_id": delivery.event_id,
+        "taken": [{"run_id": each.run_id, "path": each.path} for each in delivery.taken],
+        "repeated": delivery.is_repeated,
+    }
+
+
+def evaluation_data(each: Evaluation) -> dict[str, Any]:
+    """Return an evaluation as JSON data."""
+    names = ("run_id", "path", "pipeline", "user_id", "closure", "lock_digest", "evaluator", "version")
+    data = {name: getattr(each, name) for name in (*names, "score", "reason", "error", "by")}
+    cost = None if each.cost_micro_usd is None else each.cost_micro_usd / 1e6
+    return {"key": each.key, **data, "cost_usd": cost, "created_at": each.created_at}
 
 
 def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:

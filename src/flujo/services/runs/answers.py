@@ -105,6 +105,33 @@ def _require_same_question(record: RunRecord, pause: Pause, given: Any) -> None:
         raise InputRejected("a denied call has no arguments", hint="omit `arguments`, or approve the call")
 
 
+async def seen_question(
+    store: QuestionStore, record: RunRecord, pause_id: str | None, kind: PauseKind, digest: str
+) -> Pause:
+    """Return the question that an answer is for, which is the one that its author has seen or is settled.
+
+    Raises:
+        RunNotFound | AmbiguousPause | WrongPauseKind: see `record_answer`.
+        ResumeConflict: there is no open question, or it is another one; the fact `open` has the open ones.
+    """
+    pauses = await store.pauses(record.run_id)
+    pause = chosen(record, pauses, pause_id, kind)
+    if pause.is_open and pause.seen(record.run_id) != digest:
+        open_ones = [
+            {"pause_id": each.pause_id, "message": each.message, "digest": each.seen(record.run_id)}
+            for each in pauses
+            if each.needs_answer
+        ]
+        raise ResumeConflict(
+            f"the question at `{paths.shown(pause.pause_id)}` of run {record.run_id} is not the one that was "
+            f"answered: its digest is {pause.seen(record.run_id)!r}, and that of the answer is {digest!r}",
+            hint="read the question again, and answer it with its digest",
+            run_id=record.run_id,
+            open=open_ones,
+        )
+    return pause
+
+
 def chosen(record: RunRecord, pauses: Sequence[Pause], pause_id: str | None, kind: PauseKind) -> Pause:
     """Return the pause that is meant: the one that is named, or the only open one of this kind."""
     open_ones = [pause for pause in pauses if pause.needs_answer]

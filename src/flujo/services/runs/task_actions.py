@@ -7,28 +7,34 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain.commands import command
+from flujo.domain.run import PauseKind
 from flujo.exceptions import SettingsError
 from flujo.services.given import text, text_or_none
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
-from flujo.services.runs.answers import record_answer
+from flujo.services.runs.answers import record_answer, seen_question
 from flujo.services.runs.chains import find_last
+from flujo.services.runs.forks import execute_fork, require_forkable
 from flujo.services.runs.notices import SILENT
-from flujo.services.runs.run_services import is_python, notifier_of
+from flujo.services.runs.run_request import Request
+from flujo.services.runs.run_services import RunServices, is_python, notifier_of
 from flujo.services.runs.sending import pinned_pipeline, send_event
 from flujo.services.workspace import blueprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
 
+    from flujo.domain.access import Principal
     from flujo.domain.acts import Actor
     from flujo.domain.models import PipelineResult
     from flujo.domain.pipeline import Pipeline
-    from flujo.domain.run import Pause, PauseKind, RunRecord
+    from flujo.domain.run import Pause, RunRecord
     from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
+    from flujo.services.runs.forks import Fork
     from flujo.services.runs.notices import Notifier
     from flujo.services.runs.runner import Flujo
+    from flujo.services.runs.starts import Start
     from flujo.services.workspace import Workspace
 
 
@@ -47,11 +53,24 @@ class TaskActions:
     runners: Mapping[str, Flujo[Any, Any, Any]]
 
     async def settle(
-        self, kind: PauseKind, run_id: Any, answer: Any, pause_id: Any, *, actor: Actor, detach: bool
+        self,
+        kind: PauseKind,
+        run_id: Any,
+        answer: Any,
+        pause_id: Any,
+        *,
+        digest: Any = None,
+        actor: Actor,
+        detach: bool,
     ) -> PipelineResult[Any, Any]:
         """Answer a question or resolve a call in doubt, and resume the run unless `detach` is set."""
         record = await find_last(self.store, text(run_id, "run_id"))
         pause_id = text_or_none(pause_id, "pause_id")
+        if digest is not None:
+            pause = await seen_question(self.store, record, pause_id, kind, text(digest, "digest"))
+            pause_id = pause.pause_id
+            if pause.kind is PauseKind.APPROVAL and isinstance(answer, dict):
+                answer = {"digest": digest, **answer}
         runner = self._runner_of(record)
         if runner is None and self.workspace is not None:
             return await blueprint_runs.answer(
@@ -68,14 +87,62 @@ class TaskActions:
         runner = self._runner_of(record)
         if runner is not None:
             return await runner.resume_async(record.run_id, retry_failed=True, by=actor.by)
+        ws = self._project("tasks retry", record)
+        return await blueprint_runs.resume(ws, record.run_id, retry_failed=True, actor=actor)
+
+    async def resume(self, run_id: Any, actor: Actor) -> PipelineResult[Any, Any]:
+        """Resume a run that has not ended, whose owner has."""
+        record = await find_last(self.store, text(run_id, "run_id"))
+        runner = self._runner_of(record)
+        if runner is not None:
+            return await runner.resume_async(record.run_id, by=actor.by)
+        return await blueprint_runs.resume(self._project("resume", record), record.run_id, actor=actor)
+
+    async def fork(self, run_id: Any, fork: Fork, actor: Actor) -> PipelineResult[Any, Any]:
+        """Fork a run of a blueprint, and execute the fork."""
+        record = await self.store.find(text(run_id, "run_id"))
+        require_forkable(record)
+        services = await RunServices.of_project(self._project("fork", record))
+        service = await services.of_fork(record, fork.overrides)
+        async with services.tasks.stay():
+            return await execute_fork(self.store, record, service, fork, actor)
+
+    async def start(self, wanted: Start, principal: Principal | None) -> RunRecord:
+        """Put a run into a queue, if the principal may; return the one that has its id already."""
         if self.workspace is None:
-            retry = command("flujo", "tasks", "retry", record.run_id)
+            raise SettingsError(
+                "this client has no project, so it knows no blueprints",
+                hint="pass the project's `Workspace`, or begin in its folder with `TaskClient()`",
+            )
+        project = self.workspace.project
+        blueprint = self.workspace.load(project.locate(text(wanted.blueprint, "blueprint"), project.root))
+        if principal is not None:
+            principal.require_new(blueprint.name, text(wanted.queue, "queue"), wanted.metadata or {})
+        request = Request(wanted.input, wanted.context, wanted.run_id, wanted.metadata)
+        record, _ = await blueprint_runs.submit(
+            self.workspace,
+            blueprint,
+            request,
+            queue=wanted.queue,
+            priority=wanted.priority,
+            delay_s=wanted.delay_s,
+        )
+        return record
+
+    def _project(self, verb: str, record: RunRecord) -> Workspace:
+        """Return the project whose blueprints this client can execute.
+
+        Raises:
+            SettingsError: it has none.
+        """
+        if self.workspace is None:
+            way = command("flujo", *verb.split(), record.run_id)
             raise SettingsError(
                 f"this client cannot execute run {record.run_id}, because it has no runner of pipeline "
                 f"{record.pipeline!r}",
-                hint=f"pass `runners=[…]`, or use `{retry}` in the project of the run",
+                hint=f"pass `runners=[…]`, or use `{way}` in the project of the run",
             )
-        return await blueprint_runs.resume(self.workspace, record.run_id, retry_failed=True, actor=actor)
+        return self.workspace
 
     async def send(
         self,
