@@ -14,6 +14,7 @@ from flujo.serve.serving import Serving
 from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from flujo.services.project.project import Project
@@ -23,6 +24,17 @@ log = logger("flujo.serve")
 
 _GRACE_S = 5
 """How long open requests may take after SIGTERM, in seconds."""
+
+
+class _Server(uvicorn.Server):
+    """A server that ends its streams when it stops; they would keep it open for as long as a run takes."""
+
+    ending: asyncio.Event
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, and then wait for the requests."""
+        self.ending.set()
+        await super().shutdown(sockets)
 
 
 async def run(project: Project, settings: ServeTable, on_start: Callable[[str], None]) -> None:
@@ -39,10 +51,11 @@ async def run(project: Project, settings: ServeTable, on_start: Callable[[str], 
     """
     async with Workspace(project) as workspace:
         await _require_login(workspace, settings)
+        serving = Serving(workspace, settings)
         with _socket(settings) as listening:
-            server = uvicorn.Server(
+            server = _Server(
                 uvicorn.Config(
-                    application(Serving(workspace, settings)),
+                    application(serving),
                     log_config=None,
                     access_log=False,
                     timeout_graceful_shutdown=_GRACE_S,
@@ -50,6 +63,7 @@ async def run(project: Project, settings: ServeTable, on_start: Callable[[str], 
                     server_header=False,
                 )
             )
+            server.ending = serving.ending
             host, port = listening.getsockname()[:2]
             on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
             await server.serve(sockets=[listening])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
     executing: Executing = field(default_factory=Executing)
     """The runs that it executes; closed before the workspace."""
+
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the server stops; streams end then."""
 
     def __post_init__(self) -> None:
         self.workspace.before_close(self.executing.aclose)

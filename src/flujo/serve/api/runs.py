@@ -24,6 +24,8 @@ RUNS = f"{API_PREFIX}/runs"
 RUN = f"{RUNS}/{{run_id}}"
 
 _MAX_PAGE = 1000
+LAST_OFFSET = 10**18 - 1
+"""The largest offset of a line of a log."""
 
 Moment = float | AwareDatetime
 """Seconds since the epoch, or a time in ISO 8601 with its zone."""
@@ -85,7 +87,7 @@ class TracePart(Asked):
 class LogPart(Asked):
     """A part of the log of a run."""
 
-    after: int = Field(default=0, ge=0)
+    after: int = Field(default=0, ge=0, le=LAST_OFFSET)
     """The offset of the last line that is known."""
 
 
