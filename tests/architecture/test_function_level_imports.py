@@ -82,7 +82,6 @@ CEILING = {
     "cli/report_formats.py": 3,
     "cli/run_command.py": 5,
     "cli/terminal.py": 2,
-    "cli/trace_rendering.py": 1,
     "domain/canonical.py": 2,
     "domain/context_references.py": 1,
     "domain/values.py": 1,

@@ -372,7 +372,7 @@ def leaves(part: Any) -> Iterator[Leaf]:
             for item in part:
                 yield from _within(item)
         case _:  # names, numbers and schemas have no fields
-            for name in _field_names(type(part)):
+            for name in _field_names(part.__class__):
                 yield from _within(getattr(part, name))
 
 

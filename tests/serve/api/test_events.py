@@ -35,6 +35,7 @@ class Client:
         self._parts: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self._gone = asyncio.Event()
         given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        given.append((b"host", b"127.0.0.1:8400"))
         path, _, query = path.partition("?")
         scope: dict[str, Any] = {
             "type": "http",
@@ -44,6 +45,7 @@ class Client:
             "query_string": query.encode(),
             "headers": given,
             "root_path": "",
+            "client": ("127.0.0.1", 50_000),
             "asgi": {"version": "3.0", "spec_version": "2.3"},
         }
         self.task = asyncio.create_task(self._app(scope, self._receive, self._parts.put))
