@@ -16,9 +16,10 @@ from flujo.exceptions import AccessDenied, FlujoError, LoginRequired
 from flujo.serve.errors import refused, shown
 from flujo.serve.pages import login
 from flujo.serve.routes import ENDPOINTS
-from flujo.serve.security import cookies, csrf, peers
+from flujo.serve.security import bodies, cookies, csrf, peers
 from flujo.serve.security.identity import bearer_of, principal_of
 from flujo.serve.security.prefix import Prefixed
+from flujo.serve.security.shield import Shield
 from flujo.serve.serving import serving
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def application(server: Serving) -> Starlette:
     app = Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=_STATIC), name="static")],
         exception_handlers={HTTPException: refused, FlujoError: shown},
-        middleware=[Middleware(Prefixed, prefix=server.settings.prefix)],
+        middleware=[Middleware(Prefixed, prefix=server.settings.prefix), Middleware(Shield)],
     )
     app.state.serving = server
     return app
@@ -47,6 +48,7 @@ def _guarded(endpoint: Endpoint) -> Handler:
     """Return an endpoint's function behind the checks of its row."""
 
     async def answer(request: Request) -> Response:
+        request = bodies.limited(request, endpoint.body_limit)
         try:
             await _admit(request, endpoint)
             response = await endpoint.answer(request)

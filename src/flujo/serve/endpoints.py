@@ -51,6 +51,8 @@ class Endpoint:
     is checked in `services`, by the client of the request."""
     operation: Operation | None = None
     """Of an endpoint of the API."""
+    body_limit: int = 1_000_000
+    """The number of bytes that the body of a request may have."""
     is_entry: bool = False
     """Whether it logs people in or out, so that it works on a server that is read-only."""
 

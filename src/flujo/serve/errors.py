@@ -72,6 +72,11 @@ async def refused(request: Request, error: Exception) -> Response:
     return _answer(request, error.status_code, error.detail, headers=error.headers)
 
 
+def broken(request: Request, reference: str) -> Response:
+    """Answer that the server failed. What happened is in its log, under the reference."""
+    return _answer(request, 500, "this server failed", hint=f"its log has the reason under [{reference}]")
+
+
 def _answer(
     request: Request,
     status: int,
