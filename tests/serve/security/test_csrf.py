@@ -95,3 +95,15 @@ def test_a_program_needs_no_token_of_a_form_and_a_page_needs_it_for_the_api_too(
     bearer = {"authorization": f"Bearer {made.secret}", "origin": "https://shop.example"}
     assert client.post("/api/v1/change", headers=bearer).status_code == 200
     assert client.post("/change", headers=bearer).status_code == 403, "pages are for people"
+
+
+def test_too_many_changes_have_to_wait(
+    serve: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flujo.serve.application.ENDPOINTS", (*ENDPOINTS, *CHANGES))
+    client = serve(ServeTable(changes_per_minute=2))
+    assert [client.post("/api/v1/change").status_code for _ in range(2)] == [200, 200]
+    waiting = client.post("/api/v1/change")
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (429, "30")
+    assert client.post("/api/v1/hook").status_code == 200, "a hook checks for itself who sends"
+    assert client.get("/api/v1/runs").status_code == 200
