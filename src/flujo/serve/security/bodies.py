@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from flujo.exceptions import BodyTooLarge
+
 if TYPE_CHECKING:
     from starlette.types import Message
 
@@ -24,7 +26,8 @@ def limited(request: Request, limit: int) -> Request:
         limit: the number of bytes that its endpoint takes.
 
     Raises:
-        HTTPException: it says that it is longer (413), or does not say its length in digits (400).
+        BodyTooLarge: it says that it is longer.
+        HTTPException: it does not say its length in digits (400).
     """
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdecimal()):
@@ -48,7 +51,8 @@ class _Limited:
         """Return the next message.
 
         Raises:
-            HTTPException: the body is too long (413) or too slow (408).
+            BodyTooLarge: the body is too long.
+            HTTPException: it is too slow (408).
         """
         if self._is_whole:  # what follows is the end of the connection, which may be hours later
             return await self._receive()
@@ -64,5 +68,7 @@ class _Limited:
         return message
 
 
-def _too_long(limit: int) -> HTTPException:
-    return HTTPException(413, f"the request has more than {limit:,} bytes")
+def _too_long(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the body has more than {limit:,} bytes", hint="send a smaller one", where="body", limit=limit
+    )
