@@ -25,6 +25,7 @@ COVERED_BY = {
     "serve/endpoints.py": "serve/test_application.py",
     "serve/errors.py": "serve/test_application.py",
     "serve/pages/log_lines.py": "serve/pages/test_run.py",
+    "serve/streams.py": "serve/pages/test_live.py",
     "serve/pages/inbox.py": "serve/test_application.py",
     "serve/serving.py": "serve/test_application.py",
     "agents/answer_text.py": "agents/test_structured_output.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
@@ -13,26 +14,39 @@ import httpx
 import pytest
 
 from flujo.domain.acts import Actor, Via
+from flujo.domain.steps import HumanInTheLoopStep
 from flujo.exceptions import LoginMissing, SettingsError
 from flujo.serve.server import run
 from flujo.services.access.tokens import create
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable, UserTable
+from support import pipeline, start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_command_says_where_it_serves_and_ends_at_sigterm(root: Path) -> None:
+async def _ask(root: Path) -> None:
+    """Begin a run that waits for an answer."""
+    async with Workspace(find_project(root)) as workspace:
+        await start(pipeline(HumanInTheLoopStep("ask", message="Send?")), await workspace.store())
+
+
+def test_the_command_says_where_it_serves_and_ends_with_its_streams_at_sigterm(root: Path) -> None:
+    asyncio.run(_ask(root))
     words = [sys.executable, "-m", "flujo", "serve", "--port", "0"]
     with subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
         assert said is not None
         assert httpx.get(f"{said[0]}healthz").json() == {"status": "ok"}
-        process.send_signal(signal.SIGTERM)
-        assert process.stderr.read() == ""
+        with httpx.stream("GET", f"{said[0]}runs/run/live") as following:
+            lines = following.iter_lines()
+            assert next(lines) == "id: 0-0"
+            process.send_signal(signal.SIGTERM)
+            assert "event: ended" not in lines
+        assert process.stderr.read() == "", "it has waited for nothing"
     assert process.returncode == -signal.SIGTERM, "a shell shows it as 143"
 
 

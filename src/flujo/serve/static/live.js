@@ -59,7 +59,20 @@
     timer = setTimeout(refresh, 300);
   };
   const stream = new EventSource(followed.dataset.events);
-  stream.addEventListener("line", (event) => followed.insertAdjacentHTML("beforeend", event.data));
+  stream.addEventListener("line", (event) => {
+    const item = new DOMParser().parseFromString(event.data, "text/html").querySelector("li");
+    const known = [...followed.children].slice(-200);
+    if (item === null || known.some((each) => each.dataset.key === item.dataset.key)) return;
+    const last = followed.lastElementChild;
+    const atEnd = followed.scrollTop + followed.clientHeight >= followed.scrollHeight - 4;
+    if (item.dataset.of && last?.dataset.of === item.dataset.of) {
+      last.querySelector("span").append(item.querySelector("span").textContent);
+      last.dataset.key = item.dataset.key;
+    } else {
+      followed.append(item);
+    }
+    if (atEnd) followed.scrollTop = followed.scrollHeight;
+  });
   stream.addEventListener("changed", soon);
   stream.addEventListener("ended", () => {
     stream.close();
