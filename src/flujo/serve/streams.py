@@ -1,4 +1,4 @@
-"""Server-sent events: an answer that goes on until its source ends, the reader leaves or the server stops."""
+"""Server-sent events: an answer that lasts until its source ends, the reader leaves or the server stops."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from flujo.domain.steps import GranularStep, HumanInTheLoopStep, MapStep, Step
 from flujo.domain.usage import Usage
 from flujo.governance.sink import GATE
 from flujo.serve.pages import run
+from flujo.services.runs import blueprint_runs
+from flujo.services.runs.run_request import Request
 from flujo.testing import ScriptedAgent, ToolCall
 from serve.served import Served, served
 from support import Expr, Text, World, call, pipeline
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOSTILE = "</pre></details><script>document.title='taken'</script><img src=x onerror='x'>\u202egnp"
+CHOOSE = """\
+version: "1"
+name: choose
+input_schema: {type: integer}
+steps:
+  - kind: conditional
+    name: route
+    if: input > 5
+    then: [{kind: hitl, name: ask, message: "Really?"}]
+    else: [{kind: hitl, name: small, message: "Really small?"}]
+"""
 KEY = "a-key-of-a-&-service"
 
 
@@ -44,11 +57,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         name="hostile",
     )
     work = World().add("long", lambda n: "x" * 45_000 + f"end {KEY}")
-    with served(tmp_path_factory.mktemp("run")) as client:
+    root = tmp_path_factory.mktemp("run")
+    (root / "blueprints").mkdir()
+    (root / "blueprints/choose.yaml").write_text(CHOOSE)
+    with served(root) as client:
         client.run(talking, HOSTILE, run_id="asks")
         many = MapStep("m", over=Expr("[1, 2, 3]"), body=pipeline(call("w", work)))
         client.run(pipeline(many), run_id="long")
         client.run(pipeline(Step("wrong", wrong)), run_id="failed")
+        blueprint = client.workspace.load("blueprints/choose.yaml")
+        client.here(blueprint_runs.start, client.workspace, blueprint, Request(7, run_id="drawn"))
+        (root / "blueprints/choose.yaml").write_text(CHOOSE.replace("ask", "other"))
         yield client
 
 
@@ -69,6 +88,21 @@ def test_a_run_shows_its_question_steps_costs_and_log(browser: Served) -> None:
     for words in ("4,260 tokens", "<b>asked</b>", "<dt>calls</dt>", "KeyError", 'data-path="talk/turn'):
         assert words in shown, words
     assert re.search(r'data-events="/runs/asks/live\?after=\d+"', shown)
+
+
+def test_the_path_is_drawn_on_the_blueprint_as_it_was_accepted(browser: Served) -> None:
+    shown = browser.get("/runs/drawn").text
+    assert 'aria-label="The path through choose"' in shown
+    assert re.search(r'class="human waiting"', shown)
+    places = re.findall(
+        r'<li class="depth-(\d)">(?:<a href="([^"]+)">)?(\w+)(?:</a>)?: <b>([\w ]+)</b>', shown
+    )
+    assert places == [
+        ("0", "/runs/drawn?step=route", "route", "waiting"),
+        ("1", "/runs/drawn?step=route%3Athen/ask", "ask", "waiting"),
+        ("1", "", "small", "not reached"),
+    ]
+    assert '"path scroll"' not in browser.get("/runs/asks").text, "it is written in Python"
 
 
 def test_a_failed_step_is_open_and_its_error_has_its_place(browser: Served) -> None:

@@ -45,12 +45,12 @@ def _place(text: str) -> tuple[int, int]:
     """Return the offset and the number of a place in a log: `12-3`, or `12` for one without a number.
 
     Raises:
-        SettingsError: it is no place.
+        SettingsError: it does not name a place.
     """
     if found := _PLACE.fullmatch(text):
         return int(found[1]), int(found[2] or 0)
     raise SettingsError(
-        f"{text!r} is no place in a log", hint="send the id of an event, or 0 for all of them"
+        f"{text!r} does not name a place in a log", hint="send the id of an event, or 0 for all of them"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -17,16 +18,21 @@ from flujo.serve.pages.rendering import page
 from flujo.serve.pages.runs import tone
 from flujo.serve.serving import tasks
 from flujo.services.inspection import formatting, trace_html
+from flujo.services.inspection.path_svg import draw_path
+from flujo.services.inspection.path_taken import path_taken
 from flujo.services.inspection.trace_html import Html, Manner, text
 from flujo.services.inspection.value_text import value_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from starlette.requests import Request
     from starlette.responses import Response
 
     from flujo.domain.paths import StepPath
+    from flujo.domain.pipeline import Pipeline
+    from flujo.services.inspection.path_taken import Passage
     from flujo.services.inspection.task_detail import TaskDetail
 
 MOST_STEPS = 1000
@@ -47,6 +53,8 @@ async def show_run(request: Request) -> Response:
     run_id = detail.task.run_id
     node = detail.trace if step is None else detail.trace.at(step)
     manner = _manner(request, run_id)
+    pipeline = await client.accepted_pipeline(run_id) if step is None else None
+    taken = {} if pipeline is None else path_taken(pipeline, detail.trace)
     lines = await client.get_log(run_id) if step is None else []
     last = lines[-1].offset if lines else 0
     is_over = detail.task.status in ENDS_OF_TASKS
@@ -64,6 +72,8 @@ async def show_run(request: Request) -> Response:
         costs=trace_html.costs(node),
         steps=trace_html.steps(node.children if step is None else [node], manner),
         family=_family(detail),
+        drawing=None if pipeline is None else draw_path(pipeline, taken),
+        places=[] if pipeline is None else _places(pipeline, taken, detail),
         lines=[Html(line_html(line)) for line in lines[-MOST_LINES:]],
         left_out=max(0, len(lines) - MOST_LINES),
         events=None if is_over or step is not None else f"{_address(request, run_id)}/live?after={last}",
@@ -117,6 +127,34 @@ def _manner(request: Request, run_id: str) -> Manner:
 
 def _link(address: str, name: str) -> str:
     return f'<a href="{text(address)}">{text(name)}</a>'
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A step of the tree, in the list that says the same as the drawing."""
+
+    path: StepPath
+    depth: int
+    name: str
+    what: str
+    passage: Passage
+    is_recorded: bool
+    """Whether the trace has a step at exactly this path, to which a link can lead."""
+
+
+def _places(pipeline: Pipeline, taken: Mapping[StepPath, Passage], detail: TaskDetail) -> list[_Place]:
+    recorded = {node.path for node in detail.trace.walk()}
+    return [
+        _Place(
+            path=path,
+            depth=min(path.count("/"), 8),
+            name=step.name,
+            what=f"{step.kind}, {step.summary()}",
+            passage=taken[path],
+            is_recorded=path in recorded,
+        )
+        for path, step in pipeline.walk()
+    ]
 
 
 def _family(detail: TaskDetail) -> list[tuple[str, str, str]]:

@@ -239,6 +239,21 @@ class TaskClient:
         )
         return replace(detail, events=tuple(await store.kept_events(record.run_id)))
 
+    async def accepted_pipeline(self, run_id: str) -> Pipeline | None:
+        """Return the pipeline with which a run was accepted, as a tree to be read.
+
+        None when it is written in Python and this client has no runner of it, or when it cannot be read here.
+
+        Args:
+            run_id: the id, a unique prefix, or `@last`.
+
+        Raises:
+            RunNotFound: the run does not exist.
+        """
+        store = await self._store()
+        record = await store.find(await self._allowed(Right.READ, run_id))
+        return await (await self._actions()).accepted(record)
+
     async def get_log(self, run_id: str, *, after: int = 0) -> list[LogLine]:
         """Return the log of a run, line by line, in the order of its journal.
 

@@ -129,11 +129,16 @@ def _schemas(waits: Sequence[tuple[StepPath, Question]]) -> list[bytes | None]:
     return [None if schema is None else canonical.encode(schema) for schema in schemas]
 
 
-async def pinned_pipeline(ws: Workspace, store: StateStore, record: RunRecord) -> Pipeline | None:
-    """Return the pipeline of a blueprint's run; None when it is written in Python or cannot be read here."""
+async def pinned_pipeline(
+    ws: Workspace, store: StateStore, record: RunRecord, *, is_read: bool = False
+) -> Pipeline | None:
+    """Return the pipeline of a blueprint's run; None when it is written in Python or cannot be read here.
+
+    With `is_read`, the project needs neither its callables nor its servers: it is never executed.
+    """
     if not is_python(record):
         with suppress(FlujoError):
-            return (await pinned_blueprint(ws, store, record)).pipeline
+            return (await pinned_blueprint(ws, store, record, is_read=is_read)).pipeline
     return None
 
 

@@ -175,6 +175,15 @@ class TaskActions:
             return runner.pipeline
         return None if self.workspace is None else await pinned_pipeline(self.workspace, self.store, record)
 
+    async def accepted(self, record: RunRecord) -> Pipeline | None:
+        """Return the pipeline with which a run was accepted, to be read; None where it is not known here."""
+        runner = self._runner_of(record)
+        if runner is not None:
+            return runner.pipeline
+        if self.workspace is None:
+            return None
+        return await pinned_pipeline(self.workspace, self.store, record, is_read=True)
+
     async def cancel(self, run_id: Any, actor: Actor) -> tuple[RunRecord, Sequence[Pause]]:
         """Cancel a run; return it as it is then, with its questions."""
         record = await blueprint_runs.cancel(
