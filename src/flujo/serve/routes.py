@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from flujo.serve.api import changes, events, health, runs
-from flujo.serve.pages import inbox, login, run
-from flujo.serve.api import health, runs
-from flujo.serve.pages import inbox, live, run
+from flujo.serve.pages import inbox, live, login, run
 from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
