@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 UNBOUNDED = "UNBOUNDED"
 UNKNOWN_PRICE = "UNKNOWN PRICE"
+UNKNOWN_COST = "UNKNOWN COST"
 _COLUMNS = {
     "path": "STEP",
     "agent": "AGENT",
@@ -35,22 +36,27 @@ def show_forecast(terminal: Terminal, found: Forecast) -> None:
         {
             "path": each.path,
             "agent": each.agent,
-            "model": each.model,
+            "model": each.model or "in Python",
             **_amounts(each.amounts, is_assumed=each.is_assumed),
-            **({} if each.is_priced else {"cost": UNKNOWN_PRICE}),
+            **({} if each.is_priced else {"cost": UNKNOWN_PRICE if each.model else UNKNOWN_COST}),
         }
         for each in found.agents
     ]
     if rows:
         total = {"path": "total", **_amounts(found.amounts)}
         if found.unpriced and found.amounts.cost.most is None:
-            total["cost"] = UNKNOWN_PRICE
+            total["cost"] = next(
+                str(row["cost"]) for row in rows if row["cost"] in (UNKNOWN_PRICE, UNKNOWN_COST)
+            )
         terminal.table(_COLUMNS, [*rows, total])
     else:
         terminal.data("no agent of the blueprint has a model, so its text says nothing about requests")
     if found.history is not None:
         terminal.data("")
         _show_history(terminal, found.history)
+    for each in found.agents:
+        if not each.model:
+            terminal.say(f"{shown(each.path)}: the agent is in Python, so nothing is known of its requests")
     for path in found.unbounded:
         terminal.say(
             f"{shown(path)}: nothing bounds its tokens; `max_tokens` in `model_settings`, `maxItems` or "

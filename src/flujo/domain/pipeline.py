@@ -177,7 +177,7 @@ class Conversation:
     """A conversation that a step has with an agent."""
 
     who: Any
-    """An `AgentSpec`, a `OneOf`, or the reference of an agent in Python."""
+    """An `AgentSpec`, a `OneOf`, or the reference of a callable, which may be an agent in Python."""
     name: str = ""
     """The name of its part of the step; empty for the step itself."""
     input: Value = None

@@ -86,3 +86,35 @@ def test_what_cannot_be_forecast_is_refused(project: Project, flujo: Flujo) -> N
     assert flujo("plan", "letter", "--max-cost", "abc").exit_code == ExitCode.USAGE
     project.blueprint("letter", LETTER.replace("over:", "ower:"))
     assert flujo("plan", "letter").exit_code == ExitCode.BLUEPRINT
+
+
+OWN = """\
+class Own:
+    async def ask(self, ask): ...
+
+class Other: ...
+
+reader: object = Own()
+thing = Other()
+"""
+CALLS = """\
+version: "1"
+name: own
+steps:
+  - {name: thing, call: "skills.own:thing"}
+  - {name: read, call: "skills.own:reader"}
+"""
+
+
+def test_the_cost_of_an_agent_in_python_is_unknown(project: Project, flujo: Flujo) -> None:
+    (project.root / "skills/own.py").write_text(OWN, "utf-8")
+    project.blueprint("own", CALLS)
+    refused = flujo("plan", "own", "--max-cost", "1")
+    assert refused.exit_code == ExitCode.BUDGET
+    assert "read   skills.own:reader  in Python" in refused.stdout
+    assert refused.stdout.count("UNKNOWN COST") == 2
+    assert "thing" not in refused.stdout
+    assert "read: the agent is in Python, so nothing is known of its requests" in refused.stderr
+    assert "over --max-cost 1: its cost is unknown" in refused.stderr
+    [agent] = json.loads(flujo("plan", "own", "--json").stdout)["agents"]
+    assert (agent["model"], agent["price_known"], agent["cost_usd"]) == (None, False, [0, None])

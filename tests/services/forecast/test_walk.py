@@ -62,11 +62,15 @@ FEW = {
 }
 
 
+OWN = CallableRef("skills.own:writer")
+"""An agent in Python."""
+
+
 def _walk(*steps: BaseStep, given: Any = None, **keys: Any) -> Any:
     known = Known(input_schema=FEW)
     if given is not None:
         known.input = given
-    return Walk(_price, known).body(Pipeline(steps, **keys))
+    return Walk(_price, OWN.__eq__, known).body(Pipeline(steps, **keys))
 
 
 REQUESTS: dict[str, tuple[BaseStep, Span]] = {
@@ -196,8 +200,12 @@ def test_a_budget_around_a_step_bounds_the_calls_of_its_tools() -> None:
     assert _walk(turns, budget=LIMITED).amounts.requests == Span(1, 2 + 4 * 3)
 
 
-def test_an_agent_that_is_written_in_python_is_not_counted() -> None:
-    class Own:
-        async def ask(self, ask: Any) -> Any: ...
-
-    assert _walk(Step("own", agent=CallableRef.of(Own()), input="x")).agents == ()
+def test_the_cost_of_an_agent_in_python_is_unknown_and_a_budget_bounds_it() -> None:
+    own = Step("own", call=OWN, input="x")
+    part = _walk(own, _asked())
+    assert (part.amounts.requests, part.amounts.cost.most) == (Span(1, None), None)
+    assert [(each.agent, each.model, each.is_priced) for each in part.agents] == [
+        (OWN.target, "", False),
+        ("writer", WRITER.model, True),
+    ]
+    assert _walk(own, budget=UsageLimits(requests_limit=3)).amounts.requests == Span(0, 3)

@@ -72,6 +72,34 @@ def read_module(module: str, source: Source) -> Module | None:
     return None
 
 
+def is_agent(target: str, source: Source) -> bool:
+    """Return whether `module:name` is an agent: an object of a class of its module that has `ask`.
+
+    False where the source does not show it: of an object that another module makes, for instance.
+    """
+    module, _, name = target.partition(":")
+    found = read_module(module, source)
+    if found is None:
+        return False
+    body = ast.parse(source.read(found.path)).body
+    classes = {
+        each.name
+        for each in body
+        if isinstance(each, ast.ClassDef)
+        and any(getattr(method, "name", "") == "ask" for method in each.body)
+    }
+    for each in body:
+        targets = each.targets if isinstance(each, ast.Assign) else [getattr(each, "target", None)]
+        made = getattr(each, "value", None)
+        if name in map(_name, targets) and isinstance(made, ast.Call):
+            return _name(made.func) in classes
+    return False
+
+
+def _name(node: ast.AST | None) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def declaration(target: str, source: Source) -> str | None:
     """Return the description of a tool for a model: name, parameters and docstring from the source.
 

@@ -60,7 +60,7 @@ def plan(
             store = await workspace.store()
         except DatabaseMissing:  # the first run creates it
             store = None
-        return await forecast(pipeline, project.settings, given=value, store=store)
+        return await forecast(pipeline, project, given=value, store=store)
 
     found = in_workspace(invocation, work)
     if as_json:
@@ -69,7 +69,8 @@ def plan(
         show_forecast(invocation.terminal, found)
     most = found.most_usd
     if max_cost is not None and (most is None or most > max_cost):
-        why = "nothing bounds its cost" if most is None else f"it may cost {dollars(most)}"
+        unknown = "its cost is unknown" if found.unpriced else "nothing bounds its cost"
+        why = unknown if most is None else f"it may cost {dollars(most)}"
         invocation.terminal.say(f"over --max-cost {max_cost:g}: {why}", "red")
         raise typer.Exit(ExitCode.BUDGET)
     if not as_json:

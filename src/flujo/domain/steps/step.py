@@ -171,9 +171,8 @@ class Step(BaseStep[In, Out]):
         return self.thread
 
     def conversations(self) -> Iterator[Conversation]:
-        """Yield that with the agent."""
-        if self.agent is not None:
-            yield Conversation(who=self.agent, input=self.input, schema=self.output_schema)
+        """Yield that with the agent, or with what it calls, which may be an agent in Python."""
+        yield Conversation(who=self.agent or self.call, input=self.input, schema=self.output_schema)
 
     def bodies(self) -> Mapping[str, Pipeline]:
         """Return the fallback; without its own `input` and `arguments` it gets those of this step."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.agents.list_prices import expected_cost
+from flujo.blueprint.sources.signatures import is_agent
+from flujo.blueprint.sources.source_files import FileSource
 from flujo.domain.usage import MICRO_USD
 from flujo.services.forecast.history import History, history_of
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS, Known
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from flujo.domain.store import StateStore
     from flujo.services.forecast.parts import AgentForecast, Amounts
     from flujo.services.forecast.spans import Span
-    from flujo.settings import Settings
+    from flujo.services.project.project import Project
 
 NOT_GIVEN: Any = object()
 """Instead of an input."""
@@ -35,7 +37,7 @@ class Forecast:
 
     @property
     def unpriced(self) -> list[StepPath]:
-        """The paths of agents whose model has no known price."""
+        """The paths of agents whose model has no known price, and of those in Python."""
         return [each.path for each in self.agents if not each.is_priced]
 
     @property
@@ -69,19 +71,20 @@ class Forecast:
 
 
 async def forecast(
-    pipeline: Pipeline, settings: Settings, *, given: Any = NOT_GIVEN, store: StateStore | None = None
+    pipeline: Pipeline, project: Project, *, given: Any = NOT_GIVEN, store: StateStore | None = None
 ) -> Forecast:
     """Return the forecast of a run. Nothing is executed, and no request is made.
 
     Args:
         pipeline: the blueprint.
-        settings: the project's; they have prices, providers and limits.
+        project: has prices, providers and limits, and the files that show which callables are agents.
         given: the input of the run, or `NOT_GIVEN`.
         store: where earlier runs are recorded, or None.
 
     Raises:
         StateError: the database cannot be read.
     """
+    settings, files = project.settings, FileSource(project.root)
     prices, providers = settings.own_prices, settings.named_providers
 
     def price(model: str, tokens: tuple[int, int]) -> int | None:
@@ -91,7 +94,8 @@ async def forecast(
     if given is not NOT_GIVEN:
         known.input = given
     limits = settings.budgets.limits
-    part = Walk(price, known, limits.tool_calls_limit).body(pipeline).within(limits)
+    walk = Walk(price, lambda ref: is_agent(ref.target, files), known, limits.tool_calls_limit)
+    part = walk.body(pipeline).within(limits)
     history = None if store is None else await history_of(store, pipeline.name)
     return Forecast(pipeline.name, part.agents, part.amounts, history)
 
@@ -100,7 +104,7 @@ def _agent_data(each: AgentForecast) -> dict[str, Any]:
     return {
         "path": each.path,
         "agent": each.agent,
-        "model": each.model,
+        "model": each.model or None,
         **_amounts_data(each.amounts),
         "price_known": each.is_priced,
         "assumed": each.is_assumed,

@@ -51,16 +51,22 @@ class Amounts:
         )
 
 
+UNKNOWN = Amounts(*(Span(0, None),) * 4)
+"""Of an agent in Python, which may make any requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentForecast:
     """What one agent asks at one path, in all executions of the step."""
 
     path: StepPath
     agent: str
+    """Its name, or the reference of an agent in Python."""
     model: str
+    """Empty for an agent in Python."""
     amounts: Amounts
     is_priced: bool = True
-    """Whether the price of the model is known."""
+    """Whether the price of the model is known; not of an agent in Python."""
     is_assumed: bool = False
     """Whether a prompt has values of unknown length."""
 

@@ -12,7 +12,7 @@ from flujo.domain.agents import AgentSpec, OneOf
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import FALLBACK, ends_early
 from flujo.domain.values import Expr
-from flujo.services.forecast.parts import AgentForecast, Amounts, Part, in_order, one_of
+from flujo.services.forecast.parts import UNKNOWN, AgentForecast, Amounts, Part, in_order, one_of
 from flujo.services.forecast.prompts import UNKNOWN_TOKENS, Known, bytes_of_tokens, tokens_of
 from flujo.services.forecast.spans import ONE, Span, total
 
@@ -39,10 +39,12 @@ class Walk:
     Args:
         price: returns the cost of a request.
         known: what is known before the run.
+        is_agent: returns whether a callable is an agent in Python, and not a function.
         most_calls: how many calls of tools the budgets around allow; None: any number.
     """
 
     price: Price
+    is_agent: Callable[[CallableRef], bool] = lambda _ref: False
     known: Known = field(default_factory=Known)
     most_calls: int | None = None
 
@@ -122,9 +124,11 @@ class Walk:
         return one_of(self._asked(who, talk, where) for who in specs).times(Span(talk.least, talk.most))
 
     def _asked(self, who: AgentSpec | CallableRef, talk: Conversation, path: StepPath) -> Part:
-        """Return the requests of one conversation; those of an agent written in Python are not known."""
+        """Return the requests of one conversation; of an agent in Python, nothing is known."""
         if not isinstance(who, AgentSpec):
-            return Part()
+            if not self.is_agent(who):
+                return Part()
+            return Part((AgentForecast(path, who.target, "", UNKNOWN, is_priced=False),), UNKNOWN)
         requests = Span(1, _most_requests(who, talk.turns))
         first, is_assumed = self._first_request(who, talk)
         answer = longest_answer(who.model, who.model_settings)
