@@ -62,9 +62,16 @@ COUNTER_SCHEMA = {
 
 
 def plugin_variables() -> dict[str, str]:
-    """Return the variables that load Flujo's pytest plugin where the package was installed before it had one."""
-    is_installed = any(each.name == "flujo" for each in entry_points(group="pytest11"))
-    return {} if is_installed else {"PYTEST_PLUGINS": "flujo.testing.pytest_plugin"}
+    """Return the variables with which pytest has Flujo's plugin, as an installed package has it, and asyncio's.
+
+    Loading the plugins of all packages that are installed here takes a second, longer than most of these tests.
+    """
+    installed = {each.name for each in entry_points(group="pytest11")}
+    blocked = sorted(installed - {"flujo", "asyncio"})
+    variables = {"PYTEST_ADDOPTS": " ".join(f"-p no:{name}" for name in blocked)}
+    return (
+        variables if "flujo" in installed else {**variables, "PYTEST_PLUGINS": "flujo.testing.pytest_plugin"}
+    )
 
 
 @dataclass

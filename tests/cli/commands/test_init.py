@@ -12,6 +12,7 @@ import pytest
 
 import warm
 from flujo.services.admin.scaffold import TEMPLATES
+from support import plugin_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,13 +60,14 @@ def test_the_tests_of_a_template_pass(name: str, flujo: Flujo, tmp_path: Path) -
     root = tmp_path / "new"
     flujo("init", "--template", name, str(root))
     # Warnings of plugins that this environment has are not errors of the template.
-    options = ("-q", "-p", "no:randomly", "-p", "no:asyncio", "-p", "no:cacheprovider", ".")
+    options = ("-q", "-p", "no:asyncio", "-p", "no:cacheprovider", ".")
     done = warm.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=root,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "FLUJO_"))},
+        env={name: os.environ[name] for name in os.environ if not name.startswith(("PYTEST_", "FLUJO_"))}
+        | plugin_variables(),
     )
     assert done.returncode == 0, done.stdout
 
