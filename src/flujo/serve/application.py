@@ -41,6 +41,7 @@ def application(server: Serving) -> Starlette:
         middleware=[Middleware(Prefixed, prefix=server.settings.prefix), Middleware(Shield)],
     )
     app.state.serving = server
+    app.state.endpoints = ENDPOINTS
     return app
 
 
