@@ -225,6 +225,7 @@ def call_listings(call: Call, project: Project) -> None:
         "queues",
         "budgets",
         "notifications list",
+        "acts",
         "ls",
         "lock show",
     )

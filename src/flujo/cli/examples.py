@@ -106,6 +106,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tokens list": ("tokens list",),
     "tokens revoke": ("tokens revoke billing",),
     "tokens hash-password": ("tokens hash-password",),
+    "acts": ("acts --since 7d --json", "acts --verb login_refused", "acts --run @last"),
     "purge": (
         "purge --older-than 30d --dry-run",
         "purge --older-than 90d --status completed --yes",

@@ -100,6 +100,7 @@ FIELDS = {
     "keys rotate": f"{_KEYS} rows values damaged is_overwritten dry_run",
     "tokens create": f"{_ACCESS} secret",
     "tokens list": _ACCESS,
+    "acts": "run_id at by via verb object before after",
     "migrate": "database before now needed",
     "purge": (
         "runs contents answers messages events dry_run field subject at by via database tables "

@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "schedules": "List, apply, pause and trigger schedules.",
         "notifications": "List messages about runs, or send them again.",
         "tokens": "Create, list and revoke tokens of services and people.",
+        "acts": "List who answered, cancelled, logged in and so on.",
         "migrate": "Migrate the database to the current schema.",
         "purge": "Delete old runs and their data, or erase a person.",
         "keys": "Make and rotate the keys that encrypt the database.",

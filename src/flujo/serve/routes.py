@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from flujo.serve.api import changes, events, health, runs
+from flujo.serve.api import changes, events, health, openapi, runs
 from flujo.serve.pages import inbox, live, login, run
 from flujo.serve.pages import runs as run_pages
-from flujo.serve.api import changes, events, health, openapi, runs
-from flujo.serve.pages import inbox
 
 ENDPOINTS = (
     *health.ENDPOINTS,

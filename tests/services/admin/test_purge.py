@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from flujo.domain import canonical
-from flujo.domain.acts import Actor, Via
+from flujo.domain.access import Session
+from flujo.domain.acts import Act, Actor, ActQuery, Verb, Via
 from flujo.domain.queues import RunKind
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import HumanInTheLoopStep, ImportStep, Step, StepConfig, Text
@@ -175,3 +176,19 @@ async def test_a_family_goes_when_all_of_it_is_old(store: SqlStateStore) -> None
         await runner.resume_async(paused.run_id, "yes")
     assert (await purge(store, statuses, 0.0)).runs == 4
     assert await rows(store, tables.runs) == 0
+
+
+async def test_expired_sessions_and_old_logins_go_with_a_purge(
+    store: SqlStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, statuses = Actor("ada", Via.WEB), [RunStatus.COMPLETED]
+    for number, lives_s in enumerate((0.0, 0.0, 60.0)):
+        session = Session(name="ada", digest=bytes([number]) * 32, proof=b"")
+        await store.begin_session(session, ada, lives_s=lives_s)
+    await store.record_act(Act(verb=Verb.ISSUE, actor=ada, object="billing"))
+    await purge(store, statuses, 0.0, batch=1)
+    assert [await rows(store, table) for table in (tables.sessions, tables.acts)] == [1, 4]
+    monkeypatch.setattr("flujo.state.sql.retention.LOGINS_S", -1.0)
+    await purge(store, statuses, 0.0, batch=2)
+    [kept] = await store.recorded_acts(ActQuery())
+    assert kept.object == "billing", "acts on anything else are kept"
