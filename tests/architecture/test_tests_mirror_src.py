@@ -27,7 +27,6 @@ COVERED_BY = {
     "serve/pages/log_lines.py": "serve/pages/test_run.py",
     "serve/streams.py": "serve/pages/test_live.py",
     "serve/pages/inbox.py": "serve/test_application.py",
-    "serve/pages/rendering.py": "serve/test_application.py",
     "serve/serving.py": "serve/test_application.py",
     "agents/answer_text.py": "agents/test_structured_output.py",
     "agents/connection.py": "agents/test_chat.py",

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flujo.cli import completion, formatting, options
+from flujo.cli import completion, options
 from flujo.cli.invocation import Invocation
-from flujo.cli.trace_rendering import acts_data
 from flujo.domain.acts import ActQuery, Verb
 from flujo.domain.wording import plural
+from flujo.services.inspection import formatting
+from flujo.services.inspection.trace_views import acts_data
 
 if TYPE_CHECKING:
     from flujo.domain.acts import Act
