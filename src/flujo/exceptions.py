@@ -98,6 +98,8 @@ FlujoError
     ├── ChangesRefused               a run cannot continue with a changed blueprint
     ├── RunConflict                  the run id is taken by a run with another identity
     ├── ResumeConflict               another process executes this run, or answered first
+    │   ├── QuestionChanged          another question is open than the one that was shown
+    │   └── QuestionClaimed          another person works on the question
     ├── Fenced                       this process lost the run's lease
     ├── AmbiguousPause               several questions are open: name one
     ├── WrongPauseKind               the command is for another kind of pause
@@ -981,6 +983,23 @@ class ResumeConflict(StateError):
     lease_left_s: float | None = None
     won: str | None = None
     """What settled the question before this answer: another `answer`, the `deadline`, or the `run` itself."""
+
+
+class QuestionChanged(ResumeConflict):
+    """The question was opened again since it was shown, so the answer was not recorded."""
+
+    code = "FLJ676"
+    hint = "read the question as it is now, and answer again"
+
+
+class QuestionClaimed(ResumeConflict):
+    """Another person has claimed the question. A claim ends after 15 minutes, and can be taken over."""
+
+    code = "FLJ677"
+    by: str | None = None
+    until: float | None = None
+    """When the claim ends, in seconds since the epoch."""
+    hint = "ask that person, or confirm that you answer nevertheless"
 
 
 class Fenced(StateError):

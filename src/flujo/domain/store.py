@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from flujo.domain.providers import RequestStore
+from flujo.domain.questions import CLAIMED_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flujo.domain.ledger import Hold, Ledger
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
+    from flujo.domain.questions import OpenQuestion, QuestionClaim, QuestionQuery
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.recorded_run import RecordedRun
     from flujo.domain.run import (
@@ -194,6 +196,52 @@ class QuestionStore(QuestionSource, Protocol):
             RunNotFound: no such question (`hint` lists the open ones).
             ResumeConflict: it has another answer already, is void, or has expired. The same answer again
                 is not an error.
+        """
+        ...
+
+    async def answer_all(self, answers: Sequence[tuple[RunId, GivenAnswer]]) -> list[Pause]:
+        """Record the answers to questions of several runs in one commit: all of them, or none.
+
+        Raises:
+            RunNotFound | ResumeConflict: as `answer`, for the first one that cannot be recorded; none is.
+        """
+        ...
+
+    async def open_questions(self, query: QuestionQuery) -> list[OpenQuestion]:
+        """Return the questions of all runs that wait for a human and match, the most urgent first.
+
+        Those that were escalated come first, then those with a deadline by it, then the longest open.
+
+        Raises:
+            SettingsError: a condition that cannot be compared, or a limit out of bounds.
+        """
+        ...
+
+    async def claim_question(
+        self, run_id: RunId, pause_id: StepPath, by: str, *, lives_s: float = CLAIMED_S, take: bool = False
+    ) -> QuestionClaim:
+        """Claim a question for a person if it has no claim of another one, or with `take` in any case.
+
+        The claim ends after `lives_s` seconds by the store's clock; the same person renews it. Others may
+        answer nevertheless. Of two claims at the same time, one counts.
+
+        Returns:
+            The claim that counts now; its `by` says whose it is.
+
+        Raises:
+            RunNotFound: no such question.
+        """
+        ...
+
+    async def release_question(self, run_id: RunId, pause_id: StepPath, by: str) -> bool:
+        """End the claim of this person; return whether there was one."""
+        ...
+
+    async def escalate_question(self, run_id: RunId, pause_id: StepPath, by: str, reason: str) -> None:
+        """End the claim of a question and put it before all others, for someone who can decide it.
+
+        Raises:
+            RunNotFound: no such question.
         """
         ...
 

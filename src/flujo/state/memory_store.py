@@ -16,6 +16,7 @@ from flujo.domain.feed import KEPT_S
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, Hold, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath, level
+from flujo.domain.questions import CLAIMED_S, Escalation
 from flujo.domain.queues import RunKind
 from flujo.domain.recorded_run import RecordedRun
 from flujo.domain.run import (
@@ -42,6 +43,7 @@ from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
 from flujo.state import codec, events, owner_tokens, rules, schedule_rules
 from flujo.state.memory_budgets import MemoryBudgets
+from flujo.state.memory_claims import MemoryClaims, fits
 from flujo.state.memory_evaluations import MemoryEvaluations
 from flujo.state.memory_events import MemoryEvents
 from flujo.state.memory_feeds import MemoryFeeds
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from flujo.domain.feed import FeedLine
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.providers import Admission, Allowed
+    from flujo.domain.questions import OpenQuestion, QuestionClaim, QuestionQuery
     from flujo.domain.run import Child
     from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
@@ -114,6 +117,7 @@ class MemoryDatabase:
     acts: list[Act] = field(default_factory=list)
     """Those on no single run."""
     feeds: MemoryFeeds = field(default_factory=MemoryFeeds)
+    claims: MemoryClaims = field(default_factory=MemoryClaims)
 
 
 class MemoryStateStore(MemoryQueues):
@@ -470,6 +474,47 @@ class MemoryStateStore(MemoryQueues):
         self._check_open()
         given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor)
         return self._answer(self._stored(run_id), given)
+
+    async def answer_all(self, answers: Sequence[tuple[RunId, GivenAnswer]]) -> list[Pause]:
+        """Record the answers to questions of several runs, or none; see the port."""
+        self._check_open()
+        for run_id, given in answers:
+            asked = [*self._stored(run_id).pauses.values()]
+            rules.answered(run_id, asked, given.pause_id, given.value)
+        return [self._answer(self._stored(run_id), given) for run_id, given in answers]
+
+    async def open_questions(self, query: QuestionQuery) -> list[OpenQuestion]:
+        """Return the open questions of all runs; see the port."""
+        rules.check_questions(query)
+        claims, now = self.database.claims, self._now()
+        found = [
+            claims.question(self._listed(stored), pause, now)
+            for stored in self._matching(query.runs)
+            for pause in stored.pauses.values()
+            if pause.needs_answer
+        ]
+        chosen = [question for question in found if fits(question, query)]
+        return sorted(chosen, key=lambda question: question.place.key)[: query.limit]
+
+    async def claim_question(
+        self, run_id: RunId, pause_id: StepPath, by: str, *, lives_s: float = CLAIMED_S, take: bool = False
+    ) -> QuestionClaim:
+        """Claim a question for a person; see the port."""
+        self._require_asked(run_id, pause_id)
+        return self.database.claims.claim((run_id, pause_id), by, self._now(), lives_s, take=take)
+
+    async def release_question(self, run_id: RunId, pause_id: StepPath, by: str) -> bool:
+        """End the claim of this person; see the port."""
+        return self.database.claims.release((run_id, pause_id), by)
+
+    async def escalate_question(self, run_id: RunId, pause_id: StepPath, by: str, reason: str) -> None:
+        """Put a question before all others; see the port."""
+        self._require_asked(run_id, pause_id)
+        self.database.claims.escalate((run_id, pause_id), Escalation(by, self._now(), reason))
+
+    def _require_asked(self, run_id: RunId, pause_id: StepPath) -> None:
+        if run_id not in self.database.runs or pause_id not in self.database.runs[run_id].pauses:
+            raise rules.no_question(run_id, pause_id)
 
     async def send_event(self, event: NewEvent) -> Delivery:
         """Give an event to the wait that it is for, or keep it; see the port."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.paths import StepPath
+    from flujo.domain.questions import QuestionQuery
     from flujo.domain.queues import Queued
     from flujo.domain.recorded_run import RecordedRun
 
@@ -416,6 +417,20 @@ def check_query(query: RunQuery) -> None:
             f"the cursor is one of the order `{query.after.order}`, and this list has `{query.order}`",
             hint="use a cursor with the order of the list that it comes from",
         )
+
+
+def check_questions(query: QuestionQuery) -> None:
+    """Check that every store supports a query of open questions.
+
+    Raises:
+        SettingsError: for metadata conditions that cannot be compared, or a limit out of bounds.
+    """
+    check_query(replace(query.runs, limit=query.limit))
+
+
+def no_question(run_id: RunId, pause_id: StepPath) -> RunNotFound:
+    """Return the error for a question that a run does not ask."""
+    return RunNotFound(f"run {run_id} asks no question {shown(pause_id)!r}", run_id=run_id)
 
 
 def fits(record: RunRecord, pauses: Sequence[Pause], query: RunQuery, *, unattended: bool) -> bool:

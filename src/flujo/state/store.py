@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from flujo.domain.forks import renew_in_children
 from flujo.domain.key_counts import Rotated
 from flujo.domain.personal_data import Pseudonyms
+from flujo.domain.questions import CLAIMED_S
 from flujo.domain.run import GivenAnswer, Progress, Purged
 from flujo.domain.sent_events import KEPT_S
 from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
@@ -39,6 +40,7 @@ from flujo.state.sql import (
     workers,
 )
 from flujo.state.sql import evaluations as evaluation_rows
+from flujo.state.sql import questions as question_rows
 from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql import sessions as session_rows
 from flujo.state.sql import tokens as token_rows
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.paths import StepPath
     from flujo.domain.providers import Admission, Allowed
+    from flujo.domain.questions import OpenQuestion, QuestionClaim, QuestionQuery
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.recorded_run import RecordedRun
     from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
@@ -288,6 +291,40 @@ class SqlStateStore:
         request = Answer(run_id, GivenAnswer(pause_id=pause_id, value=answer, actor=actor))
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
         return pause
+
+    async def answer_all(self, answers: Sequence[tuple[RunId, GivenAnswer]]) -> list[Pause]:
+        """Record the answers to questions of several runs in one commit; see the port."""
+        pauses = await self.write_apart(self._answer_all, [Answer(*each) for each in answers])
+        self._wakes.tell({run_id for run_id, _ in answers})
+        return pauses
+
+    def _answer_all(self, connection: sa.Connection, requests: Sequence[Answer]) -> list[Pause]:
+        """Record answers inside a transaction, which ends without any of them when one is refused."""
+        outcomes = self._batches.apply(connection, requests).outcomes
+        for outcome in outcomes:
+            if isinstance(outcome, FlujoError):
+                raise outcome
+        return outcomes
+
+    async def open_questions(self, query: QuestionQuery) -> list[OpenQuestion]:
+        """Return the open questions of all runs; see the port."""
+        rules.check_questions(query)
+        return await self.read(question_rows.open_questions, query)
+
+    async def claim_question(
+        self, run_id: RunId, pause_id: StepPath, by: str, *, lives_s: float = CLAIMED_S, take: bool = False
+    ) -> QuestionClaim:
+        """Claim a question for a person; see the port."""
+        claiming = partial(question_rows.claim, take=take)
+        return await self.write_apart(claiming, run_id, pause_id, by, lives_s)
+
+    async def release_question(self, run_id: RunId, pause_id: StepPath, by: str) -> bool:
+        """End the claim of this person; see the port."""
+        return await self.write_apart(question_rows.release, run_id, pause_id, by)
+
+    async def escalate_question(self, run_id: RunId, pause_id: StepPath, by: str, reason: str) -> None:
+        """Put a question before all others; see the port."""
+        await self.write_apart(question_rows.escalate, run_id, pause_id, by, reason)
 
     async def send_event(self, event: NewEvent) -> Delivery:
         """Give an event to the wait that it is for, or keep it; see the port."""

@@ -37,6 +37,7 @@ READABLE = {
     "parent_run parent_path entry queue queue_key",
     "journal": "run_id path kind parent status usage fingerprint",
     "pauses": "run_id pause_id kind by event event_key",
+    "question_claims": "run_id pause_id claimed_by escalated_by",
     "blobs": "digest encoding",
     "blob_refs": "digest run_id",
     "intents": "run_id key path tool state",
@@ -88,6 +89,7 @@ async def fill(store: SqlStateStore) -> None:
         )
     )
     await store.write(Write(run_id=RUN, fence=run.fence, entries=(entry(3, output=value("appended")),)))
+    await store.escalate_question(RUN, StepPath("q"), "ada", f"{MARKER} reason")
     await store.answer(RUN, StepPath("q"), value("answer"), actor=ADA)
     await store.add_to_feed(RUN, run.fence, [FeedLine(at=1.0, kind=FeedKind.TEXT, text=f"{MARKER} said")])
     await store.send_event(NewEvent(event_id="e", name="paid", payload=value("event"), actor=ADA, run_id=RUN))

@@ -25,6 +25,7 @@ from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
 from flujo.services.given import capable, choice, seconds, text, text_or_none, whole_number
 from flujo.services.inspection.following import Reader, follow
+from flujo.services.inspection.question_client import QuestionClient
 from flujo.services.inspection.task_detail import read_detail
 from flujo.services.inspection.task_traces import launched_by
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
@@ -63,7 +64,7 @@ _AT_ONCE_S, _SOON_S, _LATER_S = 0.005, 0.05, 1.0
 """How long `wait` rests between two looks at a run: after the end of a wait, at first, and at most."""
 
 
-class TaskClient:
+class TaskClient(QuestionClient):
     """Lists, shows, answers and cancels runs from another process than the one that executes them."""
 
     def __init__(

@@ -51,6 +51,7 @@ def _of(table: sa.Table, bound_to: str, values: str) -> Encrypted:
 RUNS = _of(tables.runs, "run_id", "input context context_now output error seals")
 JOURNAL = _of(tables.journal, "run_id path kind attempt", "input output patch error detail digest")
 PAUSES = _of(tables.pauses, "run_id pause_id", "message answer_schema answer digest")
+CLAIMS = _of(tables.question_claims, "run_id pause_id", "reason")
 BLOBS = _of(tables.blobs, "digest", "data")
 INTENTS = _of(tables.intents, "run_id key", "request result digest")
 CACHE = _of(tables.cache, "key", "value digest")
@@ -66,7 +67,7 @@ ENCRYPTED = {
     each.table.name: each
     for each in (
         *(RUNS, JOURNAL, PAUSES, BLOBS, INTENTS, CACHE),
-        *(ACTS, OUTBOX, EVENTS, SCHEDULES, FEED, EVALUATIONS),
+        *(ACTS, OUTBOX, EVENTS, SCHEDULES, FEED, EVALUATIONS, CLAIMS),
     )
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -201,6 +201,14 @@ pauses = sa.Table(
     sa.Index("pauses_by_deadline", "deadline_at"),
 )
 
+_is_unanswered = pauses.c.answered_at.is_(None)
+sa.Index(
+    "pauses_open",  # few at a time, in a table of all questions that were ever asked
+    pauses.c.asked_at,
+    sqlite_where=_is_unanswered,
+    postgresql_where=_is_unanswered,
+)
+
 _waits_for_event = pauses.c.event.is_not(None)
 sa.Index(
     "pauses_by_event",
@@ -209,6 +217,21 @@ sa.Index(
     pauses.c.asked_at,
     sqlite_where=_waits_for_event,
     postgresql_where=_waits_for_event,
+)
+
+# Who works on a question, and who has left it to others; it decides nothing about the answer.
+question_claims = sa.Table(
+    "question_claims",
+    metadata,
+    _run(),
+    sa.Column("pause_id", Name, nullable=False),
+    sa.Column("claimed_by", Name),
+    sa.Column("claimed_at", Seconds),
+    sa.Column("claimed_until", Seconds),
+    sa.Column("escalated_by", Name),
+    sa.Column("escalated_at", Seconds),
+    sa.Column("reason", sa.Text),  # of the escalation
+    sa.PrimaryKeyConstraint("run_id", "pause_id", name="question_claims_key"),
 )
 
 blobs = sa.Table(

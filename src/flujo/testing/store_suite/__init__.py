@@ -31,6 +31,7 @@ from flujo.testing.store_suite.imports import ImportsSuite
 from flujo.testing.store_suite.journal import JournalSuite
 from flujo.testing.store_suite.messages import MessagesSuite
 from flujo.testing.store_suite.moves import MovesSuite
+from flujo.testing.store_suite.open_questions import OpenQuestionsSuite
 from flujo.testing.store_suite.ownership import OwnershipSuite
 from flujo.testing.store_suite.queries import QueriesSuite
 from flujo.testing.store_suite.questions import QuestionsSuite
@@ -83,6 +84,7 @@ class StateStoreSuite(
     EvaluationsSuite,
     TokensSuite,
     SessionsSuite,
+    OpenQuestionsSuite,
 ):
     """The behaviour of every store; subclass it and define the fixture `open_store`.
 
