@@ -222,6 +222,8 @@ class InputRejected(SettingsError):
 
     code = "FLJ601"
     field: str | None = None
+    violations: tuple[str, ...] = ()
+    """What does not fit the schema, each beginning with its place in the value."""
 
 
 class EvaluatorUnknown(SettingsError):

@@ -27,6 +27,8 @@ COVERED_BY = {
     "serve/pages/log_lines.py": "serve/pages/test_run.py",
     "serve/streams.py": "serve/pages/test_live.py",
     "serve/pages/inbox.py": "serve/test_application.py",
+    "serve/routes.py": "serve/test_application.py",
+    "serve/security/identity.py": "serve/test_application.py",
     "serve/serving.py": "serve/test_application.py",
     "settings_serve.py": "serve/test_application.py",
     "domain/questions.py": "conformance/test_stores.py",

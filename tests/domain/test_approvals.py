@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from flujo.domain import canonical
-from flujo.domain.approvals import Approval, answer_schema, arguments_in, digest, digest_in
+from flujo.domain.approvals import (
+    Approval,
+    answer_schema,
+    arguments_in,
+    arguments_shown,
+    digest,
+    digest_in,
+)
 from flujo.domain.tools import CallableTool
 from flujo.exceptions import PipelineError
 
@@ -46,3 +53,11 @@ def test_references_in_the_schema_of_the_arguments_stay_valid() -> None:
 def test_a_digest_is_never_read_as_a_number() -> None:
     assert all(digest(number=number).startswith("d") for number in range(50))
     assert len({digest(number=number) for number in range(50)}) == 50
+
+
+def test_the_arguments_are_read_from_the_last_two_lines_of_a_question() -> None:
+    said = 'wants to call\narguments: {"a":0}\ndigest:    d0\narguments: {"a":1}\ndigest:    d1'
+    assert arguments_shown(said) == (said[: said.rindex("\narguments")], {"a": 1})
+    for other in ("no arguments", "x\narguments: {}", "x\narguments: {}\ndigest:    d1\nmore"):
+        with pytest.raises(ValueError, match="no arguments"):
+            arguments_shown(other)

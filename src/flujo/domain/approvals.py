@@ -71,6 +71,10 @@ def approval(given: Approval | Literal[True], where: str) -> Approval:
     return given
 
 
+ARGUMENTS, DIGEST = "arguments: ", "digest:    "
+"""The beginnings of the last two lines of a question."""
+
+
 # The question --------------------------------------------------------------------------------------------
 
 
@@ -106,6 +110,19 @@ def answer_schema(bound_to: str, arguments: Any, parameters: Any, *, editable: b
             schema["$defs"] = named  # references in a schema begin at its root
         fields["arguments"] = {**inner, "default": arguments}
     return canonical.encode(schema)
+
+
+def arguments_shown(message: str) -> tuple[str, Any]:
+    """Return the text of a question before its last two lines, and the arguments of the call in these.
+
+    Raises:
+        ValueError: the message does not end with the arguments and the digest.
+    """
+    text, _, last = message.rpartition(f"\n{ARGUMENTS}")
+    written, _, bound_to = last.rpartition(f"\n{DIGEST}")
+    if not written or "\n" in written or "\n" in bound_to:
+        raise ValueError("the message has no arguments")
+    return text, canonical.decode(written.encode())
 
 
 def digest_in(schema: bytes | None) -> str:

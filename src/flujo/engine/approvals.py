@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.agents import Ask
-from flujo.domain.approvals import answer_schema, digest
+from flujo.domain.approvals import ARGUMENTS, DIGEST, answer_schema, digest
 from flujo.domain.journal import EntryKind, ErrorInfo
 from flujo.domain.outcomes import Failure, Paused
 from flujo.domain.run import Pause, PauseKind
@@ -140,8 +140,8 @@ class ApprovalGate:
         if self.call.written:
             written = canonical.encode(self.call.written).decode()  # one line, whatever the model wrote
             lines.append(f"the model wrote: {written} ({'; '.join(self.call.repairs)})")
-        lines.append(f"arguments: {canonical.encode(self.call.arguments).decode()}")
-        lines.append(f"digest:    {bound_to}")
+        lines.append(f"{ARGUMENTS}{canonical.encode(self.call.arguments).decode()}")
+        lines.append(f"{DIGEST}{bound_to}")
         return "\n".join(lines)
 
     # The answer ------------------------------------------------------------------------------------------

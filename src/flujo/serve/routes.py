@@ -5,6 +5,8 @@ from __future__ import annotations
 from flujo.serve.api import changes, events, health, openapi, runs
 from flujo.serve.pages import inbox, live, login, run
 from flujo.serve.pages import runs as run_pages
+from flujo.serve.api import health, runs
+from flujo.serve.pages import inbox, question
 
 ENDPOINTS = (
     *health.ENDPOINTS,
@@ -17,4 +19,5 @@ ENDPOINTS = (
     *run.ENDPOINTS,
     *login.ENDPOINTS,
     *live.ENDPOINTS,
+    *question.ENDPOINTS,
 )

@@ -13,7 +13,7 @@ from flujo.domain.forks import renew_in_children
 from flujo.domain.key_counts import Rotated
 from flujo.domain.personal_data import Pseudonyms
 from flujo.domain.questions import CLAIMED_S
-from flujo.domain.run import GivenAnswer, Progress, Purged
+from flujo.domain.run import GivenAnswer, Pause, Progress, Purged
 from flujo.domain.sent_events import KEPT_S
 from flujo.exceptions import FlujoError, ResumeConflict, RunConflict
 from flujo.governance.key_ring import NO_KEYS, KeyRing
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from flujo.domain.questions import OpenQuestion, QuestionClaim, QuestionQuery
     from flujo.domain.queues import ClaimOrder, QueueState, WorkerRecord, WorkerState
     from flujo.domain.recorded_run import RecordedRun
-    from flujo.domain.run import Due, Intent, NewRun, Pause, RunGroup, RunQuery, RunRecord, RunStatus, Write
+    from flujo.domain.run import Due, Intent, NewRun, RunGroup, RunQuery, RunRecord, RunStatus, Write
     from flujo.domain.schedule_records import Changed, ScheduleChange, Schedules
     from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
     from flujo.domain.shared_budgets import Counted
@@ -300,11 +300,13 @@ class SqlStateStore:
 
     def _answer_all(self, connection: sa.Connection, requests: Sequence[Answer]) -> list[Pause]:
         """Record answers inside a transaction, which ends without any of them when one is refused."""
-        outcomes = self._batches.apply(connection, requests).outcomes
-        for outcome in outcomes:
+        pauses = []
+        for outcome in self._batches.apply(connection, requests).outcomes:
             if isinstance(outcome, FlujoError):
                 raise outcome
-        return outcomes
+            if isinstance(outcome, Pause):
+                pauses.append(outcome)
+        return pauses
 
     async def open_questions(self, query: QuestionQuery) -> list[OpenQuestion]:
         """Return the open questions of all runs; see the port."""

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from flujo.domain.wording import span
+from flujo.domain.wording import short, span
 from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
+from flujo.serve.pages.markdown import markdown
 from flujo.serve.security import cookies, csrf
+from flujo.services.inspection import formatting
+from flujo.services.project.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +94,26 @@ def moment(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def away(seconds: float | None) -> str:
+    """Return how far a moment is from now: `in 3 h`, `2 d ago`; nothing for None."""
+    if seconds is None:
+        return ""
+    left = seconds - SystemClock.now()
+    size, unit = next(each for each in _UNITS if abs(left) >= each[0] or each[0] == 1)
+    words = f"{int(abs(left) // size)} {unit}"
+    return f"in {words}" if left > 0 else f"{words} ago"
+
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def brief(text: str) -> str:
+    """Return the beginning of a text in one line."""
+    return short(" ".join(GATE.result(text[:_LONGEST]).split()), _BRIEF)
+
+
+_BRIEF, _LONGEST = 140, 2000
+
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent.parent / "templates"),
     autoescape=True,
@@ -99,4 +122,12 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     finalize=_finished,
 )
-_TEMPLATES.filters |= {"moment": moment, "span": span}
+_TEMPLATES.filters |= {
+    "moment": moment,
+    "span": span,
+    "brief": brief,
+    "markdown": markdown,
+    "away": away,
+    "usage": formatting.usage,
+}
+_TEMPLATES.globals["typed"] = Unmasked

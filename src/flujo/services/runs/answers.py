@@ -252,4 +252,4 @@ def fitting_answer(pause: Pause, given: Any) -> Any:
     try:
         return compiled.check(value, what=f"answer to `{paths.shown(pause.pause_id)}`")
     except OutputRejected as error:
-        raise InputRejected(error.message, hint=error.hint) from None
+        raise InputRejected(error.message, hint=error.hint, violations=error.violations) from None

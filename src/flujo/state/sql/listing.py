@@ -27,8 +27,10 @@ _GROUPS = {
     RunGroup.BLUEPRINT: runs.c.pipeline,
     RunGroup.USER: runs.c.user_id,
 }
-_open_pauses = sa.exists().where(
-    pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void
+_open_pauses = (
+    sa.exists()
+    .where(pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .correlate(runs)  # also inside a statement that reads questions itself
 )
 _open_doubts = _open_pauses.where(pauses.c.kind == str(PauseKind.DOUBT))
 _open_questions = _open_pauses.where(pauses.c.kind.not_in([str(kind) for kind in WAITS]))

@@ -14,7 +14,7 @@ from flujo.domain.paths import StepPath
 from flujo.domain.questions import QuestionCursor, QuestionQuery
 from flujo.domain.queues import RunKind
 from flujo.domain.reach import Reach
-from flujo.domain.run import GivenAnswer, Pause, PauseKind, RunQuery, RunStatus, Write
+from flujo.domain.run import GivenAnswer, Pause, PauseKind, RunCondition, RunQuery, RunStatus, Write
 from flujo.exceptions import ResumeConflict, RunNotFound, SettingsError
 from flujo.testing.store_suite.examples import OpenStore, move, new_run
 
@@ -91,13 +91,16 @@ class OpenQuestionsSuite:
         assert await places(store, runs=runs(metadata={"team": "south"})) == ["b:ask"]
         assert await places(store, runs=runs(reach=Reach(blueprints=("triage",)))) == ["a:ask"]
         assert await places(store, runs=runs(queue="none")) == []
+        assert await places(store, runs=runs(pause=ASK, chain=RunId("a"))) == ["a:ask"]
+        assert await places(store, runs=runs(statuses=(RunCondition.IN_DOUBT, RunStatus.RUNNING))) == []
 
     async def test_a_claim_is_of_one_person_until_it_ends_or_is_taken(self, open_store: OpenStore) -> None:
         store, other = await open_store(), await open_store()
         await opened(store, "a", question(), question("free"))
         run = RunId("a")
         claim = await store.claim_question(run, ASK, "ada")
-        assert (claim.by, claim.until - claim.at) == ("ada", pytest.approx(900.0))
+        assert claim.by == "ada"
+        assert claim.until - claim.at == pytest.approx(900.0)
         assert (await other.claim_question(run, ASK, "bob")) == claim
         assert await places(other, claimed_by="ada") == ["a:ask"]
         assert await places(other, claimed_by="bob") == []
