@@ -6,7 +6,7 @@ from flujo.serve.api import changes, events, health, openapi, runs
 from flujo.serve.pages import inbox, live, login, run
 from flujo.serve.pages import runs as run_pages
 from flujo.serve.api import health, runs
-from flujo.serve.pages import inbox, question
+from flujo.serve.pages import batch, inbox, question
 
 ENDPOINTS = (
     *health.ENDPOINTS,
@@ -20,4 +20,5 @@ ENDPOINTS = (
     *login.ENDPOINTS,
     *live.ENDPOINTS,
     *question.ENDPOINTS,
+    *batch.ENDPOINTS,
 )

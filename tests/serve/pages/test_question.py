@@ -12,7 +12,6 @@ from flujo.governance.sink import GATE
 from serve.asked import ARGUMENTS, answer_of, approval, call, fields, opened, question
 
 if TYPE_CHECKING:
-    from httpx import Response
     from starlette.testclient import TestClient
 
     from flujo.services.workspace import Workspace
@@ -35,7 +34,7 @@ def asked(browser: TestClient, workspace: Workspace) -> Any:
     return lambda pause, **facts: opened(browser, workspace, "r", pause, **facts)
 
 
-def sent(browser: TestClient, do: str, page: str | None = None, **changes: str) -> Response:
+def sent(browser: TestClient, do: str, page: str | None = None, **changes: str) -> Any:
     """Send the form of the page as a browser does, with some fields changed."""
     given = fields(browser.get(PAGE).text if page is None else page)
     return browser.post(PAGE, data={**given, **changes, "_do": do})

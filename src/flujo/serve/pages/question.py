@@ -140,8 +140,15 @@ async def _answered(request: Request, form: FormData, do: str, filled: Filled) -
     return RedirectResponse(request.url.path, 303)
 
 
-def answer_of(pause: Pause, do: str, filled: Filled) -> Reading:
-    """Return the answer that a form makes."""
+def answer_of(pause: Pause, do: str, filled: Filled, *, may_edit: bool = True) -> Reading:
+    """Return the answer that a form makes.
+
+    Args:
+        pause: the question.
+        do: `answer`, or for a call `approve` or `deny`.
+        filled: the form.
+        may_edit: whether the form has the arguments of a call.
+    """
     if pause.kind is not PauseKind.APPROVAL:
         shape, _, _ = begun(pause)
         return read(shape, filled.data)
@@ -152,7 +159,7 @@ def answer_of(pause: Pause, do: str, filled: Filled) -> Reading:
     if do != "approve":
         reading.refuse(ROOT, "approve the call, or deny it")
         return reading
-    if is_editable(pause):
+    if may_edit and is_editable(pause):
         shape, _, asked = begun(pause)
         edited = read(shape, filled.data)
         if edited.problems:

@@ -9,8 +9,10 @@ function move(step) {
     const at = questions.indexOf(document.activeElement?.closest("tr")?.querySelector("a.question"));
     const next = at < 0 ? (step > 0 ? 0 : questions.length - 1) : at + step;
     questions[Math.max(0, Math.min(next, questions.length - 1))].focus();
+  } else if (step > 0) {
+    document.querySelector("a[rel=next]")?.click();
   } else {
-    document.querySelector(step > 0 ? "a[rel=next]" : "a[rel=prev]")?.click();
+    history.back();
   }
 }
 
@@ -30,13 +32,30 @@ const actions = {
   j: () => move(1),
   k: () => move(-1),
   x: select,
-  i: () => document.querySelector("nav a")?.click(),
+  i: () => document.querySelector(".top nav a")?.click(),
   "?": help,
 };
 
+// Keys of one letter can get in the way of other tools, so they can be turned off.
+const areOn = () => localStorage.getItem("flujo-keys") !== "off";
+const button = document.querySelector(".keys .switch");
+
+function label() {
+  button.textContent = areOn() ? "Turn these keys off" : "Turn these keys on";
+}
+
+if (button) {
+  button.hidden = false;
+  label();
+  button.addEventListener("click", () => {
+    localStorage.setItem("flujo-keys", areOn() ? "off" : "on");
+    label();
+  });
+}
+
 document.addEventListener("keydown", (event) => {
   const action = actions[event.key];
-  if (action && !event.ctrlKey && !event.metaKey && !event.altKey && !isTyping(event.target)) {
+  if (action && areOn() && !event.ctrlKey && !event.metaKey && !event.altKey && !isTyping(event.target)) {
     event.preventDefault();
     action();
   }
