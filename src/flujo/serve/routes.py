@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from flujo.serve.api import changes, events, health, openapi, runs
-from flujo.serve.pages import inbox, live, login, run
+from flujo.serve.pages import batch, inbox, live, login, question, run
 from flujo.serve.pages import runs as run_pages
-from flujo.serve.api import health, runs
-from flujo.serve.pages import batch, inbox, question
 
 ENDPOINTS = (
     *health.ENDPOINTS,

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
@@ -32,11 +32,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "pause_id", name="question_claims_key"),
     )
-    # It only adds: a process of 0009 still works with this database.
-    op.execute("UPDATE schema_info SET revision = '0012'")
+    # It only adds: a process of 0010 still works with this database.
+    op.execute("UPDATE schema_info SET revision = '0011'")
 
 
 def downgrade() -> None:
-    op.execute("UPDATE schema_info SET revision = '0009'")
+    op.execute("UPDATE schema_info SET revision = '0010'")
     op.drop_table("question_claims")
     op.drop_index("pauses_open", "pauses")

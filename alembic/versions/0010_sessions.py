@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
+revision = "0010"
 down_revision = "0009"
 branch_labels = None
 depends_on = None
@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest"),
     )
     # It only adds: a process of 0009 still works with this database.
-    op.execute("UPDATE schema_info SET revision = '0011'")
+    op.execute("UPDATE schema_info SET revision = '0010'")
 
 
 def downgrade() -> None:
