@@ -243,7 +243,7 @@ def _report(
 
 def _why_next(error: ErrorInfo | None) -> str:
     if error is not None and error.is_handled:
-        return "show what happened; the steps after a failure have run"
+        return "show what happened; the clean-up has ended"
     is_changed = error is not None and error.code == AgentChanged.code
     return "continue with the changed agent" if is_changed else "retry the failed step"
 

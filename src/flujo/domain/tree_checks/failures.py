@@ -45,7 +45,7 @@ def steps_at_the_end(name: str, sites: Sequence[Site]) -> Iterator[Finding]:
                 "FLJ317",
                 site.place,
                 f"step {site.path!r} {waits}, and `finally` waits for nothing",
-                "move it before the end of `steps`; a run may wait there",
+                "move it to `steps`, where a run may wait",
                 ("name",),
             )
             continue

@@ -69,7 +69,7 @@ def require_unhandled(record: RunRecord) -> None:
     if record.is_handled:
         fork = command("flujo", "fork", record.run_id, "--at", "PATH", "--live-effects")
         raise ResumeConflict(
-            f"run {record.run_id} has failed and the steps after that have ended, so no step is tried again",
+            f"run {record.run_id} has failed and its clean-up has ended, so no step is tried again",
             hint=f"`{fork}` begins a new run at a step",
             status=record.status,
         )
