@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 import warm
 from durability.program_worker import pipeline_of, program_of
-from durability.random_programs import BEGUN, in_doubt, known, looked_up, parts
+from durability.random_programs import BEGUN, answered, in_doubt, known, looked_up, parts
 from flujo.domain import canonical, chains
 from flujo.domain.acts import Actor, Via
 from flujo.domain.journal import EntryKind, EntryStatus, RunId
@@ -238,7 +238,7 @@ class Programs:
     async def _reply(self, main: RunId, run_id: RunId, pause: Pause) -> Any:
         intent = in_doubt(pause, await self._store.intents(run_id))
         if intent is None:
-            return int(pause.message) + 1
+            return answered(pause)
         seed, program = self._programs[main]
         path = intent.path.rpartition("/")[2]
         happened = f"{seed}:{path}:{intent.key}" in self._world.effects()

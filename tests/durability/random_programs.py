@@ -118,6 +118,8 @@ class Known:
     output: int
     effects: Counter[str]
     """How often each step runs, and how often each background task is launched."""
+    fails: bool = False
+    """Whether the run fails in the end, without an output."""
 
 
 def parts(program: Sequence[Part]) -> Iterator[Part]:
@@ -150,6 +152,12 @@ EARLY = ("ends",)
 """Imported blueprints that count without a callable, and that end before their last step."""
 BEHIND = ("behind",)
 """Composites that are executed as a background task, whose result is awaited after it."""
+CAUGHT = ("caught",)
+"""Composites whose last step always fails, and whose `on_error` passes that over or replaces their output."""
+PICKS = ("picks",)
+"""Steps that ask a human for one of several choices, which come from data."""
+UNDONE = ("undone",)
+"""At most one step of a program, its last: it fails the run, and `on_failure` undoes something."""
 NEXT = ("next",)
 """At most one step of a program: in the first runs of a chain it ends the run, and the next one continues."""
 AROUND = ("spare", "search")
@@ -164,7 +172,9 @@ INSIDE = ("fallback", "evaluate")
 
 def random_program(chance: Random, *, also: Sequence[str] = HUMAN) -> tuple[Part, ...]:
     """Return a random program of at most `MAX_STEPS` steps, `MAX_DEPTH` deep; `also` names more kinds of steps."""
-    parts = _Generator(chance, [kind for kind in also if kind not in NEXT]).body(0)
+    parts = _Generator(chance, [kind for kind in also if kind not in (*NEXT, *UNDONE)]).body(0)
+    if set(UNDONE) & {*also} and chance.random() < 0.5:
+        parts = (*parts, Part("undone", "undone", 0))
     rounds = chance.randint(0, 2) if set(NEXT) & {*also} else 0
     if not rounds:
         return parts
@@ -176,8 +186,8 @@ class _Generator:
     def __init__(self, chance: Random, also: Sequence[str]) -> None:
         self._chance = chance
         self._names = 0
-        self._leaves = [*LEAVES, *(kind for kind in also if kind not in BEHIND)]
-        self._composites = [*COMPOSITES, *(kind for kind in also if kind in BEHIND)]
+        self._leaves = [*LEAVES, *(kind for kind in also if kind not in (*BEHIND, *CAUGHT))]
+        self._composites = [*COMPOSITES, *(kind for kind in also if kind in (*BEHIND, *CAUGHT))]
 
     def body(self, depth: int) -> tuple[Part, ...]:
         return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
@@ -203,7 +213,7 @@ def known(program: Sequence[Part], start: int) -> Known:
     for number, part in enumerate(program):
         for _ in range(part.number if part.kind == "next" else 0):
             start = _value(program[:number], start, effects)
-    return Known(_value(program, start, effects), effects)
+    return Known(_value(program, start, effects), effects, fails=program[-1].kind in UNDONE)
 
 
 def _value(parts: Sequence[Part], n: int, effects: Counter[str]) -> int:
@@ -213,11 +223,8 @@ def _value(parts: Sequence[Part], n: int, effects: Counter[str]) -> int:
 
 
 def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
-    def body(index: int, value: int) -> int:
-        return _value(part.bodies[index], value, effects)
-
     match part.kind:
-        case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare" | "agent" | "paying":
+        case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare" | "agent" | "paying" | "undone":
             effects[part.name] += calls_of(part)
             return n + part.number
         case "perhaps" | "ends":
@@ -227,11 +234,25 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
         case "search":
             effects[part.name] += 2 * depth(part)
             return n + 3 * depth(part)
-        case "human" | "silent" | "told" | "sleeps" | "next":  # the last run of a chain skips `next`
-            return n + {"human": 1, "silent": 2, "told": 4}.get(part.kind, 0)
+        case (
+            "human" | "silent" | "told" | "sleeps" | "picks" | "next"
+        ):  # the last run of a chain skips `next`
+            return n + {"human": 1, "silent": 2, "told": 4, "picks": 6}.get(part.kind, 0)
+        case _:
+            return _composite_value(part, n, effects)
+
+
+def _composite_value(part: Part, n: int, effects: Counter[str]) -> int:
+    def body(index: int, value: int) -> int:
+        return _value(part.bodies[index], value, effects)
+
+    match part.kind:
         case "behind":
             effects[task_of(part)] += 1
             return body(0, n)
+        case "caught":
+            body(0, n)
+            return n + replaced(part)
         case "if":
             return body(n % 2, n)
         case "loop" | "machine":
@@ -240,6 +261,11 @@ def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
             return n if part.kind == "loop" else body(1, n)
         case _:
             return sum(body(index, value) for index, value in _arms(part, n))
+
+
+def replaced(part: Part) -> int:
+    """Return what the output of a `caught` adds to its input; 0 when its failure is passed over."""
+    return 0 if part.number % 2 else part.number
 
 
 def task_of(part: Part) -> str:
@@ -269,6 +295,12 @@ def _arms(part: Part, n: int) -> list[tuple[int, int]]:
 
 
 # The answers of a human who checks the world first --------------------------------------------------------
+
+
+def answered(pause: Pause) -> Any:
+    """Return the answer to the question of a step: the next number, or the last of its choices."""
+    schema = canonical.decode(pause.answer_schema or b"{}")
+    return schema["enum"][-1] if "enum" in schema else int(pause.message) + 1
 
 
 def in_doubt(pause: Pause, intents: Sequence[Intent]) -> Intent | None:
@@ -321,6 +353,7 @@ def tree(
         name=name,
         context_schema=CONTEXT,
         output=Text("{{ previous }}"),
+        on_failure=builder.undoing(program),
     )
 
 
@@ -342,7 +375,12 @@ class _Builder:
         self._sleep_s = sleep_s
 
     def body(self, parts: Sequence[Part]) -> Pipeline:
-        return Pipeline(tuple(self._step(part) for part in parts))
+        return Pipeline(tuple(_fails(part) if part.kind in UNDONE else self._step(part) for part in parts))
+
+    def undoing(self, program: Sequence[Part]) -> Sequence[Step]:
+        """Return the steps of `on_failure`."""
+        undone = (part for part in program if part.kind in UNDONE)
+        return [replace(self._leaf(part), input=Text("{{ input }}")) for part in undone]
 
     def _step(self, part: Part) -> BaseStep:
         match part.kind:
@@ -358,7 +396,7 @@ class _Builder:
                 return self._agent(part)
             case "paid":
                 return self._paid(part)
-            case "human" | "silent" | "told" | "sleeps":
+            case "human" | "silent" | "told" | "sleeps" | "picks":
                 return self._wait(part)
             case "next":
                 return ContinueAsNewStep(
@@ -383,6 +421,8 @@ class _Builder:
                 )
             case "sleeps":
                 return SleepStep(part.name, for_s=self._sleep_s)
+            case "picks":
+                return _picks(part)
             case _:
                 return HumanInTheLoopStep(
                     name=part.name,
@@ -512,6 +552,15 @@ class _Builder:
                     condition=Expr("previous % 2 == 0"),
                     branches={"then": bodies[0], "else": bodies[1]},
                 )
+            case "caught":
+                body = Pipeline((*bodies[0].steps, _fails(part)))
+                more = {"output": Text(f"{{{{ previous + {part.number} }}}}")}
+                return ConditionalStep(
+                    name=part.name,
+                    condition=Expr("true"),
+                    then=body,
+                    on_error=more if replaced(part) else "skip",
+                )
             case "loop":
                 until = Expr(f"loop.index == {part.number - 1}")
                 return LoopStep(name=part.name, body=bodies[0], until=until)
@@ -607,6 +656,20 @@ class _Builder:
             branches=branches,
             output=Text("{{ " + sums + " }}"),
         )
+
+
+def _picks(part: Part) -> ImportStep:
+    choices = {"enum": "{{ [string(input), string(input + 6)] }}"}
+    ask = HumanInTheLoopStep("choice", "Which?", answer_schema=choices)
+    asked = Pipeline((ask,), name=f"picks_{part.name}", output=Text("{{ int(previous) }}"))
+    return ImportStep(name=part.name, blueprint=f"{part.name}.yaml", pipeline=asked)
+
+
+def _fails(part: Part) -> Step:
+    async def fails(data: int) -> int:
+        raise NotSent("this never works")
+
+    return Step(f"fails_{part.name}", call=CallableRef(f"random:fails_{part.name}", fails))
 
 
 async def _given(data: int) -> int:

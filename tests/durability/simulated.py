@@ -20,6 +20,7 @@ from durability.random_programs import (
     SLEEP_S,
     SLOW,
     TIMEOUT_S,
+    answered,
     in_doubt,
     known,
     looked_up,
@@ -167,7 +168,7 @@ class Simulation:
         return list(await self._judged())
 
     async def _ended(self) -> None:
-        while not (await self._record()).status.is_settled:  # noqa: ASYNC110 - it observes from outside, like a user
+        while not ((record := await self._record()).status.is_settled or record.is_handled):  # noqa: ASYNC110 - as a user
             await asyncio.sleep(5)
 
     async def _submit(self) -> None:
@@ -279,7 +280,7 @@ class Simulation:
         """Return the next number, or the resolution of a call without a recorded end."""
         intent = in_doubt(pause, await store.intents(run_id))
         if intent is None:
-            return int(pause.message) + 1
+            return answered(pause)
         if not self.calls[intent.key]:
             self.repeated.add(intent.key)
         return looked_up(intent, self._parts, happened=bool(self.calls[intent.key]))
@@ -384,10 +385,12 @@ class Simulation:
         wanted = known(self.program, 5)
         record = await self._record()
         wrong = []
-        if record.status is not RunStatus.COMPLETED:
+        if record.status is not (RunStatus.FAILED if wanted.fails else RunStatus.COMPLETED):
             return [f"the run is {record.status}: {record.error}"]
-        output = canonical.decode(record.output)
-        if output != wanted.output:
+        if wanted.fails and not record.is_handled:
+            wrong.append("`on_failure` has not ended")
+        output = None if record.output is None else canonical.decode(record.output)
+        if output != (None if wanted.fails else wanted.output):
             wrong.append(f"the output is {output}, but must be {wanted.output}")
         for worker in self._workers:
             self._cut_off(worker)

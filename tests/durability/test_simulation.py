@@ -17,11 +17,14 @@ from durability.random_programs import (
     AROUND,
     ASLEEP,
     BEHIND,
+    CAUGHT,
     EARLY,
     HUMAN,
     NEXT,
+    PICKS,
     SLEEP_S,
     TOLD,
+    UNDONE,
     known,
     random_program,
     tree,
@@ -106,6 +109,16 @@ def test_runs_with_background_tasks_reach_their_known_result_whatever_crashes(ev
 def test_chains_of_runs_reach_the_result_of_their_last_run_whatever_crashes(evidence: Evidence) -> None:
     for seed in range(FIRST, FIRST + max(1, SEEDS // 4)):
         violations = _violations(seed, evidence, also=(*BESIDE, *NEXT))
+        assert not violations, violations
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G4")
+def test_runs_with_failures_that_are_replaced_or_undone_reach_their_known_end_whatever_crashes(
+    evidence: Evidence,
+) -> None:
+    for seed in range(FIRST, FIRST + max(1, SEEDS // 8)):
+        violations = _violations(seed, evidence, also=(*HUMAN, *PICKS, *3 * CAUGHT, *UNDONE))
         assert not violations, violations
 
 
