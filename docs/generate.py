@@ -155,7 +155,7 @@ def settings() -> str:
     ):
         lines += [
             f"\n## `{name}`\n",
-            f"{documented[table.__name__, '']}\n",
+            f"{documented[table.__name__, '']} See [put it behind your login](../how-to/put-it-behind-your-login.md).\n",
             "| key | meaning |",
             "|---|---|",
             *(f"| `{key}` | {_cell(documented[table.__name__, key])} |" for key in table.model_fields),

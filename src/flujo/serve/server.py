@@ -12,6 +12,7 @@ from flujo.governance.logs import logger
 from flujo.serve.application import application
 from flujo.serve.serving import Serving
 from flujo.services.workspace import Workspace
+from flujo.settings_serve import is_loopback
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +82,8 @@ async def _require_login(workspace: Workspace, settings: ServeTable) -> None:
             "there are tokens and no login: programs can use the API, and people cannot open pages; "
             "write [serve.users.NAME] or [serve.proxy] into flujo.toml"
         )
-    if settings.has_passwords and (settings.public is None or settings.public.scheme != "https"):
+    is_public = settings.public is not None or not is_loopback(settings.host)
+    if settings.has_passwords and is_public and not (settings.public_url or "").startswith("https:"):
         log.warning(
             "passwords cross the network readable: put a proxy with TLS before the server, and "
             "set `[serve] public_url` to its https address"
