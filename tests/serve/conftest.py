@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from flujo.serve.serving import Serving
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable
+from flujo.state.sql.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,10 +25,19 @@ VISITOR = "v" * 43
 """The cookie of a browser that has opened a page before."""
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without runs: to copy it is cheaper than to create one."""
+    path = tmp_path_factory.mktemp("serve") / "state.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A folder with a project, whose database does not exist yet."""
+def root(tmp_path: Path, empty_database: Path) -> Path:
+    """A folder with a project, whose database has no runs yet."""
     (tmp_path / "flujo.toml").write_text('state_uri = "sqlite:///state.db"\n')
+    shutil.copy(empty_database, tmp_path / "state.db")
     return tmp_path
 
 

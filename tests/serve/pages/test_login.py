@@ -6,17 +6,20 @@ import re
 from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
+from starlette.testclient import TestClient
 
 from flujo.domain.acts import OF_LOGINS, ActQuery
+from flujo.serve.application import application
+from flujo.serve.serving import Serving
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable, UserTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from httpx2 import Response
-    from starlette.testclient import TestClient
-
-    from flujo.services.workspace import Workspace
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ADA = UserTable(role="operator", password_hash=CHEAP.hash("analytical"))
@@ -77,6 +80,19 @@ def test_a_session_ends_with_the_logout_and_each_login_begins_a_new_one(
     acts = client.portal.call(store.recorded_acts, ActQuery(object="ada", verbs=OF_LOGINS))
     assert [str(act.verb) for act in acts] == ["log_out", "log_in", "log_out", "log_in"]
     assert acts[-1].after == b'{"address":"127.0.0.1"}'
+
+
+def test_a_session_is_known_to_another_server_on_the_same_database(
+    serve: Callable[..., TestClient], root: Path
+) -> None:
+    first = serve(SETTINGS)
+    log_in(first)
+    other = Workspace(find_project(root))
+    cookie = {"cookie": f"__Secure-flujo_session={first.cookies['__Secure-flujo_session']}"}
+    with TestClient(application(Serving(other, SETTINGS)), base_url=BASE) as second:
+        assert "ada (operator)" in second.get(f"{BASE}/", headers=cookie).text
+        assert second.portal is not None
+        second.portal.call(other.aclose)
 
 
 def test_another_password_or_a_user_who_is_gone_ends_the_session(

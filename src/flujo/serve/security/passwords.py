@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 _MIN, _MAX = 8, 1000
 _HASHER = PasswordHasher()
-_AT_ONCE = asyncio.Semaphore(2)
-"""A check takes 64 MiB of memory and a core for a moment."""
+_THREADS = ThreadPoolExecutor(2, "flujo-password")
+"""A check takes 64 MiB of memory and a core for a moment, so only two are made at once."""
 
 
 def hash_of(password: str) -> str:
@@ -43,8 +44,7 @@ async def fits(settings: ServeTable, name: str, password: str) -> bool:
     checked = known or next(others, None)
     if checked is None or len(password) > _MAX:
         return False
-    async with _AT_ONCE:
-        is_right = await asyncio.to_thread(_verified, checked, password)
+    is_right = await asyncio.get_running_loop().run_in_executor(_THREADS, _verified, checked, password)
     return is_right and known is not None
 
 
