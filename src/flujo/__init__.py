@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from flujo.domain.usage import UsageLimits
     from flujo.domain.values import CallableRef, Expr, Text
     from flujo.exceptions import NotSent
+    from flujo.http_client import FlujoHTTPClient
     from flujo.services.inspection.schedule_client import ScheduleClient
     from flujo.services.inspection.task_client import TaskClient
     from flujo.services.project.recovery_policy import RecoveryPolicy
@@ -81,6 +82,7 @@ _HOMES = {
     "Expr": "flujo.domain.values",
     "FileProvider": "flujo.state.providers",
     "Flujo": "flujo.services.runs.runner",
+    "FlujoHTTPClient": "flujo.http_client",
     "GranularStep": "flujo.domain.steps",
     "History": "flujo.domain.steps",
     "HumanInTheLoopStep": "flujo.domain.steps",
@@ -153,6 +155,7 @@ __all__ = [
     "Expr",
     "FileProvider",
     "Flujo",
+    "FlujoHTTPClient",
     "GranularStep",
     "History",
     "HumanInTheLoopStep",

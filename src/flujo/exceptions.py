@@ -88,6 +88,7 @@ FlujoError
 │       └── AnswerUnbounded              the maximum response length, and so the cost, is unknown
 └── StateError               FLJ5xx
     ├── StateBackendUnavailable      the database does not answer
+    │   └── ServerUnavailable            the server that a client of the API uses does not answer
     ├── StateBackendFull
     ├── SchemaOutdated               run `flujo migrate`
     ├── SchemaTooNew
@@ -903,6 +904,13 @@ class StateBackendUnavailable(StateError):
 
     code = "FLJ501"
     retryable = True
+
+
+class ServerUnavailable(StateBackendUnavailable):
+    """The server that a client of the API uses does not answer, or answers as no Flujo does."""
+
+    code = "FLJ667"
+    hint = "start it with `flujo serve`, or check the address"
 
 
 class StateBackendFull(StateError):

@@ -49,6 +49,7 @@ NOT_OF_A_RUN = {
     "services/checks/locking.py": "flujo.lock, from the project's own sources",
     "services/runs/webhooks.py": "sends the messages that `notices` has written",
     "agents/mcp_transport.py": "calls the tools of servers with the arguments of their calls",
+    "http_client.py": "asks a server with the values of the caller",
     "services/project/trust.py": "the paths of trusted projects, for this user",
     "agents/local_server.py": "llama.cpp's log and the address file, readable by the user alone",
     "agents/local_weights.py": "weights of a model, and pip's log",

@@ -61,6 +61,7 @@ COVERED_BY = {
     "engine/agent_identity.py": "engine/steps/test_granular.py",
     "engine/agent_request.py": "engine/steps/test_granular.py",
     "engine/judgement.py": "engine/steps/test_granular.py",
+    "services/inspection/view_readers.py": "test_http_client.py",
     "services/inspection/views.py": "cli/test_log_rendering.py",
     "services/inspection/trace_views.py": "cli/test_step_rendering.py",
     "services/inspection/otlp.py": "cli/test_trace_otlp.py",

@@ -91,6 +91,8 @@ class NewFork(Execution):
     """Other instructions, by the names of agents."""
     models: dict[str, str] = Field(default_factory=dict)
     """Other models, by the names of agents."""
+    run_id: str | None = None
+    """The id of the fork. Default: a new one."""
     live_effects: bool = False
     """Whether calls with effects are made, instead of taking the recorded results."""
 
@@ -176,8 +178,8 @@ async def resume_run(request: Request) -> Response:
 async def fork_run(request: Request) -> Response:
     """Fork a run in the process of the server."""
     asked = await body(request, NewFork)
-    run_id = serving(request).workspace.random.run_id()
-    given = asked.model_dump(exclude={"input", "wait"})
+    run_id = asked.run_id or serving(request).workspace.random.run_id()
+    given = asked.model_dump(exclude={"input", "wait", "run_id"})
     given["input"] = asked.input if "input" in asked.model_fields_set else UNCHANGED
     forking = tasks(request).fork_task(run_in(request), Fork(**given, run_id=run_id))
     return await _executed(request, run_id, forking, asked.wait)

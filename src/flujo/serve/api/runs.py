@@ -73,6 +73,13 @@ class RunList(Page):
     """`newest` or `oldest` by start, or `updated`."""
 
 
+class QuestionList(Page):
+    """Which questions are listed."""
+
+    run_id: str | None = None
+    """The run; without it those of all runs."""
+
+
 class TracePart(Asked):
     """A part of the history of a run."""
 
@@ -145,12 +152,15 @@ async def show_result(request: Request) -> Response:
 
 async def list_questions(request: Request) -> Response:
     """Answer with the open questions, those of the run that has waited longest first."""
-    asked = parameters(request, Page)
-    found = await tasks(request).list_tasks(
-        "paused", kind=["run", "task"], order="oldest", limit=asked.limit, cursor=asked.cursor
-    )
+    asked, client = parameters(request, QuestionList), tasks(request)
+    if asked.run_id is not None:
+        found = [(await client.get_task(asked.run_id)).task]
+    else:
+        found = await client.list_tasks(
+            "paused", kind=["run", "task"], order="oldest", limit=asked.limit, cursor=asked.cursor
+        )
     questions = [question_data(run, pause) for run in found for pause in run.questions]
-    is_full = len(found) == asked.limit
+    is_full = asked.run_id is None and len(found) == asked.limit
     return answered({"questions": questions, "cursor": found[-1].cursor if is_full else None})
 
 
@@ -179,6 +189,6 @@ ENDPOINTS = (
         f"{API_PREFIX}/questions",
         list_questions,
         Right.READ,
-        Operation("List the open questions", Page),
+        Operation("List the open questions", QuestionList),
     ),
 )
