@@ -353,6 +353,56 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[tuple[str, str], str]]:
             yield (node.name, targets[0].id), " ".join(str(text.value).split())
 
 
+def api() -> str:
+    """Return the page of the API: each operation of the OpenAPI document with what it takes."""
+    from flujo.serve.api.openapi import document
+    from flujo.serve.routes import ENDPOINTS
+
+    parts = [
+        "# API\n",
+        "What `flujo serve` answers to programs. [Start and answer runs over HTTP](../how-to/embed-the-api.md) introduces it, "
+        "and `GET /api/v1/openapi.json` is this page for tools. Results have the JSON of the [commands](cli.md); errors are "
+        "problems of RFC 9457 with the code of an [error](errors.md).\n",
+    ]
+    for path, verbs in document(ENDPOINTS)["paths"].items():
+        for verb, about in verbs.items():
+            parts.append(f"## `{verb.upper()} {path}`\n\n{about['summary']}. {about['description']}\n")
+            parts.append(f"Needs the right `{about['x-right']}`.\n")
+            rows = list(_taken(about))
+            if rows:
+                parts += ["| Name | In | Value | Meaning |", "|---|---|---|---|", *rows, ""]
+    return NOTE + "\n".join(parts) + "\n"
+
+
+def _taken(about: dict[str, Any]) -> Iterator[str]:
+    """Yield a row for each parameter of an operation and each field of its body."""
+    for each in about["parameters"]:
+        schema = each.get("schema") or each["content"]["application/json"]["schema"]
+        yield _row(
+            each["name"],
+            each["in"],
+            schema,
+            each.get("description", ""),
+            is_needed=each.get("required", False),
+        )
+    content = about.get("requestBody", {}).get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
+    for name, each in schema.get("properties", {}).items():
+        yield _row(
+            name, "body", each, each.get("description", ""), is_needed=name in schema.get("required", ())
+        )
+
+
+def _row(name: str, place: str, schema: dict[str, Any], meaning: str, *, is_needed: bool) -> str:
+    """Return a row of a table of what an operation takes."""
+    kinds = [each.get("type", "any") for each in schema.get("anyOf", [schema])]
+    words = [" or ".join(dict.fromkeys(kind for kind in kinds if kind != "null"))]
+    words += [f"one of {', '.join(schema['enum'])}"] if "enum" in schema else []
+    words += ["required"] if is_needed else []
+    words += [f"default {schema['default']}"] if schema.get("default") not in (None, {}, []) else []
+    return f"| `{name}` | {place} | {_cell(', '.join(words))} | {_cell(meaning)} |"
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -364,6 +414,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors,
     "diagnostics.md": diagnostics,
     "python.md": python,
+    "api.md": api,
 }
 
 

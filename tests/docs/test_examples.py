@@ -9,6 +9,7 @@ The first line of a block may have these words after the language:
     model, postgres  the block needs the local model, or a Postgres
     words            of the last line of a `model` block, only the form is compared: the words are the model's
     server           `http://localhost:8000` in the block is the server of a model, which answers a ticket
+    serve            `http://127.0.0.1:8400` in the block is `flujo serve` in the page's project
     graph="name"     the block is the output of `flujo graph name --format mermaid`
     outside          not run: it clones, installs, or calls make
     fragment         not run: a few lines that show one rule (generated pages only)
@@ -130,6 +131,8 @@ def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.F
     for block in runnable(page):
         if "postgres" in block.words:
             env["FLUJO_STATE_URI"] = request.getfixturevalue("empty_postgres_uri")
+        if "serve" in block.words:
+            block = on_flujo_serve(block, request.getfixturevalue("api_server"))
         if "server" in block.words:
             block = on_server(block, request.getfixturevalue("model_server"))
         run(block, project, env)
@@ -174,6 +177,26 @@ def model_server() -> Iterator[Provider]:
     with provider_server() as server:
         server.will_answer('{"label": "bug"}')
         yield server
+
+
+@pytest.fixture
+def api_server(project: Path) -> Iterator[str]:
+    """The address of `flujo serve` in the page's project, which the page has written by now."""
+    words = [str(PROGRAMS["flujo"]), "serve", "--port", "0"]
+    with subprocess.Popen(
+        words, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
+        assert address is not None
+        yield address[0]
+        process.terminate()
+        assert process.stderr.read() == ""
+
+
+def on_flujo_serve(block: Block, address: str) -> Block:
+    """Return a block whose `flujo serve` is the one of this test."""
+    return replace(block, text=block.text.replace("http://127.0.0.1:8400", address))
 
 
 def on_server(block: Block, server: Provider) -> Block:
