@@ -96,7 +96,7 @@ CEILING = {
     "services/binding/binding.py": 5,
     "services/checks/locking.py": 18,
     "services/checks/validation.py": 10,
-    "services/inspection/task_client.py": 1,
+    "services/inspection/task_client.py": 2,
     "services/mcp_servers.py": 2,
     "services/project/inputs.py": 2,
     "services/project/project.py": 3,

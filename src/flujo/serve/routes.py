@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flujo.serve.api import changes, events, health, openapi, runs
 from flujo.serve.pages import batch, inbox, live, login, question, run
+from flujo.serve.api import changes, events, health, runs
+from flujo.serve.pages import actions, inbox, live, run
 from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
@@ -19,4 +21,5 @@ ENDPOINTS = (
     *live.ENDPOINTS,
     *question.ENDPOINTS,
     *batch.ENDPOINTS,
+    *actions.ENDPOINTS,
 )

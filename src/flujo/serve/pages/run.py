@@ -13,6 +13,7 @@ from flujo.domain.run_forks import Forked, forks_of
 from flujo.exceptions import SettingsError
 from flujo.governance.sink import GATE
 from flujo.serve.endpoints import Endpoint
+from flujo.serve.pages.actions import possible
 from flujo.serve.pages.log_lines import line_html
 from flujo.serve.pages.rendering import page
 from flujo.serve.pages.runs import tone
@@ -71,6 +72,7 @@ async def show_run(request: Request) -> Response:
         timeline=trace_html.timeline(node),
         costs=trace_html.costs(node),
         steps=trace_html.steps(node.children if step is None else [node], manner),
+        actions=possible(request, detail.task),
         family=_family(detail),
         drawing=None if pipeline is None else draw_path(pipeline, taken),
         places=[] if pipeline is None else _places(pipeline, taken, detail),

@@ -557,6 +557,22 @@ class TaskClient(QuestionClient):
         actions, who = await self._actions(), self._actor(by)
         return await actions.fork(run_id, fork, who)
 
+    async def export_task(self, run_id: str) -> tuple[str, bytes]:
+        """Return a run as one file, as `flujo export` writes it, behind the whole id of the run.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            CorruptState | ResumeConflict | SecretInValue: see `services.replay.export.export_run`.
+        """
+        from flujo.services.replay.export import export_run
+
+        store = await self._store()
+        record = await store.find(await self._allowed(Right.READ, run_id))
+        return record.run_id, await export_run(store, record.run_id)
+
     async def wait(
         self,
         run_id: str,
