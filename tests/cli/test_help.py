@@ -86,6 +86,7 @@ Operate:
   workers        List the living workers; pause or resume them.
   queues         Show what waits in the queues.
   budgets        Show the usage of the budgets that several runs share.
+  stats          Show cost, tokens, status and duration of runs over time.
   schedules      List, apply, pause and trigger schedules.
   notifications  List messages about runs, or send them again.
   tokens         Create, list and revoke tokens of services and people.

@@ -224,6 +224,8 @@ def call_listings(call: Call, project: Project) -> None:
         "workers",
         "queues",
         "budgets",
+        "stats",
+        "stats --plot",
         "notifications list",
         "acts",
         "ls",

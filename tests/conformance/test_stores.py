@@ -10,6 +10,7 @@ from flujo.governance.key_ring import Key, KeyRing
 from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import OpenStore, StateStoreSuite
+from flujo.testing.store_suite.figures import FiguresSuite
 from flujo.testing.store_suite.values import ValuesSuite
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class TestPostgresStateStore(StateStoreSuite):
             yield open_one
 
 
-class TestEncryptedStateStore(ValuesSuite):
+class TestEncryptedStateStore(ValuesSuite, FiguresSuite):
     """With encryption the same values are kept; `state/sql/test_encryption.py` has Postgres too."""
 
     @pytest.fixture

@@ -221,8 +221,8 @@ def compare(
 def is_shown_as_set(invocation: Invocation, word: str, *, as_json: bool) -> bool:
     """Show the means of a set of runs if a word means one, and return whether it does."""
     from flujo.cli.evals_rendering import scores_data, show_scores
-    from flujo.services.cases.reports import score_reports
     from flujo.services.cases.run_sets import is_set, set_of
+    from flujo.services.scoring.means import score_reports
 
     if not is_set(word):
         return False

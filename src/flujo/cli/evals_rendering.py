@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from flujo.cli.terminal import Terminal
     from flujo.domain.gate import Judgement
-    from flujo.services.cases.reports import CaseScores, Comparison, EvaluatorReport, Report
+    from flujo.services.cases.reports import CaseScores, Comparison, Report
     from flujo.services.cases.trials import Trial
+    from flujo.services.scoring.means import EvaluatorReport
 
 _MOST_CASES = 10
 """How many of the worst cases the text shows."""

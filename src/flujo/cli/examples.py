@@ -82,6 +82,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "workers resume": ("workers resume all",),
     "queues": ("queues", "queues --json"),
     "budgets": ("budgets", "budgets --rule team --json"),
+    "stats": ("stats", "stats --since 24h --by model --plot", "stats --blueprint report --json=totals"),
     "schedules": ("schedules list", "schedules apply --dry-run"),
     "schedules list": ("schedules list",),
     "schedules show": ("schedules show nightly",),

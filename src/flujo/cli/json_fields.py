@@ -86,6 +86,7 @@ FIELDS = {
     "workers": "worker owner host pid version queues concurrency state started_at seen_at silent_s runs",
     "queues": "queue depth delayed in_flight paused parked oldest_s limits",
     "budgets": "rule scope limit allowed used held left forecast window_starts_at window_ends_at",
+    "stats": "since until every by blueprint periods totals queues scores",
     "schedules list": _SCHEDULE,
     "schedules show": f"{_SCHEDULE} next acts",
     "schedules apply": "name change keys",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
+    from flujo.domain.figures import Figure, FigureQuery
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.key_counts import KeyCounts, Rotated
     from flujo.domain.ledger import Hold, Ledger
@@ -557,6 +558,18 @@ class EvaluationStore(Protocol):
         ...
 
 
+class FigureSource(Protocol):
+    """Adds up what runs and model calls have used, and how long they took."""
+
+    async def figures(self, query: FigureQuery) -> list[Figure]:
+        """Return the figures, by period and then by name. A group without a run in a period has none.
+
+        Raises:
+            SettingsError: a condition that cannot be compared.
+        """
+        ...
+
+
 class ActStore(Protocol):
     """Keeps who did what, over all runs."""
 
@@ -706,6 +719,7 @@ class StateStore(
     EventStore,
     ScheduleStore,
     EvaluationStore,
+    FigureSource,
     ActStore,
     TokenStore,
     SessionStore,

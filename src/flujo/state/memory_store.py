@@ -52,6 +52,7 @@ from flujo.state.memory_queues import MemoryQueues, QueueTables
 from flujo.state.memory_sessions import MemorySessions
 from flujo.state.memory_tokens import MemoryTokens
 from flujo.state.requests import MemoryRequests
+from flujo.state.tally import Tally, group_of, status_of
 from flujo.state.wakes import Wakes
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor, ActQuery
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
+    from flujo.domain.figures import Figure, FigureQuery
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.providers import Admission, Allowed
     from flujo.domain.questions import OpenQuestion, QuestionClaim, QuestionQuery
@@ -725,6 +727,20 @@ class MemoryStateStore(MemoryQueues):
     async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
         """Return the evaluations that match, the newest first; see the port."""
         return self.database.evaluations.matching(query)
+
+    async def figures(self, query: FigureQuery) -> list[Figure]:
+        """Return the figures, by period and then by name; see the port."""
+        tally = Tally(query)
+        for stored in self._matching(query.runs):
+            run = stored.record
+            if query.by.counts_runs:
+                took = run.updated_at - run.created_at
+                tally.add(run.created_at, run.pipeline, str(run.status), took, run.usage)
+                continue
+            for call in filter(lambda entry: entry.usage, stored.journal.values()):
+                name, status = group_of(query.by, call.detail), status_of(str(call.status), call.fingerprint)
+                tally.add(run.created_at, name, status, call.ended_at - call.started_at, call.usage)
+        return tally.figures()
 
     async def recorded_acts(self, query: ActQuery) -> list[Act]:
         """Return the acts that match, the newest first; see the port."""

@@ -40,6 +40,7 @@ from flujo.state.sql import (
     workers,
 )
 from flujo.state.sql import evaluations as evaluation_rows
+from flujo.state.sql import figures as figure_rows
 from flujo.state.sql import questions as question_rows
 from flujo.state.sql import schedules as schedule_rows
 from flujo.state.sql import sessions as session_rows
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from flujo.domain.erasure import Family, Proof, Subject
     from flujo.domain.evaluations import Evaluation, EvaluationQuery
     from flujo.domain.feed import FeedLine
+    from flujo.domain.figures import Figure, FigureQuery
     from flujo.domain.journal import Entry, RunId
     from flujo.domain.key_counts import KeyCounts
     from flujo.domain.ledger import Hold, Ledger
@@ -663,6 +665,10 @@ class SqlStateStore:
     async def evaluations(self, query: EvaluationQuery) -> list[Evaluation]:
         """Return the evaluations that match, the newest first; see the port."""
         return await self.read(evaluation_rows.matching, query)
+
+    async def figures(self, query: FigureQuery) -> list[Figure]:
+        """Return the figures, by period and then by name; see the port."""
+        return await self.read(figure_rows.found, query)
 
     async def recorded_acts(self, query: ActQuery) -> list[Act]:
         """Return the acts that match, the newest first; see the port."""

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flujo.domain.gate import Judgement, Verdict, decide, interval
+from flujo.domain.gate import Judgement, Verdict, decide
+from flujo.services.scoring.means import EvaluatorReport, mean, report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from flujo.domain.evaluations import Evaluation
     from flujo.services.cases.files import Case, Cases, Threshold
     from flujo.services.cases.trials import Trial
 
@@ -45,22 +45,6 @@ class CaseScores:
     def is_left_out(self) -> bool:
         """Whether it has no scores, for a reason that says nothing about the version."""
         return not self.scores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluatorReport:
-    """The scores that one evaluator has given to all cases."""
-
-    name: str
-    count: int
-    """How many cases have a score."""
-    mean: float
-    low: float
-    """The lower end of the interval that holds the true mean with 95 % confidence."""
-    high: float
-    least: float
-    missed: tuple[str, ...] = ()
-    """The thresholds that are missed, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,14 +110,14 @@ class Report:
     @property
     def worst_first(self) -> list[CaseScores]:
         """The cases, those with the lowest mean score first; those without one at the end."""
-        return sorted(self.cases, key=lambda each: _mean(each.scores.values(), math.inf))
+        return sorted(self.cases, key=lambda each: mean(each.scores.values(), math.inf))
 
 
 def mean_scores(trials: Sequence[Trial]) -> dict[str, float]:
     """Return by evaluator the mean over the repeats of a case; only of evaluators that scored each repeat."""
     names = [set(trial.scores) for trial in trials]
     known = set.intersection(*names) if names else set()
-    return {name: _mean(trial.scores[name] for trial in trials) for name in sorted(known)}
+    return {name: mean(trial.scores[name] for trial in trials) for name in sorted(known)}
 
 
 def evaluator_reports(cases: Cases, rows: Sequence[CaseScores]) -> tuple[EvaluatorReport, ...]:
@@ -146,7 +130,7 @@ def evaluator_reports(cases: Cases, rows: Sequence[CaseScores]) -> tuple[Evaluat
 def _evaluator_report(name: str, rows: Sequence[CaseScores], threshold: Threshold | None) -> EvaluatorReport:
     scored = {row.case.name: row.scores[name] for row in rows if name in row.scores}
     scores = list(scored.values())
-    report = _report_of(name, scores)
+    report = report_of(name, scores)
     missed = []
     if threshold is not None and scores:
         if threshold.mean is not None and report.mean < threshold.mean:
@@ -156,31 +140,6 @@ def _evaluator_report(name: str, rows: Sequence[CaseScores], threshold: Threshol
                 if score < threshold.least:
                     missed.append(f"{name}: case `{case}` has {score:.2f}, below {threshold.least:g}")
     return replace(report, missed=tuple(missed))
-
-
-def _report_of(name: str, scores: Sequence[float]) -> EvaluatorReport:
-    low, high = interval(scores)
-    return EvaluatorReport(
-        name=name,
-        count=len(scores),
-        mean=_mean(scores, 0.0),
-        low=low,
-        high=high,
-        least=min(scores, default=0.0),
-    )
-
-
-def score_reports(rows: Sequence[Evaluation]) -> dict[tuple[str, str], EvaluatorReport]:
-    """Return what each evaluator says about the runs of each blueprint; those without a score are left out.
-
-    Args:
-        rows: evaluations of any runs.
-    """
-    found: dict[tuple[str, str], list[float]] = {}
-    for each in rows:
-        if each.score is not None:
-            found.setdefault((each.pipeline, each.evaluator), []).append(each.score)
-    return {key: _report_of(key[1], scores) for key, scores in sorted(found.items())}
 
 
 def compared(
@@ -224,15 +183,10 @@ def compared(
         verdict=verdict,
         by_evaluator=judged,
         means={
-            name: (_mean(new for new, _ in each), _mean(old for _, old in each))
+            name: (mean(new for new, _ in each), mean(old for _, old in each))
             for name, each in scored.items()
         },
         left_out=sum(not (new.keys() & old.keys()) for new, old in pairs),
         more=more,
         more_usd=None if more is None or price is None else more * price,
     )
-
-
-def _mean(values: Iterable[float], otherwise: float = 0.0) -> float:
-    every = list(values)
-    return math.fsum(every) / len(every) if every else otherwise

@@ -26,6 +26,7 @@ from flujo.exceptions import SettingsError, WaitTimedOut
 from flujo.services.given import capable, choice, seconds, text, text_or_none, whole_number
 from flujo.services.inspection.following import Reader, follow
 from flujo.services.inspection.question_client import QuestionClient
+from flujo.services.inspection.stats import read_stats, stats_query
 from flujo.services.inspection.task_detail import read_detail
 from flujo.services.inspection.task_traces import launched_by
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
     from flujo.services.inspection.following import LogLine
+    from flujo.services.inspection.stats import Stats
     from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.tasks import Moment
     from flujo.services.runs.forks import Fork
@@ -204,6 +206,37 @@ class TaskClient(QuestionClient):
         """Return the workers that are alive, with the runs that they execute."""
         self._require_everywhere(Right.READ)
         return await (await self._store()).workers()
+
+    async def stats(
+        self,
+        by: str = "blueprint",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        every: str | None = None,
+        blueprint: str | None = None,
+    ) -> Stats:
+        """Return how many runs there were over time, how they ended, what they used, how long they took.
+
+        With `by="agent"` or `by="model"` the figures are of model calls: attempts of steps that used a model.
+        A run, with its model calls, belongs to the time of its start. The database adds the figures up.
+
+        Args:
+            by: `blueprint`, `agent` or `model`.
+            since: the earliest start; as in `list_tasks`. Default: 7 days ago.
+            until: the time before which it must be. Default: the end of the current period.
+            every: the length of a period, `hour` or `day` in UTC; the first one is whole. Default: `hour` for
+                up to 3 days, otherwise `day`.
+            blueprint: only runs of this blueprint.
+
+        Raises:
+            SettingsError: an argument has the wrong type or an unknown value, or there are too many periods.
+        """
+        reach = self._reach()
+        query = stats_query(
+            by, since=since, until=until, every=every, blueprint=blueprint, reach=reach, clock=_CLOCK
+        )
+        return await read_stats(await self._store(), query)
 
     async def get_task(
         self,

@@ -26,6 +26,7 @@ from flujo.testing.store_suite.events import EventsSuite
 from flujo.testing.store_suite.examples import RUN, OpenStore, entry, move, new_run, writes
 from flujo.testing.store_suite.families import FamiliesSuite
 from flujo.testing.store_suite.feeds import FeedsSuite
+from flujo.testing.store_suite.figures import FiguresSuite
 from flujo.testing.store_suite.forks import ForksSuite
 from flujo.testing.store_suite.imports import ImportsSuite
 from flujo.testing.store_suite.journal import JournalSuite
@@ -82,6 +83,7 @@ class StateStoreSuite(
     ForksSuite,
     FeedsSuite,
     EvaluationsSuite,
+    FiguresSuite,
     TokensSuite,
     SessionsSuite,
     OpenQuestionsSuite,
