@@ -82,6 +82,7 @@ COVERED_BY = {
     "state/memory_evaluations.py": "conformance/test_stores.py",
     "domain/figures.py": "conformance/test_stores.py",
     "state/tally.py": "conformance/test_stores.py",
+    "serve/pages/charts.py": "serve/pages/test_stats.py",
     "services/scoring/means.py": "services/cases/test_reports.py",
     "state/memory_outbox.py": "conformance/test_stores.py",
     "state/sql/stuck.py": "cli/test_upkeep.py",

@@ -7,6 +7,11 @@ from flujo.serve.pages import batch, inbox, live, login, question, run
 from flujo.serve.api import changes, events, health, runs
 from flujo.serve.pages import actions, inbox, live, run
 from flujo.serve.pages import runs as run_pages
+from flujo.serve.api import changes, health, runs
+from flujo.serve.api import changes, events, health, runs
+from flujo.serve.pages import inbox
+from flujo.serve.pages import inbox, login, run, stats
+from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
     *health.ENDPOINTS,
@@ -17,6 +22,7 @@ ENDPOINTS = (
     *inbox.ENDPOINTS,
     *run_pages.ENDPOINTS,
     *run.ENDPOINTS,
+    *stats.ENDPOINTS,
     *login.ENDPOINTS,
     *live.ENDPOINTS,
     *question.ENDPOINTS,
