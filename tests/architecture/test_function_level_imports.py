@@ -65,7 +65,6 @@ CEILING = {
     "cli/commands/stats.py": 6,
     "cli/commands/serve.py": 1,
     "cli/commands/tasks.py": 23,
-    "cli/commands/tasks.py": 24,
     "cli/commands/tokens.py": 8,
     "cli/commands/trace.py": 10,
     "cli/commands/trust.py": 1,

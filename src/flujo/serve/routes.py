@@ -11,6 +11,7 @@ from flujo.serve.api import changes, health, runs
 from flujo.serve.api import changes, events, health, runs
 from flujo.serve.pages import inbox
 from flujo.serve.pages import inbox, login, run, stats
+from flujo.serve.pages import inbox, live, login, run, stats
 from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
@@ -22,10 +23,10 @@ ENDPOINTS = (
     *inbox.ENDPOINTS,
     *run_pages.ENDPOINTS,
     *run.ENDPOINTS,
-    *stats.ENDPOINTS,
     *login.ENDPOINTS,
     *live.ENDPOINTS,
     *question.ENDPOINTS,
     *batch.ENDPOINTS,
     *actions.ENDPOINTS,
+    *stats.ENDPOINTS,
 )

@@ -1,0 +1,44 @@
+"""Pages that are live continue by themselves after their server was killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flujo.domain.run import RunStatus
+from flujo.state.store import SqlStateStore
+from flujo.testing.store_suite import entry, move, new_run, writes
+from serve.browser.conftest import opened
+from serve.server_process import server_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import Browser
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_live_page_continues_after_its_server_was_killed(chromium: Browser, tmp_path: Path) -> None:
+    (tmp_path / "flujo.toml").write_text('state_uri = "sqlite:///state.db"\n')
+    async with aclosing(await SqlStateStore.open(f"sqlite:///{tmp_path}/state.db")) as store:
+        run = await store.accept(new_run("followed"), {})
+        await store.write(writes(run, entry(1, "before")))
+        with ExitStack() as servers:
+            first, port = await asyncio.to_thread(servers.enter_context, server_process(tmp_path))
+            async with opened(chromium, f"http://127.0.0.1:{port}") as watched:
+                page = watched.page
+                await page.goto("/runs/followed")
+                await page.locator("#log", has_text="before").wait_for()
+                first.kill()
+                await asyncio.to_thread(first.wait, 30)
+                await store.write(writes(run, entry(2, "meanwhile")))
+                await asyncio.to_thread(servers.enter_context, server_process(tmp_path, port))
+                await page.locator("#log", has_text="meanwhile").wait_for()
+                await store.write(move(run, RunStatus.COMPLETED))
+                await page.locator("#status", has_text="completed").wait_for()
+                assert await page.locator("#log li", has_text="before").count() == 1
+                watched.faults[:] = [each for each in watched.faults if "ERR_" not in each]  # it was away
