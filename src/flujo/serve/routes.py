@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from flujo.serve.api import changes, events, health, openapi, runs
-from flujo.serve.pages import batch, inbox, live, login, question, run
-from flujo.serve.api import changes, events, health, runs
-from flujo.serve.pages import actions, inbox, live, run
-from flujo.serve.pages import runs as run_pages
-from flujo.serve.api import changes, health, runs
-from flujo.serve.api import changes, events, health, runs
-from flujo.serve.pages import inbox
-from flujo.serve.pages import inbox, login, run, stats
-from flujo.serve.pages import inbox, live, login, run, stats
+from flujo.serve.pages import actions, batch, inbox, live, login, question, run, stats
 from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
