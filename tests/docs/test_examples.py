@@ -289,6 +289,7 @@ def loose(line: str) -> str:
     line = re.sub(r"\b[0-9a-f]{12,32}\b", "ID", line)
     line = re.sub(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{8,}\b", "ID", line)
     line = re.sub(r"\d+(\.\d+)?", "0", line)
+    line = re.sub(r"\b0 [KM]iB\b", "0 B", line)
     return re.sub(r"[ ─━═]+", " ", line).strip()
 
 
