@@ -23,6 +23,15 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _is_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        is_complete = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return is_complete and "@" not in url.netloc and not url.query and not url.fragment
+
+
 class UserTable(Section):
     """A person who may enter `flujo serve`, and what they may do."""
 
@@ -121,18 +130,13 @@ class ServeTable(Section):
     @field_validator("public_url")
     @classmethod
     def _is_public(cls, given: str | None) -> str | None:
-        if given is None:
-            return None
-        try:
-            url = urlsplit(given)
-            is_plain = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            is_plain = False
-        if not is_plain or url.query or url.fragment or url.username is not None:
+        # The text is not in the message: it may have a password.
+        if given is not None and not _is_address(given):
             raise ValueError(
-                f"`public_url` is {given!r}, not an address such as 'https://flujo.example.com/flujo'"
+                "`public_url` is not an address such as 'https://flujo.example.com/flujo', without a user, "
+                "a query and a fragment"
             )
-        return given.rstrip("/")
+        return None if given is None else given.rstrip("/")
 
     @field_validator("users")
     @classmethod

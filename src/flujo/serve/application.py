@@ -20,7 +20,7 @@ from flujo.serve.security import bodies, cookies, csrf, peers
 from flujo.serve.security.identity import bearer_of, principal_of
 from flujo.serve.security.prefix import Prefixed
 from flujo.serve.security.shield import Shield
-from flujo.serve.serving import serving
+from flujo.serve.serving import principal, serving
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -75,12 +75,14 @@ async def _admit(request: Request, endpoint: Endpoint) -> None:
     if endpoint.changes and server.settings.read_only and not endpoint.is_entry:
         raise AccessDenied("this server is read-only", hint="start it without `--read-only`")
     if endpoint.right is not None:
-        principal = request.state.principal = await principal_of(request)
-        principal.require(endpoint.right)
+        request.state.principal = await principal_of(request)
+        principal(request).require(endpoint.right)
     if endpoint.changes and _may_be_forged(request, endpoint):
         await csrf.require(request)
     if endpoint.changes and endpoint.right is not None:
-        server.limits.count_change(server.settings, principal.name, server.workspace.clock.monotonic())
+        server.limits.count_change(
+            server.settings, principal(request).name, server.workspace.clock.monotonic()
+        )
 
 
 def _may_be_forged(request: Request, endpoint: Endpoint) -> bool:
