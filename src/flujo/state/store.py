@@ -296,9 +296,7 @@ class SqlStateStore:
 
     async def answer_all(self, answers: Sequence[tuple[RunId, GivenAnswer]]) -> list[Pause]:
         """Record the answers to questions of several runs in one commit; see the port."""
-        pauses = await self.write_apart(self._answer_all, [Answer(*each) for each in answers])
-        self._wakes.tell({run_id for run_id, _ in answers})
-        return pauses
+        return await self.write_apart(self._answer_all, [Answer(*each) for each in answers])
 
     def _answer_all(self, connection: sa.Connection, requests: Sequence[Answer]) -> list[Pause]:
         """Record answers inside a transaction, which ends without any of them when one is refused."""

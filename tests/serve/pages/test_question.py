@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flujo.client import TaskClient
+from flujo.domain.paths import StepPath
 from flujo.domain.run import PauseKind
 from flujo.governance.sink import GATE
 from serve.asked import ARGUMENTS, answer_of, approval, call, fields, opened, question
@@ -200,3 +203,18 @@ def test_an_unknown_question_and_a_read_only_server_change_nothing(browser: Test
     asked(question())
     assert browser.get("/questions/r/other").status_code == 404
     assert browser.post("/questions/r/other", data={"_do": "answer"}).status_code == 404
+
+
+def test_the_path_of_any_step_is_part_of_an_address(
+    browser: TestClient, workspace: Workspace, asked: Any
+) -> None:
+    asked(replace(question({"type": "boolean"}), pause_id=StepPath("loop[2]/ask!doubt[0]")))
+    found = re.search(r'class="question" href="([^"]*)"', browser.get("/").text)
+    assert found is not None
+    page = browser.get(found[1])
+    assert page.status_code == 200
+    action = re.search(r'class="answer" action="([^"]*)"', page.text)
+    assert action is not None
+    answered = browser.post(action[1], data={**fields(page.text), "v": "0", "_do": "answer"})
+    assert (answered.status_code, "You answered" in answered.text) == (200, True)
+    assert answer_of(browser, workspace, "r") is True

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = "v"
-MAX_ROWS = 200
+MAX_ROWS = 100
 
 ABSENT: Any = object()
 """Stands for a key that is left out: null is a value."""

@@ -188,9 +188,7 @@ def begun(pause: Pause) -> tuple[Shape, dict[str, str], Any]:
         inner = {name: each for name, each in schema["properties"]["arguments"].items() if name != "default"}
         schema = {**inner, "$defs": schema.get("$defs", {})}
     shape, data = form_for(schema, value)
-    if GATE.data(data) != data:
-        data = {name: text for name, text in data.items() if GATE.data(text) == text}
-    return shape, data, value
+    return shape, {name: text for name, text in data.items() if GATE.data(text) == text}, value
 
 
 def is_editable(pause: Pause) -> bool:
