@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from jinja2 import UndefinedError
+from starlette.testclient import TestClient
 
 import flujo.serve
 from flujo.governance.sink import GATE
 from flujo.serve.pages import rendering
 from flujo.serve.pages.rendering import Unmasked
+from serve.asked import opened, question
 
 if TYPE_CHECKING:
-    from starlette.testclient import TestClient
+    from flujo.services.workspace import Workspace
 
 CSS = (Path(flujo.serve.__file__).parent / "static" / "flujo.css").read_text("utf-8")
 
@@ -33,10 +35,19 @@ def test_the_frame_has_a_skip_link_the_pages_and_the_user(browser: TestClient) -
     assert re.search(r'class="account"[^>]*><span>.+</span>', shown)
 
 
-def test_links_begin_with_the_path_of_the_server(browser: TestClient) -> None:
-    shown = browser.get("/").text
-    assert 'href="/static/flujo.css"' in shown
+def test_links_and_redirects_begin_with_the_path_of_the_server(
+    browser: TestClient, workspace: Workspace
+) -> None:
     assert browser.get("/static/flujo.css").text == CSS
+    opened(browser, workspace, "r", question())
+    behind = TestClient(browser.app, root_path="/flujo", follow_redirects=False)
+    behind.portal = browser.portal
+    shown = behind.get("/").text
+    assert all(
+        each.startswith(("/flujo/", "#")) for each in re.findall(r' (?:href|src|action)="([^"]*)"', shown)
+    )
+    claimed = behind.post("/questions/r/ask", data={"_do": "claim"})
+    assert claimed.headers["location"] == "/flujo/questions/r/ask"
 
 
 def test_a_value_is_escaped_and_its_invisible_characters_are_shown() -> None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from starlette.responses import RedirectResponse
-
 from flujo.domain.access import Right
 from flujo.domain.run import PauseKind
 from flujo.exceptions import RunNotFound, SettingsError
@@ -17,7 +15,7 @@ from flujo.serve.endpoints import Endpoint
 from flujo.serve.forms.fields import form_fields
 from flujo.serve.forms.values import ABSENT
 from flujo.serve.pages.question import Filled, answer_of, begun, form_data, with_other_fields
-from flujo.serve.pages.rendering import page
+from flujo.serve.pages.rendering import page, see_other
 from flujo.serve.serving import principal, tasks
 from flujo.services.inspection.questions import QuestionAnswer
 
@@ -94,7 +92,7 @@ async def _decided(
     )
     if is_final and all(each.is_recorded for each in outcomes):
         again = urlencode([("q", address(question)) for question in chosen])
-        return RedirectResponse(f"{request.url.path}?{again}", 303)
+        return see_other(request, f"{_PATH}?{again}")
     return _shown(
         request,
         chosen,

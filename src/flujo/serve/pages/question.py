@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from starlette.responses import RedirectResponse
+from urllib.parse import quote
 
 from flujo.domain import canonical
 from flujo.domain.access import Right
@@ -18,7 +17,7 @@ from flujo.serve.endpoints import Endpoint
 from flujo.serve.forms.fields import form_fields
 from flujo.serve.forms.shapes import ANY_TEXT
 from flujo.serve.forms.values import ABSENT, ROOT, Reading, form_for, read, same, with_row, without_row
-from flujo.serve.pages.rendering import page
+from flujo.serve.pages.rendering import page, see_other
 from flujo.serve.serving import principal, tasks
 from flujo.services.inspection import formatting
 
@@ -112,12 +111,12 @@ async def _claimed(request: Request, do: str, filled: Filled) -> Response:
             await client.release_question(*place)
         elif do == "escalate":
             await client.escalate_question(*place, filled.reason)
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/", 303)
+            return see_other(request, "/")
         else:
             await client.claim_question(*place, take=do == "take")
     except ResumeConflict as error:
         return await _shown(request, filled, refused=error, status=409)
-    return RedirectResponse(request.url.path, 303)
+    return see_other(request, _path(*place))
 
 
 async def _answered(request: Request, form: FormData, do: str, filled: Filled) -> Response:
@@ -137,7 +136,7 @@ async def _answered(request: Request, form: FormData, do: str, filled: Filled) -
         return await _shown(request, Filled(filled.data, reading.problems, filled.reason), status=422)
     except ResumeConflict as error:
         return await _shown(request, filled, refused=error, status=409)
-    return RedirectResponse(request.url.path, 303)
+    return see_other(request, _path(*_place(request)))
 
 
 def answer_of(pause: Pause, do: str, filled: Filled, *, may_edit: bool = True) -> Reading:
@@ -200,6 +199,10 @@ def is_editable(pause: Pause) -> bool:
 
 
 # The page ------------------------------------------------------------------------------------------------
+
+
+def _path(run_id: str, pause_id: str) -> str:
+    return f"/questions/{quote(run_id)}/{quote(pause_id)}"
 
 
 def _place(request: Request) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 
 from flujo.domain.wording import short, span
 from flujo.governance.screen import visible
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
 _NAVIGATION = (
     ("/", "Inbox"),
@@ -67,6 +68,11 @@ def page(
         **values,
     )
     return HTMLResponse(text, status, headers)
+
+
+def see_other(request: Request, path: str) -> Response:
+    """Return the answer to a change: the browser then gets the page at a path of this server."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}{path}", 303)
 
 
 def _links(request: Request, base: str) -> list[tuple[str, str, bool]]:
