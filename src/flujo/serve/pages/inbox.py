@@ -41,6 +41,7 @@ async def inbox(request: Request) -> Response:
         asked=asked,
         kinds=KINDS,
         is_filtered=any(asked.values()),
+        has_more_filters=any(text for name, text in asked.items() if name != "words"),
         may_answer=Right.ANSWER in principal(request).role.rights,
         me=principal(request).name,
         further=urlencode(following) if len(found) > _PAGE else None,
