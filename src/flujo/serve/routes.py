@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from flujo.serve.api import changes, events, health, openapi, runs
 from flujo.serve.pages import actions, batch, inbox, live, login, question, run, stats
+from flujo.serve.api import changes, events, health, runs
+from flujo.serve.pages import actions, batch, deployed, inbox, live, question, run, start
 from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
@@ -21,4 +23,6 @@ ENDPOINTS = (
     *batch.ENDPOINTS,
     *actions.ENDPOINTS,
     *stats.ENDPOINTS,
+    *start.ENDPOINTS,
+    *deployed.ENDPOINTS,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flujo.serve.executing import Executing
 from flujo.serve.security.limits import Limits
+from flujo.services.deployed import Deployed
 from flujo.services.inspection.task_client import TaskClient
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def principal(request: Request) -> Principal:
     """Return who sent a request to an endpoint that needs a right."""
     found: Principal = request.state.principal
     return found
+
+
+def deployed(request: Request) -> Deployed:
+    """Return what the project has deployed, with the rights of the request's principal."""
+    return Deployed(serving(request).workspace, principal(request))
 
 
 def tasks(request: Request) -> TaskClient:

@@ -230,4 +230,4 @@ def declared(pipeline: Pipeline, binding: Binding, encoded: bytes) -> bytes:
         given = binding.schema(pipeline.input_schema).check(canonical.decode(encoded), what="input")
         return canonical.encode(given, what="input")
     except OutputRejected as error:
-        raise InputRejected(error.message, hint=error.hint) from None
+        raise InputRejected(error.message, hint=error.hint, violations=error.violations) from None
