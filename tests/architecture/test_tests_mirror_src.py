@@ -26,6 +26,7 @@ COVERED_BY = {
     "serve/errors.py": "serve/test_application.py",
     "serve/pages/log_lines.py": "serve/pages/test_run.py",
     "services/deployed.py": "serve/pages/test_deployed.py",
+    "serve/working.py": "serve/test_server.py",
     "serve/streams.py": "serve/pages/test_live.py",
     "serve/routes.py": "serve/test_application.py",
     "serve/security/identity.py": "serve/test_application.py",

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -18,6 +19,7 @@ from flujo.domain.steps import HumanInTheLoopStep
 from flujo.exceptions import LoginMissing, SettingsError
 from flujo.serve.server import run
 from flujo.services.access.tokens import create
+from flujo.services.inspection.task_client import TaskClient
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable, UserTable
@@ -26,27 +28,49 @@ from support import pipeline, start
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from flujo.domain.queues import WorkerRecord
 
-async def _ask(root: Path) -> None:
-    """Begin a run that waits for an answer."""
+
+ASK = """\
+version: "1"
+name: ask
+steps:
+  - {kind: hitl, name: ask, message: "Send?"}
+"""
+
+
+async def _begin(root: Path) -> str:
+    """Begin a run that waits for an answer, and return one that waits in the default queue."""
+    (root / "blueprints").mkdir()
+    (root / "blueprints/ask.yaml").write_text(ASK)
     async with Workspace(find_project(root)) as workspace:
         await start(pipeline(HumanInTheLoopStep("ask", message="Send?")), await workspace.store())
+        return (await TaskClient(workspace).start_task("ask")).run_id
 
 
-def test_the_command_says_where_it_serves_and_ends_with_its_streams_at_sigterm(root: Path) -> None:
-    asyncio.run(_ask(root))
-    words = [sys.executable, "-m", "flujo", "serve", "--port", "0"]
+async def _workers(root: Path) -> list[WorkerRecord]:
+    async with Workspace(find_project(root)) as workspace:
+        return await TaskClient(workspace).workers()
+
+
+def test_the_command_serves_executes_and_ends_with_its_streams_and_worker_at_sigterm(root: Path) -> None:
+    queued = asyncio.run(_begin(root))
+    words = [sys.executable, "-m", "flujo", "serve", "--port", "0", "--workers", "2"]
     with subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
         assert said is not None
         assert httpx.get(f"{said[0]}healthz").json() == {"status": "ok"}
+        while "Waits for an answer" not in httpx.get(f"{said[0]}runs/{queued}").text:
+            time.sleep(0.05)  # until the worker of the server has executed it
+        assert [worker.concurrency for worker in asyncio.run(_workers(root))] == [2]
         with httpx.stream("GET", f"{said[0]}runs/run/live") as following:
             lines = following.iter_lines()
             assert next(lines) == "id: 0-0"
             process.send_signal(signal.SIGTERM)
             assert "event: ended" not in lines
         assert process.stderr.read() == "", "it has waited for nothing"
+    assert asyncio.run(_workers(root)) == [], "the worker has said that it ends"
     assert process.returncode == -signal.SIGTERM, "a shell shows it as 143"
 
 

@@ -75,7 +75,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "models": ("models list",),
     "models list": ("models list",),
     "models pull": ("models pull smollm2",),
-    "serve": ("serve", "serve --port 8500 --read-only"),
+    "serve": ("serve", "serve --port 8500 --read-only", "serve --workers 4"),
     "worker": ("worker", "worker --queue mail --concurrency 4", "worker --drain --json"),
     "workers": ("workers", "workers pause all"),
     "workers pause": ("workers pause all",),

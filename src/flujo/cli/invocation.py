@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ from flujo.cli.terminal import Terminal
 from flujo.governance import log_lines as log_lines  # the root command writes the log of its invocation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import typer
 
     from flujo.services.project.project import Project
@@ -49,6 +52,17 @@ class Invocation:
         from flujo.services.project.project import find_project
 
         return find_project(self.folder, self.environment)
+
+
+def isolated_worker(invocation: Invocation, words: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the start of the command line of a process that executes one run for a worker of this one."""
+    return (
+        *(sys.executable, "-P", "-m", "flujo", "--project", str(invocation.folder)),
+        *(("--env", invocation.environment) if invocation.environment else ()),
+        *("worker", "--json", "--concurrency", "1", "--grace", "0s"),
+        *words,
+        "--alone",
+    )
 
 
 def name_of(ctx: typer.Context) -> str:

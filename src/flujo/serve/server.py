@@ -11,11 +11,11 @@ from flujo.exceptions import LoginMissing, SettingsError
 from flujo.governance.logs import logger
 from flujo.serve.application import application
 from flujo.serve.serving import Serving
+from flujo.serve.working import NO_WORK, Work, Working
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import is_loopback
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from flujo.services.project.project import Project
@@ -30,21 +30,31 @@ _GRACE_S = 5
 class _Server(uvicorn.Server):
     """A server that ends its streams when it stops; they would keep it open for as long as a run takes."""
 
-    ending: asyncio.Event
+    serving: Serving
+    working: Working | None = None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, and then wait for the requests."""
-        self.ending.set()
+        """End the streams, wait for the requests, and then for the runs that are executed here.
+
+        The signal has its usual effect behind this: it ends the process.
+        """
+        self.serving.ending.set()
         await super().shutdown(sockets)
+        if self.working is not None:
+            await self.working.finish(lambda: self.force_exit)
+        await self.serving.executing.aclose()
 
 
-async def run(project: Project, settings: ServeTable, on_start: Callable[[str], None]) -> None:
+async def run(
+    project: Project, settings: ServeTable, on_start: Callable[[str], None], work: Work = NO_WORK
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         project: the project whose runs are served.
         settings: `[serve]`, with the options of the command.
         on_start: called with the address once connections are accepted.
+        work: the runs of queues that it executes as well.
 
     Raises:
         LoginMissing: others could reach the server, and it has no login.
@@ -64,7 +74,8 @@ async def run(project: Project, settings: ServeTable, on_start: Callable[[str], 
                     server_header=False,
                 )
             )
-            server.ending = serving.ending
+            server.serving = serving
+            server.working = Working(workspace, work) if work.at_once else None
             host, port = listening.getsockname()[:2]
             on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
             await server.serve(sockets=[listening])

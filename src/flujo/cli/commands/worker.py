@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ import typer
 from flujo import __version__
 from flujo.cli import event_loop, options
 from flujo.cli.exit_codes import ExitCode
-from flujo.cli.invocation import Invocation
+from flujo.cli.invocation import Invocation, isolated_worker
 from flujo.domain.commands import command
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.run import RunStatus
@@ -129,13 +128,7 @@ class _How:
         if self.alone:
             return ()
         options = [("--queue", name) for name in self.queues] + [("--import", name) for name in self.modules]
-        return (
-            *(sys.executable, "-P", "-m", "flujo", "--project", str(invocation.folder)),
-            *(("--env", invocation.environment) if invocation.environment else ()),
-            *("worker", "--json", "--concurrency", "1", "--grace", "0s"),
-            *(word for option in options for word in option),
-            "--alone",
-        )
+        return isolated_worker(invocation, [word for option in options for word in option])
 
 
 async def _run_worker(
