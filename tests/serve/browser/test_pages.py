@@ -5,6 +5,7 @@ The pages are those of the table of endpoints, so that a new page is tested as w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ALL = "\n".join(CORPUS)
-NOT_PAGES = ("/healthz", "/readyz", ".csv", "/live")
+NOT_PAGES = ("/healthz", "/readyz", ".csv", "/live", "/export")
 """The ends of paths whose answers are for programs."""
 
 
@@ -84,8 +85,11 @@ def addresses() -> list[str]:
         if each.method != "GET" or each.is_api or each.path.endswith(NOT_PAGES):
             continue
         runs = RUNS if "{run_id}" in each.path else RUNS[:1]
-        values = [{"run_id": run, "pause_id": "ask", "name": "asks"} for run in runs]
-        found += [each.path.format(**{name: quote(text) for name, text in row.items()}) for row in values]
+        for run in runs:
+            values = {"run_id": run, "pause_id": "ask"}
+            found.append(
+                re.sub(r"{(\w+)(:\w+)?}", lambda name, known=values: quote(known[name[1]]), each.path)
+            )
     return [*found, "/stats?by=agent", "/stats?by=model", "/runs?user_id=" + quote(CORPUS[3]), "/nothing"]
 
 
