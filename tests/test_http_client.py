@@ -11,6 +11,8 @@ import pytest
 from flujo import FlujoHTTPClient, TaskClient
 from flujo.exceptions import (
     InputRejected,
+    ProviderNotGiven,
+    ReferenceMissing,
     ResumeConflict,
     RunConflict,
     RunNotFound,
@@ -43,7 +45,9 @@ output: "{{ steps.paid.output }}"
 
 @pytest.fixture(params=["database", "server"])
 async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
-    (tmp_path / "flujo.toml").write_text('state_uri = "sqlite:///state.db"\n')
+    (tmp_path / "flujo.toml").write_text(
+        'state_uri = "sqlite:///state.db"\n[state_providers]\ndocs = "file:documents"\n'
+    )
     (tmp_path / "blueprints").mkdir()
     (tmp_path / "blueprints" / "publish.yaml").write_text(ASKING)
     async with Workspace(find_project(tmp_path)) as workspace:
@@ -102,6 +106,16 @@ async def test_what_is_known_of_a_run(client: Client) -> None:
     await client.cancel_task(run_id)
     assert [str(each.kind) async for each in client.follow(run_id, after=lines[-1].offset)][-1] == "status"
     assert [str(each.verb) for each in (await client.get_task(run_id)).acts] == ["cancel"]
+
+
+async def test_a_large_value_is_stored_once(client: Client) -> None:
+    reference = await client.store_blob(b"a long text", "docs")
+    assert (await client.store_blob(b"a long text", "docs"), reference.size) == (reference, 11)
+    assert await client.read_blob(reference) == b"a long text"
+    with pytest.raises(ReferenceMissing):
+        await client.read_blob(reference.model_copy(update={"key": f"sha256/{'0' * 64}"}))
+    with pytest.raises(ProviderNotGiven):
+        await client.store_blob(b"x", "other")
 
 
 async def test_errors_are_the_same(client: Client) -> None:

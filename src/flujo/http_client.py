@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx2
 
 from flujo.domain import paths
+from flujo.domain.context_references import ContextReference
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.exceptions import FlujoError, ServerUnavailable, SettingsError, WaitTimedOut
 from flujo.governance.sink import GATE
@@ -283,6 +284,19 @@ class FlujoHTTPClient:
             except WaitTimedOut:
                 if limit is not None and began + limit <= _CLOCK.monotonic():
                     raise
+
+    async def store_blob(self, data: bytes, provider: str) -> ContextReference[bytes]:
+        """Store a large value with a state provider; see `TaskClient.store_blob`."""
+        headers = {"content-type": "application/octet-stream"}
+        found = await self._sent("POST", f"/blobs/{quote(provider, safe='')}", content=data, headers=headers)
+        return ContextReference[bytes](**found)
+
+    async def read_blob(self, reference: ContextReference[bytes]) -> bytes:
+        """Return a value that was stored under its SHA-256; see `TaskClient.read_blob`."""
+        provider, digest = quote(reference.provider_id, safe=""), reference.key.removeprefix("sha256/")
+        with _reaching(self._client):
+            answer = await self._client.get(f"/blobs/{provider}/{quote(digest, safe='')}")
+        return answer.content if answer.is_success else _read(answer)
 
     async def _digest(self, run_id: str, pause_id: str | None) -> str:
         """Return the digest of the open question that is meant; empty when the server has to say which."""

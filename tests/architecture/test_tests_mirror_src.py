@@ -76,7 +76,7 @@ COVERED_BY = {
     "state/sql/overwriting.py": "services/admin/test_erasure.py",
     "state/sql/queries.py": "conformance/test_stores.py",
     "domain/outbox.py": "services/runs/test_notices.py",
-    "services/admin/messages.py": "cli/commands/test_notifications.py",
+    "services/inspection/messages.py": "cli/commands/test_notifications.py",
     "services/runs/webhooks.py": "services/runs/test_deliveries.py",
     "domain/feed.py": "conformance/test_stores.py",
     "state/memory_feeds.py": "conformance/test_stores.py",

@@ -7,6 +7,8 @@ from flujo.serve.pages import actions, batch, inbox, live, login, question, run,
 from flujo.serve.api import changes, events, health, runs
 from flujo.serve.pages import actions, batch, deployed, inbox, live, question, run, start
 from flujo.serve.pages import runs as run_pages
+from flujo.serve.api import blobs, changes, events, health, messages, openapi, runs
+from flujo.serve.pages import inbox
 
 ENDPOINTS = (
     *health.ENDPOINTS,
@@ -14,6 +16,8 @@ ENDPOINTS = (
     *changes.ENDPOINTS,
     *events.ENDPOINTS,
     *openapi.ENDPOINTS,
+    *blobs.ENDPOINTS,
+    *messages.ENDPOINTS,
     *inbox.ENDPOINTS,
     *run_pages.ENDPOINTS,
     *run.ENDPOINTS,

@@ -10,8 +10,7 @@ from flujo.cli.run_command import in_workspace
 from flujo.domain.commands import command
 from flujo.domain.outbox import MessageState
 from flujo.domain.wording import plural
-from flujo.services.admin import messages
-from flujo.services.inspection import formatting
+from flujo.services.inspection import formatting, messages
 from flujo.services.inspection.views import message_data
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from flujo.domain import chains
 from flujo.domain.access import Principal, Right
 from flujo.domain.acts import Via
+from flujo.domain.context_references import ContextReference
 from flujo.domain.journal import RunId
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.queues import DEFAULT_QUEUE
@@ -23,8 +24,11 @@ from flujo.domain.reach import EVERYWHERE
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
 from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
+from flujo.governance.sink import GATE
+from flujo.services.binding.blob_references import RunBlobs
 from flujo.services.given import capable, choice, seconds, text, text_or_none, whole_number
 from flujo.services.inspection.following import Reader, follow
+from flujo.services.inspection.messages import listed, redeliver
 from flujo.services.inspection.question_client import QuestionClient
 from flujo.services.inspection.stats import read_stats, stats_query
 from flujo.services.inspection.task_detail import read_detail
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import Metadata, PipelineResult
+    from flujo.domain.outbox import Message, MessageState
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.reach import Reach
     from flujo.domain.run import RunRecord
@@ -606,6 +611,75 @@ class TaskClient(QuestionClient):
         record = await store.find(await self._allowed(Right.READ, run_id))
         return record.run_id, await export_run(store, record.run_id)
 
+    async def messages(
+        self,
+        states: Sequence[MessageState] = (),
+        *,
+        target: str | None = None,
+        run_id: str | None = None,
+        limit: int = 100,
+    ) -> list[Message]:
+        """Return messages about runs that webhooks and callables get, the newest first.
+
+        Args:
+            states: the states that are listed. Default: all.
+            target: the name of a `[notify.NAME]`.
+            run_id: the run that they are about.
+            limit: the maximum number of messages.
+
+        Raises:
+            RunNotFound: the run does not exist.
+            AccessDenied: without a run, the principal is limited to some runs.
+        """
+        if run_id is None:
+            self._require_everywhere(Right.READ)
+        else:
+            run_id = await self._allowed(Right.READ, run_id)
+        return await listed(await self._store(), states=states, target=target, run=run_id, limit=limit)
+
+    async def redeliver(
+        self, ids: Sequence[int] = (), *, given_up: bool = False, target: str | None = None
+    ) -> int:
+        """Make messages due again, which a worker or an open runner sends; return how many.
+
+        Args:
+            ids: their ids; none with `given_up`.
+            given_up: all messages that were given up.
+            target: with `given_up`, only those to this target.
+
+        Raises:
+            SettingsError: neither ids nor `given_up`, or both; `target` with ids.
+            MessageNotFound: there is no message of an id; nothing is changed.
+        """
+        self._require_everywhere(Right.OPERATE)
+        return await redeliver(await self._store(), ids, given_up=given_up, target=target)
+
+    async def store_blob(self, data: bytes, provider: str) -> ContextReference[bytes]:
+        """Store a large value, and return the reference that stands for it in the context of a run.
+
+        Args:
+            data: the value.
+            provider: the id of a state provider of the project.
+
+        Raises:
+            SettingsError: this client has no project.
+            ProviderNotGiven | ProviderFailed: the project has no such provider, or it does not store it.
+            SecretInValue: the value contains a known secret.
+        """
+        self._require_everywhere(Right.OPERATE)
+        return ContextReference[bytes](**await (await self._blobs()).put(data, provider))
+
+    async def read_blob(self, reference: ContextReference[bytes]) -> bytes:
+        """Return the value behind a reference, as it was stored: no personal data in it is masked.
+
+        Raises:
+            AccessDenied: personal data is masked for the principal.
+            SettingsError: this client has no project.
+            ProviderNotGiven | ProviderFailed | ReferenceMissing | ReferenceCorrupt: it cannot be read.
+        """
+        self._require_everywhere(Right.ADMINISTER if GATE.hides_personal_data else Right.READ)
+        return await (await self._blobs()).get(reference, "")
+
     async def wait(
         self,
         run_id: str,
@@ -669,6 +743,12 @@ class TaskClient(QuestionClient):
         store = await self._store()
         workspace = self._state if isinstance(self._state, Workspace) else None
         return TaskActions(store, workspace, self._runners)
+
+    async def _blobs(self) -> RunBlobs:
+        await self._store()
+        if not isinstance(self._state, Workspace):
+            raise SettingsError("this client has no project, so it has no state providers")
+        return RunBlobs(self._state.state_providers, self._state.files, asyncio.get_running_loop())
 
     async def _allowed(self, right: Right, run_id: Any, name: str = "run_id") -> str:
         """Return the run that a caller means, if the principal has a right on it.
