@@ -87,7 +87,7 @@ def test_a_start_with_a_key_is_one_run(browser: TestClient) -> None:
         ({"blueprint": "publish", "input": "x", "priority": "1"}, 400, "FLJ663", "'priority' cannot be used"),
         ({"blueprint": "publish", "input": "x", "priority": 10**9}, 400, "FLJ600", "priority"),
         ({"blueprint": "publish", "inputs": "x"}, 400, "FLJ663", "'inputs' is unknown"),
-        ({}, 400, "FLJ663", "'blueprint' cannot be used"),
+        ({}, 400, "FLJ663", "'blueprint' is missing"),
     ],
 )
 def test_a_start_that_cannot_be_is_refused(
@@ -110,7 +110,7 @@ def test_a_body_is_json_of_a_limited_size(browser: TestClient) -> None:
         "the body is not JSON: Expecting value: line 1 column 15 (char 14)",
     )
     assert sent(b"[1]")[:2] == sent(b"\xff")[:2] == sent(b'{"a": 1, "a": 2}')[:2] == (400, "FLJ663")
-    assert sent(b"{}", "text/plain")[:2] == (415, "FLJ665")
+    assert sent(b"{}", "text/plain")[:2] == sent(b"", "text/plain")[:2] == (415, "FLJ665")
     assert sent(b'"%s"' % (b"x" * 2**22))[:2] == (413, "FLJ664")
 
 

@@ -80,7 +80,7 @@ async def content(request: Request, media_type: str, limit: int) -> bytes:
 
     Args:
         request: the request.
-        media_type: the type that a body must have; `*/*` for any.
+        media_type: the type that a body must have, also an empty one.
         limit: how many bytes are read at most.
 
     Raises:
@@ -98,7 +98,8 @@ async def content(request: Request, media_type: str, limit: int) -> bytes:
                 limit=limit,
             )
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if data and media_type not in (said, "*/*"):
+    # Also of an empty body: a page of another origin cannot send this type without asking the server.
+    if said != media_type:
         raise MediaTypeRefused(
             f"the body is {repr_short(said) if said else 'of no type'}, and this takes {media_type}",
             hint=f"send the header `Content-Type: {media_type}`",
@@ -112,7 +113,9 @@ def _checked(model: type[M], given: dict[str, Any], what: str, prefix: str, *, i
         return model.model_validate(given, strict=is_json)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(map(str, first["loc"]))
+    path = ".".join(map(str, first["loc"])) if is_json else str(first["loc"][0])
+    if first["type"] == "missing":
+        raise RequestRefused(f"{what}{repr_short(path)} is missing", where=prefix + path)
     if first["type"] == "extra_forbidden":
         known = suggest(path, model.model_fields, what="there are") or "leave it out"
         raise RequestRefused(f"{what}{repr_short(path)} is unknown", hint=known, where=prefix + path)
