@@ -20,7 +20,6 @@ COVERED_BY = {
     # A module that is covered by the tests of another one.
     "serve/api/health.py": "serve/test_application.py",
     "serve/api/requests.py": "serve/api/test_runs.py",
-    "serve/executing.py": "serve/api/test_changes.py",
     "services/runs/starts.py": "serve/api/test_changes.py",
     "serve/endpoints.py": "serve/test_application.py",
     "serve/errors.py": "serve/test_application.py",

@@ -42,7 +42,7 @@ class Executing:
             task.add_done_callback(self._tasks.discard)
 
     async def aclose(self) -> None:
-        """Stop the runs, which are `interrupted` then and can be resumed."""
+        """Stop the runs. They have no owner then, so that a worker continues them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

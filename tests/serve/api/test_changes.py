@@ -77,25 +77,24 @@ def test_a_start_with_a_key_is_one_run(browser: TestClient) -> None:
     assert len(browser.get(f"{API}/runs").json()["runs"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("new", "status", "code", "named"),
-    [
-        ({"blueprint": "publihs", "input": "x"}, 400, "FLJ600", "publihs"),
-        ({"blueprint": "../secret.yaml"}, 400, "FLJ600", "outside the project"),
-        ({"blueprint": "publish", "input": 5}, 422, "FLJ601", "input"),
-        ({"blueprint": "publish", "input": "x", "queue": "fast"}, 400, "FLJ521", "'fast'"),
-        ({"blueprint": "publish", "input": "x", "priority": "1"}, 400, "FLJ663", "'priority' cannot be used"),
-        ({"blueprint": "publish", "input": "x", "priority": 10**9}, 400, "FLJ600", "priority"),
-        ({"blueprint": "publish", "inputs": "x"}, 400, "FLJ663", "'inputs' is unknown"),
-        ({}, 400, "FLJ663", "'blueprint' is missing"),
-    ],
-)
-def test_a_start_that_cannot_be_is_refused(
-    browser: TestClient, new: dict[str, Any], status: int, code: str, named: str
-) -> None:
-    problem = posted(browser, "runs", new)
-    assert (problem.status_code, problem.json()["code"]) == (status, code), problem.text
-    assert named in problem.json()["title"]
+WRONG: list[tuple[dict[str, Any], int, str, str]] = [
+    ({"blueprint": "publihs", "input": "x"}, 400, "FLJ600", "publihs"),
+    ({"blueprint": "../secret.yaml"}, 400, "FLJ600", "outside the project"),
+    ({"blueprint": "publish", "input": 5}, 422, "FLJ601", "input"),
+    ({"blueprint": "publish", "input": "x", "queue": "fast"}, 400, "FLJ521", "'fast'"),
+    ({"blueprint": "publish", "input": "x", "priority": "1"}, 400, "FLJ663", "'priority' cannot be used"),
+    ({"blueprint": "publish", "input": "x", "priority": 10**9}, 400, "FLJ600", "priority"),
+    ({"blueprint": "publish", "inputs": "x"}, 400, "FLJ663", "'inputs' is unknown"),
+    ({}, 400, "FLJ663", "'blueprint' is missing"),
+]
+"""Bodies of a start, with the status and the code of their problems and a part of what these say."""
+
+
+def test_a_start_that_cannot_be_is_refused(browser: TestClient) -> None:
+    for new, status, code, named in WRONG:
+        problem = posted(browser, "runs", new)
+        assert (problem.status_code, problem.json()["code"]) == (status, code), problem.text
+        assert named in problem.json()["title"]
     assert browser.get(f"{API}/runs").json()["runs"] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.core.result import Ok
 
 from flujo.serve.api.openapi import document
@@ -37,7 +37,8 @@ def test_the_server_keeps_to_its_document(browser: TestClient) -> None:
     for operation in OPERATIONS:
 
         @settings(
-            max_examples=3,
+            max_examples=2,
+            phases=[Phase.generate],
             database=None,
             deadline=None,
             derandomize=True,
