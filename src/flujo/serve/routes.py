@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from flujo.serve.api import changes, events, health, openapi, runs
-from flujo.serve.pages import actions, batch, inbox, live, login, question, run, stats
-from flujo.serve.api import changes, events, health, runs
-from flujo.serve.pages import actions, batch, deployed, inbox, live, question, run, start
-from flujo.serve.pages import runs as run_pages
 from flujo.serve.api import blobs, changes, events, health, messages, openapi, runs
-from flujo.serve.pages import inbox
+from flujo.serve.pages import actions, batch, deployed, inbox, live, login, question, run, start, stats
+from flujo.serve.pages import runs as run_pages
 
 ENDPOINTS = (
     *health.ENDPOINTS,

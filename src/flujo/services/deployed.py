@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flujo.domain.access import Right
 from flujo.exceptions import BlueprintError
-from flujo.services.admin import messages
 from flujo.services.checks.locking import LOCK_FILE, lock_digest
 from flujo.services.checks.validation import compiled_or_refused
 from flujo.services.forecast.forecast import NOT_GIVEN, forecast
+from flujo.services.inspection import messages
 from flujo.services.inspection.budgets import budget_states
 from flujo.services.inspection.inventory import inventory
 from flujo.services.inspection.schedule_client import ScheduleClient
@@ -116,7 +116,7 @@ class Deployed:
         """Return what a run of a blueprint will probably cost; with an input, of a run with that input."""
         self._principal.require(Right.READ)
         store = await self._workspace.store()
-        return await forecast(pipeline, self._workspace.project.settings, given=given, store=store)
+        return await forecast(pipeline, self._workspace.project, given=given, store=store)
 
     async def no_worker_note(self, queue: str) -> str | None:
         """Return a note when no worker serves a queue."""

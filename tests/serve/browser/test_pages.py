@@ -86,10 +86,8 @@ def addresses() -> list[str]:
             continue
         runs = RUNS if "{run_id}" in each.path else RUNS[:1]
         for run in runs:
-            values = {"run_id": run, "pause_id": "ask"}
-            found.append(
-                re.sub(r"{(\w+)(:\w+)?}", lambda name, known=values: quote(known[name[1]]), each.path)
-            )
+            values = {"run_id": quote(run), "pause_id": "ask"}
+            found.append(re.sub(r"{(\w+):path}", r"{\1}", each.path).format_map(values))
     return [*found, "/stats?by=agent", "/stats?by=model", "/runs?user_id=" + quote(CORPUS[3]), "/nothing"]
 
 

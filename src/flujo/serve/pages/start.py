@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse
 
 from flujo.domain.access import Right
 from flujo.domain.queues import DEFAULT_QUEUE
+from flujo.domain.wording import dollars
 from flujo.exceptions import InputRejected
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.forms.fields import form_fields
@@ -17,7 +18,6 @@ from flujo.serve.pages.question import Filled, form_data, with_other_fields
 from flujo.serve.pages.rendering import page
 from flujo.serve.serving import deployed, serving, tasks
 from flujo.services.forecast.forecast import NOT_GIVEN
-from flujo.services.inspection import formatting
 from flujo.services.project.inputs import read_metadata
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ def _rows(found: Forecast) -> list[tuple[str, str]]:
     """Return what a run will probably cost, in words."""
     rows = []
     if found.most_usd is not None:
-        rows.append(("Costs at most", formatting.cost(found.most_usd)))
+        rows.append(("Costs at most", dollars(found.most_usd)))
     elif found.agents:
         rows.append(("Costs at most", "unknown: nothing bounds it, or the price of a model is not known"))
     if found.history is not None and found.history.cost_usd is not None:
-        rows.append((f"Median of {found.history.runs} runs", formatting.cost(found.history.cost_usd.median)))
+        rows.append((f"Median of {found.history.runs} runs", dollars(found.history.cost_usd.median)))
     requests = found.amounts.requests
     most = "or more" if requests.most is None else f"to {requests.most:,.0f}"
     rows.append(("Requests to models", f"{requests.least:,.0f} {most}"))
