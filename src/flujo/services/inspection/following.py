@@ -396,7 +396,7 @@ def _line(entry: Entry, *, is_wait: bool) -> LogLine:
         attempt, text = 1, detail.get("tool", "")
     elif kind in (LogKind.DECIDED, LogKind.ANSWERED):
         value = canonical.decode(entry.output or b"null")
-        attempt = 1 if path == END else attempt  # there, the number means what comes next
+        attempt = 1 if path == END else attempt  # there, the number counts what follows
     return LogLine(
         offset=entry.seq,
         at=entry.ended_at,
