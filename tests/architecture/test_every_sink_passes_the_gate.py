@@ -61,7 +61,7 @@ NOT_OF_A_RUN = {
 
 _WRITERS = {
     *("write_text", "write_bytes", "replace_file", "echo", "print", "getLogger", "Console", "basicConfig"),
-    *("AsyncClient", "urlopen"),
+    *("AsyncClient", "urlopen", "console"),
 }
 _STREAMS = {"out", "err", "file", "stream", "stdout", "stderr", "log", "output", "sink"}
 

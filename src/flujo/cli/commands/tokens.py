@@ -24,7 +24,7 @@ app = typer.Typer(
     help="""Create, list and revoke tokens of services and people.
 
     A token is a name with a role and limits. A program passes the rights of a token to
-    `TaskClient(principal=...)`, and `flujo serve` takes the secret of one with each request.
+    `TaskClient(principal=...)`; a server takes the secret of one with each request.
     """,
 )
 
