@@ -24,7 +24,7 @@ run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that 
 
 # Five workers for two cores, because the tests wait for other processes. Each begins with a fifth of the tests, file by
 # file, so that the tests of a file share what they need.
-test: $(VENV)/.test  ## Run every test, on SQLite and on a Postgres that the tests start themselves
+test: $(VENV)/.test  ## Run the tests, on SQLite and on a Postgres that the tests start themselves
 	$(BIN)/python -m pytest -n 5 --dist worksteal
 
 check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts, dependencies and the links of the site

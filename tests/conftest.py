@@ -27,6 +27,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 
+import by_turns
 import missing
 import warm
 from flujo.governance.sink import GATE
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = os.environ.get("FLUJO_EXAMPLES", "")
 """How many examples a property test tries (`make soak`); without it 25, the same in each run, so that a failure repeats."""
+
+STORES = os.environ.get("FLUJO_STORES", "")
+"""`all` runs each case on both databases (`make soak`); without it `by_turns.py` says which one."""
 
 # With a deadline, a property test could fail on a busy machine.
 settings.register_profile("flujo", deadline=None, max_examples=int(EXAMPLES or 25), derandomize=not EXAMPLES)
@@ -73,6 +77,10 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[warm.SHARED] = str(warm.start())
 
 
+_whole = pytest.StashKey[bool]()
+"""Whether no files of tests are given."""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Keep the collected tests out of garbage collection, and collect less often than in a small process.
@@ -80,6 +88,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     The tests live to the end, and there are thousands. What their libraries load lives as long, and a full
     collection looks at all of it, which takes up to a second.
     """
+    session.config.stash[_whole] = session.config.args == session.config.getini("testpaths")
     _begin_elsewhere(session.config)
     gc.disable()
     result = yield
@@ -96,26 +105,37 @@ def _begin_elsewhere(config: pytest.Config) -> None:
     the same order would all rewrite each file at the same time.
     """
     worker: dict[str, Any] = getattr(config, "workerinput", {})
-    if worker and config.args == config.getini("testpaths"):
+    if worker and config.stash[_whole]:
         files = sorted(map(str, Path(__file__).parent.rglob("test_*.py")))
         first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
         config.args = files[first:] + files[:first]
 
 
-@pytest.hookimpl(tryfirst=True, specname="pytest_collection_modifyitems")
-def sort_by_file(items: list[pytest.Item]) -> None:
-    """Give all workers the same order, whichever file they have read first."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Choose the cases, and let each worker begin with long tests.
+
+    `--timeout` replaces the limits of single tests, which suit `make test`.
+    """
+    # The same order for all workers, whichever file they have read first.
     items.sort(key=lambda item: str(item.path))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each worker begin with long tests; `--timeout` replaces the limits of single tests, which suit `make test`."""
+    yield
+    _leave_out(config, items)
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         items[:] = chain(*_shares(items, workers))
     if given := config.getoption("timeout"):
         for item in items:
             item.add_marker(pytest.mark.timeout(given), append=False)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run each case on one database, unless the caller has chosen what to run."""
+    if config.stash[_whole] and STORES != "all" and not config.getoption("keyword"):
+        left = set(by_turns.left_out(items))
+        config.hook.pytest_deselected(items=[*filter(left.__contains__, items)])
+        items[:] = filterfalse(left.__contains__, items)
 
 
 def _shares(items: list[pytest.Item], workers: int) -> list[list[pytest.Item]]:

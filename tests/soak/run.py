@@ -42,7 +42,7 @@ DATABASE_TESTS = (
 )
 WITH_COUNTS = ("faults", "others")
 """The parts whose tests take the counts; a test that must detect a mutation does so with those of `make test`."""
-SWITCHES = {"FLUJO_CRASH_TWICE": ("1", 1.0), "FLUJO_INTERLEAVE": ("all", 0.1)}
+SWITCHES = {"FLUJO_CRASH_TWICE": ("1", 1.0), "FLUJO_INTERLEAVE": ("all", 0.1), "FLUJO_STORES": ("all", 0.0)}
 """Variables that take one value, and the least scale at which a run takes it."""
 SEED = 0
 """Chooses the mutations of a scaled run."""
