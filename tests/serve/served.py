@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from starlette.testclient import TestClient
@@ -13,11 +15,11 @@ from flujo.serve.serving import Serving
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable
+from flujo.state.sql.migrations import migrate
 from support import start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
 
     from flujo.domain.pipeline import Pipeline
 
@@ -37,12 +39,22 @@ class Served(TestClient):
         return self.here(start, tree, self.here(self.workspace.store), value, **options)
 
 
+@cache
+def _empty_database() -> bytes:
+    """Return a database without runs: to copy it is cheaper than to create one."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "state.db"
+        migrate(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
 @contextmanager
 def served(root: Path, settings: ServeTable | None = None) -> Iterator[Served]:
     """Serve the project in a folder, which gets a database."""
     (root / "flujo.toml").touch()
     with (root / "flujo.toml").open("a") as file:
         file.write('state_uri = "sqlite:///state.db"\n')
+    (root / "state.db").write_bytes(_empty_database())
     workspace = Workspace(find_project(root))
     app = application(Serving(workspace, settings or ServeTable()))
     with Served(app, base_url="http://127.0.0.1:8400/", client=("127.0.0.1", 50_000)) as client:

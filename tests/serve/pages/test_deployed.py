@@ -30,6 +30,13 @@ steps:
   - {name: write, agent: writer, input: "{{ steps.ask.output }}"}
 """
 
+PLAIN = """\
+version: "1"
+name: plain
+steps:
+  - {kind: hitl, name: ask, message: "Begin?"}
+"""
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -37,6 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (root / "blueprints").mkdir()
     (root / "blueprints/tell.yaml").write_text(TELL)
     (root / "blueprints/broken.yaml").write_text("version: '1'\nname: broken\nsteps: 7\n")
+    (root / "blueprints/plain.yaml").write_text(PLAIN)
     with served(root) as client:
         yield client
 
@@ -49,14 +57,11 @@ def rows(shown: str, title: str) -> list[str]:
     return [" ".join(re.sub(r"<[^>]*>", " ", row).split()) for row in found]
 
 
-def test_each_table_has_what_the_project_and_its_database_have(
-    browser: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+def test_each_table_has_what_the_project_and_its_database_have(browser: Served) -> None:
     browser.here(ScheduleClient(browser.workspace).apply)
-    browser.here(TaskClient(browser.workspace).start_task, "tell", queue="default")
+    browser.here(TaskClient(browser.workspace).start_task, "plain", queue="default")
     shown = browser.get("/deployed").text
-    broken, tell = rows(shown, "Blueprints")
+    broken, _, tell = rows(shown, "Blueprints")
     assert re.search(r"broken .*invalid .*error", broken)
     assert tell == "tell blueprints/tell.yaml no lock"
     assert rows(shown, "Agents") == ["writer openai:gpt-5-mini 1"]
@@ -69,7 +74,7 @@ def test_each_table_has_what_the_project_and_its_database_have(
 def test_a_blueprint_that_the_lock_does_not_hold_differs(browser: Served) -> None:
     lock = browser.workspace.project.root / LOCK_FILE
     lock.write_text("{}")
-    assert " differs" in rows(browser.get("/deployed").text, "Blueprints")[1]
+    assert " differs" in rows(browser.get("/deployed").text, "Blueprints")[2]
     lock.unlink()
 
 
