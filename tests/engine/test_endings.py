@@ -255,12 +255,12 @@ async def test_finally_has_a_time_together(store: StateStore, monkeypatch: pytes
     async def hangs(_: Any) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("flujo.engine.endings.FINALLY_S", 0.01)
+    monkeypatch.setattr("flujo.engine.endings.FINALLY_S", 0.3)
     hang = call("hang", CallableRef("test:hangs", hangs))
     result = await start(closing(World(), [], len, finally_=hang), store, "x")
     assert result.status is RunStatus.FAILED
     assert result.error is not None
-    assert result.error.message == "the steps of `finally` took longer than 0.01 s together"
+    assert result.error.message == "the steps of `finally` took longer than 0.3 s together"
 
 
 async def test_a_step_of_finally_that_asks_has_failed(store: StateStore) -> None:
