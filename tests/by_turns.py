@@ -30,11 +30,11 @@ def left_out(items: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
             functions[function][case.replace(database, "")][database] = item
     for function, cases in functions.items():
         # Sorted, because tests come in a random order.
-        on_both = [case for _, case in sorted(cases.items()) if len(case) == len(DATABASES)]
-        for number, case in enumerate(on_both, crc32(function.encode())):
-            item = case[DATABASES[number % len(DATABASES)]]
-            if len(on_both) > 1 or item.get_closest_marker("guarantee") is None:
-                yield item
+        on_both = [tests for _, tests in sorted(cases.items()) if len(tests) == len(DATABASES)]
+        for number, tests in enumerate(on_both, crc32(function.encode())):
+            left = tests[DATABASES[number % len(DATABASES)]]
+            if len(on_both) > 1 or left.get_closest_marker("guarantee") is None:
+                yield left
 
 
 def _database(item: pytest.Item) -> str:

@@ -105,7 +105,7 @@ def _begin_elsewhere(config: pytest.Config) -> None:
     the same order would all rewrite each file at the same time.
     """
     worker: dict[str, Any] = getattr(config, "workerinput", {})
-    if worker and config.stash[_whole]:
+    if config.stash[_whole] and worker:
         files = sorted(map(str, Path(__file__).parent.rglob("test_*.py")))
         first = len(files) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
         config.args = files[first:] + files[:first]
