@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,34 +9,22 @@ import pytest
 from starlette.testclient import TestClient
 
 from flujo.serve.application import application
-from flujo.serve.security import csrf
 from flujo.serve.serving import Serving
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable
-from flujo.state.sql.migrations import migrate
+from serve.served import empty_database, with_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-VISITOR = "v" * 43
-"""The cookie of a browser that has opened a page before."""
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without runs: to copy it is cheaper than to create one."""
-    path = tmp_path_factory.mktemp("serve") / "state.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
 
 @pytest.fixture
-def root(tmp_path: Path, empty_database: Path) -> Path:
+def root(tmp_path: Path) -> Path:
     """A folder with a project, whose database has no runs yet."""
     (tmp_path / "flujo.toml").write_text('state_uri = "sqlite:///state.db"\n')
-    shutil.copy(empty_database, tmp_path / "state.db")
+    (tmp_path / "state.db").write_bytes(empty_database())
     return tmp_path
 
 
@@ -50,8 +37,8 @@ def workspace(root: Path) -> Workspace:
 def browser(workspace: Workspace) -> Iterator[TestClient]:
     """A client of a server that listens on this machine only, with the token of its forms; it closes the workspace."""
     with _client(workspace, ServeTable()) as client:
-        client.cookies.set("flujo_visitor", VISITOR)
-        client.headers[csrf.HEADER] = csrf.token_of(VISITOR)
+        with_token(client)
+        client.follow_redirects = True
         yield client
 
 

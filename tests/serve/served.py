@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.testclient import TestClient
 
 from flujo.serve.application import application
+from flujo.serve.security import csrf
 from flujo.serve.serving import Serving
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from flujo.domain.pipeline import Pipeline
+
+
+VISITOR = "v" * 43
+"""The cookie of a browser that has opened a page before."""
 
 
 class Served(TestClient):
@@ -40,12 +45,18 @@ class Served(TestClient):
 
 
 @cache
-def _empty_database() -> bytes:
+def empty_database() -> bytes:
     """Return a database without runs: to copy it is cheaper than to create one."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "state.db"
         migrate(f"sqlite:///{path}")
         return path.read_bytes()
+
+
+def with_token(client: TestClient) -> None:
+    """Let a client send changes, as a browser that has opened a page before."""
+    client.cookies.set("flujo_visitor", VISITOR)
+    client.headers[csrf.HEADER] = csrf.token_of(VISITOR)
 
 
 @contextmanager
@@ -54,10 +65,11 @@ def served(root: Path, settings: ServeTable | None = None) -> Iterator[Served]:
     (root / "flujo.toml").touch()
     with (root / "flujo.toml").open("a") as file:
         file.write('state_uri = "sqlite:///state.db"\n')
-    (root / "state.db").write_bytes(_empty_database())
+    (root / "state.db").write_bytes(empty_database())
     workspace = Workspace(find_project(root))
     app = application(Serving(workspace, settings or ServeTable()))
     with Served(app, base_url="http://127.0.0.1:8400/", client=("127.0.0.1", 50_000)) as client:
+        with_token(client)
         client.workspace = workspace
         yield client
         client.here(workspace.aclose)

@@ -15,7 +15,7 @@ from flujo.serve.routes import ENDPOINTS
 from flujo.serve.security import csrf
 from flujo.settings_serve import ProxyTable, ServeTable, UserTable
 from flujo.testing.store_suite import new_run
-from serve.conftest import VISITOR
+from serve.served import VISITOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable

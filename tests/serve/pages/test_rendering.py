@@ -15,6 +15,7 @@ from flujo.governance.sink import GATE
 from flujo.serve.pages import rendering
 from flujo.serve.pages.rendering import Unmasked
 from serve.asked import opened, question
+from serve.served import with_token
 
 if TYPE_CHECKING:
     from flujo.services.workspace import Workspace
@@ -40,8 +41,10 @@ def test_links_and_redirects_begin_with_the_path_of_the_server(
 ) -> None:
     assert browser.get("/static/flujo.css").text == CSS
     opened(browser, workspace, "r", question())
-    behind = TestClient(browser.app, root_path="/flujo", follow_redirects=False)
+    local = {"base_url": "http://127.0.0.1:8400/", "client": ("127.0.0.1", 50_000)}
+    behind = TestClient(browser.app, root_path="/flujo", follow_redirects=False, **local)  # type: ignore[arg-type]
     behind.portal = browser.portal
+    with_token(behind)
     shown = behind.get("/").text
     assert all(
         each.startswith(("/flujo/", "#")) for each in re.findall(r' (?:href|src|action)="([^"]*)"', shown)
