@@ -5,6 +5,7 @@ The pages are those of the table of endpoints, so that a new page is tested as w
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -74,6 +75,14 @@ async def _fill(site: Site) -> None:
     await store.add_evaluations([score])
 
 
+GREET = f"""\
+version: "1"
+name: greet
+description: {json.dumps(CORPUS[1])}
+input_schema: {{type: object, properties: {{name: {{type: string, description: {json.dumps(CORPUS[1])}}}}}}}
+steps:
+  - {{kind: hitl, name: ask, message: "Well?"}}
+"""
 RUNS = ("asked", "failed")
 """The runs whose pages are opened."""
 
@@ -86,14 +95,17 @@ def addresses() -> list[str]:
             continue
         runs = RUNS if each.path == "/runs/{run_id}" else RUNS[:1]
         for run in runs:
-            values = {"run_id": quote(run), "pause_id": "ask"}
+            values = {"run_id": quote(run), "pause_id": "ask", "blueprint": "greet"}
             found.append(re.sub(r"{(\w+):path}", r"{\1}", each.path).format_map(values))
     return [*found, "/stats?by=model", "/runs?user_id=" + quote(CORPUS[3]), "/nothing"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with site_of(tmp_path_factory.mktemp("site")) as site:
+    root = tmp_path_factory.mktemp("site")
+    (root / "blueprints").mkdir()
+    (root / "blueprints/greet.yaml").write_text(GREET)
+    async with site_of(root) as site:
         await _fill(site)
         yield site
 
