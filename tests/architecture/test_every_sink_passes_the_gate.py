@@ -37,6 +37,8 @@ NOT_OF_A_RUN = {
     "__main__.py": "the version and the help",
     "cli/app.py": "the version and the help",
     "cli/streams.py": "that the output is lost, in words of our own",
+    "cli/download.py": "draws the bar of a download; its texts are our own",
+    "cli/progress.py": "draws the tree of events that `hooks` has redacted",
     "blueprint/language/editor_schema.py": "the JSON Schema of the language",
     "services/admin/scaffold.py": "files of a new project, from the template",
     "services/admin/type_export.py": "stubs of the project's own Python types",

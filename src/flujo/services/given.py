@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flujo.domain.ports import Clock
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
 def text(value: Any, name: str) -> str:
@@ -49,6 +50,39 @@ def whole_number(value: Any, name: str) -> int:
     raise SettingsError(
         f"`{name}` is {repr_short(value)}, not a whole number", hint=f"pass `{name}` as an `int`"
     )
+
+
+def page_size(value: Any, most: int) -> int:
+    """Return the argument `limit` of a list.
+
+    Raises:
+        SettingsError: it is not a whole number from 1 to `most`.
+    """
+    if not 1 <= whole_number(value, "limit") <= most:
+        raise SettingsError(f"`limit` is {value}", hint=f"pass a number from 1 to {most:,}")
+    return int(value)
+
+
+def several(value: Any, name: str) -> Sequence[Any]:
+    """Return an argument that is a list or a tuple.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if isinstance(value, list | tuple):
+        return value
+    raise SettingsError(f"`{name}` is {repr_short(value)}, not a list", hint=f"pass `{name}` as a list")
+
+
+def instance(kind: type[T], value: Any, name: str) -> T:
+    """Return an argument that is an object of a class.
+
+    Raises:
+        SettingsError: it is of another class.
+    """
+    if isinstance(value, kind):
+        return value
+    raise SettingsError(f"`{name}` is {repr_short(value)}", hint=f"pass `{name}` as a `{kind.__name__}`")
 
 
 def choice(kind: type[E], value: Any, name: str) -> E:

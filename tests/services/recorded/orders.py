@@ -82,7 +82,7 @@ steps:
         steps: [{name: shut, call: "doors:say", with: {text: closed}}]
   - {name: rate, agent: clerk, input: "Rate {{ steps.draft.output }}."}
   - {kind: granular, name: buy, agent: buyer, input: "Buy {{ input.amount }}."}
-  - {kind: hitl, name: ok, message: "Send {{ steps.rate.output }}?", answer_schema: {enum: "{{ ['yes', steps.rate.output] }}"}}
+  - {kind: hitl, name: ok, message: "Send {{ steps.rate.output }}?", answer_schema: {enum: "{{ ['yes', input.amount > 1 ? 'no' : 'maybe'] }}"}}
   - {name: gift, call: "doors:say", with: {text: gift}, when: "context.total > 100"}
   - {name: send, call: "doors:say", with: {text: "{{ steps.ok.output }}"}}
 output: "{{ steps.send.output }}"

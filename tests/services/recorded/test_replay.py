@@ -105,12 +105,12 @@ DIFFERENT = {
     ),
     "a question": (edited("Send {{ steps.rate.output }}?", "Ship {{ steps.rate.output }}?"), "ok", "prompt"),
     "the choices of a question": (
-        edited("['yes', steps.rate.output]", "['yes', input.amount > 1 ? 'no' : 'maybe']"),
+        edited("? 'no' : 'maybe'", "? 'never' : 'maybe'"),
         "ok",
         "schema",
     ),
     "choices that have no value any more": (
-        edited("['yes', steps.rate.output]", "[steps.each.output[9].text]"),
+        edited("['yes', input.amount > 1 ? 'no' : 'maybe']", "[steps.each.output[9].text]"),
         "ok",
         "schema",
     ),

@@ -142,7 +142,7 @@ async def test_a_second_answer_is_refused_before_and_after_the_run_has_ended(ope
 async def test_an_answer_after_the_deadline_was_applied_is_refused_and_the_call_is_denied(
     opened: Any, store: StateStore
 ) -> None:
-    async with opened(120, deadline_s=0.0, on_deadline="deny") as desk:
+    async with opened(120, deadline_s=1e-6, on_deadline="deny") as desk:
         (question,) = (await desk.questions()).values()
         await store.expire(RUN, question.pause_id)
         late = desk.answer(TOOLS[0], digest=question.digest)

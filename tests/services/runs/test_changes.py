@@ -33,6 +33,7 @@ BUY, ASK = (
     '  - {kind: granular, name: buy, agent: buyer, input: "Buy {{ input.amount }}."}\n',
     "  - {kind: hitl",
 )
+OK = next(line for line in ORDER.splitlines(keepends=True) if "name: ok" in line)
 MORE = '  - {name: more, call: "doors:say", with: {text: x}}\n'
 DRAFT, BOTH = ("  - kind: " + ORDER.split("  - kind: ")[number] for number in (3, 4))
 RATE = '  - {name: rate, agent: clerk, input: "Rate {{ steps.draft.output }}."}\n'
@@ -141,9 +142,7 @@ LOST = {
     "a renamed question": (ORDER.replace("name: ok", "name: sure").replace("s.ok.", "s.sure."), "ok"),
     "a completed step less": (edited(BUY, ""), "buy"),
     "a question less": (
-        ORDER.replace('  - {kind: hitl, name: ok, message: "Send {{ steps.rate.output }}?"}\n', "").replace(
-            "steps.ok.output", "steps.rate.output"
-        ),
+        ORDER.replace(OK, "").replace("steps.ok.output", "steps.rate.output"),
         "ok",
     ),
     "another kind of step": (edited("name: rate, agent", "kind: granular, name: rate, agent"), "rate"),
@@ -235,7 +234,6 @@ MIGRATED = {
 
 CHECKS = "- kind: parallel\n  name: checks\n  branches:\n    one:\n..."
 IF = "- kind: conditional\n  name: checks\n  if: context.total > 1\n  then:\n..."
-OK = '  - {kind: hitl, name: ok, message: "Send {{ steps.rate.output }}?"}\n'
 MACHINE = "  - kind: " + ORDER.split("  - kind: ")[6].split("  - {name: rate")[0]
 EACH = "  - kind: " + ORDER.split("  - kind: ")[2]
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import flujo
-from flujo import Flujo, HumanInTheLoopStep, Pipeline, Step, TaskClient
+from flujo import ContextReference, Flujo, HumanInTheLoopStep, Pipeline, Step, TaskClient
 from flujo.exceptions import FlujoError, PipelineError, SettingsError
+from flujo.services.runs.forks import Fork
 from flujo.state.memory_store import MemoryStateStore
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ async def test_a_wrong_argument_of_a_method_of_a_client(method: str) -> None:
                 await runner.run_result_async("x", run_id="one")
             client = TaskClient(store)
             arguments = {"run_id": "one", "outcome": "done", "input": "yes", "event": "paid", "score": 0.5}
+            arguments |= {"blueprint": "tree", "fork": Fork(at="same"), "data": b"x", "provider": "documents"}
+            arguments |= {"reference": ContextReference[bytes](provider_id="documents", key="k")}
             needed = {
                 key: value
                 for key, value in arguments.items()

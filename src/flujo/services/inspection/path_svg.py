@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.paths import FAILURE, ROOT, StepPath, branch, child
 from flujo.domain.pipeline import FALLBACK
-from flujo.domain.steps import EndStep
 from flujo.services.inspection import formatting
 from flujo.services.inspection.path_taken import NOT_PASSED, Passed
 from flujo.services.inspection.trace_html import Html, text
@@ -145,7 +144,7 @@ class _Drawing:
             _text(10, 36, _cut(", ".join(filter(None, [*facts, step.kind])), 30), "quiet"),
             "</g>",
         ]
-        ends = step.ends_run or (step.kind == EndStep.kind and step.when is None)
+        ends = (step.ends_run or step.ends is not None) and step.when is None
         return _Block(_WIDTH, _HEIGHT, _WIDTH / 2, parts, passage.state.was_taken, is_left=not ends)
 
     def _beside(self, step: BaseStep, path: StepPath, node: _Block) -> _Block:

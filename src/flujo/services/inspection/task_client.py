@@ -18,6 +18,7 @@ from flujo.domain.access import Principal, Right
 from flujo.domain.acts import Via
 from flujo.domain.context_references import ContextReference
 from flujo.domain.journal import RunId
+from flujo.domain.outbox import MessageState
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.reach import EVERYWHERE
@@ -26,7 +27,17 @@ from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
 from flujo.governance.sink import GATE
 from flujo.services.binding.blob_references import RunBlobs
-from flujo.services.given import capable, choice, seconds, text, text_or_none, whole_number
+from flujo.services.given import (
+    capable,
+    choice,
+    instance,
+    page_size,
+    seconds,
+    several,
+    text,
+    text_or_none,
+    whole_number,
+)
 from flujo.services.inspection.following import Reader, follow
 from flujo.services.inspection.messages import listed, redeliver
 from flujo.services.inspection.question_client import QuestionClient
@@ -44,6 +55,7 @@ from flujo.services.runs.starts import Start, id_of_key, with_user
 from flujo.services.scoring.ratings import rate
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
+from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -51,7 +63,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import Metadata, PipelineResult
-    from flujo.domain.outbox import Message, MessageState
+    from flujo.domain.outbox import Message
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.reach import Reach
     from flujo.domain.run import RunRecord
@@ -373,16 +385,17 @@ class TaskClient(QuestionClient):
         """
         if self._principal is not None:
             self._principal.require(Right.OPERATE)
+        key = text_or_none(idempotency_key, "idempotency_key")
         actions, caller = await self._actions(), self._actor(None).by
         wanted = Start(
-            blueprint=blueprint,
+            blueprint=text(blueprint, "blueprint"),
             input=input,
             context=with_user(context, user_id),
             metadata=metadata,
-            run_id=None if idempotency_key is None else id_of_key(caller, idempotency_key),
-            queue=queue,
-            priority=priority,
-            delay_s=delay_s,
+            run_id=None if key is None else id_of_key(caller, key),
+            queue=text(queue, "queue"),
+            priority=whole_number(priority, "priority"),
+            delay_s=seconds(delay_s, "delay_s"),
         )
         record = await actions.start(wanted, self._principal)
         return task_of(record, await (await self._store()).pauses(record.run_id))
@@ -625,17 +638,20 @@ class TaskClient(QuestionClient):
             states: the states that are listed. Default: all.
             target: the name of a `[notify.NAME]`.
             run_id: the run that they are about.
-            limit: the maximum number of messages.
+            limit: the maximum number of messages, up to 10,000.
 
         Raises:
             RunNotFound: the run does not exist.
             AccessDenied: without a run, the principal is limited to some runs.
+            SettingsError: an argument has the wrong type or an unknown value.
         """
+        among = [choice(MessageState, each, "states") for each in several(states, "states")]
+        target, most = text_or_none(target, "target"), page_size(limit, MAX_LIMIT)
         if run_id is None:
             self._require_everywhere(Right.READ)
         else:
             run_id = await self._allowed(Right.READ, run_id)
-        return await listed(await self._store(), states=states, target=target, run=run_id, limit=limit)
+        return await listed(await self._store(), states=among, target=target, run=run_id, limit=most)
 
     async def redeliver(
         self, ids: Sequence[int] = (), *, given_up: bool = False, target: str | None = None
@@ -648,11 +664,13 @@ class TaskClient(QuestionClient):
             target: with `given_up`, only those to this target.
 
         Raises:
-            SettingsError: neither ids nor `given_up`, or both; `target` with ids.
+            SettingsError: neither ids nor `given_up`, or both; `target` with ids; a wrong type.
             MessageNotFound: there is no message of an id; nothing is changed.
         """
         self._require_everywhere(Right.OPERATE)
-        return await redeliver(await self._store(), ids, given_up=given_up, target=target)
+        numbers = [whole_number(each, "ids") for each in several(ids, "ids")]
+        target = text_or_none(target, "target")
+        return await redeliver(await self._store(), numbers, given_up=bool(given_up), target=target)
 
     async def store_blob(self, data: bytes, provider: str) -> ContextReference[bytes]:
         """Store a large value, and return the reference that stands for it in the context of a run.
@@ -662,11 +680,12 @@ class TaskClient(QuestionClient):
             provider: the id of a state provider of the project.
 
         Raises:
-            SettingsError: this client has no project.
+            SettingsError: this client has no project, or an argument has the wrong type.
             ProviderNotGiven | ProviderFailed: the project has no such provider, or it does not store it.
             SecretInValue: the value contains a known secret.
         """
         self._require_everywhere(Right.OPERATE)
+        data, provider = instance(bytes, data, "data"), text(provider, "provider")
         return ContextReference[bytes](**await (await self._blobs()).put(data, provider))
 
     async def read_blob(self, reference: ContextReference[bytes]) -> bytes:
@@ -674,10 +693,11 @@ class TaskClient(QuestionClient):
 
         Raises:
             AccessDenied: personal data is masked for the principal.
-            SettingsError: this client has no project.
+            SettingsError: this client has no project, or this is no reference.
             ProviderNotGiven | ProviderFailed | ReferenceMissing | ReferenceCorrupt: it cannot be read.
         """
         self._require_everywhere(Right.ADMINISTER if GATE.hides_personal_data else Right.READ)
+        reference = instance(ContextReference, reference, "reference")
         return await (await self._blobs()).get(reference, "")
 
     async def wait(

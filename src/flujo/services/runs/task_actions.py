@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain.commands import command
 from flujo.domain.run import PauseKind
 from flujo.exceptions import SettingsError
-from flujo.services.given import text, text_or_none
+from flujo.services.given import instance, text, text_or_none
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
 from flujo.services.runs.answers import record_answer, seen_question
 from flujo.services.runs.chains import find_last
-from flujo.services.runs.forks import execute_fork, require_forkable
+from flujo.services.runs.forks import Fork, execute_fork, require_forkable
 from flujo.services.runs.notices import SILENT
 from flujo.services.runs.run_request import Request
 from flujo.services.runs.run_services import RunServices, is_python, notifier_of
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from flujo.domain.run import Pause, RunRecord
     from flujo.domain.sent_events import Delivery
     from flujo.domain.store import StateStore
-    from flujo.services.runs.forks import Fork
     from flujo.services.runs.notices import Notifier
     from flujo.services.runs.runner import Flujo
     from flujo.services.runs.starts import Start
@@ -100,6 +99,7 @@ class TaskActions:
 
     async def fork(self, run_id: Any, fork: Fork, actor: Actor) -> PipelineResult[Any, Any]:
         """Fork a run of a blueprint, and execute the fork."""
+        fork = instance(Fork, fork, "fork")
         record = await self.store.find(text(run_id, "run_id"))
         require_forkable(record)
         services = await RunServices.of_project(self._project("fork", record))
