@@ -693,7 +693,7 @@ class TaskClient(QuestionClient):
 
         Raises:
             AccessDenied: personal data is masked for the principal.
-            SettingsError: this client has no project, or this is no reference.
+            SettingsError: this client has no project, or this is not a reference.
             ProviderNotGiven | ProviderFailed | ReferenceMissing | ReferenceCorrupt: it cannot be read.
         """
         self._require_everywhere(Right.ADMINISTER if GATE.hides_personal_data else Right.READ)
