@@ -139,9 +139,12 @@ async def test_every_request_that_arrives_is_counted_and_within_its_limits(
 async def test_a_request_without_an_answer_is_charged_when_its_step_runs_out_of_time(
     server: Provider, sqlite: StateStore, api: str, way: str, fault: Fault
 ) -> None:
-    server.will_answer(fault)
-    async with runner_of(asks(api, timeout_s=0.2), sqlite, total_cost_usd_limit=1) as runner:
-        result = await run(runner, way)
+    for timeout_s in (0.2, 2, 20):  # on a busy machine the time may be over before the request is sent
+        server.answers[:] = [fault]
+        async with runner_of(asks(api, timeout_s=timeout_s), sqlite, total_cost_usd_limit=1) as runner:
+            result = await run(runner, way)
+        if server.requests:
+            break
     assert result.error.code == "FLJ403"
     assert len(server.requests) <= result.usage.requests == 1
     assert result.usage.cost_usd is None, "unknown, and never zero"
