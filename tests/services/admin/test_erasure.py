@@ -22,6 +22,7 @@ from flujo.domain.queues import RunKind
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import ContinueAsNewStep, HumanInTheLoopStep, Step, StepConfig, Text
 from flujo.exceptions import ErasureRefused, SettingsError, StateBackendUnavailable
+from flujo.services.access import sessions
 from flujo.services.admin.erasure import Paused, erase, read_subject
 from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
@@ -139,9 +140,12 @@ async def test_nothing_of_a_person_is_left_and_everything_of_others_is(store: Sq
     assert acts[1] == acts[0] + 3, "the family, what belongs to no run, and the proof"
     removed = {each.table: each.removed for each in proof.tables}
     assert removed.pop("blobs") >= 1
-    assert {name for name, count in removed.items() if not count} == {"pauses", "budget_holds", "events"} | (
-        {"acts"} if not proof.count("acts").removed else set()
-    )
+    assert {name for name, count in removed.items() if not count} == {
+        "pauses",
+        "budget_holds",
+        "events",
+        "sessions",
+    } | ({"acts"} if not proof.count("acts").removed else set())
     assert (proof.count("runs").removed, proof.count("evaluations").removed) == (2, 2)
     assert proof.count("blobs").kept >= 1, "the files of the pipeline, which Bob's run names too"
     assert "others" in proof.count("blobs").why
@@ -247,6 +251,24 @@ async def test_a_score_of_a_purged_run_and_a_counter_go_without_a_run(store: Sql
     proof = await erased(store)
     assert (proof.count("evaluations").removed, proof.count("limits").removed) == (2, 1)
     assert [each.scope for each in await store.budget_counters()] == ["{}"]
+
+
+async def test_logins_of_a_user_go_and_those_of_others_stay(store: SqlStateStore) -> None:
+    for name in (ANA.value, BOB):
+        secret, _ = await sessions.begin(store, name, "hash", lives_s=60.0, address="10.0.0.1")
+        await sessions.end(store, secret)
+        await sessions.begin(store, name, "hash", lives_s=60.0, address="10.0.0.1")
+        await sessions.record_refusal(store, name, address="10.0.0.1")
+    proof = await erase(store, read_subject(f"metadata.name={ANA.value}"), actor=ADA)
+    assert proof.count("sessions").looked_at == 0, "a name in metadata is not that of a user"
+    proof = await erased(store)
+    removed = {each.table: each.removed for each in proof.tables if each.removed}
+    assert removed == {"sessions": 1, "acts": 4}, "two logins, a logout and a refusal"
+    assert (proof.count("sessions").kept, proof.count("acts").kept) == (0, 0)
+    left = await store.read(lambda c: c.execute(sa.select(tables.sessions.c.name)).scalars().all())
+    assert left == [BOB]
+    named = sa.select(tables.acts.c.object).where(tables.acts.c.verb != str(Verb.ERASE))
+    assert set(await store.read(lambda c: c.execute(named).scalars().all())) == {BOB}
 
 
 async def test_a_counter_stays_while_a_run_of_the_person_is_left(store: SqlStateStore) -> None:

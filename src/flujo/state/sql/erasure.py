@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from flujo.domain import canonical, chains
-from flujo.domain.acts import Act, Verb
+from flujo.domain.acts import OF_LOGINS, Act, Verb
 from flujo.domain.erasure import (
     BEYOND,
     BEYOND_POSTGRES,
@@ -49,6 +49,7 @@ from flujo.state.sql.tables import (
     outbox,
     pauses,
     runs,
+    sessions,
 )
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ _LIVE = sa.or_(
 _facts = sa.select(runs.c.run_id, runs.c.status, _LIVE.label("is_live"))
 
 _WHY = {
+    "acts": "those of runs that wait, by `--keep-paused`, and of logins during the erasure",
     "blobs": "contents that runs of others name too, such as blueprints, stay",
     "cache": "an answer that a run of another person has computed from the same input stays",
     "events": "events that no run has taken, with the person's value as their key; deleted after 7 days",
     "evaluations": "scores of runs that were purged before are found by `user_id` only",
     "limits": "a counter of the person stays while one of their runs is left; sums over several people stay",
     "runs": "runs that wait, and their families, by `--keep-paused`",
+    "sessions": "the person has logged in during the erasure: remove [serve.users.NAME] first, and repeat it",
 }
 """Why rows of a table stay; of the others, because their run does."""
 _ALWAYS = ("cache", "evaluations", "limits")
@@ -234,7 +237,7 @@ def _record(connection: sa.Connection, subject: Subject, actor: Actor, after: di
 
 @without_timeout
 def erase_rest(connection: sa.Connection, subject: Subject, actor: Actor) -> None:
-    """Delete what names the person and belongs to no run that is there: scores, and counters of budgets."""
+    """Delete what names the person and belongs to no run that is left: scores, logins, budgets' counters."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA secure_delete = ON")
     removed = Counter[str]()
@@ -242,6 +245,8 @@ def erase_rest(connection: sa.Connection, subject: Subject, actor: Actor) -> Non
         orphaned = evaluations.c.run_id.not_in(sa.select(runs.c.run_id))
         of_user = evaluations.c.user_id == subject.value
         removed["evaluations"] += connection.execute(evaluations.delete().where(of_user, orphaned)).rowcount
+        for table, condition in _logins(subject):
+            removed[table.name] += connection.execute(table.delete().where(condition)).rowcount
     keys = _counters(connection, subject)
     if keys:
         is_one = sa.tuple_(limits.c.name, limits.c.key).in_(sorted(keys))
@@ -256,6 +261,17 @@ def erase_rest(connection: sa.Connection, subject: Subject, actor: Actor) -> Non
             removed["limits"] += connection.execute(limits.delete().where(is_one)).rowcount
     if removed.total():
         _record(connection, subject, actor, {"removed": _plain(removed), "shared": []})
+
+
+def _logins(subject: Subject) -> list[tuple[sa.Table, sa.ColumnElement[bool]]]:
+    """Return the sessions of a user, and the acts of their logins, as conditions on the tables."""
+    if subject.field != USER:
+        return []
+    of_logins = acts.c.verb.in_([str(verb) for verb in OF_LOGINS])
+    return [
+        (sessions, sessions.c.name == subject.value),
+        (acts, sa.and_(of_logins, acts.c.object == subject.value)),
+    ]
 
 
 def _counters(connection: sa.Connection, subject: Subject) -> set[tuple[str, str]]:
@@ -283,7 +299,7 @@ def prove(connection: sa.Connection, subject: Subject, actor: Actor, is_overwrit
             TableCount(
                 str(table.name), removed[table.name], kept[table.name], _why(table.name, removed, kept)
             )
-            for table in (runs, *_OWN, events, evaluations, cache, limits, blob_refs, blobs)
+            for table in (runs, *_OWN, events, evaluations, cache, limits, sessions, blob_refs, blobs)
         ),
         is_overwritten=is_overwritten,
         out_of_reach=(*BEYOND, *(BEYOND_SQLITE if on_sqlite else BEYOND_POSTGRES)),
@@ -321,6 +337,8 @@ def _kept(connection: sa.Connection, subject: Subject, shared: Collection[str]) 
         kept["events"] += _count(connection, events, of_run)
     untaken = sa.and_(events.c.run_id.is_(None), events.c.taken_at.is_(None))
     kept["events"] += _count(connection, events, sa.and_(untaken, events.c.key == subject.value))
+    for table, condition in _logins(subject):
+        kept[table.name] += _count(connection, table, condition)
     for name, scope in _counters(connection, subject):
         kept["limits"] += _count(connection, limits, sa.and_(limits.c.name == name, limits.c.key == scope))
     return kept
