@@ -42,6 +42,7 @@ def test_a_value_is_stored_and_read_again(
         "attachment",
         "nosniff",
     )
+    assert browser.post(BLOBS, content=bytes(1_100_000), headers=BYTES).status_code == 201
     (root / "documents" / "sha256" / digest).write_bytes(b"changed")
     assert browser.get(f"{BLOBS}/{digest}").json()["code"] == "FLJ463"
     monkeypatch.setattr(blobs, "MAX_BLOB", 10)

@@ -47,7 +47,14 @@ async def download(request: Request) -> Response:
 
 
 ENDPOINTS = (
-    Endpoint("POST", BLOBS, upload, Right.OPERATE, Operation("Store a value", status=201, body=BYTES)),
+    Endpoint(
+        "POST",
+        BLOBS,
+        upload,
+        Right.OPERATE,
+        Operation("Store a value", status=201, body=BYTES),
+        body_limit=MAX_BLOB,
+    ),
     Endpoint(
         "GET", f"{BLOBS}/{{sha256}}", download, Right.READ, Operation("Read a value", Asked, answers=BYTES)
     ),
