@@ -61,13 +61,15 @@ def test_a_form_starts_one_run_in_a_queue_however_often_it_is_sent(browser: Serv
     assert "Requests to models" in shown, "the forecast stands before the button"
     assert "no worker" in shown
     data = fields(shown)
-    data |= {named(data, "/amount"): "70", "metadata": "customer=c1", "_do": "start"}
+    data |= {named(data, "/amount"): "70", "metadata": "customer=c1", "priority": "7", "_do": "start"}
     first, again = (browser.post("/start/claim", data=data, follow_redirects=False) for _ in range(2))
     assert first.status_code == again.status_code == 303
     assert first.headers["location"] == again.headers["location"]
     run_id = first.headers["location"].removeprefix("/runs/")
     detail = browser.here(TaskClient(browser.workspace).get_task, run_id)
     assert (detail.input["amount"], detail.task.queue) == (70, "default")
+    record = browser.here(browser.here(browser.workspace.store).find, run_id)
+    assert record.queued.priority == 7
     assert detail.task.metadata == {"customer": "c1"}
 
 
@@ -79,6 +81,11 @@ def test_an_input_that_does_not_fit_starts_nothing(browser: Served) -> None:
     assert "Nothing was started" in answer.text
     assert 'aria-invalid="true"' in answer.text
     assert fields(answer.text)["key"] == data["key"]
+    for priority in ("high", "1000001", "1.5"):
+        fits = {**data, named(data, "/amount"): "70", "priority": priority, "_do": "start"}
+        answer = browser.post("/start/claim", data=fits)
+        assert answer.status_code == 422
+        assert 'id="priority-wrong"><li>is not a whole number from -1000000' in answer.text
     assert len(browser.here(TaskClient(browser.workspace).list_tasks)) == before
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from starlette.responses import RedirectResponse
 
 from flujo.domain.access import Right
-from flujo.domain.queues import DEFAULT_QUEUE
+from flujo.domain.queues import DEFAULT_QUEUE, MAX_PRIORITY
 from flujo.domain.wording import dollars
 from flujo.exceptions import InputRejected
 from flujo.serve.endpoints import Endpoint
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from flujo.domain.pipeline import Pipeline
     from flujo.services.forecast.forecast import Forecast
 
-_FACTS = ("queue", "user_id", "metadata", "key")
+_FACTS = ("queue", "priority", "user_id", "metadata", "key")
 
 
 async def choose(request: Request) -> Response:
@@ -41,7 +42,7 @@ async def show(request: Request) -> Response:
     """Show the form of a blueprint."""
     pipeline = deployed(request).pipeline(request.path_params["blueprint"])
     _, data = form_for(_schema(pipeline))
-    facts = {"key": serving(request).workspace.random.run_id(), "queue": DEFAULT_QUEUE}
+    facts = {"key": serving(request).workspace.random.run_id(), "queue": DEFAULT_QUEUE, "priority": "0"}
     return await _shown(request, pipeline, Filled(data), facts)
 
 
@@ -55,6 +56,8 @@ async def start(request: Request) -> Response:
         return await _shown(request, pipeline, with_other_fields(filled, do, about), facts)
     shape, _ = form_for(_schema(pipeline))
     reading = read(shape, filled.data)
+    if not _is_priority(facts["priority"]):
+        reading.refuse("priority", f"is not a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}")
     if not reading.problems and do == "forecast":
         return await _shown(request, pipeline, filled, facts, given=reading.value)
     if not reading.problems:
@@ -72,6 +75,7 @@ async def _started(request: Request, pipeline: Pipeline, given: Any, facts: Mapp
         user_id=facts["user_id"] or None,
         metadata=read_metadata(facts["metadata"].split()) or None,
         queue=facts["queue"] or DEFAULT_QUEUE,
+        priority=int(facts["priority"] or 0),
         idempotency_key=facts["key"] or None,
     )
     return RedirectResponse(f"{request.scope.get('root_path', '')}/runs/{quote(task.run_id)}", 303)
@@ -102,6 +106,7 @@ async def _shown(
         pipeline=pipeline,
         fields=form_fields(shape, filled.data, filled.problems, "input"),
         problems=filled.problems,
+        max_priority=MAX_PRIORITY,
         facts={name: facts.get(name, "") for name in _FACTS},
         forecast=_rows(found),
         is_for_input=given is not NOT_GIVEN,
@@ -112,6 +117,10 @@ async def _shown(
 def _schema(pipeline: Pipeline) -> Any:
     """Return the schema of the input; one that takes any text where a blueprint has none."""
     return {"title": "Input", **(pipeline.input_schema if isinstance(pipeline.input_schema, dict) else {})}
+
+
+def _is_priority(text: str) -> bool:
+    return not text or (re.fullmatch("[+-]?[0-9]{1,10}", text) is not None and abs(int(text)) <= MAX_PRIORITY)
 
 
 def _rows(found: Forecast) -> list[tuple[str, str]]:
