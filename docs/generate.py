@@ -149,13 +149,19 @@ def settings() -> str:
         "|---|---|",
         *(f"| `{key}` | {_cell(documented[evaluator.__name__, key])} |" for key in evaluator.model_fields),
     ]
-    for table, name in (
-        (settings_serve.UserTable, "[serve.users.NAME]"),
-        (settings_serve.ProxyTable, "[serve.proxy]"),
+    login = "[put it behind your login](../how-to/put-it-behind-your-login.md)"
+    for table, name, page in (
+        (settings_serve.UserTable, "[serve.users.NAME]", login),
+        (settings_serve.ProxyTable, "[serve.proxy]", login),
+        (
+            settings_serve.HookTable,
+            "[serve.hooks.NAME]",
+            "[take webhooks](../how-to/wait-for-an-event.md#take-webhooks)",
+        ),
     ):
         lines += [
             f"\n## `{name}`\n",
-            f"{documented[table.__name__, '']} See [put it behind your login](../how-to/put-it-behind-your-login.md).\n",
+            f"{documented[table.__name__, '']} See {page}.\n",
             "| key | meaning |",
             "|---|---|",
             *(f"| `{key}` | {_cell(documented[table.__name__, key])} |" for key in table.model_fields),
@@ -367,7 +373,8 @@ def api() -> str:
     for path, verbs in document(ENDPOINTS)["paths"].items():
         for verb, about in verbs.items():
             parts.append(f"## `{verb.upper()} {path}`\n\n{about['summary']}. {about['description']}\n")
-            parts.append(f"Needs the right `{about['x-right']}`.\n")
+            right = about["x-right"]
+            parts.append("Needs no token.\n" if right is None else f"Needs the right `{right}`.\n")
             rows = list(_taken(about))
             if rows:
                 parts += ["| Name | In | Value | Meaning |", "|---|---|---|---|", *rows, ""]

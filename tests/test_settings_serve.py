@@ -21,6 +21,9 @@ ADA = (
 PROXY = '[serve.proxy]\ntrusted = ["10.0.0.0/8"]\nuser_header = "X-Forwarded-User"\n'
 
 
+HOOK = '[serve.hooks.pay]\nevent = "order.paid"\nkey = "data.order"\nsecret = "${PAY_SECRET}"\n'
+
+
 def _serve(folder: Path, text: str) -> ServeTable:
     file = folder / "flujo.toml"
     file.write_text(text)
@@ -60,7 +63,7 @@ def test_the_prefix_is_the_path_of_the_public_address(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('[serve]\npublic_url = "flujo.example.com"', "not an address such as"),
-        ('[serve]\npublic_url = "https://ada:secret@example.com"', "not an address such as"),
+        ('[serve]\npublic_url = "https://ada:sesame@example.com"', "not an address such as"),
         ('[serve]\npublic_url = "https://[::1"', "not an address such as"),
         ('[serve]\npublic_url = "https://example.com/?a=1"', "not an address such as"),
         ('[serve]\nsession = "long"', "not an age with its unit"),
@@ -73,18 +76,24 @@ def test_the_prefix_is_the_path_of_the_public_address(tmp_path: Path) -> None:
         ("[serve.proxy]\ntrusted = []", "at least 1 item"),
         ('[serve.proxy]\ntrusted = ["10.0.0.5"]\ngroups_header = "X-Groups"', "needs `user_header`"),
         (f'{PROXY}roles = {{admins = "admin"}}', "`roles` needs `groups_header`"),
+        (HOOK.replace("${PAY_SECRET}", "whsec_sesame"), "names the variable that holds it"),
+        (HOOK.replace("order.paid", "order paid"), "not the name of an event"),
+        (HOOK.replace("hooks.pay", 'hooks."a/b"'), "cannot be the name of a webhook"),
+        (HOOK.replace("event =", "evnt ="), "unknown key `evnt`.*`event`"),
+        (HOOK.replace('key = "data.order"\n', ""), "`serve.hooks.pay.key` is missing"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=message) as refused:
         _serve(tmp_path, text)
     assert f"{tmp_path}/flujo.toml:" in str(refused.value)
-    assert "secret" not in str(refused.value)
+    assert "sesame" not in str(refused.value)
 
 
 def test_settings_are_listed_without_the_hash(tmp_path: Path) -> None:
-    (tmp_path / "flujo.toml").write_text(f"{ADA}\n{PROXY}")
+    (tmp_path / "flujo.toml").write_text(f"{ADA}\n{PROXY}\n{HOOK}")
     listed = {key: (value, origin) for key, value, origin in load(tmp_path / "flujo.toml").listed()}
     assert listed["serve.users.ada@example.com.role"] == ("answerer", "flujo.toml:3")
     assert listed["serve.proxy.user_header"] == ("X-Forwarded-User", "flujo.toml:8")
+    assert listed["serve.hooks.pay.secret"] == ("${PAY_SECRET}", "flujo.toml:13")
     assert HASH not in str(listed)

@@ -15,7 +15,10 @@ FlujoError
 │   ├── TokenExists                  the name of a token is taken
 │   ├── RequestRefused               a request to the server has a part that cannot be used
 │   │   ├── BodyTooLarge                 its body is larger than the server takes
-│   │   └── MediaTypeRefused             its body is of a type that the server does not take
+│   │   ├── MediaTypeRefused             its body is of a type that the server does not take
+│   │   ├── WebhookNotSigned             it is not signed with the secret of its webhook
+│   │   ├── WebhookTooOld                it is signed, and its timestamp is not of now
+│   │   └── WebhookUnknown               there is no webhook of this name
 │   ├── LoginMissing                 others could reach the server, and it has no login
 │   ├── LoginRequired                a request does not say who sends it
 │   ├── LoginRefused                 the name or the password of a login is wrong
@@ -363,6 +366,27 @@ class MediaTypeRefused(RequestRefused):
     """The body of a request is of a media type that the server does not take; nothing was changed."""
 
     code = "FLJ665"
+
+
+class WebhookNotSigned(RequestRefused):
+    """A request to an incoming webhook is not signed with the secret of its table; nothing was changed."""
+
+    code = "FLJ666"
+    hint = "sign with the secret of [serve.hooks.NAME] by the rules of https://www.standardwebhooks.com"
+
+
+class WebhookTooOld(RequestRefused):
+    """A request to an incoming webhook is signed, and its timestamp is not of now; nothing was changed."""
+
+    code = "FLJ668"
+    hint = "sign each try with the current time, and check the clocks of both machines"
+
+
+class WebhookUnknown(RequestRefused):
+    """There is no incoming webhook of this name."""
+
+    code = "FLJ669"
+    hint = "the last part of the path is the NAME of a table [serve.hooks.NAME] in flujo.toml"
 
 
 class LoginMissing(SettingsError):

@@ -27,7 +27,7 @@ from flujo.governance.personal_data.models import require_names
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_budgets import MatchTable, RuleTable
-from flujo.settings_serve import ProxyTable, ServeTable, UserTable
+from flujo.settings_serve import HookTable, ProxyTable, ServeTable, UserTable
 from flujo.settings_tables import (
     AgentModel,
     Aros,
@@ -252,6 +252,16 @@ class Settings(BaseSettings):
         GATE.know([filled["secret"], *(known[each] for each in named)], of=f"a variable of [notify.{name}]")
         return filled["url"], filled["secret"]
 
+    def hook_secret(self, name: str) -> str:
+        """Return the secret of an incoming webhook, which the gate knows from then on.
+
+        Raises:
+            SettingsError: the variable is not set; with the line.
+        """
+        secret: str = self._file.filled_at(("serve", "hooks", name, "secret"), environment())
+        GATE.know([secret], of=f"a variable of [serve.hooks.{name}]")
+        return secret
+
     def telemetry_headers(self) -> dict[str, str]:
         """Return the headers for the collector, with their variables filled in; the gate knows the values.
 
@@ -354,7 +364,7 @@ class Settings(BaseSettings):
         if isinstance(value, Section):
             for name in type(value).model_fields:
                 yield from self._values_at(f"{key}.{name}", getattr(value, name))
-        elif key in ("evaluation.evaluators", "serve.users"):
+        elif key in ("evaluation.evaluators", "serve.users", "serve.hooks"):
             for name, table in value.items():
                 yield from self._values_at(f"{key}.{name}", table)
         elif isinstance(value, Mapping) and not key.startswith(("schedules.", "evaluation.", "serve.")):
@@ -631,6 +641,7 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
     nested: Mapping[tuple[str, ...], type[Section]] = {
         ("evaluation", "evaluators"): EvaluatorTable,
         ("serve", "users"): UserTable,
+        ("serve", "hooks"): HookTable,
         ("serve", "proxy"): ProxyTable,
     }
     if (inner := nested.get(tuple(table[:2]))) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
@@ -10,9 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from flujo.domain.access import Role  # noqa: TC001 - pydantic reads it
 from flujo.domain.reach import Reach
+from flujo.domain.sent_events import is_event_name
+from flujo.domain.variables import is_variable
 from flujo.settings_tables import Duration, Section
 
 _MAX_NAME = 200
+_HOOK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""The form of the name of an incoming webhook: it stands in a path, and in the ids of its events."""
 
 
 def is_loopback(host: str) -> bool:
@@ -104,6 +109,39 @@ class ProxyTable(Section):
         return tuple(ip_network(each) for each in self.trusted)
 
 
+class HookTable(Section):
+    """An incoming webhook: signed messages to `/api/v1/hooks/NAME` of `flujo serve`, each sent as an event.
+
+    `${NAME}` in `secret` is filled in when the server is started, so other commands do not need it.
+    """
+
+    event: str
+    """The name of the event that a message becomes."""
+    key: str = Field(min_length=1)
+    """Where a message has the key of the wait: names of members with dots between, such as `data.order`."""
+    secret: str
+    """The variable with the secret that the sender signs with: `${NAME}`, with a value `whsec_…`."""
+
+    @field_validator("event")
+    @classmethod
+    def _is_event(cls, given: str) -> str:
+        if not is_event_name(given):
+            raise ValueError(
+                f"`event` is {given[:_MAX_NAME]!r}, not the name of an event such as `order.paid`"
+            )
+        return given
+
+    @field_validator("secret")
+    @classmethod
+    def _is_elsewhere(cls, given: str) -> str:
+        # The text is not in the message: it may be the secret itself.
+        if not is_variable(given):
+            raise ValueError(
+                "`secret` names the variable that holds it, `${NAME}`, so that it is not in this file"
+            )
+        return given
+
+
 class ServeTable(Section):
     """`[serve]`: where `flujo serve` listens, who may enter, and what it lets people do."""
 
@@ -126,6 +164,8 @@ class ServeTable(Section):
     """`[serve.users.NAME]`: the people who may enter; see below."""
     proxy: ProxyTable | None = None
     """`[serve.proxy]`: a proxy that is trusted by its address; see below."""
+    hooks: Mapping[str, HookTable] = Field(default_factory=dict)
+    """`[serve.hooks.NAME]`: webhooks that become events; see below."""
 
     @field_validator("public_url")
     @classmethod
@@ -145,6 +185,17 @@ class ServeTable(Section):
             if not name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
                 raise ValueError(f"{name[:_MAX_NAME]!r} cannot be the name of a user")
         return users
+
+    @field_validator("hooks")
+    @classmethod
+    def _are_parts_of_a_path(cls, hooks: Mapping[str, HookTable]) -> Mapping[str, HookTable]:
+        for name in hooks:
+            if not _HOOK_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name[:_MAX_NAME]!r} cannot be the name of a webhook: "
+                    "use 1 to 64 letters, digits, `_` and `-`"
+                )
+        return hooks
 
     @property
     def is_local(self) -> bool:

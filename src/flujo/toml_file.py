@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Key = tuple[str, ...]
 """A key with the tables around it: `("lockfile", "enabled")`."""
 
-_FILLED_WHEN_USED = (("mcp",), ("notify",), ("providers",), ("telemetry",))
+_FILLED_WHEN_USED = (("mcp",), ("notify",), ("providers",), ("telemetry",), ("serve", "hooks"))
 """Tables that stay as written until a server is used: a check of blueprints must not need their keys."""
 _HEADER = re.compile(r"\s*\[+\s*(?P<key>.+?)\s*\]+\s*(?:#.*)?$")
 _NAME = r"""(?:[A-Za-z0-9_\-]+|"[^"]*"|'[^']*')"""
@@ -80,7 +80,7 @@ class TomlFile:
         """Return the file with each `${NAME}` in its texts replaced from `environment`.
 
         In the user part of a URL, `${NAME}@` or `:${NAME}@`, the value is percent-encoded. The tables
-        `mcp`, `notify`, `providers` and `telemetry` stay as written.
+        `mcp`, `notify`, `providers`, `telemetry` and `serve.hooks` stay as written.
 
         Raises:
             SettingsError: it asks for a variable that is not set; with the line.

@@ -74,6 +74,7 @@ COVERED_BY = {
     "domain/outbox.py": "services/runs/test_notices.py",
     "services/inspection/messages.py": "cli/commands/test_notifications.py",
     "services/runs/webhooks.py": "services/runs/test_deliveries.py",
+    "services/runs/incoming_webhooks.py": "serve/api/test_hooks.py",
     "domain/feed.py": "conformance/test_stores.py",
     "state/memory_feeds.py": "conformance/test_stores.py",
     "state/memory_evaluations.py": "conformance/test_stores.py",

@@ -14,6 +14,7 @@ from flujo.serve.application import application
 from flujo.serve.security import csrf
 from flujo.serve.serving import Serving
 from flujo.services.project.project import find_project
+from flujo.services.runs.incoming_webhooks import hook_keys
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable
 from flujo.state.sql.migrations import migrate
@@ -62,12 +63,13 @@ def with_token(client: TestClient) -> None:
 @contextmanager
 def served(root: Path, settings: ServeTable | None = None) -> Iterator[Served]:
     """Serve the project in a folder, which gets a database."""
-    (root / "flujo.toml").touch()
-    with (root / "flujo.toml").open("a") as file:
-        file.write('state_uri = "sqlite:///state.db"\n')
+    file = root / "flujo.toml"
+    tables = file.read_text() if file.exists() else ""
+    file.write_text(f'state_uri = "sqlite:///state.db"\n{tables}')
     (root / "state.db").write_bytes(empty_database())
     workspace = Workspace(find_project(root))
-    app = application(Serving(workspace, settings or ServeTable()))
+    keys = hook_keys(workspace.project.settings)
+    app = application(Serving(workspace, settings or ServeTable(), hook_keys=keys))
     with Served(app, base_url="http://127.0.0.1:8400/", client=("127.0.0.1", 50_000)) as client:
         with_token(client)
         client.workspace = workspace

@@ -31,6 +31,8 @@ _STATUSES: tuple[tuple[type[ex.FlujoError], int], ...] = (
     (ex.BodyTooLarge, 413),
     (ex.MediaTypeRefused, 415),
     (ex.MessageNotFound, 404),
+    (ex.WebhookNotSigned, 401),
+    (ex.WebhookUnknown, 404),
     (ex.InputRejected, 422),
     (ex.EventRefused, 409),
     (ex.AmbiguousPause, 409),

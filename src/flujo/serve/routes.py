@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flujo.serve.api import blobs, changes, events, health, messages, openapi, runs
+from flujo.serve.api import blobs, changes, events, health, hooks, messages, openapi, runs
 from flujo.serve.pages import actions, batch, deployed, inbox, live, login, question, run, start, stats
 from flujo.serve.pages import runs as run_pages
 
@@ -14,6 +14,7 @@ ENDPOINTS = (
     *openapi.ENDPOINTS,
     *blobs.ENDPOINTS,
     *messages.ENDPOINTS,
+    *hooks.ENDPOINTS,
     *inbox.ENDPOINTS,
     *run_pages.ENDPOINTS,
     *run.ENDPOINTS,

@@ -12,6 +12,7 @@ from flujo.governance.logs import logger
 from flujo.serve.application import application
 from flujo.serve.serving import Serving
 from flujo.serve.working import NO_WORK, Work, Working
+from flujo.services.runs.incoming_webhooks import hook_keys
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import is_loopback
 
@@ -58,11 +59,11 @@ async def run(
 
     Raises:
         LoginMissing: others could reach the server, and it has no login.
-        SettingsError: the server cannot listen on the address.
+        SettingsError: the server cannot listen on the address, or the secret of a webhook is not there.
     """
     async with Workspace(project) as workspace:
         await _require_login(workspace, settings)
-        serving = Serving(workspace, settings)
+        serving = Serving(workspace, settings, hook_keys=hook_keys(project.settings))
         with _socket(settings) as listening:
             server = _Server(
                 uvicorn.Config(

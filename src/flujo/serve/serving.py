@@ -12,6 +12,8 @@ from flujo.services.deployed import Deployed
 from flujo.services.inspection.task_client import TaskClient
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from flujo.domain.access import Principal
@@ -34,6 +36,8 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
     executing: Executing = field(default_factory=Executing)
     """The runs that it executes; closed before the workspace."""
+    hook_keys: Mapping[str, bytes] = field(default_factory=dict)
+    """The keys of the incoming webhooks, `[serve.hooks.NAME]`, by name."""
 
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the server stops; streams end then."""

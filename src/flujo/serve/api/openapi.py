@@ -99,6 +99,8 @@ def _described(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
         },
         "x-right": None if endpoint.right is None else str(endpoint.right),
     }
+    if endpoint.right is None:
+        described["security"] = []
     if takes_body:
         content = {operation.body: {"schema": schema if operation.takes is not None else {}}}
         described["requestBody"] = {"required": bool(schema.get("required")), "content": content}

@@ -62,8 +62,15 @@ async def body(request: Request, model: type[M]) -> M:
         RequestRefused: it is not a JSON object, or a field is unknown or cannot be used.
     """
     data = await content(request, "application/json", MAX_BODY)
-    if not data:
-        return _checked(model, {}, "the field ", "body.")
+    return _checked(model, json_object(data) if data else {}, "the field ", "body.")
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is.
+
+    Raises:
+        RequestRefused: it is something else.
+    """
     try:
         found = read_json(data.decode(), option="the body")
     except UnicodeDecodeError as error:
@@ -72,7 +79,7 @@ async def body(request: Request, model: type[M]) -> M:
         raise RequestRefused(error.message, hint="send a JSON object", where="body") from None
     if not isinstance(found, dict):
         raise RequestRefused(f"the body is {repr_short(found)}, not a JSON object", where="body")
-    return _checked(model, found, "the field ", "body.")
+    return found
 
 
 async def content(request: Request, media_type: str, limit: int) -> bytes:

@@ -34,7 +34,7 @@ def check_target(project: Project, name: str) -> str:
         load_callable(target, (target.partition(":")[0],))
         return f"`{target}`"
     url, secret = project.settings.webhook(name)
-    key_of(secret, name)
+    key_of(secret, f"notify.{name}")
     host = urlsplit(url).hostname or ""
     if not _has_address(host):
         raise SettingsError(

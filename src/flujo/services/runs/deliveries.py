@@ -135,7 +135,7 @@ class Deliveries:
             )
             return
         url, secret = self._workspace.project.settings.webhook(message.target)
-        key = webhooks.key_of(secret, message.target)
+        key = webhooks.key_of(secret, f"notify.{message.target}")
         if self._webhooks is None:
             self._webhooks = webhooks.Webhooks()
         await self._webhooks.send(message, url, key, int(self._workspace.clock.now()))

@@ -36,8 +36,8 @@ class NotDelivered(Exception):
         self.is_final = is_final
 
 
-def key_of(secret: str, name: str) -> bytes:
-    """Return the bytes of a secret.
+def key_of(secret: str, table: str) -> bytes:
+    """Return the bytes of a secret of a table of flujo.toml, such as `notify.ops`.
 
     Raises:
         SettingsError: it is not `whsec_` and the base64 of 24 to 64 bytes.
@@ -49,9 +49,8 @@ def key_of(secret: str, name: str) -> bytes:
     if secret.startswith(PREFIX) and 24 <= len(key) <= 64:
         return key
     raise SettingsError(
-        f"the secret of [notify.{name}] is not `{PREFIX}` and the base64 of 24 to 64 bytes",
+        f"the secret of [{table}] is not `{PREFIX}` and the base64 of 24 to 64 bytes",
         hint=f"`openssl rand -base64 32` prints the part after `{PREFIX}` of a new one",
-        target=name,
     )
 
 
