@@ -365,7 +365,7 @@ class SqlStateStore:
 
     async def watch(self, run_id: RunId) -> None:
         """Ask the owner of a run to write its feed; see the port."""
-        await self._feeds.alone(self.database.writing, feeds.watch, run_id)
+        await self._feeds.gathered(self.database.writing, feeds.watch, run_id)
 
     def on_watched(self, run_id: RunId, callback: Callable[[bool], None]) -> None:
         """Call `callback` when a run that this store owns becomes watched, or no longer is; see the port."""
@@ -377,6 +377,9 @@ class SqlStateStore:
 
     async def feed(self, run_id: RunId, *, after: int = 0) -> list[FeedLine]:
         """Return the feed of a run behind a number; see the port."""
+        last = await self._feeds.together(feeds.last_numbers, run_id)
+        if last is None or last <= after:
+            return []
         return await self._feeds.alone(self.database.reading, feeds.lines_after, run_id, after)
 
     async def delete_old_feeds(self) -> None:

@@ -324,6 +324,21 @@ async def test_a_run_that_has_lost_its_owner_is_a_line_and_its_new_owner_too(rec
     assert (line.kind, line.text) == (LogKind.STATUS, "running")
 
 
+async def test_the_journal_of_a_run_without_an_owner_is_read_once(recorded: Recorded) -> None:
+    recorded.journal += [entry(1, "one")]
+    executed = recorded.record
+    released = replace(executed, owner=None, status=RunStatus.PAUSED)
+    recorded.record = released
+    follower = Follower(recorded, RUN)
+    assert brief(await follower.look()) == ["0 accepted", "1 completed one", "1 status"]
+    recorded.journal += [entry(2, "two")]  # no store takes it before a claim
+    assert await follower.look() == []
+    recorded.says((FeedKind.LOGGED, 1, "one", 1))  # by the owner that has left it, a moment later
+    assert brief(await follower.look()) == ["(1 logged one)"]
+    recorded.record = replace(released, fence=executed.fence + 1)  # it was claimed and released meanwhile
+    assert brief(await follower.look()) == ["2 completed two"]
+
+
 @pytest.mark.parametrize("is_retryable", [True, False])
 async def test_where_nothing_may_be_written_the_log_is_that_of_the_journal(
     recorded: Recorded, caplog: pytest.LogCaptureFixture, *, is_retryable: bool

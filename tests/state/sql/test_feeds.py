@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from flujo.domain.feed import KEPT_S, FeedKind, FeedLine, first_number
 from flujo.domain.run import RunStatus
 from flujo.exceptions import StateError
 from flujo.services.admin.purge import purge
+from flujo.state.sql import feeds
 from flujo.state.sql.database import Database
 from flujo.state.sql.tables import feed, runs
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import RUN, entry, move, new_run, writes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 LINE = FeedLine(at=0.0, kind=FeedKind.TEXT, text="said")
 
@@ -81,6 +83,45 @@ async def test_two_owners_at_the_moment_of_a_claim_never_have_the_same_number(st
     assert all(each is None or isinstance(each, StateError) for each in outcomes)
     numbers = [line.number for line in await store.feed(RUN)]
     assert len(set(numbers)) == len(numbers) == outcomes.count(None)
+
+
+def watched(connection: sa.Connection) -> set[str]:
+    return set(connection.scalars(sa.select(runs.c.run_id).where(runs.c.watched_until.is_not(None))))
+
+
+async def test_runs_that_are_watched_at_once_are_noted_in_one_commit(
+    store: SqlStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [(await store.accept(new_run(f"run-{number}"), {})).run_id for number in range(20)]
+    real, may_end, noted = feeds.watch, threading.Event(), list[int]()
+
+    def counted(connection: sa.Connection, run_ids: Sequence[str]) -> None:
+        may_end.wait()
+        noted.append(len(run_ids))
+        real(connection, run_ids)
+
+    monkeypatch.setattr(feeds, "watch", counted)
+    watching = [asyncio.ensure_future(store.watch(run_id)) for run_id in held]
+    await asyncio.sleep(0)  # all of them wait
+    may_end.set()
+    await asyncio.gather(*watching)
+    assert sum(noted) == 20
+    assert len(noted) <= 2, "what came before the first commit, and the others"
+    assert await store.read(watched) == set(held)
+
+
+async def test_of_several_watched_runs_a_locked_one_is_noted_later_on_postgres(postgres_uri: str) -> None:
+    async with aclosing(await SqlStateStore.open(postgres_uri)) as store:
+        for run_id in ("free", "locked"):
+            await store.accept(new_run(run_id), {})
+        plain = postgres_uri.replace("postgresql+psycopg", "postgresql")
+        with psycopg.connect(plain) as other:
+            other.execute("SELECT 1 FROM flujo.runs WHERE run_id = 'locked' FOR NO KEY UPDATE")
+            await store.write_apart(feeds.watch, ["free", "locked"])
+            assert await store.read(watched) == {"free"}
+            other.rollback()
+        await store.write_apart(feeds.watch, ["free", "locked"])
+        assert await store.read(watched) == {"free", "locked"}
 
 
 async def test_a_run_and_its_feed_do_not_wait_for_each_other_on_postgres(postgres_uri: str) -> None:

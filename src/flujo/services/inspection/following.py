@@ -160,7 +160,10 @@ class Reader:
             CorruptState: an entry is damaged or missing.
         """
         # In this order: the entries of a run that has ended are complete, and what precedes a pause is there.
-        self.record = record = await self.source.run(self.run_id)
+        before, self.record = self.record, await self.source.run(self.run_id)
+        record = self.record
+        if before is not None and _is_untouched(before, record):
+            return []
         pauses = await self.source.pauses(self.run_id)
         entries = await self.source.entries(self.run_id, after=self.offset)
         lines = list(self._lines(record, entries, pauses))
@@ -312,7 +315,7 @@ async def follow(
             if reader.has_ended:
                 return
             rest_s = _SOON_S if lines else min(rest_s * 2, _LATER_S)
-            await asyncio.sleep(rest_s)
+            await asyncio.sleep(_until_next(rest_s))
     finally:
         watching.cancel()
 
@@ -332,7 +335,23 @@ async def _watch(source: FollowedSource, run_id: RunId) -> None:
                     error.message,
                 )
             is_heard = False
-        await asyncio.sleep(WATCH_S / 2)
+        await asyncio.sleep(_until_next(WATCH_S / 4))
+
+
+def _until_next(period_s: float) -> float:
+    """Return how long it is until the next multiple of a period.
+
+    All followers of a process look then, so that a database answers them together.
+    """
+    return period_s - asyncio.get_running_loop().time() % period_s
+
+
+def _is_untouched(before: RunRecord, now: RunRecord) -> bool:
+    """Return whether a run was not executed between two looks, so that its journal is the same.
+
+    A run without an owner takes no entries and opens no questions, and a claim makes its fence grow.
+    """
+    return before.owner is None and (before.fence, before.status, None) == (now.fence, now.status, now.owner)
 
 
 _ENDS = (LogKind.COMPLETED, LogKind.FAILED, LogKind.SKIPPED, LogKind.STOPPED, LogKind.ANSWERED)

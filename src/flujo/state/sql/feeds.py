@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from flujo.domain.feed import KEPT_S, MAX_LINES, WATCH_S, first_number, stored_line
 from flujo.domain.run import ENDS_OF_TASKS
 from flujo.state.sql.encryption import FEED, all_encrypted, decrypted
-from flujo.state.sql.functions import database_now, lease_now
+from flujo.state.sql.functions import among, database_now, fetch, ids_parameter, lease_now
 from flujo.state.sql.tables import feed, runs
 
 if TYPE_CHECKING:
@@ -27,27 +27,33 @@ _hurried = sa.select(
 """For the transaction alone: what is lost with the server's memory may be lost."""
 
 
+_last = sa.select(sa.func.max(feed.c.number)).where(feed.c.run_id == runs.c.run_id).scalar_subquery()
+_last_numbers = sa.select(runs.c.run_id, _last.label("number")).where(among(runs.c.run_id))
+"""One look into the key of the table for each run, however long its feed is."""
+
+
 def _hurry(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(_hurried)
 
 
-def watch(connection: sa.Connection, run_id: str) -> None:
-    """Note that a run is watched, unless it has ended or that was noted lately.
+def watch(connection: sa.Connection, run_ids: Sequence[str]) -> None:
+    """Note that runs are watched, unless they have ended or that was noted lately.
 
-    One row is changed once in half of `WATCH_S`, however many follow the run.
+    A row is changed once in half of `WATCH_S`, however many follow its run. Of several rows those that are
+    locked are left to the next call: waiting for them with locks on others could end in a deadlock.
     """
     _hurry(connection)
     now = database_now()
-    connection.execute(
-        runs.update()
-        .where(
-            runs.c.run_id == run_id,
-            runs.c.status.not_in([str(status) for status in ENDS_OF_TASKS]),
-            sa.or_(runs.c.watched_until.is_(None), runs.c.watched_until < now + WATCH_S / 2),
-        )
-        .values(watched_until=now + WATCH_S)
+    chosen = sa.select(runs.c.run_id).where(
+        runs.c.run_id.in_(run_ids),
+        runs.c.status.not_in([str(status) for status in ENDS_OF_TASKS]),
+        sa.or_(runs.c.watched_until.is_(None), runs.c.watched_until < now + WATCH_S / 2),
     )
+    locking = chosen.with_for_update(key_share=True, skip_locked=len(run_ids) > 1)
+    if found := connection.scalars(locking).all():
+        noted = runs.update().where(runs.c.run_id.in_(found))
+        connection.execute(noted.values(watched_until=now + WATCH_S))
 
 
 def add(connection: sa.Connection, run_id: str, fence: int, lines: Sequence[FeedLine]) -> None:
@@ -78,6 +84,12 @@ def add(connection: sa.Connection, run_id: str, fence: int, lines: Sequence[Feed
     mine = feed.c.run_id == run_id
     oldest = sa.select(feed.c.number).where(mine).order_by(feed.c.number.desc()).limit(1).offset(MAX_LINES)
     connection.execute(feed.delete().where(mine, feed.c.number <= oldest.scalar_subquery()))
+
+
+def last_numbers(connection: sa.Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """Return the number of the last line of each run that has a feed."""
+    rows = fetch(connection, _last_numbers, ids_parameter(connection, run_ids))
+    return {row["run_id"]: row["number"] for row in rows if row["number"] is not None}
 
 
 def lines_after(connection: sa.Connection, run_id: str, number: int) -> list[FeedLine]:

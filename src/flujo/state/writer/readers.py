@@ -72,6 +72,8 @@ class Readers:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._waiting: deque[_Question] = deque()
+        self._gathered: set[str] = set()
+        """The runs that `gathered` was called for and has not taken yet."""
         self._reading = 0
 
     async def answer(self, ask: Callable[..., T], *arguments: Any) -> T:
@@ -109,6 +111,21 @@ class Readers:
         """Return what `ask` gives on a connection of its own; tried again when the connection has died."""
         self._check_open()
         return await self.in_thread(self._patiently, lend, ask, arguments)
+
+    async def gathered(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        change: Callable[[sa.Connection, Sequence[str]], None],
+        run_id: str,
+    ) -> None:
+        """Call `change(connection, run_ids)` for this run and for all that wait with it, in their order.
+
+        It must be the same change in all calls. When it fails, one of the waiters gets the error.
+        """
+        with self._lock:
+            self._check_open()
+            self._gathered.add(run_id)
+        await self.in_thread(self._change_gathered, lend, change)
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Return what `work` gives in one of the threads."""
@@ -177,6 +194,16 @@ class Readers:
             return self._patiently(self._database.reading, question.ask, question.arguments)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for, not in this thread
             return error
+
+    def _change_gathered(
+        self,
+        lend: Callable[[], AbstractContextManager[sa.Connection]],
+        change: Callable[[sa.Connection, Sequence[str]], None],
+    ) -> None:
+        with self._lock:
+            run_ids, self._gathered = sorted(self._gathered), set()
+        if run_ids:  # otherwise an earlier call has made the change for this run
+            self._patiently(lend, change, [run_ids])
 
     def _patiently(
         self,
