@@ -54,8 +54,10 @@ def _guarded(endpoint: Endpoint) -> Handler:
             await _admit(request, endpoint)
             response = await endpoint.answer(request)
         except LoginRequired:
-            if endpoint.is_api or endpoint.changes or not serving(request).settings.has_passwords:
+            if endpoint.is_api or not serving(request).settings.has_passwords:
                 raise
+            if endpoint.changes:
+                return await login.ended(request)
             return RedirectResponse(login.address(request), status_code=303)
         finally:
             await request.close()  # the files of a form

@@ -22,6 +22,7 @@ from flujo.serve.serving import Serving
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable
+from serve.served import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,13 +55,17 @@ class Site:
 
 
 @asynccontextmanager
-async def site_of(root: Path) -> AsyncIterator[Site]:
+async def site_of(root: Path, settings: ServeTable | None = None) -> AsyncIterator[Site]:
     """Serve the project in a folder, which gets a database, on a free port of this machine."""
     (root / "flujo.toml").write_text('state_uri = "sqlite:///state.db"\n')
+    (root / "state.db").write_bytes(empty_database())
     workspace = Workspace(find_project(root))
     server = uvicorn.Server(
         uvicorn.Config(
-            application(Serving(workspace, ServeTable())), lifespan="off", log_config=None, access_log=False
+            application(Serving(workspace, settings or ServeTable())),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
         )
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -98,6 +103,15 @@ class Watched:
     def _request(self, request: Any) -> None:
         if not request.url.startswith((f"{self.origin}/", "data:")):
             self.faults.append(f"{self.page.url} asks {request.url}")
+
+
+async def tab_to(page: Page, wanted: str) -> None:
+    """Press Tab until the focus is on one of the wanted elements."""
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        if await page.evaluate("(wanted) => document.activeElement.matches(wanted)", wanted):
+            return
+    raise AssertionError(f"Tab does not lead to {wanted}")
 
 
 @asynccontextmanager

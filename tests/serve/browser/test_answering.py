@@ -12,12 +12,12 @@ from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.run import Move, Pause, RunStatus, Write
 from flujo.testing.store_suite import new_run
-from serve.browser.conftest import Site, opened, site_of
+from serve.browser.conftest import Site, opened, site_of, tab_to
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -69,18 +69,9 @@ async def test_a_question_is_answered_with_the_keyboard_alone(chromium: Browser,
         await page.keyboard.press("Enter")
         await page.get_by_role("heading", level=1).wait_for()
         await page.wait_for_url("**/questions/**")
-        await _tab_to(page, FIELD)
+        await tab_to(page, FIELD)
         await page.keyboard.type("green")
-        await _tab_to(page, ANSWER)
+        await tab_to(page, ANSWER)
         await page.keyboard.press("Enter")
         await page.get_by_text("You answered").wait_for()
     assert await _answered(site, "typed") == "green"
-
-
-async def _tab_to(page: Page, wanted: str) -> None:
-    """Press Tab until the focus is on one of the wanted elements."""
-    for _ in range(60):
-        await page.keyboard.press("Tab")
-        if await page.evaluate("(wanted) => document.activeElement.matches(wanted)", wanted):
-            return
-    raise AssertionError(f"Tab does not lead to {wanted}")

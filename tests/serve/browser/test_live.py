@@ -1,18 +1,20 @@
-"""Pages that are live continue by themselves after their server was killed and started again."""
+"""The page of a run changes with it, also after its server was killed and started again."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flujo.domain.run import RunStatus
+from flujo.domain.steps import CallableRef
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import entry, move, new_run, writes
-from serve.browser.conftest import opened
+from serve.browser.conftest import opened, site_of
 from serve.server_process import server_process
+from support import call, pipeline, start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,3 +44,36 @@ async def test_a_live_page_continues_after_its_server_was_killed(chromium: Brows
                 await page.locator("#status", has_text="completed").wait_for()
                 assert await page.locator("#log li", has_text="before").count() == 1
                 watched.faults[:] = [each for each in watched.faults if "ERR_" not in each]  # it was away
+
+
+BEGAN, MAY_END = asyncio.Event(), asyncio.Event()
+
+
+async def quick(_: Any) -> str:
+    return "quick result"
+
+
+async def slow(_: Any) -> str:
+    BEGAN.set()
+    await MAY_END.wait()
+    return "slow result"
+
+
+async def test_the_tree_of_a_run_grows_while_it_is_executed(chromium: Browser, tmp_path: Path) -> None:
+    names = {"first": quick, "second": slow, "third": quick}
+    tree = pipeline(*(call(name, CallableRef.of(target)) for name, target in names.items()))
+    async with site_of(tmp_path) as site:
+        executing = asyncio.create_task(start(tree, site.store, run_id="real"))
+        await BEGAN.wait()
+        async with opened(chromium, site.url) as watched:
+            page = watched.page
+            await page.goto("/runs/real")
+            steps = page.locator("#run details[data-path]")
+            await steps.filter(has_text="first").first.wait_for()
+            assert await steps.filter(has_text="third").count() == 0
+            await page.evaluate("window.isTheSame = true")
+            MAY_END.set()
+            await steps.filter(has_text="third").first.wait_for()
+            await page.locator("#status", has_text="completed").wait_for()
+            assert await page.evaluate("window.isTheSame"), "it was not loaded again"
+        await executing

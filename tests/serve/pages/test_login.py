@@ -144,3 +144,29 @@ def test_without_passwords_there_is_no_form(browser: TestClient) -> None:
     refused = browser.get("/login")
     assert refused.status_code == 401
     assert "no user of this server has a password" in refused.text
+
+
+def test_a_form_after_the_end_of_its_session_shows_its_texts(serve: Callable[..., TestClient]) -> None:
+    client = serve(SETTINGS)
+    written = {
+        "v/note": "a <b>long</b> text",
+        "v/empty": " ",
+        "v#": "1",
+        "_reason": "why",
+        "csrf_token": "secret",
+    }
+
+    def sent(**headers: str) -> Response:
+        return client.post(f"{BASE}/batch", data={**written, "_do": "answer", "q": "r:ask"}, headers=headers)
+
+    answer = sent(referer=f"{BASE}/batch?q=r%3Aask")
+    assert answer.status_code == 401
+    assert "/desk/login?next=%2Fbatch%3Fq%3Dr%253Aask" in answer.text
+    assert "a &lt;b&gt;long&lt;/b&gt; text" in answer.text
+    assert re.findall("<dt><code>(.*)</code></dt>", answer.text) == ["v/note", "_reason"]
+    assert '/desk/login?next=%2F"' in sent(referer="http://[").text
+    assert '/desk/login?next=%2F"' in sent(referer="https://evil.example//evil.example").text
+    other_site = sent(origin="https://evil.example")
+    assert (other_site.status_code, "long" in other_site.text) == (403, False)
+    file = client.post(f"{BASE}/batch", files={"v": b"large"})
+    assert (file.status_code, "What you have written" in file.text) == (401, False)

@@ -10,11 +10,13 @@ from starlette.responses import RedirectResponse
 from flujo.exceptions import LoginRefused
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.pages.rendering import page
-from flujo.serve.security import cookies, passwords, peers
+from flujo.serve.security import cookies, csrf, passwords, peers
 from flujo.serve.serving import serving
 from flujo.services.access import sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -26,6 +28,38 @@ def address(request: Request) -> str:
     if request.url.query:
         wanted = f"{wanted}?{request.url.query}"
     return f"{base}/login?{urlencode({'next': wanted})}"
+
+
+async def ended(request: Request) -> Response:
+    """Say that a form came after the end of its session, with its texts.
+
+    Raises:
+        OriginRefused: a page of another site has sent it.
+    """
+    peers.require_same_site(request)
+    sent: Mapping[str, object] = {}
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        sent = await request.form()
+    written = [(name, text) for name, text in sent.items() if _is_written(name) and _text(text).strip()]
+    return page(
+        request, "ended.html", status=401, written=written, next=urlencode({"next": _page_before(request)})
+    )
+
+
+def _is_written(name: str) -> bool:
+    """Return whether a field has what a person has written; others are the page's own."""
+    is_of_page = name.startswith("_") or "#" in name or name in (csrf.FIELD, "q", "s", "key")
+    return name == "_reason" or not is_of_page
+
+
+def _page_before(request: Request) -> str:
+    """Return the page whose form a request is, as its browser says; `/` when it does not."""
+    try:
+        parts = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return "/"
+    path = parts.path.removeprefix(request.scope.get("root_path", ""))
+    return _own_path(f"{path}?{parts.query}" if parts.query else path)
 
 
 async def form(request: Request) -> Response:
