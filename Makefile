@@ -12,7 +12,7 @@ export FLUJO_TRUSTED_PROJECTS := $(CURDIR)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := .help
-.PHONY: .help run test check fix docs dist soak bench
+.PHONY: .help run test check fix docs dist image soak bench
 
 .help:
 	@echo "make <target>:"
@@ -21,11 +21,12 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/.local  ## Run a real blueprint on a real text with the model that runs on this machine
 	$(BIN)/flujo run blueprints/ticket_triage.yaml --input-file blueprints/inputs/ticket-001.txt --paused-ok
 	@echo 'next: $(BIN)/flujo run researcher --input "Search the help pages: how long does delivery take?"   (an agent with two tools, turn by turn)'
+	@echo 'next: $(BIN)/flujo serve   (answer the question in a browser, and look at the runs)'
 
-# Five workers for two cores, because the tests wait for other processes. Each begins with a fifth of the tests, file by
+# Four workers for two cores, because the tests wait for other processes. Each begins with a quarter of the tests, file by
 # file, so that the tests of a file share what they need.
 test: $(VENV)/.test  ## Run the tests, on SQLite and on a Postgres that the tests start themselves
-	$(BIN)/python -m pytest -n 5 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: $(VENV)/.dev  ## Check format, lint, prose, types, import contracts, dependencies and the links of the site
 	$(BIN)/ruff format --check .
@@ -41,9 +42,11 @@ fix: $(VENV)/.dev  ## Format, and apply the linter's safe fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Where there is no Chromium, pages and site are written all the same, and the tests at the end name the old screenshots.
 docs: $(VENV)/.dev  ## Write the generated pages and pictures again, build the site, then test every example
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/pictures.py
+	-$(BIN)/python docs/screenshots.py
 	$(BIN)/python docs/build_site.py
 	$(BIN)/python -m pytest tests/docs
 
@@ -51,6 +54,18 @@ dist: $(VENV)/.dev  ## Build wheel and sdist, and try the wheel in an empty envi
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	FLUJO_DIST=dist $(BIN)/python -m pytest tests/docs/test_wheel.py
+
+ENGINE ?= docker
+image: $(VENV)/.dev  ## Build the image of a new project with deploy/Dockerfile and this Flujo, and try it
+	@$(ENGINE) info >/dev/null 2>&1 || { echo 'no container engine answers `$(ENGINE) info`: start it, or choose another one with `make image ENGINE=podman`'; exit 1; }
+	rm -rf build/image
+	$(BIN)/flujo init --name demo build/image
+	cp deploy/Dockerfile deploy/.dockerignore build/image
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/image .
+	cd build/image && printf './%s[serve]\n' flujo-*.whl > requirements.txt
+	$(ENGINE) build --tag flujo-demo build/image
+	$(ENGINE) run --rm --read-only --tmpfs /tmp flujo-demo validate
+	$(ENGINE) run --rm --read-only --tmpfs /tmp --env FLUJO_STATE_URI=sqlite:////tmp/state.db flujo-demo run hello --input Ada
 
 # `make soak SOAK=0.01` takes about twenty minutes on two cores, and `make soak` many hours; tests/soak/run.py has the counts.
 SOAK ?= 1
@@ -72,5 +87,5 @@ $(VENV)/.local $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.created pyprojec
 	@$(INSTALL) --editable '.[$(or $(EXTRAS),$*)]'
 	@touch $@
 
-# The blueprints of this repository need a model and an MCP server.
-$(VENV)/.local: EXTRAS := local,mcp
+# The blueprints of this repository need a model and an MCP server, and their questions a page.
+$(VENV)/.local: EXTRAS := local,mcp,serve

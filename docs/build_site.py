@@ -18,7 +18,8 @@ HOW_TO = {
     "Write": "write-* inspect-* check-* share-agents* use-a-blueprint* set-up-* run-a-pipeline-that-* come-from-*",
     "Agents and models": "give-* use-a-provider* use-a-compatible* use-mcp* run-a-long-* send-images* share-a-conv* see-what-*",
     "Humans and time": "ask-a-human* approve-* wait-* run-on-a-schedule* limit-the-life* notify-*",
-    "Run and operate": "deploy* run-* resume-* recover-* operate-* use-postgres* change-* purge-* keep-large* follow-*",
+    "Run and operate": "deploy* use-flujo-in-* size-* run-* resume-* recover-* operate-* use-more-* spread-* put-a-map-* use-postgres* "
+    "change-* purge-* keep-large* follow-*",
     "Safety and cost": "handle-* limit-* budgets-* know-* keep-personal* erase-* lock-* make-a-call* settle-*",
     "Test and evaluate": "test-* make-a-run* evaluate-* score-* try-* replay-*",
 }

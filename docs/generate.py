@@ -115,9 +115,11 @@ def settings() -> str:
             for key, field in target.model_fields.items()
         ),
     ]
-    from flujo import settings_budgets
+    from flujo import settings_budgets, settings_executors
 
-    documented |= _documented(Path(settings_budgets.__file__))
+    documented |= _documented(Path(settings_budgets.__file__)) | _documented(
+        Path(settings_executors.__file__)
+    )
     lines += [
         "\n## `[[budgets.rule]]`\n",
         f"{documented['RuleTable', '']} See [budgets for teams](../how-to/budgets-for-teams.md).\n",
@@ -131,6 +133,18 @@ def settings() -> str:
         *(
             f"| `match.{key}` | | {_cell(documented['MatchTable', key])} |"
             for key in settings_budgets.MatchTable.model_fields
+        ),
+    ]
+    executor = settings_executors.ExecutorTable
+    lines += [
+        "\n## `[executors.NAME]`\n",
+        f"{documented[executor.__name__, '']} See [use more cores](../how-to/use-more-cores.md) and "
+        "[put a map on Dask](../how-to/put-a-map-on-dask.md) or [on Ray](../how-to/put-a-map-on-ray.md).\n",
+        "| key | default | meaning |",
+        "|---|---|---|",
+        *(
+            f"| `{key}` | {_default(part.default)} | {_cell(documented[executor.__name__, key])} |"
+            for key, part in executor.model_fields.items()
         ),
     ]
     schedule = settings_tables.ScheduleTable
@@ -289,11 +303,21 @@ def _exported(name: str, thing: Any) -> Iterator[str]:
         yield _prose(inspect.cleandoc(own.__doc__))
     if arguments := [f"- `{key}`: {text}\n" for key, text in _arguments(thing)]:
         yield "".join(arguments)
-    members = [(key, member) for key, member in vars(thing).items() if _is_own(thing, key)]
+    members = [
+        (key, member) for each in _parts(thing) for key, member in vars(each).items() if _is_own(thing, key)
+    ]
     said = [(key, inspect.getdoc(member) or "") for key, member in members if _is_method(member)]
     if said:
         yield "| | |\n|---|---|"
         yield "\n".join(f"| `{key}` | {_cell(text.partition(chr(10))[0])} |" for key, text in said) + "\n"
+
+
+def _parts(thing: type) -> Iterator[type]:
+    """Yield a class, and those of its bases that are parts of it, each in its own file."""
+    from flujo.services.inspection.client_base import ClientBase
+
+    yield thing
+    yield from (each for each in thing.__mro__[1:] if issubclass(each, ClientBase) and each is not ClientBase)
 
 
 def _arguments(thing: type) -> Iterator[tuple[str, str]]:
@@ -367,10 +391,12 @@ def api() -> str:
     parts = [
         "# API\n",
         "What `flujo serve` answers to programs. [Start and answer runs over HTTP](../how-to/embed-the-api.md) introduces it, "
-        "and `GET /api/v1/openapi.json` is this page for tools. Results have the JSON of the [commands](cli.md); errors are "
+        "and `GET /api/v1/openapi.json` is this page for tools. Answers are listed [below](#answers), with the JSON of the "
+        "[commands](cli.md); times are seconds since the epoch; a later version may add fields. Errors are "
         "problems of RFC 9457 with the code of an [error](errors.md).\n",
     ]
-    for path, verbs in document(ENDPOINTS)["paths"].items():
+    whole = document(ENDPOINTS)
+    for path, verbs in whole["paths"].items():
         for verb, about in verbs.items():
             parts.append(f"## `{verb.upper()} {path}`\n\n{about['summary']}. {about['description']}\n")
             right = about["x-right"]
@@ -378,7 +404,44 @@ def api() -> str:
             rows = list(_taken(about))
             if rows:
                 parts += ["| Name | In | Value | Meaning |", "|---|---|---|---|", *rows, ""]
-    return NOTE + "\n".join(parts) + "\n"
+            if answers := ", or ".join(_answered(about)):
+                parts.append(f"Answers with {answers}.\n")
+    parts.append("## Answers\n")
+    for name, schema in whole["components"]["schemas"].items():
+        parts += [
+            f"### {name}\n",
+            f"{_cell(schema['description'])}\n",
+            "| Field | Value | Meaning |",
+        ]
+        parts += ["|---|---|---|", *_shown(schema), ""]
+    return NOTE + "\n".join(parts).rstrip() + "\n"
+
+
+def _answered(about: dict[str, Any]) -> Iterator[str]:
+    """Yield the JSON answers of an operation that are not refusals, with their status."""
+    for status, answer in about["responses"].items():
+        schema = answer["content"].get("application/json", {}).get("schema", {})
+        if "$ref" in schema:
+            yield f"`{status}` and {_value(schema)}"
+
+
+def _shown(schema: dict[str, Any]) -> Iterator[str]:
+    """Yield a row for each field of an answer."""
+    for name, each in schema["properties"].items():
+        optional = "" if name in schema["required"] else ", optional"
+        yield f"| `{name}` | {_value(each)}{optional} | {_cell(each.get('description', ''))} |"
+
+
+def _value(schema: dict[str, Any]) -> str:
+    """Return what kind of value a field of an answer has."""
+    if "anyOf" in schema:
+        return " or ".join(map(_value, schema["anyOf"]))
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "items" in schema:
+        return f"array of {_value(schema['items'])}"
+    return str(schema.get("type", "any"))
 
 
 def _taken(about: dict[str, Any]) -> Iterator[str]:

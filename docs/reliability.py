@@ -54,7 +54,8 @@ GUARANTEES = {
         "limits; a database restored from a backup; agents that request their calls in other words when they are killed, judged by a ledger "
         "outside the process; a process that sleeps between the announcement and the call; several approvals of a call at once, "
         "an approval of other arguments, and crashes around it; an MCP server that dies in a call, alone or with its caller; "
-        "a tool that writes in the commit of its entry, with a crash, a lost lease, a time limit and a COMMIT of its own",
+        "a tool that writes in the commit of its entry, with a crash, a lost lease, a time limit and a COMMIT of its own; "
+        "a Dask cluster whose network is cut, for a short and a long time",
         "A client library that repeats a request by itself does so under one key. A database restored from a backup knows of "
         "later calls only after `flujo doctor --after-restore`.",
     ),

@@ -38,7 +38,8 @@ from flujo.state.store import SqlStateStore
 from pooler import behind_a_pooler
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Set
+    from types import ModuleType
 
     from flujo.domain.ports import StateStore
 
@@ -181,11 +182,40 @@ def no_secrets_of_another_test() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_skills_of_another_project() -> Iterator[None]:
     """Unload the modules of a test's project, because the next project has modules of the same name."""
+    with _own_modules():
+        yield
+    if "skills" in sys.modules:  # most tests have no project, and there are thousands of modules
+        _unload({"skills"})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_project_of_another_file() -> Iterator[None]:
+    """Leave the project that a file's tests share, because a process works in one project at a time."""
+    with _own_modules():
+        yield
+
+
+@contextmanager
+def _own_modules() -> Iterator[None]:
+    """Forget the projects that begin in between, and unload their modules."""
     before = list(sys.path)
     yield
+    projects = [Path(entry) for entry in sys.path if entry not in before]
     sys.path[:] = before
-    if "skills" in sys.modules:  # most tests have no project, and there are thousands of modules
-        for name in [name for name in sys.modules if name.partition(".")[0] == "skills"]:
+    files = (each for project in projects for each in project.glob("*") if each.suffix in ("", ".py"))
+    names = sys.modules.keys() & {each.stem for each in files}
+    _unload({name for name in names if any(_is_of(sys.modules[name], project) for project in projects)})
+
+
+def _is_of(module: ModuleType, project: Path) -> bool:
+    """Return whether a module was loaded from a project, which may have a folder `tests` as this repository has."""
+    files = [module.__file__] if getattr(module, "__file__", None) else getattr(module, "__path__", ())
+    return any(Path(file).is_relative_to(project) for file in files if file)
+
+
+def _unload(names: Set[str]) -> None:
+    if names:
+        for name in [name for name in sys.modules if name.partition(".")[0] in names]:
             del sys.modules[name]
 
 

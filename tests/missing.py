@@ -10,4 +10,12 @@ MAY_EVERYTHING = "permissions do not bind whoever runs the tests, so no read-onl
 
 NO_CHROMIUM = "chromium is missing, so no browser has shown the page of a run: `apt-get install chromium`"
 
-ALL = (NO_POOLER, NO_NPM, MAY_EVERYTHING, NO_CHROMIUM)
+NO_KUBECTL = (
+    "kubectl is missing, so the manifests of deploy/ were validated one by one and not built: install kubectl"
+)
+
+NO_SYSTEMD = (
+    "systemd-analyze is missing, so systemd has not verified the units of deploy/: `apt-get install systemd`"
+)
+
+ALL = (NO_POOLER, NO_NPM, MAY_EVERYTHING, NO_CHROMIUM, NO_KUBECTL, NO_SYSTEMD)

@@ -47,5 +47,7 @@ def danger(command: str) -> str | None:
     unquoted = [word for word in command.split() if word == shlex.quote(word)]
     if choice := next(filter(_CHOICE.search, unquoted), None):
         return f"{choice!r} is a choice or stands for one"
+    if words[0] in PROGRAMS:
+        return None  # no word of the shell: what follows are its arguments, each plain or in quotes
     parsed = subprocess.run(["bash", "-n"], input=command, text=True, capture_output=True, check=False)
     return parsed.stderr or None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 
 from flujo import FlujoHTTPClient, TaskClient
+from flujo.domain.journal import RunId
+from flujo.domain.paths import StepPath
+from flujo.domain.questions import seen_digest
+from flujo.domain.run import Pause, PauseKind, RunStatus, Write
 from flujo.exceptions import (
     InputRejected,
     ProviderNotGiven,
@@ -26,6 +31,7 @@ from flujo.services.project.project import find_project
 from flujo.services.runs.forks import Fork
 from flujo.services.workspace import Workspace
 from flujo.settings_serve import ServeTable
+from flujo.testing.store_suite import move, new_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,22 +49,27 @@ output: "{{ steps.paid.output }}"
 """
 
 
-@pytest.fixture(params=["database", "server"])
-async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
+@pytest.fixture
+async def workspace(tmp_path: Path) -> AsyncIterator[Workspace]:
     (tmp_path / "flujo.toml").write_text(
         'state_uri = "sqlite:///state.db"\n[state_providers]\ndocs = "file:documents"\n'
     )
     (tmp_path / "blueprints").mkdir()
     (tmp_path / "blueprints" / "publish.yaml").write_text(ASKING)
-    async with Workspace(find_project(tmp_path)) as workspace:
-        if request.param == "database":
-            async with TaskClient(workspace) as database:
-                yield database
-        else:
-            app = application(Serving(workspace, ServeTable()))
-            transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-            async with FlujoHTTPClient("http://127.0.0.1:8400/", transport=transport) as server:
-                yield server
+    async with Workspace(find_project(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["database", "server"])
+async def client(request: pytest.FixtureRequest, workspace: Workspace) -> AsyncIterator[Client]:
+    if request.param == "database":
+        async with TaskClient(workspace) as database:
+            yield database
+    else:
+        app = application(Serving(workspace, ServeTable()))
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        async with FlujoHTTPClient("http://127.0.0.1:8400/", transport=transport) as server:
+            yield server
 
 
 async def answered(client: Client, run_id: str, answer: bool) -> None:
@@ -93,6 +104,64 @@ async def test_the_life_of_a_run(client: Client) -> None:
     assert str((await client.cancel_task("forked")).status) == "cancelled"
 
 
+async def test_a_question_is_claimed_released_and_left_to_others(client: Client) -> None:
+    run_id = (await client.start_task("publish", "news")).run_id
+    await client.continue_task(run_id)
+    claim = await client.claim_question(run_id, "approve")
+    assert (await client.claim_question(run_id, "approve", take=True)).by == claim.by
+    assert claim.until > claim.at
+    assert await client.release_question(run_id, "approve")
+    assert not await client.release_question(run_id, "approve")
+    with pytest.raises(SettingsError, match="`reason` is empty"):
+        await client.escalate_question(run_id, "approve", " ")
+    await client.escalate_question(run_id, "approve", "above my limit")
+    with pytest.raises(RunNotFound, match="has no question"):
+        await client.claim_question(run_id, "paid")
+    await answered(client, run_id, True)
+    with pytest.raises(ResumeConflict, match="is not open"):
+        await client.claim_question(run_id, "approve")
+
+
+async def test_open_questions_are_listed_by_urgency_or_risk_page_by_page(
+    client: Client, workspace: Workspace
+) -> None:
+    store = await workspace.store()
+    for run_id, kind in (("a", PauseKind.QUESTION), ("b", PauseKind.DOUBT), ("c", PauseKind.BUDGET)):
+        run = await store.accept(new_run(run_id, metadata={"desk": run_id}), {})
+        pause = Pause(pause_id=StepPath("ask"), message=f"Pay {run_id} now?", kind=kind)
+        await store.write(Write(run_id=run.run_id, fence=run.fence, pauses=(pause,)))
+        await store.write(move(run, RunStatus.PAUSED))
+
+    async def listed(**conditions: Any) -> list[str]:
+        return [each.run_id for each in await client.questions(**conditions)]
+
+    assert await listed() == ["a", "b", "c"]
+    assert await listed(order="risk") == ["b", "c", "a"]
+    for order, names in (("urgency", ["a", "b", "c"]), ("risk", ["b", "c", "a"])):
+        first, second = await client.questions(order=order, limit=2)
+        assert [first.run_id, second.run_id] == names[:2]
+        await client.claim_question(names[0], "ask")  # a claim between two pages moves nothing
+        assert await listed(order=order, cursor=second.cursor) == names[2:]
+    assert await listed(kind=["doubt", "budget"], words="pay NOW") == ["b", "c"]
+    assert await listed(metadata_filter={"desk": "c"}) == await listed(unclaimed=True) == ["c"]
+    assert await listed(run_id="@last") == ["c"]
+    [low] = await client.questions(run_id="a")
+    [high] = await client.questions(kind="doubt")
+    assert (low.claim is not None, low.risk, high.risk, high.pause.kind) == (True, "low", "high", "doubt")
+    assert low.digest == seen_digest("a", (await store.pauses(RunId("a")))[0])
+    for wrong in ({"order": "oldest"}, {"cursor": low.cursor, "order": "risk"}, {"kind": "sleep"}):
+        with pytest.raises(SettingsError) as refused:
+            await listed(**wrong)
+        assert refused.value.hint is not None
+    with pytest.raises(RunNotFound):
+        await listed(run_id="nobody")
+    await client.escalate_question("c", "ask", "above my limit")
+    first = (await client.questions(order="risk"))[0]
+    assert (first.run_id, first.escalation and first.escalation.reason) == ("c", "above my limit")
+    assert await client.reveal_question("a", "ask") == "Pay a now?"
+    assert [str(each.verb) for each in (await client.get_task("a")).acts] == ["reveal"]
+
+
 async def test_what_is_known_of_a_run(client: Client) -> None:
     run_id = (await client.start_task("publish", "news")).run_id
     await client.continue_task(run_id)
@@ -116,6 +185,17 @@ async def test_a_large_value_is_stored_once(client: Client) -> None:
         await client.read_blob(reference.model_copy(update={"key": f"sha256/{'0' * 64}"}))
     with pytest.raises(ProviderNotGiven):
         await client.store_blob(b"x", "other")
+
+
+def test_each_method_takes_arguments_of_task_client_with_their_defaults() -> None:
+    def arguments(of: type, name: str) -> dict[str, Any]:
+        found = inspect.signature(getattr(of, name)).parameters
+        return {each.name: (each.kind, each.default) for each in found.values()}
+
+    names = [name for name in vars(FlujoHTTPClient) if not name.startswith("_")]
+    assert {"questions", "reveal_question", "list_tasks"} <= set(names)
+    for name in names:
+        assert arguments(FlujoHTTPClient, name).items() <= arguments(TaskClient, name).items(), name
 
 
 async def test_errors_are_the_same(client: Client) -> None:

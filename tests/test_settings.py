@@ -124,6 +124,7 @@ coercion_tolerant_level = 3
 enbled = true
 [budgets]
 total_cost_limit = 1
+strict_dsl = true
 [extra]
 """,
     )
@@ -133,7 +134,8 @@ total_cost_limit = 1
         f"{place}:3: `aros.coercion_tolerant_level` must be less than or equal to 2",
         f"{place}:5: unknown key `enbled` in [lockfile]; did you mean `enabled`?",
         f"{place}:7: unknown key `total_cost_limit` in [budgets]; did you mean `total_cost_usd_limit`?",
-        f"{place}:8: unknown key `extra` in flujo.toml; there are: {listed(Settings.model_fields, 'and')}",
+        f"{place}:8: unknown key `strict_dsl` in [budgets]; it belongs above the first [table] of flujo.toml",
+        f"{place}:9: unknown key `extra` in flujo.toml; there are: {listed(Settings.model_fields, 'and')}",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import warm
@@ -26,6 +26,7 @@ def test_a_server_inherits_nothing_of_the_test_that_starts_it(
         (skills / "words.py").write_text(f"WORD = {word!r}\n", "utf-8")
     environment = dict(os.environ)
     monkeypatch.setattr(warm, "_GIVEN", None)
+    monkeypatch.setattr(warm, "start", partial(warm.start, "--cold"))
     monkeypatch.setattr(warm, "_folder", cache(warm._folder.__wrapped__))
     with monkeypatch.context() as test:
         test.chdir(tmp_path / "first")

@@ -59,7 +59,7 @@ os._exit(status)
 """
 
 
-def start() -> Path:
+def start(*options: str) -> Path:
     """Start a server that ends with this process; return the folder of its socket, which appears when it is ready."""
     folder = Path(tempfile.mkdtemp(prefix="flujo-warm-"))
     (folder / "bin").mkdir()
@@ -69,7 +69,7 @@ def start() -> Path:
         program.chmod(0o755)
     log = (folder / "log").open("wb")
     server = subprocess.Popen(
-        [sys.executable, _HERE / "warm_server.py", folder / "socket"],
+        [sys.executable, _HERE / "warm_server.py", folder / "socket", *options],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=log,

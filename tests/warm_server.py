@@ -1,11 +1,11 @@
 """Forks Python programs that have imported Flujo already: a command then starts in a tenth of the time.
 
-    python warm_server.py SOCKET
+    python warm_server.py SOCKET [--cold]
 
 A client connects to SOCKET, sends a line of JSON (`argv`, `cwd`, `env`, `new_session`, `closed`) with its three standard
 streams, and gets `pid N` and, when the program has ended, `status N` as `subprocess` writes it. The program is a
 process of its own like any other: it has its own pid, can be killed and frozen, and ends as Python ends. It is
-killed when its client goes away. This server ends when its own standard input does.
+killed when its client goes away. This server ends when its own standard input does. With `--cold` it has imported nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ MOST = 1 << 20
 """Bytes of a request."""
 LARGE, MADV_COLLAPSE = 2 << 20, 25
 """Bytes of a large page, and the advice to make one of many small ones (Linux 6.1)."""
+OWN_ENDS = ("flujo.services.executors.dask", "flujo.services.executors.ray")
+"""What registers functions for the exit of a process that cost more than most commands, whether or not they have work."""
 WHEN_NEEDED = (
     "anyio._backends._asyncio",
     "cel_expr_python",
@@ -51,7 +53,7 @@ def preload() -> None:
     import flujo
 
     for module in pkgutil.walk_packages(flujo.__path__, "flujo."):
-        if not module.name.startswith(("flujo.testing", "flujo.__main__")):
+        if not module.name.startswith(("flujo.testing", "flujo.__main__", *OWN_ENDS)):
             importlib.import_module(module.name)
     for name in WHEN_NEEDED:
         importlib.import_module(name)
@@ -65,9 +67,31 @@ def preload() -> None:
     module_origins.version("pydantic")  # reads the names of all installed files
     with tempfile.TemporaryDirectory() as folder:
         migrations.migrate(f"sqlite:///{folder}/state.db")
+        build_commands(Path(folder) / "demo")
     gc.collect()
     gc.freeze()  # so that a child neither looks through these objects nor copies their pages
     use_large_pages()
+
+
+def build_commands(folder: Path) -> None:
+    """Build the commands and their parameters, and check a new project; nothing of the project is imported."""
+    import typer.main
+
+    from flujo.cli.app import app, imported
+    from flujo.cli.root_help import COMMANDS
+    from flujo.services.admin.scaffold import scaffold
+    from flujo.services.checks.validation import compiled
+    from flujo.services.project.project import find_project
+
+    scaffold(folder, "demo")
+    compiled(find_project(folder), "blueprints/hello.yaml")
+    commands = [
+        typer.main.get_command(app),
+        *(imported(name) for section in COMMANDS.values() for name in section),
+    ]
+    for command in commands:
+        for each in (command, *getattr(command, "commands", {}).values()):
+            each.make_context("flujo", [], resilient_parsing=True)
 
 
 def use_large_pages() -> None:
@@ -243,5 +267,6 @@ def execute(request: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     atexit.register(Program.end)  # the first to be registered is the last to be called
-    preload()
+    if "--cold" not in sys.argv:
+        preload()
     Program.run(Server(sys.argv[1]).serve())

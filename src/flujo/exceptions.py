@@ -74,6 +74,12 @@ FlujoError
 │   ├── DeadlinePassed               a question was not answered in time
 │   ├── CallInDoubt                  it is unknown whether a call took effect
 │   ├── NotSent                      a call has not reached the other side
+│   ├── ExecutorError                an executor of flujo.toml did not execute a callable
+│   │   ├── ExecutorUnavailable          there is no executor at its address (also `NotSent`)
+│   │   ├── ResourcesUnavailable         no worker has what a step needs (also `NotSent`)
+│   │   ├── CodeDiffers                  a worker has other code than the run's process (also `NotSent`)
+│   │   ├── WorkerLost                   a worker was gone before the result arrived
+│   │   └── ResultRefused                the result of a callable cannot leave its worker
 │   ├── McpServerFailed              an MCP server cannot be started or reached
 │   ├── McpCallFailed                a call of a tool of an MCP server failed, or its response was lost
 │   ├── ProviderNotGiven             a reference names a state provider that the runner lacks
@@ -846,6 +852,66 @@ class NotSent(EngineError):
     code = "FLJ442"
     retryable = True
     hint = "read the message of the callable; `flujo resume RUN --retry-failed` calls it again"
+
+
+class ExecutorError(EngineError):
+    """An executor of flujo.toml did not execute a callable, or its result did not arrive."""
+
+    code = "FLJ477"
+    executor: str | None = None
+    """Its name in flujo.toml."""
+
+
+class ExecutorUnavailable(ExecutorError, NotSent):
+    """There is no executor at its address, or it cannot be used; nothing was submitted."""
+
+    code = "FLJ472"
+    retryable = True
+    hint = "`flujo doctor` checks each executor of flujo.toml"
+
+
+class ResourcesUnavailable(ExecutorError, NotSent):
+    """No worker of the executor has what a step needs; nothing was submitted."""
+
+    code = "FLJ473"
+    retryable = False
+    hint = "lower `resources` of the step, or add a worker that has them"
+
+
+class CodeDiffers(ExecutorError, NotSent):
+    """A worker has loaded other code, another Python or another Flujo than the process of the run."""
+
+    code = "FLJ474"
+    retryable = False
+    hint = "install the same code on all workers, restart them, then `flujo resume RUN --retry-failed`"
+
+
+class WorkerLost(ExecutorError):
+    """The worker was gone before the result arrived: the attempt was cut off, as by a crash."""
+
+    code = "FLJ475"
+    retryable = True
+    hint = "it was often killed for its memory; a smaller `size` of the executor leaves more for each worker"
+
+
+class ResultRefused(ExecutorError):
+    """The result of a callable is not JSON, or too large to travel back."""
+
+    code = "FLJ476"
+    hint = "return JSON data; store large values with `await ContextReference.of(value)`, and return that"
+
+
+class CallFailed(Exception):
+    """A callable raised an exception on a worker. The class of the error has the name of the original."""
+
+    original: str = ""
+    """The full name of the class of the original."""
+    frame: Any = None
+    """Where the user's code raised it, a `domain.journal.CodeFrame`; None if that is not known."""
+    traceback: str = ""
+    """The traceback on the worker."""
+    verdict: int = 3
+    """What it says about a call with an effect; see `engine.failed_calls.Verdict`."""
 
 
 class BudgetError(EngineError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx2
 
 from flujo.domain import paths
 from flujo.domain.context_references import ContextReference
+from flujo.domain.questions import QuestionClaim
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.exceptions import FlujoError, ServerUnavailable, SettingsError, WaitTimedOut
 from flujo.governance.sink import GATE
@@ -21,9 +22,11 @@ from flujo.services.inspection.view_readers import (
     detail_of_data,
     evaluation_of_data,
     line_of_data,
+    question_of_data,
     result_of_data,
     task_of_data,
 )
+from flujo.services.lifetime import ClosedAtExit
 from flujo.services.project.system import SystemClock
 from flujo.services.runs.answers import NO_RESULT
 from flujo.services.runs.forks import UNCHANGED
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from flujo.domain.models import Metadata, PipelineResult
     from flujo.domain.sent_events import Delivery
     from flujo.services.inspection.following import LogLine
+    from flujo.services.inspection.questions import Question
     from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.tasks import Moment, Task
     from flujo.services.runs.forks import Fork
@@ -46,11 +50,12 @@ _API = "/api/v1"
 _WAIT_S = 20.0
 """For how long one request waits for the end of a run."""
 _TIMEOUT_S = 30.0
+_MAX_PAGE = 1000
 _AGAIN_S = 0.5
 """After how long a stream that broke off is continued."""
 
 
-class FlujoHTTPClient:
+class FlujoHTTPClient(ClosedAtExit):
     """Lists, shows, starts, answers and cancels runs through a server, as `TaskClient` does on a database.
 
     Errors of the server are raised as the classes that `TaskClient` raises. Acts are recorded under the name
@@ -82,12 +87,6 @@ class FlujoHTTPClient:
         self._client = httpx2.AsyncClient(
             base_url=address + _API, headers=headers, timeout=_TIMEOUT_S, transport=transport
         )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
@@ -285,6 +284,57 @@ class FlujoHTTPClient:
                 if limit is not None and began + limit <= _CLOCK.monotonic():
                     raise
 
+    async def questions(
+        self,
+        *,
+        blueprint: str | None = None,
+        queue: str | None = None,
+        user_id: str | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+        kind: str | Sequence[str] | None = None,
+        run_id: str | None = None,
+        words: str | None = None,
+        claimed_by: str | None = None,
+        unclaimed: bool = False,
+        order: str = "urgency",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> list[Question]:
+        """Return a page of the open questions, up to 1,000; see `TaskClient.questions`."""
+        found = await self._get(
+            "/questions",
+            blueprint=blueprint,
+            queue=queue,
+            user_id=user_id,
+            metadata=None if metadata_filter is None else json.dumps(metadata_filter),
+            kind=kind,
+            run_id=run_id,
+            words=words,
+            claimed_by=claimed_by,
+            unclaimed=unclaimed,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+        )
+        return [question_of_data(each) for each in found["questions"]]
+
+    async def reveal_question(self, run_id: str, pause_id: str) -> str:
+        """Return the message of a question with its personal data; see `TaskClient.reveal_question`."""
+        return str((await self._post(f"{_run(run_id)}/reveal", {"pause_id": pause_id}))["message"])
+
+    async def claim_question(self, run_id: str, pause_id: str, *, take: bool = False) -> QuestionClaim:
+        """Claim an open question for 15 minutes; see `TaskClient.claim_question`."""
+        body = {"pause_id": pause_id, "take": take}
+        return QuestionClaim(**await self._post(f"{_run(run_id)}/claim", body))
+
+    async def release_question(self, run_id: str, pause_id: str) -> bool:
+        """End the claim of this client; return whether there was one. See `TaskClient.release_question`."""
+        return bool((await self._post(f"{_run(run_id)}/release", {"pause_id": pause_id}))["released"])
+
+    async def escalate_question(self, run_id: str, pause_id: str, reason: str) -> None:
+        """Leave an open question to others who can decide it; see `TaskClient.escalate_question`."""
+        await self._post(f"{_run(run_id)}/escalate", {"pause_id": pause_id, "reason": reason})
+
     async def store_blob(self, data: bytes, provider: str) -> ContextReference[bytes]:
         """Store a large value with a state provider; see `TaskClient.store_blob`."""
         headers = {"content-type": "application/octet-stream"}
@@ -300,10 +350,11 @@ class FlujoHTTPClient:
 
     async def _digest(self, run_id: str, pause_id: str | None) -> str:
         """Return the digest of the open question that is meant; empty when the server has to say which."""
-        found = (await self._get("/questions", run_id=run_id))["questions"]
-        names = [each["pause_id"] for each in found]
+        asked = await self.questions(run_id=run_id, limit=_MAX_PAGE)
+        found = {each.pause.pause_id: each.digest for each in asked}
+        names = list(found)
         meant = paths.find(pause_id, names) if pause_id is not None else names[0] if len(names) == 1 else None
-        return next((each["digest"] for each in found if each["pause_id"] == meant), "")
+        return "" if meant is None else found[meant]
 
     async def _executed(self, path: str, body: Mapping[str, Any]) -> Result:
         """Return the result of a run that the server executes, however long it takes."""

@@ -27,6 +27,7 @@ from flujo.governance.personal_data.models import require_names
 from flujo.governance.redactor import MASK, passwords
 from flujo.governance.sink import GATE
 from flujo.settings_budgets import MatchTable, RuleTable
+from flujo.settings_executors import Executors, ExecutorTable
 from flujo.settings_serve import HookTable, ProxyTable, ServeTable, UserTable
 from flujo.settings_tables import (
     AgentModel,
@@ -135,6 +136,8 @@ class Settings(BaseSettings):
     """`[prices]`: what models cost, by `provider:model`; see below."""
     queues: Queues = Field(default_factory=dict)
     """`[queues.NAME]`: queues for workers, besides `default`; see below."""
+    executors: Executors = Field(default_factory=dict)
+    """`[executors.NAME]`: where steps that name one execute their callables; see below."""
     notify: Mapping[str, NotifyTable] = Field(default_factory=dict)
     """`[notify.NAME]`: the targets of messages about runs; see below."""
     schedules: ScheduleTables = Field(default_factory=dict)
@@ -362,7 +365,7 @@ class Settings(BaseSettings):
                     yield f"{key}.{rule.name}.{field}", given, origin
             return
         if isinstance(value, Section):
-            for name in type(value).model_fields:
+            for name in value.keys_in_use():
                 yield from self._values_at(f"{key}.{name}", getattr(value, name))
         elif key in ("evaluation.evaluators", "serve.users", "serve.hooks"):
             for name, table in value.items():
@@ -618,6 +621,8 @@ def _unknown(key: Key) -> str:
             f"unknown key `{name}` in [[budgets.rule]]; {suggest(name, fields, what='there are', cutoff=0.6)}"
         )
     where = f"[{'.'.join(table)}]" if table else CONFIG_FILE
+    if table and name in Settings.model_fields:
+        return f"unknown key `{name}` in {where}; it belongs above the first [table] of {CONFIG_FILE}"
     owner = next((t for t, section in _sections().items() if name in section.model_fields), None)
     if owner and [owner] != table:
         meant = f"it belongs under [{owner}]"
@@ -635,6 +640,7 @@ def _fields(table: Sequence[str]) -> Iterable[str]:
         "prices": PriceTable,
         "providers": ProviderTable,
         "queues": QueueTable,
+        "executors": ExecutorTable,
         "notify": NotifyTable,
         "schedules": ScheduleTable,
     }

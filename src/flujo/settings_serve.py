@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from flujo.domain.access import Role  # noqa: TC001 - pydantic reads it
+from flujo.domain.files import MEDIA_TYPES
 from flujo.domain.reach import Reach
 from flujo.domain.sent_events import is_event_name
 from flujo.domain.variables import is_variable
@@ -160,6 +162,13 @@ class ServeTable(Section):
     """How many wrong passwords in a row are allowed for a name or an address before each one costs a wait."""
     changes_per_minute: int = Field(default=600, ge=1, le=1_000_000)
     """How many answers and other changes a person or a token may send in a minute."""
+    max_upload_mib: int = Field(default=64, ge=1, le=2048)
+    """The size of the largest file that can be uploaded, in MiB."""
+    upload_types: tuple[str, ...] = ()
+    """The types of files that can be uploaded, by their content, such as `application/pdf` or `image/*`; none
+    for any file."""
+    upload_provider: str | None = None
+    """The state provider that stores files that people upload; needed when there are several."""
     users: Mapping[str, UserTable] = Field(default_factory=dict)
     """`[serve.users.NAME]`: the people who may enter; see below."""
     proxy: ProxyTable | None = None
@@ -177,6 +186,17 @@ class ServeTable(Section):
                 "a query and a fragment"
             )
         return None if given is None else given.rstrip("/")
+
+    @field_validator("upload_types")
+    @classmethod
+    def _are_types(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            if not any(fnmatchcase(known, each) for known in MEDIA_TYPES):
+                raise ValueError(
+                    f"`upload_types` has {each[:_MAX_NAME]!r}; those that are known by their content are "
+                    f"{', '.join(MEDIA_TYPES)}"
+                )
+        return given
 
     @field_validator("users")
     @classmethod
@@ -196,6 +216,11 @@ class ServeTable(Section):
                     "use 1 to 64 letters, digits, `_` and `-`"
                 )
         return hooks
+
+    @property
+    def max_upload(self) -> int:
+        """The size of the largest file that can be uploaded, in bytes."""
+        return self.max_upload_mib * 2**20
 
     @property
     def is_local(self) -> bool:

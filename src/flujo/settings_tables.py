@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -44,6 +44,10 @@ class Section(BaseModel):
     """A table of flujo.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def keys_in_use(self) -> Iterable[str]:
+        """Return the keys that have a meaning in this table, for a list of settings."""
+        return type(self).model_fields
 
 
 class Pool(Section):
@@ -692,7 +696,7 @@ class ScheduleTable(Section):
     queue: str | None = Field(default=None, min_length=1)
     """The queue of the runs. Default: the worker that fires a run executes it."""
     priority: int = 0
-    """The priority of the runs in their queue."""
+    """The priority of the runs in their queue, from -1,000,000 to 1,000,000."""
     metadata: Mapping[str, Any] = Field(default_factory=dict)
     """Metadata of the runs, beside `schedule` with the name of the schedule."""
 

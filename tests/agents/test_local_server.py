@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from flujo.agents import local_server, local_weights
 from flujo.agents.chat import build_agent
 from flujo.agents.settings import AgentSettings
@@ -213,7 +214,7 @@ def test_two_processes_share_a_server(weights: Path, cache: Path) -> None:
         "print(local_server.address(Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), idle_s=20).pid)"
     )
     command = [sys.executable, "-c", asking, str(weights), str(cache)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    processes = [warm.Popen(command, stdout=subprocess.PIPE) for _ in "ab"]
     pids = {process.communicate()[0].strip() for process in processes}
     assert len(pids) == 1
     assert is_alive(int(pids.pop()))
@@ -250,7 +251,7 @@ def test_a_process_killed_while_a_server_starts_leaves_no_lock(weights: Path, ca
         "local_server.address(Path(sys.argv[1]), cache_dir=Path(sys.argv[2]), idle_s=0.5)"
     )
     command = [sys.executable, "-c", asking, str(weights), str(cache)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with warm.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(0.2)

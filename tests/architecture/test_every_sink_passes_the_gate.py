@@ -56,6 +56,7 @@ NOT_OF_A_RUN = {
     "agents/local_server.py": "llama.cpp's log and the address file, readable by the user alone",
     "agents/local_weights.py": "weights of a model, and pip's log",
     "state/providers.py": "values behind references: stored as they are",
+    "services/executors/ray_driver.py": "the project's own modules, for the workers of a cluster",
     "testing/crash_testing.py": "marks of a test",
     "testing/crash_points.py": "results of a test process",
 }

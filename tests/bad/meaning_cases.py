@@ -477,6 +477,40 @@ LATER = [
         "queue",
     ),
     Case(
+        "executor-of-a-step-without-items",
+        step("agent: sorter, config: {executor: queue}"),
+        "FLJ331",
+        "is of `kind: step`, and has no items that workers could execute",
+        "executor",
+    ),
+    Case(
+        "batches-without-an-item",
+        "  - kind: map\n    name: more\n    over: '[1]'\n    config: {executor: queue, batch_size: 0}\n"
+        "    steps: [{name: one, agent: sorter}]\n",
+        "FLJ332",
+        "has `batch_size` 0",
+        "0",
+        line=12,
+    ),
+    Case(
+        "batches-without-workers",
+        "  - kind: map\n    name: more\n    over: '[1]'\n    config: {batch_size: 5}\n"
+        "    steps: [{name: one, agent: sorter}]\n",
+        "FLJ332",
+        "has `batch_size`, and no `executor: queue`",
+        "batch_size",
+        line=12,
+    ),
+    Case(
+        "thread-inside-a-map-over-workers",
+        "  - kind: map\n    name: more\n    over: '[1]'\n    config: {executor: queue}\n"
+        "    steps: [{name: one, agent: sorter, thread: talk}]\n",
+        "FLJ333",
+        "and workers execute it",
+        "thread",
+        line=13,
+    ),
+    Case(
         "queue-that-there-is-not",
         step("agent: sorter, config: {execution_mode: background, queue: defualt}"),
         "FLJ289",
@@ -491,6 +525,108 @@ LATER = [
         "label",
         "label",
         line=10,
+    ),
+    Case(
+        "executor-of-a-step-that-asks-an-agent",
+        step("agent: sorter, config: {executor: threads}"),
+        "FLJ321",
+        "asks an agent",
+        "executor",
+    ),
+    Case(
+        "resources-without-an-executor",
+        step("call: 'skills.crm:plain', config: {resources: {cpu: 2, memory: 8GiB}}"),
+        "FLJ322",
+        "names no executor",
+        "resources",
+    ),
+    Case(
+        "executor-that-there-is-not",
+        step("call: 'skills.crm:plain', config: {executor: thread}"),
+        "FLJ323",
+        "there is no [executors.thread] in flujo.toml",
+        "thread",
+    ),
+    Case(
+        "context-in-another-process",
+        step("call: 'skills.here:note', config: {executor: cores}"),
+        "FLJ324",
+        "`skills.here:note` takes `context`",
+        "'skills.here:note'",
+        files={"skills/here.py": "def note(data, context): ...\n"},
+    ),
+    Case(
+        "context-in-a-map-in-another-process",
+        "  - kind: map\n    name: each\n    over: '[1, 2]'\n    config: {executor: cores}\n"
+        "    steps: [{name: near, call: 'skills.here:note', config: {executor: wide}}, "
+        "{name: far, call: 'skills.here:note', fallback: {call: 'skills.crm:plain'}}]\n",
+        "FLJ324",
+        "step 'far' runs on executor 'cores'",
+        "'skills.here:note'",
+        line=13,
+        files={"skills/here.py": "def note(data, context): ...\n"},
+    ),
+    Case(
+        "tool-with-context-in-another-process",
+        "",
+        "FLJ324",
+        "tool `skills.here:note` runs on executor 'cores'",
+        "'skills.here:note'",
+        line=3,
+        entry=TOOLED % "{call: 'skills.here:note', executor: cores}"
+        + "steps: [{kind: granular, name: s, agent: a}]\n",
+        files={"skills/here.py": "def note(data, context): ...\n"},
+    ),
+    Case(
+        "transactional-tool-elsewhere",
+        "",
+        "FLJ325",
+        "which only this process has",
+        "a",
+        line=4,
+        entry=TOOLED % "{call: 'skills.here:book', executor: cores}"
+        + "steps: [{kind: granular, name: s, agent: a}]\n",
+        files={
+            "skills/here.py": "import flujo\n@flujo.tool(effect='transactional')\n"
+            "def book(seat, connection): ...\n"
+        },
+    ),
+    Case(
+        "secret-in-another-process",
+        "",
+        "FLJ326",
+        "has a secret, which would leave the process of the run",
+        "{email: {secret: SOME_KEY}}",
+        line=3,
+        entry=TOOLED % "{call: 'skills.crm:lookup', executor: cores, with: {email: {secret: SOME_KEY}}}"
+        + "steps: [{kind: granular, name: s, agent: a}]\n",
+    ),
+    Case(
+        "executor-of-a-tool-that-there-is-not",
+        "",
+        "FLJ323",
+        "tool `skills.crm:plain`: there is no [executors.core] in flujo.toml",
+        "core",
+        line=3,
+        entry=TOOLED % "{call: 'skills.crm:plain', executor: core}" + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "executor-of-an-mcp-server",
+        "",
+        "FLJ120",
+        "a tool with `mcp` has no `executor`",
+        "executor",
+        line=3,
+        entry=TOOLED % "{mcp: kb, executor: cores}" + "steps: [{name: s, agent: a}]\n",
+    ),
+    Case(
+        "executor-of-an-agent-as-a-tool",
+        "",
+        "FLJ120",
+        "a tool with `agent` has no `executor`",
+        "executor",
+        line=3,
+        entry=TOOLED % "{agent: b, description: d, executor: cores}" + "steps: [{name: s, agent: a}]\n",
     ),
     Case(
         "budget-and-answers-of-any-length",
@@ -628,6 +764,13 @@ LATER = [
         "FLJ299",
         "skips late runs",
         "queue",
+    ),
+    Case(
+        "schedule-with-a-priority-out-of-range",
+        'schedule: {cron: "0 2 * * *", input: {text: a}, queue: default, priority: 2000000}\n',
+        "FLJ299",
+        "the schedule has the priority 2000000",
+        "2000000",
     ),
     Case(
         "unknown-mcp-server",

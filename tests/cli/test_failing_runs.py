@@ -98,7 +98,7 @@ CASES = {
     ),
     "what JSON cannot hold": Case('- {name: bad, call: "skills.bad:ratio"}', "FLJ405", "bad", "`ratio`"),
     "a step that takes too long": Case(
-        '- {name: bad, call: "skills.bad:slow", config: {timeout_s: 0.05}}', "FLJ403", "bad", "`timeout_s`"
+        '- {name: bad, call: "skills.bad:slow", config: {timeout_s: 1.5}}', "FLJ403", "bad", "`timeout_s`"
     ),
     "resources that were not given": Case(
         '- {name: bad, call: "skills.bad:wants"}',

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import warm
 from agents.provider_server import Fault, Provider, Response, provider_server
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ def test_a_judge_is_not_asked_again_after_a_kill(
     killed = "import os, signal; from flujo.state.store import SqlStateStore as Store; "
     killed += "Store.add_evaluations = lambda *_: os.kill(os.getpid(), signal.SIGKILL); "
     killed += "from flujo.__main__ import main; import sys; sys.argv[0] = 'flujo'; main()"
-    process = subprocess.run(
+    process = warm.run(
         [sys.executable, "-c", killed, "evals", "run", "sort"], cwd=project.root, capture_output=True
     )
     assert process.returncode == -signal.SIGKILL, process.stderr
@@ -505,7 +506,7 @@ async def main():
             closure=run.closure, evaluator={evaluator!r}, score={score}, by="ana")])
 asyncio.run(main())
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    warm.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ Usage: flujo [OPTIONS] COMMAND [ARGS]...
   Durable AI pipelines: runs survive crashes and resume without repeating
   completed steps.
 
+  `flujo init` writes a first project; `-h` behind a command explains it.
+
 Options:
   -C, --project DIR     Work in this folder.  [default: .]
   --env NAME            Use [env.NAME] of flujo.toml.
@@ -154,6 +156,8 @@ def test_every_command_explains_itself(name: str, flujo: Flujo) -> None:
     result = flujo(name, "--help")
     assert result.exit_code == 0
     assert f"Usage: flujo {name}" in result.stdout
+    cut = [line for line in result.stdout.splitlines() if line.endswith("...") and "Usage: " not in line]
+    assert not cut, "the first sentence of these commands is too long for 80 columns"
 
 
 def test_every_option_says_what_it_does(flujo: Flujo) -> None:

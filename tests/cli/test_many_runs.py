@@ -207,3 +207,13 @@ def test_runs_is_another_name_of_tasks(flujo: Flujo) -> None:
     flujo("run", "ask", "--run-id", "a1")
     assert flujo("runs", "list").stdout == flujo("tasks", "list").stdout
     assert "flujo runs list" in flujo("runs", "list", "--help").stdout
+
+
+def test_the_json_of_a_command_on_several_runs_has_no_table_in_front(flujo: Flujo) -> None:
+    flujo("run", "ask", "--run-id", "a1")
+    words = ("tasks", "cancel", "--select", "blueprint=ask", "--json")
+    tried = flujo(*words, "--dry-run")
+    assert [each["run_id"] for each in json.loads(tried.stdout)] == ["a1"]
+    done = flujo(*words, "--yes")
+    assert (json.loads(done.stdout)["status"], "a1" in done.stderr) == ("cancelled", True)
+    assert json.loads(flujo(*words, "--yes").stdout) == []

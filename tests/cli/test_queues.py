@@ -164,3 +164,14 @@ def test_bad_input_is_refused_and_nothing_is_recorded(
 def test_without_a_database_there_are_no_workers_and_empty_queues(flujo: Flujo) -> None:
     assert "no worker is alive" in flujo("workers").stderr
     assert [each["depth"] for each in listed(flujo, "queues")] == [0]
+
+
+def test_a_worker_whose_database_is_not_migrated_does_not_report_that_it_has_started(
+    flujo: Flujo, project: Project, empty_postgres_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLUJO_STATE_URI", empty_postgres_uri)
+    heartbeat = project.root / "heartbeat"
+    result = flujo("worker", "--heartbeat-file", str(heartbeat))
+    assert result.exit_code == 8
+    assert result.stderr.startswith("error: the database ")
+    assert not heartbeat.exists()

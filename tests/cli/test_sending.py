@@ -99,7 +99,7 @@ def test_a_kept_event_that_does_not_fit_is_shown_with_the_reason(flujo: Flujo) -
     ("words", "code", "said"),
     [
         (["run-A7", "order.payd"], 8, "did you mean `order.paid`?"),
-        (["run-A7", "order.paid", "--field", "amount=many"], 2, "is not integer"),
+        (["run-A7", "order.paid", "--field", "amount=many"], 2, "is not a whole number"),
         (["run-A7", "order.paid"], 2, "is missing"),
         (["--key", "A7", "order.paid", "--input", "[]"], 2, "FLJ601"),
         (["run-Z9", "order.paid"], 8, "FLJ506"),

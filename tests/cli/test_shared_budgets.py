@@ -97,7 +97,7 @@ def test_a_limit_of_the_run_is_raised_after_it_has_ended_it(
     project.blueprint("talk", TALK + "budget: {total_cost_usd_limit: 0.0000001}\n")
     ended = flujo("run", "talk", "--input", "a", "--run-id", "one")
     assert ended.exit_code == 6
-    assert "flujo resume RUN --set budget.total_cost_usd_limit=AMOUNT" in ended.output
+    assert "flujo resume one --set budget.total_cost_usd_limit=AMOUNT" in ended.output
     done = flujo("resume", "one", "--set", "budget.total_cost_usd_limit=5")
     assert done.exit_code == 0, done.output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -100,3 +101,40 @@ def test_a_worker_reports_each_run_that_it_skips_with_the_reason(
         {"run_id": name, "pipeline": "elsewhere", "detail": reason} for name in ("e1", "e2")
     ]
     assert summary["waiting"] == {}
+
+
+SPREAD = """\
+version: "1"
+name: spread
+steps:
+  - kind: map
+    name: each
+    over: "['a', 'b', 'c', 'd']"
+    max_concurrency: 2
+    config: {executor: queue, queue: heavy, batch_size: 1}
+    steps:
+      - {name: note, call: "skills.work:note", with: {text: "{{ item }}"}}
+"""
+
+
+def test_a_worker_of_one_queue_continues_the_runs_whose_batches_it_has_executed(
+    flujo: Flujo, project: Project, database: str
+) -> None:
+    with (project.root / "flujo.toml").open("a") as settings:
+        settings.write("\n[queues.heavy]\n")
+    project.blueprint("spread", SPREAD)
+    assert flujo("run", "spread", "--run-id", "r").exit_code == 5
+    flujo("run", "spread", "--run-id", "in-a-queue", "--detach")
+    assert "executed 1 run;" in flujo("worker", "--once").stderr, "it launches the batches"
+    result = flujo("worker", "--once", "--queue", "heavy")
+    # The first run has four batches, and is continued after each two; the other one belongs to another queue.
+    assert "executed 8 runs; waiting for a time, an event or a task: 1 run" in result.stderr
+    assert sorted(project.notes()) == ["a", "a", "b", "b", "c", "d"]
+    left = json.loads(flujo("tasks", "list", "--json=run_id,status").stdout)
+    assert {each["run_id"]: each["status"] for each in left} == {"r": "completed", "in-a-queue": "waiting"}
+    shown = flujo("tasks", "show", "in-a-queue").stdout
+    assert re.search(r"tasks: +b-\w+ completed, b-\w+ completed\n", shown), "its own queue continues it"
+    assert flujo("worker", "--once").exit_code == 0
+    assert flujo("worker", "--once", "--queue", "heavy").exit_code == 0
+    flujo("worker", "--once")
+    assert flujo("run", "spread", "--run-id", "in-a-queue", "--if-exists", "return").exit_code == 0

@@ -10,6 +10,8 @@ The first line of a block may have these words after the language:
     words            of the last line of a `model` block, only the form is compared: the words are the model's
     server           `http://localhost:8000` in the block is the server of a model, which answers a ticket
     serve            `http://127.0.0.1:8400` in the block is `flujo serve` in the page's project
+    ray              `127.0.0.1:6379` in the block is a Ray cluster with two nodes, in `make soak`; elsewhere nothing runs
+    dask             `tcp://127.0.0.1:8786` in the block is a Dask cluster with two workers
     graph="name"     the block is the output of `flujo graph name --format mermaid`
     outside          not run: it clones, installs, or calls make
     fragment         not run: a few lines that show one rule (generated pages only)
@@ -35,6 +37,8 @@ import pytest
 
 import warm
 from agents.provider_server import Provider, provider_server
+from services.executors.dask_cluster import DaskCluster
+from services.executors.ray_cluster import RayCluster
 from support import plugin_variables
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +48,7 @@ QUIETLY: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, 
 PROGRAMS = {"flujo": Path(sys.executable).with_name("flujo"), "python": Path(sys.executable)}
 PLAIN = re.compile(r"""(?:flujo|python) (?:[\w@%+=:,./ -]|'[^'\n]*'|"[^"$`\\\n]*")+""", re.ASCII)
 """A command that needs no shell."""
-OUTSIDE = ("git clone ", "cd ", "make", "pip install ", "export ")
+OUTSIDE = ("git clone ", "cd ", "make", "pip install ", "export ", "dask ", "ray ", "vllm ")
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,9 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def runnable(page: Path) -> list[Block]:
-    """Return the executable blocks of a page."""
-    return [b for b in blocks(page) if b.language in RUNS and not {"outside", "fragment"} & b.words.keys()]
+    """Return the blocks of a page that are executed, or compared with a file."""
+    chosen = [b for b in blocks(page) if b.language in RUNS or "excerpt" in b.words]
+    return [b for b in chosen if not {"outside", "fragment"} & b.words.keys()]
 
 
 def parameters() -> list[object]:
@@ -131,11 +136,26 @@ def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.F
     for block in runnable(page):
         if "postgres" in block.words:
             env["FLUJO_STATE_URI"] = request.getfixturevalue("empty_postgres_uri")
-        if "serve" in block.words:
-            block = on_flujo_serve(block, request.getfixturevalue("api_server"))
-        if "server" in block.words:
-            block = on_server(block, request.getfixturevalue("model_server"))
-        run(block, project, env)
+        if "ray" not in block.words or block.language != "console" or on_clusters():
+            run(with_services(block, request), project, env)
+
+
+def on_clusters() -> bool:
+    """Return whether blocks with the word `ray` run: their cluster takes long to start."""
+    return os.environ.get("FLUJO_CLUSTERS") == "all"
+
+
+def with_services(block: Block, request: pytest.FixtureRequest) -> Block:
+    """Return a block with the addresses of the services that its words name, which this test starts."""
+    if "serve" in block.words:
+        block = on_flujo_serve(block, request.getfixturevalue("api_server"))
+    if "dask" in block.words:
+        block = on_dask(block, request.getfixturevalue("dask_address"))
+    if "ray" in block.words and on_clusters():
+        block = on_ray(block, request.getfixturevalue("ray_address"))
+    if "server" in block.words:
+        block = on_server(block, request.getfixturevalue("model_server"))
+    return block
 
 
 def test_diagrams_match_the_output_of_flujo_graph() -> None:
@@ -192,6 +212,43 @@ def api_server(project: Path) -> Iterator[str]:
         yield address[0]
         process.terminate()
         assert process.stderr.read() == ""
+
+
+@pytest.fixture
+def dask_address(tmp_path: Path) -> Iterator[str]:
+    """The address of a Dask cluster with two workers."""
+    pytest.importorskip("distributed", reason="needs `pip install 'flujo[dask]'`")
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    cluster = DaskCluster(folder)
+    try:
+        cluster.add_worker()
+        cluster.add_worker()
+        cluster.wait_for_workers(2)
+        yield cluster.address
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster with two nodes."""
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    cluster = RayCluster()
+    try:
+        yield cluster.address
+    finally:
+        cluster.close()
+
+
+def on_ray(block: Block, address: str) -> Block:
+    """Return a block whose Ray cluster is the one of this test."""
+    return replace(block, text=block.text.replace("127.0.0.1:6379", address))
+
+
+def on_dask(block: Block, address: str) -> Block:
+    """Return a block whose Dask cluster is the one of this test."""
+    return replace(block, text=block.text.replace("tcp://127.0.0.1:8786", address))
 
 
 def on_flujo_serve(block: Block, address: str) -> Block:
@@ -289,6 +346,7 @@ def loose(line: str) -> str:
     line = re.sub(r"\b[0-9a-f]{12,32}\b", "ID", line)
     line = re.sub(r"\b(?=[a-z]*\d)(?=\d*[a-z])[0-9a-z]{8,}\b", "ID", line)
     line = re.sub(r"\d+(\.\d+)?", "0", line)
+    line = line.replace("  0s of work", "")  # where steps took much longer or shorter than their attempts
     line = re.sub(r"\b0 [KM]iB\b", "0 B", line)
     return re.sub(r"[ ─━═]+", " ", line).strip()
 

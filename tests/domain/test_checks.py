@@ -530,6 +530,68 @@ CASES = {
         Pipeline(called("a", config=StepConfig(execution_mode="background", priority=3))),
         "step 'a' has a priority and no queue",
     ),
+    "an executor of a step that asks an agent": Case(
+        "FLJ321",
+        "[{name: a, agent: writer, config: {executor: threads}}]",
+        Pipeline(Step("a", agent=AgentSpec("writer", "test:model"), config=StepConfig(executor="threads"))),
+        "step 'a' names an executor, and asks an agent",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "resources without an executor": Case(
+        "FLJ322",
+        "[{name: a, call: 's:f', config: {resources: {cpu: 2}}}]",
+        Pipeline(called("a", config=StepConfig(resources={"cpu": 2}))),
+        "step 'a' has `resources`, and names no executor that could have them",
+    ),
+    "workers for a step without items": Case(
+        "FLJ331",
+        "[{name: a, call: 's:f', config: {executor: queue}}]",
+        Pipeline(called("a", config=StepConfig(executor="queue"))),
+        "step 'a' is of `kind: step`, and has no items that workers could execute",
+    ),
+    "a map over workers in the background": Case(
+        "FLJ331",
+        "[{kind: map, name: a, over: input, config: {executor: queue, execution_mode: background},"
+        " steps: [{name: b, call: 's:f'}]}]",
+        Pipeline(
+            MapStep(
+                "a",
+                Pipeline(called("b")),
+                over="input",
+                config=StepConfig(executor="queue", execution_mode="background"),
+            )
+        ),
+        "step 'a' runs in the background, and lets workers execute its items",
+    ),
+    "a thread inside a map over workers": Case(
+        "FLJ333",
+        "[{kind: map, name: a, over: input, config: {executor: queue},"
+        " steps: [{name: b, agent: writer, thread: talk}]}]",
+        Pipeline(
+            MapStep(
+                "a",
+                Pipeline(Step("b", agent=AGENT, thread="talk")),
+                over="input",
+                config=StepConfig(executor="queue"),
+            )
+        ),
+        "step 'a/b' is in the thread 'talk' of the run, and workers execute it",
+        top="agents: {writer: {model: 'test:model'}}\n",
+    ),
+    "a batch that is too large": Case(
+        "FLJ332",
+        "[{kind: map, name: a, over: input, config: {executor: queue, batch_size: 10001},"
+        " steps: [{name: b, call: 's:f'}]}]",
+        Pipeline(
+            MapStep(
+                "a",
+                Pipeline(called("b")),
+                over="input",
+                config=StepConfig(executor="queue", batch_size=10_001),
+            )
+        ),
+        "step 'a' has `batch_size` 10001",
+    ),
     "a priority out of range": Case(
         "FLJ288",
         "[{name: a, call: 's:f', config: {execution_mode: background, queue: default, priority: 2000000}}]",
@@ -689,6 +751,27 @@ CASES = {
         "step 'a': tool `f` of agent 'writer' has `in_doubt` without `enforce_idempotency`, so it is never in "
         "doubt",
         top=TELLER % "in_doubt: fail",
+    ),
+    "resources of a tool without an executor": Case(
+        "FLJ322",
+        "[{kind: granular, name: a, agent: writer}]",
+        Pipeline(GranularStep("a", teller(resources={"cpu": 2}))),
+        "step 'a': tool `f` of agent 'writer' has `resources`, and names no executor that could have them",
+        top=TELLER % "resources: {cpu: 2}",
+    ),
+    "a tool over workers": Case(
+        "FLJ331",
+        "[{kind: granular, name: a, agent: writer}]",
+        Pipeline(GranularStep("a", teller(executor="queue"))),
+        "step 'a': tool `f` of agent 'writer' has `executor: queue`, and has no items that workers could execute",
+        top=TELLER % "executor: queue",
+    ),
+    "a transactional tool with an executor": Case(
+        "FLJ325",
+        "[{kind: granular, name: a, agent: writer}]",
+        Pipeline(GranularStep("a", teller(executor="threads", effect="transactional"))),
+        "step 'a': tool `f` of agent 'writer' names an executor, and writes in the transaction of its entry",
+        top=TELLER % "executor: threads, effect: transactional",
     ),
     "a tool that nothing reconciles": Case(
         "FLJ266",

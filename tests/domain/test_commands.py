@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flujo.domain.commands import command, either, placeholder
+from flujo.domain.commands import command, either, filled, placeholder
 from printed_commands import danger
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -55,3 +55,11 @@ def test_choices_are_written_in_words() -> None:
 
 def test_a_placeholder_is_the_name_in_capitals() -> None:
     assert [placeholder(name) for name in ("decision", "my field", "größe")] == ["DECISION", "VALUE", "VALUE"]
+
+
+def test_the_commands_of_a_text_get_values() -> None:
+    text = "`flujo --debug trace RUN STEP` shows RUN; `flujo resume RUN --set limit=AMOUNT`"
+    assert filled(text, RUN="r 1", STEP="a.0") == (
+        "`flujo --debug trace 'r 1' a.0` shows RUN; `flujo resume 'r 1' --set limit=AMOUNT`"
+    )
+    assert filled("`flujo trace RUN STEP`", RUN="r1", STEP="") == "`flujo trace r1`"

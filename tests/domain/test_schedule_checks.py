@@ -24,6 +24,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "queued and late": ({"overlap": "queue", "catch_up": "none"}, "FLJ299", "overlap"),
     "all and skipped": ({"catch_up": "all"}, "FLJ299", "catch_up"),
     "priority": ({"priority": 3}, "FLJ299", "priority"),
+    "priority out of range": ({"queue": "slow", "priority": -1_000_001}, "FLJ299", "priority"),
     "metadata": ({"metadata": {"a-b": 1}}, "FLJ299", "metadata"),
     "name": ({"name": "_x"}, "FLJ299", "name"),
 }

@@ -14,6 +14,7 @@ from flujo.domain.wording import (
     listed,
     nearest,
     plural,
+    reason,
     repr_short,
     short,
     size,
@@ -65,6 +66,27 @@ def test_a_shortened_text_is_never_longer_than_allowed(text: str, most: int) -> 
 def test_values_are_shortened_after_formatting() -> None:
     assert repr_short("x" * 100, 10) == "'xxxxxxxx…"
     assert json_short({"b": "é", "a": None}) == '{"a": null, "b": "é"}'
+
+
+def test_a_reason_is_that_of_the_operating_system_if_there_is_one() -> None:
+    given_up = OSError("timed out after 4 s")
+    given_up.__cause__ = RuntimeError("closed")
+    assert reason(given_up) == "timed out after 4 s"
+    given_up.__cause__.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    assert reason(given_up) == "Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "ca.pem"), "ca.pem: No such file or directory"),
+        (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
+        (ConnectionError("no cluster here\nnor there"), "no cluster here"),
+        (TimeoutError(), "it does not answer"),
+    ],
+)
+def test_a_reason_is_one_line_without_the_number_of_an_error(error: Exception, says: str) -> None:
+    assert reason(error) == says
 
 
 def test_a_misspelt_word_finds_the_known_word_in_its_own_case() -> None:

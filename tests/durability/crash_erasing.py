@@ -22,6 +22,7 @@ from flujo.domain.run import RunQuery
 from flujo.domain.steps import CallableRef, Step
 from flujo.services.admin.erasure import erase
 from flujo.services.runs.runner import Flujo
+from flujo.state.sql import erasure
 from flujo.state.sql.tables import blob_refs, blobs
 from flujo.state.store import SqlStateStore
 from flujo.testing.crash_points import enumerate_crashes, in_a_fork
@@ -39,7 +40,15 @@ def _large(data: str) -> str:
     return data.ljust(20_000)
 
 
-TREE = Pipeline((Step("large", CallableRef("erasing:large", _large)),), "letters", context_schema=OF_A_USER)
+def _short(data: str) -> str:
+    return data[:1]
+
+
+STEPS = (
+    Step("large", CallableRef("erasing:large", _large)),
+    Step("short", CallableRef("erasing:short", _short)),
+)
+TREE = Pipeline(STEPS, "letters", context_schema=OF_A_USER)
 
 
 class Erasing:
@@ -66,7 +75,8 @@ class Erasing:
             await store.aclose()
 
     async def erase(self, run: int) -> Any:
-        """Erase the person of a point, and return what is there."""
+        """Erase the person of a point, every second one in parts of a row, and return what is there."""
+        erasure.ENTRIES = 1 if run % 2 else 10_000
         store = await SqlStateStore.open(self._uri)
         try:
             proof = await erase(store, Subject("user_id", f"ana-{run}"), actor=ADA, batch=1)
@@ -85,7 +95,7 @@ class Erasing:
         """Yield violations: a run that is left, damage to others, a content too many, a wrong proof."""
         if seen["there"] != [f"other-{run}"]:
             yield f"there are {seen['there']}"
-        if seen["other"] != [20_002]:
+        if seen["other"] != [20_002, 3]:
             yield f"the other run has {seen['other']}"
         if seen["unnamed"]:
             yield f"contents that no run names: {seen['unnamed']}"

@@ -629,6 +629,21 @@ def lending(do: Effects) -> Pipeline:
     )
 
 
+def spreading(do: Effects) -> Pipeline:
+    """Lets workers execute the items of a map in batches, of which two are under way at once."""
+    return _pipeline(
+        do.step("a"),
+        MapStep(
+            name="m",
+            over=Expr("[1, 2, 3, 4, 5]"),
+            body=_body(do.step("one"), do.step("two")),
+            max_concurrency=2,
+            config=StepConfig(executor="queue", batch_size=2),
+        ),
+        do.step("z", len),
+    )
+
+
 _LIMIT = 8
 """How many requests the shape `lending` may make: enough for those that a kill leaves without a result."""
 
@@ -841,6 +856,7 @@ SHAPES: dict[str, Callable[[Effects], Pipeline]] = {
     "on_failure": failing,
     "finally": closing,
     "cancelled": cancelled,
+    "batches": spreading,
 }
 ENDS = {"on_failure": RunStatus.FAILED, "cancelled": RunStatus.CANCELLED}
 """How the run of a shape ends that does not complete."""
@@ -979,7 +995,7 @@ async def ended(
         await _send(store, run_id)
         await _resolve_doubts(effects, store, run_id)
         await _decide(store, run_id)
-        if build is lending:
+        if build in (lending, spreading):
             await _tasks_worked_off(runner, store)
         result = await _answered(runner, store, run_id)
     return result

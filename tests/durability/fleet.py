@@ -221,8 +221,8 @@ class Programs:
         return [*chain, *[task.run_id for each in chain for task in await self._tasks(each)]]
 
     async def _tasks(self, run_id: RunId) -> list[RunRecord]:
-        """Return the background tasks of a run, and those that these have launched."""
-        query = RunQuery(parent=run_id, kinds=(RunKind.TASK,), limit=1000)
+        """Return the background tasks and batches of a run, and those that these have launched."""
+        query = RunQuery(parent=run_id, kinds=(RunKind.TASK, RunKind.ITEM), limit=1000)
         own = await self._store.runs(query)
         return [*own, *[inner for task in own for inner in await self._tasks(task.run_id)]]
 
@@ -265,7 +265,11 @@ class Programs:
             keys[key] += 1
         at_once = in_flight(program)
         tasks = [task for each in chain for task in await self._tasks(each.run_id)]
-        launched = Counter(((task.parent and task.parent.path) or "").rpartition("/")[2] for task in tasks)
+        launched = Counter(
+            ((task.parent and task.parent.path) or "").rpartition("/")[2]
+            for task in tasks
+            if task.kind is RunKind.TASK
+        )
         happened += launched
         fences = sum(each.fence - 1 for each in (*chain, *tasks))
         for name in happened.keys() | wanted.effects.keys():
@@ -380,11 +384,15 @@ class Programs:
         return "\n".join(lines)
 
 
+_WIDTHS = {"map": 2, "spread": 4}
+"""How many items of a map are executed at once; two batches of a spread one, of two items each."""
+
+
 def in_flight(program: Sequence[Any], at_once: int = 1) -> Counter[str]:
-    """Return how many calls of each step may be in flight at once: a map processes two items at a time."""
+    """Return how many calls of each step may be in flight at once: several items of a map at a time."""
     found: Counter[str] = Counter()
     for part in program:
         found[part.name] = at_once
         for body in part.bodies:
-            found.update(in_flight(body, at_once * 2 if part.kind == "map" else at_once))
+            found.update(in_flight(body, at_once * _WIDTHS.get(part.kind, 1)))
     return found

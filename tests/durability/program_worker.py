@@ -22,6 +22,7 @@ from durability.random_programs import (
     EARLY,
     HUMAN,
     NEXT,
+    SPREAD,
     TOLD,
     lost_reply,
     misbehaviour,
@@ -43,7 +44,9 @@ MOST_S = 0.02
 
 def program_of(seed: int) -> tuple[Part, ...]:
     """Return the program of a seed, the same in every process."""
-    return random_program(Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND, *EARLY, *NEXT))
+    return random_program(
+        Random(seed), also=(*HUMAN, *ASLEEP, *TOLD, *2 * BEHIND, *EARLY, *NEXT, *2 * SPREAD)
+    )
 
 
 def pipeline_of(seed: int, folder: Path) -> Pipeline:

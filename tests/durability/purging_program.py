@@ -1,6 +1,7 @@
 """Purges in a loop until its input ends, and once after it; prints `ready`, then how many contents it deleted.
 
 python purging_program.py URI
+python purging_program.py URI once      one purge, which waits for a line after each transaction
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from flujo.services.admin.purge import purge
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:
-    from flujo.domain.run import RunRecord
+    from flujo.domain.run import Purged, RunRecord
 
 WINDOW = 64
 """How many runs share their contents. One run of them stays, so its contents were purged and named again."""
@@ -104,5 +105,17 @@ async def main(uri: str) -> None:
     sys.stdout.write(f"{deleted}\n")
 
 
+async def once(uri: str) -> None:
+    """Purge completed runs in the smallest transactions; print a line after each, and wait for one."""
+
+    def waits(total: Purged) -> None:
+        sys.stdout.write(f"{total.runs}\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+
+    async with aclosing(await SqlStateStore.open(uri)) as store:
+        await purge(store, [RunStatus.COMPLETED], 0.0, batch=1, on_batch=waits)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run((once if sys.argv[2:] == ["once"] else main)(sys.argv[1]))

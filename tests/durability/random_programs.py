@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ from flujo.exceptions import ModelUnavailable, NotSent
 from flujo.testing import ScriptedAgent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from random import Random
 
     from flujo.domain.run import Intent, Pause
@@ -60,8 +61,12 @@ if TYPE_CHECKING:
     The text is the idempotency key of a `paid` call, otherwise empty.
     """
 
+Far = tuple[CallableRef, Mapping[str, Any]]
+
 MAX_DEPTH = 4
 MAX_STEPS = 20
+ELSEWHERE = "far"
+"""The executor of the callables that are executed elsewhere."""
 TIMEOUT_S = 7.0
 """The time limit of an attempt of a `hangs`."""
 DEADLINE_S = 60.0
@@ -164,8 +169,13 @@ AROUND = ("spare", "search")
 """Steps with other active parts: a fallback, agents that evaluate candidates."""
 AGENTS = ("agent", "paying")
 """Agents in turns, which choose their calls from what they have seen; the calls of the second are announced."""
+FAR = ("far", "far_paid", "far_map")
+"""Callables that an executor executes: a step's, a recorded call, and those of all steps in a map."""
+SPREAD = ("spread",)
+"""Maps whose items are executed by workers of a queue, in batches of two."""
 LEAVES = ("step", "step", "flaky", "perhaps")
 COMPOSITES = ("if", "loop", "map", "parallel", "import", "inherit", "again", "machine", "router")
+_WITH_BODIES = (*BEHIND, *CAUGHT, *SPREAD, "far_map")
 INSIDE = ("fallback", "evaluate")
 """The names of those active parts; they end before the step does."""
 
@@ -186,8 +196,8 @@ class _Generator:
     def __init__(self, chance: Random, also: Sequence[str]) -> None:
         self._chance = chance
         self._names = 0
-        self._leaves = [*LEAVES, *(kind for kind in also if kind not in (*BEHIND, *CAUGHT))]
-        self._composites = [*COMPOSITES, *(kind for kind in also if kind in (*BEHIND, *CAUGHT))]
+        self._leaves = [*LEAVES, *(kind for kind in also if kind not in _WITH_BODIES)]
+        self._composites = [*COMPOSITES, *(kind for kind in also if kind in _WITH_BODIES)]
 
     def body(self, depth: int) -> tuple[Part, ...]:
         return tuple(self._part(depth) for _ in range(self._chance.randint(1, 3)))
@@ -224,6 +234,9 @@ def _value(parts: Sequence[Part], n: int, effects: Counter[str]) -> int:
 
 def _part_value(part: Part, n: int, effects: Counter[str]) -> int:
     match part.kind:
+        case "far" | "far_paid":
+            effects[part.name] += 1
+            return n + part.number
         case "step" | "flaky" | "paid" | "hangs" | "stubborn" | "spare" | "agent" | "paying" | "undone":
             effects[part.name] += calls_of(part)
             return n + part.number
@@ -286,7 +299,7 @@ def calls_of(part: Part) -> int:
 def _arms(part: Part, n: int) -> list[tuple[int, int]]:
     """Return which bodies run for `n`, each with its input."""
     match part.kind:
-        case "map":
+        case "map" | "far_map" | "spread":
             return [(0, n % 1000 * 10 + index) for index in range(part.number)]
         case "router":
             return [(index, n) for index in range(3) if (n + index) % 3]
@@ -336,6 +349,7 @@ def tree(
     name: str = "random",
     first: Callable[[str], bool] | None = None,
     sleep_s: float = SLEEP_S,
+    far: Far | None = None,
 ) -> Pipeline:
     """Return the program as a pipeline.
 
@@ -346,8 +360,10 @@ def tree(
         first: returns whether something happens for the first time in any process; by default, all calls
             are in this process.
         sleep_s: how long each `sleeps` waits.
+        far: the callable of each `far`, which another process imports, and its further arguments; by default
+            each has its own, which calls `act`.
     """
-    builder = _Builder(act, first or _first_of_all(), sleep_s)
+    builder = _Builder(act, first or _first_of_all(), sleep_s, far)
     return Pipeline(
         builder.body(program).steps,
         name=name,
@@ -369,7 +385,8 @@ def _first_of_all() -> Callable[[str], bool]:
 
 
 class _Builder:
-    def __init__(self, act: Act, first: Callable[[str], bool], sleep_s: float) -> None:
+    def __init__(self, act: Act, first: Callable[[str], bool], sleep_s: float, far: Far | None) -> None:
+        self._far = far
         self._act = act
         self._first = first
         self._sleep_s = sleep_s
@@ -386,6 +403,8 @@ class _Builder:
         match part.kind:
             case "step" | "flaky" | "hangs" | "stubborn" | "perhaps":
                 return self._leaf(part)
+            case "far" | "far_paid":
+                return self._elsewhere(part)
             case "spare":
                 return self._spare(part)
             case "ends":
@@ -444,6 +463,25 @@ class _Builder:
             config=StepConfig(max_retries=5, retry=retry, timeout_s=timeout_s),
             output_schema={"type": "integer"},
             when=Expr("previous % 2 == 1") if part.kind == "perhaps" else None,
+        )
+
+    def _elsewhere(self, part: Part) -> Step:
+        """Return a step with a callable that an executor executes."""
+        if self._far is None:
+            step = self._leaf(part) if part.kind == "far" else self._paid(part)
+            return replace(step, config=replace(step.config, executor=ELSEWHERE))
+        call, arguments = self._far
+        return Step(
+            name=part.name,
+            call=call,
+            arguments={
+                "data": "{{ previous }}",
+                "number": part.number,
+                "name": part.name,
+                **arguments,
+            },
+            config=StepConfig(max_retries=5, retry=RetryPolicy(initial_s=0.01), executor=ELSEWHERE),
+            output_schema={"type": "integer"},
         )
 
     def _ends(self, part: Part) -> ImportStep:
@@ -566,13 +604,14 @@ class _Builder:
                 return LoopStep(name=part.name, body=bodies[0], until=until)
             case "machine":
                 return self._machine(part, bodies)
-            case "map":
+            case "map" | "far_map" | "spread":
                 items = ", ".join(f"previous % 1000 * 10 + {index}" for index in range(part.number))
                 return MapStep(
                     name=part.name,
                     over=Expr(f"[{items}]"),
                     body=bodies[0],
                     max_concurrency=2,
+                    config=_of_map(part, bodies[0]),
                     output=Text("{{ " + " + ".join(f"previous[{i}]" for i in range(part.number)) + " }}"),
                 )
             case "parallel":
@@ -656,6 +695,14 @@ class _Builder:
             branches=branches,
             output=Text("{{ " + sums + " }}"),
         )
+
+
+def _of_map(part: Part, body: Pipeline) -> StepConfig:
+    """Return the settings of a map; one without callables cannot have an executor for them."""
+    if part.kind in SPREAD:
+        return StepConfig(executor="queue", batch_size=2)
+    has_calls = any(getattr(step, "call", None) is not None for _, step in body.walk())
+    return StepConfig(executor=ELSEWHERE if part.kind == "far_map" and has_calls else None)
 
 
 def _picks(part: Part) -> ImportStep:

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from durability.losing_executor import LosingExecutor
 from durability.random_programs import (
     AGENTS,
     AROUND,
@@ -132,8 +133,12 @@ class Simulation:
         self.late: list[str] = []
         """Attempts that outlived their time limit, or began after their process had lost the run."""
         self._hung: set[str] = set()
+        self._losses: Counter[str] = Counter()
         self._tree = tree(self.program, self._act)
-        self._binding = PipelineBinding(allow_callables=("*",), agent_settings=NO_MODELS)
+        far = LosingExecutor(Random(seed + 1), self._parts, self._losses, self._pass_here)
+        self._binding = PipelineBinding(
+            allow_callables=("*",), agent_settings=NO_MODELS, executors=lambda _: far
+        )
         self._binding.bind(self._tree)
         self._failed: Counter[str] = Counter()
         self._clients = Random(seed)
@@ -327,6 +332,11 @@ class Simulation:
             for stored in self.database.runs.values()
             if is_task is (stored.record.parent is not None)
         )
+
+    async def _pass_here(self) -> None:
+        worker = current_worker.get()
+        assert worker is not None
+        await self._pass(worker)
 
     async def _pass(self, worker: Worker) -> None:
         """Take some time, and wait while the process is frozen."""

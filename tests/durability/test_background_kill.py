@@ -1,4 +1,4 @@
-"""`kill -9` of a `flujo run` with a background task: the task ends once, and its parent gets the result."""
+"""`kill -9` amid background tasks and batches of items: each ends once, and its parent gets the result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
 from flujo.domain.queues import task_id
 from flujo.domain.run import RunStatus
+from flujo.exceptions import RunNotFound
 from flujo.services.project.project import find_project
 from flujo.services.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from flujo.domain.run import RunRecord
@@ -84,6 +86,21 @@ def project(tmp_path: Path, store_uri: str) -> Path:
             """
         )
     )
+    (tmp_path / "blueprints" / "spread.yaml").write_text(
+        dedent(
+            """
+            version: "1"
+            name: spread
+            steps:
+              - kind: map
+                name: each
+                over: "['a', 'b', 'slow', 'c', 'd']"
+                max_concurrency: 2
+                config: {executor: queue, batch_size: 2}
+                steps: [{name: one, call: "skills.witness:touch", with: {name: "{{ item }}"}}]
+            """
+        )
+    )
     warm.run([*FLUJO, "migrate"], cwd=tmp_path, check=True, capture_output=True)
     return tmp_path
 
@@ -96,8 +113,18 @@ def lines(project: Path) -> list[str]:
 
 def killed(project: Path) -> None:
     """Start the run, and kill its process while the parent waits for the task."""
-    process = subprocess.Popen(
-        [*FLUJO, "run", "parent", "--run-id", "r"],
+
+    def is_amid() -> bool:
+        is_slow = {"slow", "after"} <= set(lines(project))
+        return is_slow and statuses(project)[0] is RunStatus.WAITING
+
+    killed_when(is_amid, project, "run", "parent", "--run-id", "r")
+
+
+def killed_when(is_amid: Callable[[], bool], project: Path, *words: str) -> None:
+    """Start a command, and kill its process at a moment."""
+    process = warm.Popen(
+        [*FLUJO, *words],
         cwd=project,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -105,7 +132,7 @@ def killed(project: Path) -> None:
     )
     try:
         until = time.monotonic() + 60
-        while not {"slow", "after"} <= set(lines(project)) or statuses(project)[0] != RunStatus.WAITING:
+        while not is_amid():
             assert process.poll() is None, "the process has ended by itself"
             assert time.monotonic() < until, lines(project)
             time.sleep(0.02)
@@ -122,11 +149,15 @@ def statuses(project: Path) -> tuple[RunStatus, RunStatus]:
 
 def records(project: Path) -> tuple[RunRecord, RunRecord]:
     """Return the run and its task."""
+    return record(project, RunId("r")), record(project, TASK)
 
-    async def read() -> tuple[RunRecord, RunRecord]:
+
+def record(project: Path, run_id: RunId) -> RunRecord:
+    """Return a run."""
+
+    async def read() -> RunRecord:
         async with Workspace(find_project(project)) as workspace:
-            store = await workspace.store()
-            return await store.run(RunId("r")), await store.run(TASK)
+            return await (await workspace.store()).run(run_id)
 
     return asyncio.run(read())
 
@@ -144,3 +175,30 @@ def test_a_task_whose_process_was_killed_ends_once_and_its_parent_gets_the_resul
     assert (run.status, task.status) == (RunStatus.COMPLETED, RunStatus.COMPLETED)
     assert json.loads(run.output or b"") == "last"
     assert Counter(lines(project)) == {"first": 1, "slow": 2, "last": 1, "after": 1, "end": 1}
+
+
+def test_the_batches_of_a_worker_that_was_killed_are_executed_by_another_one(project: Path) -> None:
+    begun = warm.run(
+        [*FLUJO, "run", "spread", "--run-id", "r", "--paused-ok"],
+        cwd=project,
+        capture_output=True,
+        check=False,
+    )
+    assert begun.returncode == 0, begun.stderr
+    others = [task_id(RunId("r"), StepPath(path), 1) for path in ("each[0..1]", "each[4..4]")]
+
+    def is_amid() -> bool:
+        # A batch that is under way too would be executed again, and its item called twice.
+        try:
+            ended = all(record(project, each).status is RunStatus.COMPLETED for each in others)
+        except RunNotFound:
+            return False  # the last batch is launched when the first has ended
+        return "slow" in lines(project) and ended
+
+    killed_when(is_amid, project, "worker")
+    (project / "go").touch()
+    done = warm.run([*FLUJO, "worker", "--once"], cwd=project, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    run = record(project, RunId("r"))
+    assert json.loads(run.output or b"null") == ["a", "b", "slow", "c", "d"]
+    assert Counter(lines(project)) == {"a": 1, "b": 1, "slow": 2, "c": 1, "d": 1}

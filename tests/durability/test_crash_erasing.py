@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_name("crash_erasing.py")
 
 @pytest.mark.timeout(3600)
 def test_a_process_killed_at_any_point_of_an_erasure_is_finished_by_the_next(store_uri: str) -> None:
-    every = EVERY or 23
+    every = EVERY or 41
     command = [sys.executable, str(SCRIPT), store_uri, "--every", str(every)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = warm.run(command, env=environment, capture_output=True)

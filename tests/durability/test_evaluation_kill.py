@@ -89,7 +89,7 @@ def found(project: Path) -> tuple[RunStatus, RunStatus, list[Evaluation]]:
 
 
 def test_a_process_that_is_killed_before_the_score_leaves_it_to_a_worker(project: Path) -> None:
-    process = subprocess.Popen(
+    process = warm.Popen(
         [*FLUJO, "run", "say", "-i", "ana", "--run-id", "r"],
         cwd=project,
         stdout=subprocess.DEVNULL,
@@ -119,12 +119,11 @@ def test_a_process_that_is_killed_before_the_score_leaves_it_to_a_worker(project
 
 
 def test_a_command_writes_its_answer_and_then_lets_the_judge_end(project: Path) -> None:
-    process = subprocess.Popen(
+    process = warm.Popen(
         [*FLUJO, "run", "say", "-i", "ana", "--run-id", "r"],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "hello ana\n"

@@ -91,7 +91,11 @@ def in_transaction(uri: str) -> bool:
                 return True
             return False
     with psycopg.connect(uri, autocommit=True) as connection:
-        query = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        # Also one whose statement is still executed: its client would be frozen with the transaction open.
+        query = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND backend_type = 'client backend'"
+        )
         return connection.execute(query).fetchone() is not None
 
 

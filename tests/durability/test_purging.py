@@ -21,13 +21,14 @@ from durability.purging_program import kept, writing
 from durability.statement_turns import every_order, some_orders
 from flujo.domain import canonical
 from flujo.domain.journal import RunId
-from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.run import RunGroup, RunQuery, RunStatus
+from flujo.exceptions import RunNotFound
 from flujo.services.admin.purge import purge
 from flujo.state import codec
 from flujo.state.leases import Leases
 from flujo.state.sql import queries, retention
 from flujo.state.sql.database import Database, begin_write
-from flujo.state.sql.tables import blob_refs, blobs, runs
+from flujo.state.sql.tables import blob_refs, blobs, journal, runs
 from flujo.state.store import SqlStateStore
 from flujo.state.writer.batch import Accept, Batches
 from flujo.testing.store_suite import entry, move, new_run, writes
@@ -88,6 +89,57 @@ async def _lost(store: SqlStateStore) -> list[str]:
 
     odd = await store.read(named) ^ await store.read(there)
     return found + [f"content {digest} is named or there, not both" for digest in sorted(odd)]
+
+
+PARTS = 3
+"""The large run has so many entries that its purge takes this many transactions, and one for the run."""
+
+
+@pytest.mark.guarantee("G24")
+async def test_a_purge_that_is_killed_within_a_large_run_is_finished_by_the_next(store_uri: str) -> None:
+    """The transactions are small; meanwhile no reader finds the run, nor can its id be taken."""
+    value, file = canonical.encode("large " * 10_000), canonical.encode("a file")
+    async with aclosing(await SqlStateStore.open(store_uri)) as store:
+        record = await store.accept(new_run("large", closure=canonical.digest(file)), _blob(file))
+        count = PARTS * retention.ENTRIES_OF_A_RUN
+        await store.write(writes(record, *(entry(n, output=value) for n in range(1, count + 1))))
+        await store.write(move(record, RunStatus.COMPLETED, entries=count))
+        await store.accept(new_run("kept", closure=canonical.digest(file)), _blob(file))
+        purger = warm.Popen(
+            [sys.executable, str(PROGRAM), store_uri, "once"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert purger.stdout is not None
+        assert purger.stdin is not None
+        left = []
+        for _ in range(2):  # it is marked, and a part is gone
+            assert purger.stdout.readline() == "1\n"
+            left.append(await _entries_left(store))
+            if len(left) == 1:
+                purger.stdin.write("\n")
+                purger.stdin.flush()
+        purger.kill()
+        purger.communicate()
+        assert left == [count, count - retention.ENTRIES_OF_A_RUN]
+        for read in (store.run, store.entries):
+            with pytest.raises(RunNotFound):
+                await read(RunId("large"))
+        with pytest.raises(RunNotFound, match="is being purged"):
+            await store.accept(new_run("large", closure=canonical.digest(file)), {})
+        assert [run.run_id for run in await store.runs(RunQuery())] == ["kept"]
+        assert (await store.count_runs(RunQuery(), RunGroup.STATUS)).keys() == {"running"}
+        gone = await purge(store, [RunStatus.FAILED], 3600.0)
+        assert (gone.runs, gone.contents) == (0, 1), "it was counted when it was marked"
+        assert await _entries_left(store) == 0
+        assert (await store.accept(new_run("large", closure=canonical.digest(file)), {})).claims == 1
+
+
+def _blob(content: bytes) -> dict[str, bytes]:
+    return {canonical.digest(content): content}
+
+
+async def _entries_left(store: SqlStateStore) -> int:
+    counted = sa.select(sa.func.count()).select_from(journal)
+    return int(await store.read(lambda connection: connection.scalar(counted)) or 0)
 
 
 @pytest.mark.guarantee("G16")
@@ -165,10 +217,11 @@ class _Race:
         with self.databases[0].writing() as connection:
             record: Any = batches.apply(connection, [request]).outcomes[0]
             batches.apply(connection, [move(record, RunStatus.COMPLETED)])
-            connection.execute(runs.update().values(updated_at=0.0))
+            connection.execute(runs.update().values(created_at=0.0, updated_at=0.0))
 
         def purge_run(connection: sa.Connection) -> int:
-            return retention.delete_runs(connection, [RunStatus.COMPLETED], 1.0, 5)
+            done = [RunStatus.COMPLETED]
+            return retention.delete_runs(connection, done[0], done, 1.0, 5, 50, retention.Place()).runs
 
         return purge_run, lambda connection: batches.apply(connection, [request], careful=True).outcomes
 

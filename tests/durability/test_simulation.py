@@ -19,6 +19,7 @@ from durability.random_programs import (
     BEHIND,
     CAUGHT,
     EARLY,
+    FAR,
     HUMAN,
     NEXT,
     PICKS,
@@ -122,6 +123,16 @@ def test_runs_with_failures_that_are_replaced_or_undone_reach_their_known_end_wh
         assert not violations, violations
 
 
+@pytest.mark.timeout(3600)
+@pytest.mark.guarantee("G1", "G2", "G3")
+def test_runs_whose_callables_are_executed_elsewhere_reach_their_known_result_whatever_is_lost(
+    evidence: Evidence,
+) -> None:
+    for seed in range(FIRST, FIRST + max(1, SEEDS // 8)):
+        violations = _violations(seed, evidence, also=(*HUMAN, *3 * FAR))
+        assert not violations, violations
+
+
 @pytest.mark.guarantee("G1", "G2")
 def test_a_seed_that_once_failed_stays_in_the_suite(evidence: Evidence) -> None:
     for line in KEPT.read_text("utf-8").splitlines():
@@ -171,7 +182,7 @@ def test_a_process_that_starts_steps_in_a_lost_run_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(MemoryStateStore, "may_begin", lambda *_: True)
-    assert _is_caught()
+    assert _is_caught(first=99)
 
 
 @pytest.mark.guarantee("G3")

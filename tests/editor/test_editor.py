@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,8 @@ class Editor:
             ["node", program, "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._last = 0
-        self._uri = (folder / "case.yaml").as_uri()
+        self._files = ((folder / f"case{number}.yaml").as_uri() for number in count())
+        self._uri = ""
         self._ask("initialize", {"processId": None, "rootUri": folder.as_uri(), "capabilities": {}})
         self._tell("initialized", {})
         settings = {"yaml": {"schemaStore": {"enable": False}, "validate": True, "completion": True}}
@@ -61,12 +63,14 @@ class Editor:
         self._process.communicate()
 
     def opened(self, text: str) -> list[dict[str, Any]]:
-        """Open a text and return its diagnostics."""
+        """Open a text in a new file and return its diagnostics."""
+        self._uri = next(self._files)
         document = {"uri": self._uri, "languageId": "yaml", "version": 1, "text": text}
         self._tell("textDocument/didOpen", {"textDocument": document})
         while True:
             message = self._next_message()
-            if message.get("method") == "textDocument/publishDiagnostics":
+            is_about = message.get("method") == "textDocument/publishDiagnostics"
+            if is_about and message["params"]["uri"] == self._uri:
                 marks: list[dict[str, Any]] = message["params"]["diagnostics"]
                 return marks
 
@@ -108,9 +112,10 @@ class Editor:
         return message
 
 
-@pytest.fixture
-def editor(server: Path, tmp_path: Path) -> Iterator[Editor]:
-    made = Editor(server, tmp_path)
+@pytest.fixture(scope="module")
+def editor(server: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
+    """One editor, in which each test opens files of its own."""
+    made = Editor(server, tmp_path_factory.mktemp("files"))
     yield made
     made.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bad.composite_cases import CHOICE, LABEL, NOTE, ONWARDS, both, each, known, machine, search
-from bad.meaning_cases import HEAD, loop
+from bad.meaning_cases import HEAD, TOOLED, loop
 
 TOP = 'version: "1"\nname: good\nagents: {a: {model: b:c}}\nsteps:\n'
 
@@ -82,6 +82,18 @@ GOOD = {
     "  - {kind: await, name: both, tasks: [b, ask], on_failure: skip}\n"
     "  - {kind: await, name: all, tasks: '{{ steps.each.output }}', on_failure: {output: '{{ input.text }}'}}\n"
     "  - {name: c, agent: sorter, input: '{{ steps.b.output.task_id }}'}\n",
+    "map-over-workers": HEAD + "  - kind: map\n    name: each\n    over: '[1, 2]'\n"
+    "    config: {executor: queue, queue: default, batch_size: 10000, priority: 2, max_retries: 1, budget: {total_cost_usd_limit: 0.5}}\n"
+    "    steps: [{kind: map, name: inner, over: '[item]', config: {executor: queue, budget: {total_cost_usd_limit: 0.1}}, steps: [{name: one, agent: sorter}]}]\n"
+    "budget: {total_cost_usd_limit: 1}\n",
+    "callables-on-executors": HEAD + "  - {name: b, call: 'skills.crm:plain', config: {executor: threads}}\n"
+    "  - kind: map\n    name: each\n    over: '[1, 2]'\n"
+    "    config: {executor: threads, resources: {cpu: 0.5, memory: 8GiB}}\n"
+    "    steps: [{name: one, agent: sorter}, {name: two, call: 'skills.crm:plain'}]\n",
+    "tools-on-executors": TOOLED
+    % "{call: skills.crm:plain, executor: cores, resources: {cpu: 2}, effect: read}, "
+    "{call: skills.crm:echo, executor: wide, effect: read, with: {text: {secret: SOME_KEY}}}, {call: skills.crm:pair, effect: read, with: {one: {secret: SOME_KEY}}}"
+    + "steps: [{kind: granular, name: s, agent: a, enforce_idempotency: true}]\n",
     "tasks-in-a-queue-under-a-budget": HEAD
     + "  - {name: b, agent: sorter, config: {execution_mode: background, queue: default, priority: -2, budget: {total_cost_usd_limit: 0.5}}}\n"
     "  - {kind: await, name: first, task: b}\n"

@@ -141,7 +141,9 @@ async def test_purging_a_run_keeps_the_blobs_of_the_others(store: SqlStateStore)
 
 
 def _make_old(connection: sa.Connection, run_id: str) -> None:
-    connection.execute(tables.runs.update().where(tables.runs.c.run_id == run_id).values(updated_at=1.0))
+    connection.execute(
+        tables.runs.update().where(tables.runs.c.run_id == run_id).values(created_at=1.0, updated_at=1.0)
+    )
 
 
 def _count(connection: sa.Connection, table: sa.Table) -> int:

@@ -16,6 +16,7 @@ import httpx2
 import pytest
 
 import flujo
+import warm
 from flujo import RecoveryPolicy, TaskClient
 from flujo.settings import Settings
 from manual.application import TREE, connections
@@ -28,12 +29,12 @@ PAUSED = 20
 
 
 @contextmanager
-def serving() -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving() -> Iterator[tuple[warm.Popen, str]]:
     """Serve in a separate process; yield the process and its URL."""
     paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "manual.application"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with warm.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             yield process, f"http://127.0.0.1:{int(process.stdout.readline())}"
@@ -90,7 +91,9 @@ async def test_7_sigterm_under_load_leaks_nothing_and_loses_nothing(production: 
     assert [result.output for result in answered] == ["yes"] * PAUSED
     assert {each.output for each in details} == {f"wait {n}" for n in range(IN_FLIGHT)} | {"yes"}
     assert set(noted().values()) == {1}  # steps completed before the signal did not run again
-    assert connections(production) == 0
+    async with asyncio.timeout(10):  # Postgres ends the processes of closed connections a moment later
+        while connections(production):  # noqa: ASYNC110 - it changes in another process
+            await asyncio.sleep(0.05)
 
 
 def most_connections() -> int:

@@ -95,7 +95,7 @@ def run_tests(copy: Path, tests: Sequence[str], only: str, timeout_s: float) -> 
     A single test may take a third of the time.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:randomly", "-p", "no:cacheprovider"]
-    command += ["--timeout", str(timeout_s / 3)]
+    command += ["--timeout", str(timeout_s / 3), "--basetemp", str(copy / "pytest")]
     command += ["-m", "not model", *tests, *(["-k", only] if only else [])]
     environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
     environment.pop("FLUJO_EVIDENCE", None)  # runs of mutants are not evidence

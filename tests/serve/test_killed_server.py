@@ -13,6 +13,7 @@ import httpx
 
 from flujo.domain.acts import Verb
 from flujo.domain.paths import StepPath
+from flujo.domain.questions import seen_digest
 from flujo.domain.run import Pause, Write
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
@@ -33,7 +34,7 @@ async def _ask(uri: str) -> dict[str, str]:
         pause = Pause(pause_id=StepPath("ask"), message="Well?", answer_schema=b'{"type":"string"}')
         await store.write(Write(run_id=run.run_id, fence=run.fence, pauses=(pause,)))
         [asked] = await store.pauses(run.run_id)
-        digests[run_id] = asked.seen(run_id)
+        digests[run_id] = seen_digest(run_id, asked)
     await store.aclose()
     return digests
 

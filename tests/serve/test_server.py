@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+import warm
 from flujo.domain.acts import Actor, Via
 from flujo.domain.steps import HumanInTheLoopStep
-from flujo.exceptions import LoginMissing, SettingsError
+from flujo.exceptions import DatabaseMissing, LoginMissing, SettingsError
 from flujo.serve.server import run
 from flujo.services.access.tokens import create
 from flujo.services.inspection.task_client import TaskClient
@@ -56,7 +57,7 @@ async def _workers(root: Path) -> list[WorkerRecord]:
 def test_the_command_serves_executes_and_ends_with_its_streams_and_worker_at_sigterm(root: Path) -> None:
     queued = asyncio.run(_begin(root))
     words = [sys.executable, "-m", "flujo", "serve", "--port", "0", "--workers", "2"]
-    with subprocess.Popen(words, cwd=root, stderr=subprocess.PIPE, text=True) as process:
+    with warm.Popen(words, cwd=root, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         said = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
         assert said is not None
@@ -77,9 +78,15 @@ def test_the_command_serves_executes_and_ends_with_its_streams_and_worker_at_sig
 async def test_a_port_that_is_taken_is_an_error_that_names_another_one(root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}") as refused:
+        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}: [^(]*$") as refused:
             await run(find_project(root), ServeTable(port=port), on_start=lambda _: None)
     assert "--port 0" in str(refused.value.hint)
+
+
+def test_a_folder_outside_of_a_project_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseMissing, match="is not in a Flujo project"):
+        asyncio.run(run(find_project(tmp_path), ServeTable(port=0), on_start=lambda _: None))
+    assert not list(tmp_path.iterdir())
 
 
 async def test_it_listens_for_others_only_with_a_login_or_a_token(

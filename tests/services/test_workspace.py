@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flujo.blueprint.closure import Closure
 from flujo.exceptions import RunnerClosed, SecretInValue, StateError
 from flujo.governance.sink import GATE
 from flujo.services.admin.doctor import durability_of
@@ -97,3 +98,21 @@ async def test_the_password_in_a_url_given_to_a_program_is_a_known_secret(worksp
         await open_store("postgresql://ada:correct-horse-battery@127.0.0.1:1/db", workspace.project.settings)
     with pytest.raises(SecretInValue, match="password of the database"):
         GATE.admit(b'"correct-horse-battery"', "input")
+
+
+def test_the_pinned_blueprints_that_were_read_last_are_kept(workspace: Workspace) -> None:
+    def closure(number: int) -> Closure:
+        text = f'version: "1"\nname: b\nsteps:\n  - {{kind: hitl, name: ask, message: "{number}?"}}\n'
+        return Closure("b.yaml", {"b.yaml": text.encode()})
+
+    first = workspace.load_pinned(closure(0), is_read=True)
+    assert workspace.load_pinned(closure(0), is_read=True) is first
+    assert workspace.load_pinned(closure(0)) is not first
+    for number in range(1, 16):
+        workspace.load_pinned(closure(number), is_read=True)
+    assert workspace.load_pinned(closure(0), is_read=True) is first  # and it is the newest now
+    workspace.load_pinned(closure(16), is_read=True)
+    assert workspace.load_pinned(closure(0), is_read=True) is first
+    for number in range(17, 33):
+        workspace.load_pinned(closure(number), is_read=True)
+    assert workspace.load_pinned(closure(0), is_read=True) is not first

@@ -42,7 +42,12 @@ DATABASE_TESTS = (
 )
 WITH_COUNTS = ("faults", "others")
 """The parts whose tests take the counts; a test that must detect a mutation does so with those of `make test`."""
-SWITCHES = {"FLUJO_CRASH_TWICE": ("1", 1.0), "FLUJO_INTERLEAVE": ("all", 0.1), "FLUJO_STORES": ("all", 0.0)}
+SWITCHES = {
+    "FLUJO_CRASH_TWICE": ("1", 1.0),
+    "FLUJO_INTERLEAVE": ("all", 0.1),
+    "FLUJO_STORES": ("all", 0.0),
+    "FLUJO_CLUSTERS": ("all", 0.0),
+}
 """Variables that take one value, and the least scale at which a run takes it."""
 SEED = 0
 """Chooses the mutations of a scaled run."""
@@ -65,6 +70,7 @@ def counts(scale: float) -> dict[str, str]:
         "FLUJO_DAYS": (2000, 6),
         "FLUJO_FUZZ": (100, 1),
         "FLUJO_EXAMPLES": (1000, 25),
+        "FLUJO_REFERENCE_MB": (500, 20),
     }
     found = {name: str(max(least, round(whole * scale))) for name, (whole, least) in wholes.items()}
     stride = round(1 / scale)

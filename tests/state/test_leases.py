@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 import warm
+from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus
 from flujo.exceptions import (
     Fenced,
@@ -102,6 +103,27 @@ async def test_leases_lock_rows_in_the_order_of_batches(
             for ended in both:
                 ended.result(20)  # a victim of a deadlock raises
         database.dispose()
+
+
+@pytest.mark.guarantee("G16")
+async def test_more_leases_than_a_statement_has_parameters_are_renewed_and_released(store_uri: str) -> None:
+    # Of these runs, all but three are gone from the database; a renewal forgets them.
+    leases, ids = Leases("me", lease_s=500.0), [f"r{number:05}" for number in range(70_000)]
+    there = ["r00000", "r40000", "r69999"]
+    async with aclosing(await SqlStateStore.open(store_uri)) as store:
+        for run_id in there:
+            await store.accept(new_run(run_id), {}, claim=False)
+        owned = runs.update().values(owner="me", lease_until=1.0)
+        await store.write_apart(lambda connection: connection.execute(owned))
+        leases.watch(asyncio.get_running_loop())
+        for run_id in ids:
+            leases.hold(run_id, asyncio.get_running_loop(), 0.0)
+        await store.write_apart(leases.renew, ids)
+        left = [(await store.run(RunId(each))).lease_left_s or 0.0 for each in there]
+        assert all(400 < each <= 500 for each in left)
+        assert leases.end() == there
+        await store.write_apart(leases.give_back, ids)
+        assert [(await store.run(RunId(each))).owner for each in there] == [None] * 3
 
 
 @pytest.mark.guarantee("G5", "G16")

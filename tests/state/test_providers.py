@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import urllib.request
 from base64 import b64encode
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,14 +19,16 @@ from hypothesis import strategies as st
 
 from flujo import BucketProvider, ContextReference, FileProvider, Flujo, MemoryProvider, PipelineContext
 from flujo.domain.run import RunStatus
-from flujo.domain.steps import CallableRef
+from flujo.domain.steps import CallableRef, Step, StepConfig
 from flujo.exceptions import ReferenceMissing, SettingsError
+from flujo.services.project.project import find_project
+from flujo.services.workspace import Workspace
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.providers import open_provider
 from support import HumanInTheLoopStep, Text, call, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from flujo.domain.ports import StateStore
 
@@ -265,6 +269,64 @@ def test_a_setting_names_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytes
     assert isinstance(absolute, FileProvider)
     assert (relative.folder, str(absolute.folder)) == (tmp_path / "docs", "/var/docs")
     assert isinstance(open_provider("c", "s3://papers/docs", tmp_path), BucketProvider)
+
+
+FAR = """
+from flujo import ContextReference
+
+
+async def made(megabytes: int) -> ContextReference[bytes]:
+    return await ContextReference[bytes].of(b"x" * megabytes * 1_000_000)
+
+
+def measured(reference: ContextReference[bytes]) -> int:
+    return len(reference.get_sync())
+"""
+MEGABYTES = int(os.environ.get("FLUJO_REFERENCE_MB", "20"))
+"""The size of the value that passes from worker to worker; `make soak` takes 500 MB."""
+
+
+async def test_a_large_value_goes_from_worker_to_worker_past_the_process_of_the_run(
+    s3_server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.port}")
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "far_values.py").write_text(FAR, "utf-8")
+    (tmp_path / "flujo.toml").write_text(
+        '[blueprints]\nallow_callables = ["far_values"]\n[state_providers]\ndocs = "s3://papers/docs"\n'
+        '[executors.cores]\nkind = "processes"\nsize = 1\n',
+        "utf-8",
+    )
+    far = StepConfig(executor="cores")
+    tree = pipeline(
+        Step("make", call=CallableRef("far_values:made"), arguments={"megabytes": "{{ input }}"}, config=far),
+        Step("measure", call=CallableRef("far_values:measured"), config=far),
+    )
+    asked: list[str] = []  # by this process; a worker has objects of its own
+    for name in ("get", "put"):
+        monkeypatch.setattr(BucketProvider, name, lambda _, key, *__: asked.append(key))
+    async with Workspace(find_project(tmp_path)) as workspace:
+        binding = workspace.bind(tree)
+        async with Flujo[Any, Any, Any](tree, store=MemoryStateStore(), binding=binding) as runner:
+            assert (await runner.run_result_async(1)).output == 1_000_000
+            before = _peak_memory(begins=True)
+            result = await runner.run_result_async(MEGABYTES)
+            grown = _peak_memory() - before
+    sys.modules.pop("far_values")
+    assert (result.error, result.output) == (None, MEGABYTES * 1_000_000)
+    assert asked == []
+    assert grown < MEGABYTES * 1_000_000 / 4
+
+
+def _peak_memory(*, begins: bool = False) -> int:
+    """Return the largest number of bytes that this process had in memory since the last time that it began."""
+    if begins:
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 @pytest.mark.parametrize("url", ["docs", "C:docs", "ftp:x/y", "s3:papers", "", "file:"])

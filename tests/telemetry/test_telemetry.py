@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from contextlib import aclosing
@@ -16,9 +16,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import warm
 from agents.provider_server import Provider, provider_server
 from engine.talking import RUN, calls, talk
+from flujo import Flujo, Pipeline
 from flujo.domain.agents import AgentSpec
+from flujo.domain.current_step import ON_REMOTE_WORK
+from flujo.domain.executor import Unit
 from flujo.domain.journal import RunId
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.queues import task_id
@@ -35,12 +39,14 @@ from flujo.domain.steps import (
 )
 from flujo.domain.trace_ids import shown_trace_id, span_id, trace_id
 from flujo.governance.sink import GATE
+from flujo.services.executors.wire import output_of
 from flujo.services.telemetry import telemetry_of
 from flujo.settings import Settings
 from flujo.settings_tables import TelemetryTable
 from flujo.state.memory_store import MemoryStateStore
 from flujo.telemetry.run_spans import spans_of
 from flujo.testing import ScriptedAgent
+from services.executors.suite import PACKAGE, project_of
 from support import World, call, everything, pipeline, resume, start
 from telemetry.collector import Collector, collecting
 from telemetry.conftest import ending, flush
@@ -152,6 +158,35 @@ async def test_each_request_of_a_step_has_a_span(
     assert collector.metrics["flujo.cost"][0][1] == pytest.approx(step.attributes["flujo.usage.cost"])
 
 
+async def test_a_unit_of_a_worker_is_a_span_inside_its_step(collector: Collector, memory: StateStore) -> None:
+    answers = [
+        b'{"error":{"frame":null,"is_own":false,"original":"b.E","text":"no","traceback":"","type":"E","verdict":1},'
+        b'"lines":[],"ran":["node-7",4711,0.5]}',
+        b'{"lines":[],"output":4,"ran":["node-8",4712,0.25]}',
+    ]
+
+    traceparents: list[str] = []
+
+    async def remote(_: Any) -> Any:
+        listener = ON_REMOTE_WORK.get()
+        assert listener is not None
+        number, traceparent = listener.sent()
+        traceparents.append(str(traceparent))
+        return output_of(answers.pop(0), Unit(target="t:remote", data=b"null", number=number), "cores")
+
+    patient = StepConfig(max_retries=1, retry=RetryPolicy(backoff="none"))
+    await start(pipeline(call("sum", CallableRef("t:remote", remote), config=patient)), memory)
+    flush()
+    step = collector.named("sum")
+    failed, done = [each for each in collector.spans if each.name == "sum on cores"]
+    assert {failed.parent_id, done.parent_id} == {step.span_id}
+    assert (failed.error, done.error) == ("E", None)
+    assert traceparents == [f"00-{each.trace_id}-{each.span_id}-01" for each in (failed, done)]
+    assert done.attributes["flujo.executor.name"] == "cores"
+    assert (done.attributes["host.name"], done.attributes["process.pid"]) == ("node-8", 4712)
+    assert "gen_ai.client.inference.duration" not in collector.metrics
+
+
 async def test_a_failed_attempt_is_a_span_inside_its_step(collector: Collector, memory: StateStore) -> None:
     outcomes = [ValueError("boo"), 7]
 
@@ -229,6 +264,20 @@ async def test_code_of_a_step_creates_spans_inside_that_of_the_step(
         (trace_id(RUN), span_id(RUN, StepPath("look")))
     ]
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+async def test_spans_of_code_on_a_worker_are_inside_that_of_its_unit(
+    collector: Collector, tmp_path: Path
+) -> None:
+    async with project_of(tmp_path, 'kind = "processes"\nsize = 1') as workspace:
+        call = importlib.import_module(PACKAGE).spans
+        tree = Pipeline([Step("own", call, config=StepConfig(executor="there"))], name="test")
+        async with Flujo(tree, binding=workspace.bind(tree), persist_state=False) as runner:
+            result = await runner.run_result_async(None)
+    flush()
+    unit = collector.named("own on there")
+    assert result.output == [unit.trace_id, unit.span_id]
+    assert unit.trace_id == shown_trace_id(result.run_id)
 
 
 async def test_a_program_with_its_own_provider_gets_the_spans_there(
@@ -310,9 +359,7 @@ print(Flujo(Pipeline((Step("greet", greet),), name="short"), store=MemoryStateSt
 def test_a_short_process_sends_everything_at_its_end(tmp_path: Path) -> None:
     with collecting() as found:
         env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": found.url}
-        done = subprocess.run(
-            [sys.executable, "-c", SHORT], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
+        done = warm.run([sys.executable, "-c", SHORT], cwd=tmp_path, env=env, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello you\n", "")
     assert [each.name for each in found.spans] == ["greet", "invoke_workflow short"]
     assert "flujo.runs" in found.metrics

@@ -41,6 +41,7 @@ def pytest_in(root: Path, *words: str, run: Any = warm.run) -> subprocess.Comple
     """Run pytest in a project, with the plugin as an installed package has it."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *words]
+    command += ["--basetemp", str(root / "pytest")]
     ran: subprocess.CompletedProcess[str] = run(
         command, cwd=root, env={**kept, **plugin_variables()}, capture_output=True, timeout=110
     )

@@ -99,7 +99,7 @@ class ChatAgent:
         if tools:
             from flujo.agents.tools import tools_of
 
-            self.tools = tools_of(spec.name, tools, timeout_s=spec.tool_timeout)
+            self.tools = tools_of(spec.name, tools, timeout_s=spec.tool_timeout, executors=settings.executors)
         self._functions = self.tools
         self.wants_context = any(tool.wants_context for tool in self.tools.values())
 

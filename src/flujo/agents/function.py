@@ -1,6 +1,7 @@
 """A callable as an agent: its arguments are passed by name, and its return value is the answer."""
 
 import collections.abc
+import dataclasses
 import datetime
 import decimal
 import functools
@@ -14,7 +15,8 @@ from typing import Any
 from flujo.agents.thread_pool import THREADS, LazyItems
 from flujo.domain import canonical
 from flujo.domain.agents import Ask, Reply, new_reply
-from flujo.domain.executor import Executor
+from flujo.domain.current_step import ON_REMOTE_WORK
+from flujo.domain.executor import CodeThreads, Placed, Unit
 from flujo.exceptions import ArgumentsRejected, CallableError, ResourcesMissing
 
 INJECTED = ("context", "resources", "idempotency_key")
@@ -49,7 +51,7 @@ class FunctionAgent:
     """
 
     def __init__(
-        self, fn: Callable[..., Any], *, name: str | None = None, executor: Executor = THREADS
+        self, fn: Callable[..., Any], *, name: str | None = None, executor: CodeThreads = THREADS
     ) -> None:
         if not callable(fn):
             raise CallableError(
@@ -57,7 +59,9 @@ class FunctionAgent:
                 hint="name a function, a class, or an object with `__call__`",
             )
         self.fn = fn
-        self.signature = _Signature.of(fn, name or _name(fn))
+        self.name = name or _name(fn)
+        """`module:callable`, unless it was named otherwise."""
+        self.signature = _Signature.of(fn, self.name)
         self.wants_context = "context" in self.signature.injected
         self.wants_resources = "resources" in self.signature.injected
         self.is_async = _is_async(fn)
@@ -101,8 +105,17 @@ class FunctionAgent:
         """
         return self.call(ask)  # not `async`: each waiting run would hold one more coroutine
 
-    async def call(self, ask: Ask, executor: Executor | None = None) -> Reply:
-        """Call it as `ask` does, on an executor of this call."""
+    async def call(self, ask: Ask, executor: CodeThreads | None = None, target: str | None = None) -> Reply:
+        """Call it as `ask` does, on the threads of this call.
+
+        Args:
+            ask: the request.
+            executor: calls a sync callable; None for that of all calls.
+            target: the name by which a worker imports it; None for `name`.
+        """
+        if ask.placed is not None:
+            unit = self._unit(ask, ask.placed, target or self.name)
+            return new_reply(output=await ask.placed.executor.submit(unit))
         args, kwargs = self.signature.bind(ask)
         if self.is_async:
             return new_reply(output=await self.fn(*args, **kwargs))
@@ -112,6 +125,27 @@ class FunctionAgent:
         # A lambda or partial may hide a coroutine function.
         output = await output if inspect.isawaitable(output) else output
         return new_reply(output=written(output, self.gives) if self._needs_pydantic else output)
+
+    def _unit(self, ask: Ask, placed: Placed, target: str) -> Unit:
+        """Return one call as data; the worker binds the arguments."""
+        by_name = ask.arguments is not None
+        listener = ON_REMOTE_WORK.get() if placed.executor.leaves_process else None
+        number, traceparent = (0, None) if listener is None else listener.sent()
+        return Unit(
+            target=target,
+            data=canonical.encode(ask.arguments if by_name else ask.data),
+            by_name=by_name,
+            idempotency_key=ask.idempotency_key,
+            step=ask.step,
+            number=number,
+            traceparent=traceparent,
+            needs=placed.needs,
+            here=functools.partial(self._called_here, ask),
+        )
+
+    async def _called_here(self, ask: Ask, threads: CodeThreads) -> Any:
+        """Return the output of a call in this process, on other threads than the usual ones."""
+        return (await self.call(dataclasses.replace(ask, placed=None), threads)).output
 
 
 @dataclass

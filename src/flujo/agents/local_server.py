@@ -29,6 +29,7 @@ from typing import Any
 
 from flujo.agents.local_weights import locked
 from flujo.domain.commands import command
+from flujo.domain.host import cores
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
 
 CONTEXT_TOKENS = 4096
@@ -165,8 +166,7 @@ def _remove(server: Address) -> None:
 
 def _idle_threads() -> int:
     """Return the number of compute threads; sharing cores with other work slows llama.cpp down badly."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, int(cores - os.getloadavg()[0]) - 1))
+    return max(1, min(8, int(cores() - os.getloadavg()[0]) - 1))
 
 
 def _start(model: Path, files: _Files, idle_s: float, threads: int) -> Address:

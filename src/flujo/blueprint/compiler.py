@@ -310,6 +310,8 @@ class _Tree:
                         approve=_approval(tool.approve),
                         enforce_idempotency=tool.enforce_idempotency,
                         in_doubt=tool.in_doubt,
+                        executor=tool.executor,
+                        resources=None if tool.resources is None else tool.resources.model_dump(),
                     )
                 case doc.Tool(blueprint=str(file), description=str(text)):
                     child = unit.tool_blueprints.get((name, index))

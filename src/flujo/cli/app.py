@@ -148,7 +148,10 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Durable AI pipelines: runs survive crashes and resume without repeating completed steps."""
+    """Durable AI pipelines: runs survive crashes and resume without repeating completed steps.
+
+    `flujo init` writes a first project; `-h` behind a command explains it.
+    """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
         return

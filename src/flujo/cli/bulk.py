@@ -80,10 +80,12 @@ def chosen_runs(
     statuses: Sequence[str],
     dry_run: bool,
     yes: bool,
+    as_json: bool,
 ) -> list[str]:
     """Return the runs of a command: as they were typed, or the ids of those that `--select` matches.
 
-    Matching runs are listed first, and nothing happens before the user has confirmed.
+    Matching runs are listed first, and nothing happens before the user has confirmed. With `as_json` the list
+    is on stderr, except that of a dry run or of no run.
 
     Args:
         invocation: the command's invocation.
@@ -93,6 +95,7 @@ def chosen_runs(
         statuses: the statuses of runs that it can do this with, unless `select` names some.
         dry_run: whether the list is all that is wanted.
         yes: whether the user has confirmed in advance.
+        as_json: whether stdout is for JSON.
 
     Raises:
         SettingsError: neither or both of `runs` and `select`, or there is no confirmation.
@@ -111,8 +114,13 @@ def chosen_runs(
     if "status" not in conditions:
         conditions["status"] = statuses
     terminal, found = invocation.terminal, _matching(invocation, conditions)
-    show_runs(terminal, found, as_json=False)
-    if not found or dry_run:
+    is_all = not found or dry_run
+    if is_all or not as_json:
+        show_runs(terminal, found, as_json=as_json)
+    else:
+        for task in found:
+            terminal.say(f"{task.run_id}  {task.pipeline}  {task.display_status}")
+    if is_all:
         terminal.say(f"{plural(len(found), 'matching run')}; nothing was changed")
         raise typer.Exit
     require_yes(terminal, f"{verb} {plural(len(found), 'run')}", yes=yes)

@@ -72,7 +72,9 @@ def run(
     ] = 8,
     format_: Annotated[Format, typer.Option("--format", help="The format of the report.")] = Format.TEXT,
 ) -> None:
-    """Run the cases of a file and score their outputs; completed cases are not run again.
+    """Run the cases of a file and score their outputs.
+
+    Completed cases are not run again.
 
     Exit code 1: a threshold is missed, or the version is worse. 9: the scores prove neither.
     """
@@ -269,7 +271,10 @@ def add(
         int, typer.Option("--limit", "-n", min=1, max=1000, help="With --from: how many runs at most.")
     ] = 20,
 ) -> None:
-    """Make cases of completed runs, and add them to a file of cases; known secrets are masked."""
+    """Make cases of completed runs, and add them to a file of cases.
+
+    Known secrets are masked.
+    """
     invocation = Invocation.of(ctx)
     if (run is None) == (conditions is None) or (name is not None and run is None):
         raise SettingsError(

@@ -137,6 +137,6 @@ def _end(event: StepEnded) -> Iterator[dict[str, Any]]:
     for pause in outcome.pauses if isinstance(outcome, Paused) else ():
         if pause.pause_id == event.path:
             asks = "asked" if pause.kind.asks_human else "waiting"
-            data = pause_data(pause) | {"deadline_s": pause.deadline_s}
+            data: dict[str, Any] = {**pause_data(pause), "deadline_s": pause.deadline_s}
             del data["deadline_at"]  # the database sets it with the pause; the last line has it
             yield {"event": asks, "path": event.path, **data}

@@ -72,8 +72,10 @@ def next_for(run_id: str, status: str, error: ErrorInfo | None = None) -> ShellC
 
 
 def settled_line(pause: Pause) -> str:
-    """Return who answered a question and when, or that its deadline passed."""
+    """Return who answered a question and when, that its deadline passed, or that a wait for tasks ended."""
     at, where = formatting.moment(pause.answered_at or 0), f"`{shown(pause.pause_id)}`"
+    if pause.awaits_tasks:
+        return f"wait at {where} ended {at}"
     if pause.is_expired:
         return f"deadline of {where} passed {at}"
     verb = "answered" if pause.event is None else f"event {pause.event} came to"

@@ -72,6 +72,8 @@ Usage: flujo [OPTIONS] COMMAND [ARGS]...
   Durable AI pipelines: runs survive crashes and resume without repeating
   completed steps.
 
+  `flujo init` writes a first project; `-h` behind a command explains it.
+
 Options:
   -C, --project DIR     Work in this folder.  [default: .]
   --env NAME            Use [env.NAME] of flujo.toml.

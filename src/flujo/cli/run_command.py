@@ -210,7 +210,7 @@ def show_value(terminal: Terminal, value: Any) -> None:
 
 def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
     """Return a run's result as JSON data, with the exit code in its error."""
-    data = views.result_data(result)
+    data: dict[str, Any] = {**views.result_data(result)}
     if result.error is not None:
         data["error"]["exit_code"] = int(of_run(result.status, result.error.code))
     return data

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MARKS = {
     "completed": ("✓", ("green",)),
     "skipped": ("-", ("dim",)),
+    "cancelled": ("-", ("dim",)),
     "failed": ("✗", ("red",)),
     "paused": ("⏸", ("yellow",)),
     "waiting": ("◷", ("cyan",)),
@@ -31,6 +32,8 @@ _MARKS = {
 _OTHER = ("•", ("cyan",))
 LABEL = 8
 """The width of the label of a fact."""
+_MOST_UNITS = 3
+"""How many units of an attempt are shown, unless everything is shown in full."""
 _SHOW_OUTPUT = ("granular", "tool")
 """Kinds whose output is not that of one of their substeps."""
 _WIDTH = 120
@@ -82,7 +85,7 @@ def lines_below(terminal: Terminal, node: TraceNode, indent: str, *, full: bool)
     for child in node.children:
         last = child is node.children[-1]
         yield indent + ("└─ " if last else "├─ ") + node_line(terminal, child)
-        if child.items is not None:
+        if child.items is not None and child.task is None:
             continue
         inner = indent + ("   " if last else "│  ")
         stem = inner + ("│  " if child.children else "   ")
@@ -190,6 +193,9 @@ def _facts(node: TraceNode, *, limit: int | None) -> Iterator[tuple[str, str]]:
         yield "output", value_text(node.output, limit)
     if node.frame is not None:
         yield "at", formatting.code_place(node.frame)
+    last = node.made[-1].ran if node.made else ()
+    for where in formatting.where_ran(last, None if limit is None else _MOST_UNITS):
+        yield "ran", where
     if node.task is not None:
         yield "task", f"{formatting.short_id(node.task.run_id)} {node.task.status}"
     yield from _failures(node)
@@ -226,6 +232,7 @@ def _of_failure(failed: AttemptMade, error: ErrorInfo) -> Iterator[str]:
     yield formatting.seconds(failed.seconds)
     yield formatting.usage(failed.usage, NOTHING)
     yield f"at {error.frame}" if error.frame else ""
+    yield from (f"on {where}" for where in formatting.where_ran(failed.ran, _MOST_UNITS))
 
 
 def sent(node: TraceNode) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,7 @@ class Verb(StrEnum):
     LOG_IN = "log_in"
     LOG_OUT = "log_out"
     LOGIN_REFUSED = "login_refused"
+    REVEAL = "reveal"
 
 
 OF_SCHEDULES = tuple(verb for verb in Verb if verb.startswith("schedule_"))
@@ -76,8 +77,9 @@ class Act:
     run_id: RunId | None = None
     """None for an act on several runs."""
     object: str = ""
-    """The object of the act: a question's id, the changed files, the purged statuses, a schedule, a token,
-    the source of a pulled run, the digest of an erased person, the id of a key, a user who logs in or out."""
+    """The object of the act: the id of a question that is answered or shown unmasked, the changed files, the
+    purged statuses, a schedule, a token, the source of a pulled run, the digest of an erased person, the id
+    of a key, a user who logs in or out."""
     before: bytes | None = None
     after: bytes | None = None
     at: float | None = None

@@ -19,6 +19,8 @@ from flujo.domain.values import CallableRef, Logic, Logical, Text
 from flujo.exceptions import PipelineError
 
 if TYPE_CHECKING:
+    from flujo.domain.current_step import CurrentStep
+    from flujo.domain.executor import Placed
     from flujo.domain.files import Contents, File
     from flujo.domain.personal_data import Pii, Pseudonyms
     from flujo.domain.transactions import Transaction
@@ -252,6 +254,10 @@ class Ask:
     """The exchanges of the step's thread before this request."""
     transaction: Transaction | None = None
     """The transaction that a tool writes in."""
+    placed: Placed | None = None
+    """The executor of a callable; None for this process."""
+    step: CurrentStep | None = None
+    """The run, the path and the attempt; only with `placed`."""
     pii: Pii | None = None
     """How personal data stands in requests to a model; None for the project's setting."""
     kept: Sequence[str] = ()

@@ -12,6 +12,8 @@ MARK = "~"
 """Stands before the number of a run in its chain."""
 
 _KEY = "continued_as"
+_BEGIN = b'{"%s":' % _KEY.encode()
+"""How the canonical JSON of such an output begins."""
 
 
 def first_of(run_id: str) -> RunId:
@@ -48,5 +50,7 @@ def output_before(successor: RunId) -> bytes:
 
 def continued_as(run_id: str, output: bytes | None) -> RunId | None:
     """Return the id of the run that continues a run with this output; None when none does."""
+    if output is None or not output.startswith(_BEGIN):  # how nearly every run ends
+        return None
     successor = successor_of(run_id)
     return successor if output == output_before(successor) else None

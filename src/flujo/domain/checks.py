@@ -35,6 +35,7 @@ from flujo.domain.tools import (
     requirement,
 )
 from flujo.domain.tree_checks.background import awaited_tasks, in_background
+from flujo.domain.tree_checks.batches import over_workers
 from flujo.domain.tree_checks.caches import cacheable
 from flujo.domain.tree_checks.composed import tool_steps
 from flujo.domain.tree_checks.effects import (
@@ -46,6 +47,7 @@ from flujo.domain.tree_checks.effects import (
     repeated_call,
 )
 from flujo.domain.tree_checks.endings import ending_inside, never_reached
+from flujo.domain.tree_checks.executors import executed_elsewhere, tools_elsewhere
 from flujo.domain.tree_checks.failures import SEEN, ending_steps, endings_inside, steps_at_the_end
 from flujo.domain.tree_checks.findings import Field, Finding, Knows, Place, Requires, Site, Written
 from flujo.domain.tree_checks.settings import unknown_settings
@@ -190,8 +192,10 @@ class _Walk:
                 yield from check(site)
             yield from unrecorded(site, self.requires)
             yield from sent_again(site, self.knows)
+            yield from tools_elsewhere(site, self.knows)
             yield from lent(site, self.knows)
             yield from in_background(site, scope.limits, is_stand_in=is_stand_in)
+            yield from over_workers(site, is_stand_in=is_stand_in)
             if isinstance(site.step, AwaitStep):
                 yield from awaited_tasks(site, site.step, ChainMap(here, scope.steps, scope.states))
             if isinstance(site.step, Step):
@@ -204,7 +208,7 @@ class _Walk:
                 yield from never_in_doubt(site, self.written(site.place, site.step))
             here.setdefault(site.step.name, site)
             taken = ChainMap(here, scope.steps, scope.states)
-            is_task = site.step.config.execution_mode == "background"
+            is_task = site.step.config.execution_mode == "background" or site.step.config.is_spread
             limits = site.step.config.budget if is_task else scope.limits
             yield from self._inside(site, _Scope(taken, scope.items, limits=limits))
 
@@ -226,6 +230,7 @@ class _Walk:
                 # An agent as a tool: it has the settings of `site`.
                 yield from unrecorded(steps[0], self.requires)
                 yield from sent_again(steps[0], self.knows)
+                yield from tools_elsewhere(steps[0], self.knows)
                 yield from self._inside(steps[0], scope)
                 continue
             stands_in = isinstance(site.step, CacheStep | Step | GranularStep)
@@ -392,6 +397,7 @@ _CHECKS = (
     ending_inside,
     endings_inside,
     on_thread,
+    executed_elsewhere,
     agent_tools,
     unknown_settings,
 )

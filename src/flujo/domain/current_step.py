@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import RunId
     from flujo.domain.model_requests import ModelRequest
     from flujo.domain.paths import StepPath
+    from flujo.domain.remote_work import RemoteWorkListener
 
 
 class CurrentStep(NamedTuple):
@@ -26,3 +27,6 @@ CURRENT_STEP: ContextVar[CurrentStep | None] = ContextVar("CURRENT_STEP", defaul
 
 ON_REQUEST: ContextVar[Callable[[ModelRequest], None] | None] = ContextVar("ON_REQUEST", default=None)
 """Called with each request to a model that the current code has made."""
+
+ON_REMOTE_WORK: ContextVar[RemoteWorkListener | None] = ContextVar("ON_REMOTE_WORK", default=None)
+"""Learns of each unit of the current code that a worker executes."""

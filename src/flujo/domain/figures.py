@@ -65,7 +65,7 @@ class FigureQuery:
     @property
     def runs(self) -> RunQuery:
         """The condition on the runs."""
-        kinds = (RunKind.RUN, RunKind.TASK)
+        kinds = (RunKind.RUN, RunKind.TASK, RunKind.ITEM)
         return RunQuery(
             kinds=kinds, since=self.since, until=self.until, pipeline=self.pipeline, reach=self.reach
         )

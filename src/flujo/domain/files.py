@@ -40,6 +40,8 @@ _OTHERS = {
     ".wav": "audio/wav",
     ".webp": "image/webp",
 }
+MEDIA_TYPES = tuple(sorted({*_TEXTS.values(), *_OTHERS.values()}))
+"""The types of files that are known by their content."""
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),

@@ -13,9 +13,11 @@ from typing_extensions import TypeVar, Unpack  # with defaults, which `typing` h
 from flujo.domain import values
 from flujo.domain.agents import AgentSpec
 from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.executor import Needs, needs
 from flujo.domain.outbox import Notified, Notify, notify
 from flujo.domain.paths import FAILURE, FINALLY, ROOT, StepPath, branch, child
-from flujo.domain.personal_data import Pii
+from flujo.domain.personal_data import Pii, pii_of
+from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.schedules import Schedule
 from flujo.domain.usage import UsageLimits
@@ -42,6 +44,11 @@ output of `{"output": …}`."""
 Ends = Literal["blueprint", "body"]
 """What a step may end before its last step: the blueprint that it is written in, or the body around it."""
 
+QUEUE_EXECUTOR = "queue"
+"""The `executor` of a map whose items are executed by workers of a queue."""
+MAX_BATCH_SIZE = 10_000
+"""The greatest `batch_size`."""
+
 # Common to every step ------------------------------------------------------------------------------------
 
 
@@ -61,13 +68,29 @@ class StepConfig(Node):
     queue: str | None = None
     """Of a step in the background: the queue whose workers execute it, instead of the process of the run."""
     priority: int = 0
-    """Its priority in the queue."""
+    """Its priority in the queue, from -1,000,000 to 1,000,000."""
     budget: UsageLimits | None = None
-    """Of a step in the background: what its task may use, which is held of the limits of its run."""
+    """Of a step in the background: what its task may use, which is held of the limits of its run. Of a map
+    over workers: what each batch may use."""
+    executor: str | None = None
+    """Where its callable is executed, a table `[executors.NAME]`; of a map, where those of its steps are.
+    `queue` lets workers execute the items of a map, in batches."""
+    resources: Takes[Needs | Mapping[str, Any] | None, Needs | None] = takes(needs, default=None)
+    """What its callable needs there: `{"cpu": 2, "gpu": 1, "memory": "8GiB"}`."""
+    batch_size: int | None = None
+    """How many items of a map over workers one run executes; None for one."""
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether workers execute the items of the map, and the run waits for them."""
+        return self.executor == QUEUE_EXECUTOR
 
     @property
     def launch(self) -> str:
-        """How a step is launched, in words that follow its summary; empty for one that the run waits for."""
+        """How a step is launched, in words that follow its summary; empty for one that the run executes."""
+        if self.is_spread:
+            size = self.batch_size or 1
+            return f", in batches of {size} by workers of the queue {self.queue or DEFAULT_QUEUE}"
         if self.execution_mode == "sync":
             return ""
         return ", in the background" + (
@@ -234,6 +257,8 @@ class BaseStep(Node, Generic[In, Out]):
     """What a step waits for that does nothing else, in words that follow its name: "asks a human"."""
     ends_run: ClassVar[bool] = False
     """Whether it ends the run, which a new run continues."""
+    has_items: ClassVar[bool] = False
+    """Whether it runs its body for each of several items, which workers may execute."""
     is_computed: ClassVar[bool] = False
     """Whether it evaluates expressions and does nothing else: there is nothing to retry or to cache."""
     is_ordered: ClassVar[bool] = False
@@ -602,6 +627,15 @@ class Pipeline(Node, Generic[In, Out]):
     def _from_root(self) -> tuple[tuple[StepPath, BaseStep], ...]:
         """The steps of the whole tree, kept because each service of a run asks for them."""
         return tuple(self._below(ROOT))
+
+    @cached_property
+    def input_pii(self) -> Mapping[str, Pii]:
+        """The fields of the input that declare `pii`; kept because each run asks for them.
+
+        Raises:
+            PipelineError: a field declares something else.
+        """
+        return pii_of(self.input_schema)
 
     def _below(self, path: StepPath) -> Iterator[tuple[StepPath, BaseStep]]:
         for step in self.steps:

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from flujo.domain.agents import AgentSpec, Ask, Reply
     from flujo.domain.current_step import CurrentStep
     from flujo.domain.events import Event
+    from flujo.domain.executor import Placed
     from flujo.domain.journal import CodeFrame, Entry, ErrorInfo, RunId
     from flujo.domain.model_requests import ModelRequest
     from flujo.domain.models import PipelineContext
     from flujo.domain.personal_data import Pii
-    from flujo.domain.pipeline import Pipeline
+    from flujo.domain.pipeline import BaseStep, Pipeline
+    from flujo.domain.remote_work import RemoteWork
     from flujo.domain.run import RunStatus
     from flujo.domain.usage import Usage
     from flujo.domain.values import CallableRef, Expr, Text
@@ -53,6 +55,17 @@ class Observer(Protocol):
 
     def requested(self, step: CurrentStep, number: int, request: ModelRequest) -> None:
         """Note a request to a model; `number` counts the requests of an attempt from 1."""
+        ...
+
+    def traceparent(self, step: CurrentStep, number: int) -> str | None:
+        """Return the W3C `traceparent` of the span of a unit that is sent to a worker; None without one.
+
+        `number` counts the units of an attempt from 1.
+        """
+        ...
+
+    def worked(self, step: CurrentStep, work: RemoteWork) -> None:
+        """Note a unit that a worker has executed."""
         ...
 
     def enter(self, step: CurrentStep) -> Callable[[], None]:
@@ -238,6 +251,10 @@ class Binding(Protocol):
 
     def agent(self, who: AgentSpec | CallableRef) -> Agent:
         """Return the agent for this step."""
+        ...
+
+    def placed(self, step: BaseStep) -> Placed | None:
+        """Return the executor of a step's callable; None for this process."""
         ...
 
     def schema(self, schema: Any) -> Schema:

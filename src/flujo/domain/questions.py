@@ -3,22 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from flujo.domain import approvals
+from flujo.domain.paths import shown
 from flujo.domain.queues import RunKind
-from flujo.domain.run import RunQuery
+from flujo.domain.run import PauseKind, RunQuery
+from flujo.exceptions import QuestionChanged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flujo.domain.journal import RunId
-    from flujo.domain.run import Pause, PauseKind, RunRecord
+    from flujo.domain.run import Pause, RunRecord
 
 CLAIMED_S = 900.0
 """How long a question stays claimed by one person, in seconds."""
 
 NO_DEADLINE = 1e300
 """Stands for the deadline of a question without one: it comes after all others."""
+
+
+class Risk(StrEnum):
+    """What a wrong answer can do."""
+
+    HIGH = "high"
+    """It makes a call with an effect, or decides whether one was made."""
+    MEDIUM = "medium"
+    """It lets the run use more."""
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """Its place in a list by risk, from 0."""
+        return list(Risk).index(self)
+
+
+RISKS: Mapping[PauseKind, Risk] = {
+    PauseKind.DOUBT: Risk.HIGH,
+    PauseKind.APPROVAL: Risk.HIGH,
+    PauseKind.STUB: Risk.HIGH,
+    PauseKind.BUDGET: Risk.MEDIUM,
+    PauseKind.LIMIT: Risk.MEDIUM,
+    PauseKind.QUESTION: Risk.LOW,
+}
+"""The risk of each kind of question."""
+
+
+class QuestionOrder(StrEnum):
+    """The order of a list of questions."""
+
+    URGENCY = "urgency"
+    """Escalated ones, then by deadline, then the longest open."""
+    RISK = "risk"
+    """Escalated ones, then by risk, then by deadline, then the longest open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +92,16 @@ class OpenQuestion:
     escalation: Escalation | None = None
 
     @property
-    def place(self) -> QuestionCursor:
-        """Its place in the order of urgency."""
+    def risk(self) -> Risk:
+        """What a wrong answer can do."""
+        return RISKS[self.pause.kind]
+
+    def place(self, order: QuestionOrder = QuestionOrder.URGENCY) -> QuestionCursor:
+        """Return its place in an order."""
         return QuestionCursor(
+            order=order,
             is_escalated=self.escalation is not None,
+            risk=self.risk.rank if order is QuestionOrder.RISK else 0,
             deadline_at=NO_DEADLINE if self.pause.deadline_at is None else self.pause.deadline_at,
             asked_at=self.pause.asked_at or 0.0,
             run_id=self.run.run_id,
@@ -65,22 +111,26 @@ class OpenQuestion:
 
 @dataclass(frozen=True, slots=True)
 class QuestionCursor:
-    """A place in the order of urgency: escalated ones, then by deadline, then the longest open."""
+    """A place in a list of questions."""
 
+    order: QuestionOrder
     is_escalated: bool
+    risk: int
+    """The rank of the risk; 0 where it does not decide."""
     deadline_at: float
     asked_at: float
     run_id: str
     pause_id: str
 
     @property
-    def key(self) -> tuple[int, float, float, str, str]:
+    def key(self) -> tuple[int, int, float, float, str, str]:
         """The values that decide the order."""
-        return (0 if self.is_escalated else 1, self.deadline_at, self.asked_at, self.run_id, self.pause_id)
+        rank = 0 if self.is_escalated else 1
+        return (rank, self.risk, self.deadline_at, self.asked_at, self.run_id, self.pause_id)
 
     def __str__(self) -> str:
-        rank, deadline_at, asked_at, run_id, pause_id = self.key
-        return f"{rank}:{deadline_at!r}:{asked_at!r}:{run_id}:{pause_id}"
+        rank, risk, deadline_at, asked_at, run_id, pause_id = self.key
+        return f"{self.order}:{rank}:{risk}:{deadline_at!r}:{asked_at!r}:{run_id}:{pause_id}"
 
     @classmethod
     def parse(cls, text: str) -> QuestionCursor:
@@ -89,9 +139,19 @@ class QuestionCursor:
         Raises:
             ValueError: the text is not a cursor.
         """
-        rank, deadline_at, asked_at, run_id, pause_id = text.split(":", 4)
-        found = cls(rank == "0", float(deadline_at), float(asked_at), run_id, pause_id)
-        if rank not in ("0", "1") or not (isfinite(found.deadline_at) and isfinite(found.asked_at)):
+        order, rank, risk, deadline_at, asked_at, run_id, pause_id = text.split(":", 6)
+        if rank not in ("0", "1") or risk not in map(str, range(len(Risk))):
+            raise ValueError("not a cursor")
+        found = cls(
+            QuestionOrder(order),
+            rank == "0",
+            int(risk),
+            float(deadline_at),
+            float(asked_at),
+            run_id,
+            pause_id,
+        )
+        if not (isfinite(found.deadline_at) and isfinite(found.asked_at)):
             raise ValueError("not a cursor")
         return found
 
@@ -107,21 +167,39 @@ class QuestionQuery:
     claimed_by: str | None = None
     unclaimed: bool = False
     """Whether only questions without a claim match."""
+    order: QuestionOrder = QuestionOrder.URGENCY
     after: QuestionCursor | None = None
-    """Only questions that come after this place."""
+    """Only questions that come after this place of the same order."""
     limit: int = 100
 
 
 def seen_digest(run_id: RunId | str, pause: Pause) -> str:
     """Return the digest of what a person has seen before the answer: the question, its schema, and its time.
 
-    A question that is opened again has another digest.
+    For an approval it is that of the call, which the answer names too. A question that is opened again has
+    another digest.
     """
+    if pause.digest is not None:
+        return pause.digest
     return approvals.digest(
         run=run_id,
         pause=pause.pause_id,
         kind=str(pause.kind),
         message=pause.message,
-        schema=None if pause.answer_schema is None else pause.answer_schema.decode(),
-        asked_at=pause.asked_at,
+        schema=(pause.answer_schema or b"").decode(),  # null would be searched for in the whole message
+        asked_at=pause.asked_at or 0.0,
     )
+
+
+def require_seen(run_id: RunId | str, pause: Pause, seen: str | None) -> None:
+    """Return if an answer was given to this question, whose `seen_digest` its author has; None is any.
+
+    Raises:
+        QuestionChanged: the question was opened again, with another content or at another time.
+    """
+    if seen is not None and seen != seen_digest(run_id, pause):
+        raise QuestionChanged(
+            f"the question at `{shown(pause.pause_id)}` of run {run_id} is not the one that was shown",
+            run_id=str(run_id),
+            won="run",
+        )

@@ -31,11 +31,13 @@ class RunKind(StrEnum):
     """It scores the output of another run."""
     CASE = "case"
     """It runs one case of a file of cases."""
+    ITEM = "item"
+    """It executes a batch of items of a map of another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """Where a background task or an evaluation comes from, and what it executes."""
+    """Where a background task, a batch of items or an evaluation comes from, and what it executes."""
 
     run_id: RunId
     path: StepPath
@@ -75,6 +77,21 @@ class Queued:
 
 MAX_PRIORITY = 1_000_000
 """The highest priority; its negative is the lowest."""
+PRIORITIES = f"{-MAX_PRIORITY:,} to {MAX_PRIORITY:,}"
+"""The priorities that there are, in words."""
+
+
+def priority_problem(priority: int, where: str) -> tuple[str, str] | None:
+    """Return why a number is not a priority, and what to do; None if it is one.
+
+    Args:
+        priority: the number.
+        where: what has it, such as `the run`; the message begins with it.
+    """
+    if abs(priority) <= MAX_PRIORITY:
+        return None
+    return f"{where} has the priority {priority}", f"use a whole number from {PRIORITIES}"
+
 
 DEFAULT_QUEUE = "default"
 """The queue of a run whose caller names none."""

@@ -152,10 +152,6 @@ _NAMES: Mapping[PauseKind, tuple[str, str]] = {
 }
 
 
-_DIGITS = 15
-"""How many digits of the digest of a question are kept, as of that of an approval."""
-
-
 @record(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """The data of a run when it is accepted. Values are canonical JSON bytes."""
@@ -230,8 +226,9 @@ class Launches:
         context: bytes,
         queued: Queued | None = None,
         lent: Usage | None = None,
+        kind: RunKind = RunKind.TASK,
     ) -> Child:
-        """Return the task that the step at `path` of a run launches.
+        """Return the task that the step at `path` of a run launches, or the batch of a map.
 
         Args:
             run_id: the run.
@@ -241,6 +238,7 @@ class Launches:
             context: a copy of the context, canonical JSON.
             queued: its place in a queue; None for a task that this process executes.
             lent: what is held for it of the budget of the run.
+            kind: what it is.
         """
         place = without_counts(path)
         entry = StepPath(f"{self.inside}/{place}") if self.inside else place
@@ -255,7 +253,7 @@ class Launches:
                 metadata=self.metadata,
                 user_id=self.user_id,
                 lock_digest=self.lock_digest,
-                parent=Parent(run_id=run_id, path=recorded, entry=entry),
+                parent=Parent(run_id=run_id, path=recorded, entry=entry, kind=kind),
                 queued=queued,
             ),
             blobs={**self.blobs, closure: manifest},
@@ -404,17 +402,6 @@ class Pause:
         """The digest that the answer to an approval must have; None for other questions."""
         return digest_in(self.answer_schema) if self.kind is PauseKind.APPROVAL else None
 
-    def seen(self, run_id: str) -> str:
-        """Return the digest of the question that a person sees: text, schema, and the time of asking.
-
-        For an approval it is `digest`, that of the call.
-        """
-        if self.digest is not None:
-            return self.digest
-        schema = None if self.answer_schema is None else canonical.decode(self.answer_schema)
-        words = [run_id, self.pause_id, str(self.kind), self.message, schema, self.asked_at]
-        return canonical.digest(canonical.encode(words, what="question"))[:_DIGITS]
-
     @property
     def is_expired(self) -> bool:
         """Whether its deadline passed before an answer arrived."""
@@ -448,6 +435,8 @@ class GivenAnswer:
     value: bytes
     """Canonical JSON."""
     actor: Actor | None = None
+    seen: str | None = None
+    """The `questions.seen_digest` of the question that was answered; None for the one that is open."""
 
 
 class IntentState(StrEnum):

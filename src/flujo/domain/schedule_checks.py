@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flujo.domain.cron import cron_problem, zone_problem
+from flujo.domain.queues import priority_problem
 from flujo.domain.schedules import NAME, Schedule
 
 CRON_LINE = "FLJ296"
@@ -93,6 +94,8 @@ def setting_problems(schedule: Schedule, name: str) -> Iterator[Problem]:
     if schedule.priority and schedule.queue is None:
         message = "the schedule has a priority and no queue"
         yield CONTRADICTION, "priority", (message, "a priority orders the runs of a queue: add `queue`")
+    elif problem := priority_problem(schedule.priority, "the schedule"):
+        yield CONTRADICTION, "priority", problem
     for key in schedule.metadata:
         if not _METADATA_KEY.fullmatch(key):
             message = f"{key!r} cannot be a metadata key"

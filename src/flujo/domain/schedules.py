@@ -48,7 +48,7 @@ class Schedule:
     queue: str | None = None
     """The queue of its runs; None for the worker that fires them."""
     priority: int = 0
-    """The priority of its runs in the queue."""
+    """The priority of its runs in the queue, from -1,000,000 to 1,000,000."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """The metadata of its runs, beside `schedule` with the name of the schedule."""
 

@@ -189,12 +189,27 @@ class QuestionStore(QuestionSource, Protocol):
     """Settles questions: the first answer or the deadline wins."""
 
     async def answer(
-        self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
+        self,
+        run_id: RunId,
+        pause_id: StepPath,
+        answer: bytes,
+        *,
+        actor: Actor | None = None,
+        seen: str | None = None,
     ) -> Pause:
         """Record an answer and the act of its author; the first answer wins.
 
+        Args:
+            run_id: the run.
+            pause_id: the question.
+            answer: canonical JSON.
+            actor: who answers.
+            seen: the `questions.seen_digest` of the question that was answered, which is compared in the
+                transaction of the answer. None for the question that is open then.
+
         Raises:
             RunNotFound: no such question (`hint` lists the open ones).
+            QuestionChanged: the run has asked again since, so this is not the question that was `seen`.
             ResumeConflict: it has another answer already, is void, or has expired. The same answer again
                 is not an error.
         """
@@ -314,7 +329,8 @@ class JournalSource(QuestionSource, Protocol):
     ) -> list[Entry]:
         """Return the journal in order: all of it, the level `parent`, the entries at `paths`, or later ones.
 
-        At most one of the three is given; `after` stands for the entries with a greater `seq`.
+        At most one of the three is given, or `parent` and `after`, which stands for the entries with a
+        greater `seq`.
 
         The level of an entry is `flujo.domain.paths.level` of its path: that of a step is its parent, and the
         ranges of a map have the level `map[..]`.
@@ -407,6 +423,18 @@ class JournalStore(RunSource, Protocol):
 
     async def now(self) -> float:
         """Return the time by the clock that begins windows of budgets: seconds since the epoch."""
+        ...
+
+    async def open_pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions and waits of a run that are open, in the order in which they were opened."""
+        ...
+
+    async def probe(self) -> None:
+        """Return when the database answers; without trying again, and before reads that wait for it.
+
+        Raises:
+            StateError: it does not answer, or has another schema.
+        """
         ...
 
     def may_begin(self, run_id: RunId) -> bool:
@@ -578,7 +606,11 @@ class ActStore(Protocol):
         ...
 
     async def record_act(self, act: Act) -> None:
-        """Record an act on no run that changes nothing else, such as a login that was refused."""
+        """Record an act that changes nothing else, such as a login that was refused.
+
+        Raises:
+            RunNotFound: there is no run that it is on.
+        """
         ...
 
 
@@ -776,7 +808,8 @@ class DurableStore(StateStore, Protocol):
         Args:
             statuses: the statuses of the runs to delete, each in `PURGEABLE`.
             older_than_s: the least number of seconds since a run last changed.
-            batch: the maximum number of rows of a kind per transaction.
+            batch: the maximum number of runs per transaction, with 50 times as many entries; a run with more
+                is hidden from all readers first and then deleted in parts.
             actor: the author of the purge; each transaction that deletes runs records it with their ids.
 
         Yields:
@@ -826,10 +859,14 @@ class DurableStore(StateStore, Protocol):
     async def erase_runs(
         self, subject: Subject, run_ids: Sequence[RunId], *, actor: Actor, cancel_paused: bool
     ) -> int:
-        """Delete runs of a person with all that belongs to them, in one transaction; return how many.
+        """Delete runs of a person with all that belongs to them; return how many.
+
+        A transaction deletes at most 10,000 entries. A run with more is hidden from all readers first, then
+        deleted in parts. Another erasure of the person finishes what is left.
 
         Raises:
-            ErasureRefused: one of them is executed, or waits and is not to be cancelled; none was deleted.
+            ErasureRefused: one of them is executed, or waits and is not to be cancelled; with at most 10,000
+                entries in all, none was deleted.
         """
         ...
 

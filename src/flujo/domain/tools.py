@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 from flujo.domain import values
 from flujo.domain.approvals import Approval, approval
 from flujo.domain.arguments import Node, Takes, node, takes
+from flujo.domain.executor import Needs, needs
 from flujo.domain.secrets import Bound, bound
 from flujo.domain.transactions import CONNECTION
 from flujo.domain.values import CallableRef
@@ -169,6 +170,10 @@ class CallableTool(CalledTool):
     the tool is recorded."""
     in_doubt: InDoubt | None = takes(values.one_of(*get_args(InDoubt)), default=None)
     """The action when the result of a recorded call is unknown; by default that of the step."""
+    executor: str | None = None
+    """Where its calls are executed, a table `[executors.NAME]`; None for the process of the run."""
+    resources: Takes[Needs | Mapping[str, Any] | None, Needs | None] = takes(needs, default=None)
+    """What a call needs there: `{"cpu": 2, "gpu": 1, "memory": "8GiB"}`."""
 
     @property
     def name(self) -> str:

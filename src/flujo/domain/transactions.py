@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from flujo.domain.executor import Executor
+    from flujo.domain.executor import CodeThreads
     from flujo.domain.journal import RunId
     from flujo.domain.run import Write
 
@@ -22,7 +22,7 @@ class Transaction(Protocol):
         ...
 
     @property
-    def executor(self) -> Executor | None:
+    def executor(self) -> CodeThreads | None:
         """Calls sync callables; None for the usual executor."""
         ...
 

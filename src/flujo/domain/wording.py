@@ -64,6 +64,22 @@ def short(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def reason(error: BaseException) -> str:
+    """Return why something failed, in one line and without the number of an error of the operating system.
+
+    Its words are preferred: a library that gives up raises an error of its own from them.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            about = f"{cause.filename}: " if isinstance(cause.filename, str) else ""
+            return f"{about}{cause.strerror}"
+        cause = cause.__cause__
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def repr_short(value: Any, most: int = 60) -> str:
     """Return the `repr` of a value, shortened."""
     return short(repr(value), most)

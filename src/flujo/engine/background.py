@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain.events import StepStarted
 from flujo.domain.paths import ROOT, StepPath, branch, child
 from flujo.domain.pipeline import BaseStep, Pipeline
+from flujo.domain.steps.map import PREVIOUS
 from flujo.domain.values import Expr, Text
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempts import settle
@@ -39,10 +40,10 @@ async def launched(step: BaseStep, frame: Frame, path: StepPath) -> StepOutcome:
     given = encoded(scope_of(step, frame), f"what step {step.name!r} reads")
     context = encoded(frame.scope.tree, "context")
     queued = _place(step, frame, run.launches.place)
-    lent = await _lent(step, frame, path)
+    held = await lent(step, frame, path)
     recorded = run.journal.stored_path(path)
     child = run.launches.child(
-        run.id, path, recorded=recorded, given=given, context=context, queued=queued, lent=lent
+        run.id, path, recorded=recorded, given=given, context=context, queued=queued, lent=held
     )
     attempt = Attempt(step, frame, path, started_at=run.clock.now(), child=child)
     attempt.output = {"task_id": child.run.run_id}
@@ -68,7 +69,7 @@ def _place(step: BaseStep, frame: Frame, place: Callable[[str, int, bytes], Queu
     return place(config.queue, config.priority, encoded(value, f"the input of step {step.name!r}"))
 
 
-async def _lent(step: BaseStep, frame: Frame, path: StepPath) -> Usage | None:
+async def lent(step: BaseStep, frame: Frame, path: StepPath) -> Usage | None:
     """Hold the budget of the task in that of the run; return it, or None when the run has no limits.
 
     Raises:
@@ -76,26 +77,32 @@ async def _lent(step: BaseStep, frame: Frame, path: StepPath) -> Usage | None:
     """
     if frame.budget is None or step.config.budget is None:
         return None
-    lent = step.config.budget.most
-    await frame.budget.count_ended_tasks(lent)
-    frame.budget.lend(path, lent)
-    return lent
+    most = step.config.budget.most
+    await frame.budget.count_ended_tasks(most)
+    frame.budget.lend(path, most)
+    return most
 
 
-def scope_of(step: BaseStep, frame: Frame) -> dict[str, Any]:
+def scope_of(step: BaseStep, frame: Frame, *, narrow: bool = False) -> dict[str, Any]:
     """Return the values of the frame that a step and the steps inside it read: the input of a task.
 
-    `previous` is always there; `input`, `steps` and `names` are when they are read.
+    `previous` is always there; `input`, `steps` and `names` are when they are read. With `narrow`, `input`
+    has only the fields that are read, if only fields of it are.
     """
     given: dict[str, Any] = {"previous": frame.previous}
+    fields: set[str] = set()
     for text in _texts(step):
         for root, *rest in frame.run.binding.evaluator(text).reads:
-            if root == "input":
+            if root == "input" and narrow and rest and isinstance(frame.input, dict):
+                fields.add(rest[0])
+            elif root == "input":
                 given["input"] = frame.input
             elif root == "steps" and rest:
                 _take(given.setdefault("steps", {}), rest[0], frame, "steps", rest[0])
             elif root not in (*_OF_RUN, "previous", "steps"):
                 _take(given.setdefault("names", {}), root, frame, root)
+    if fields and "input" not in given:
+        given["input"] = {name: frame.input[name] for name in sorted(fields & frame.input.keys())}
     return given
 
 
@@ -133,18 +140,35 @@ def _texts(part: Any) -> Iterator[Expr | Text]:
 
 
 def pipeline_of(pipeline: Pipeline, entry: str) -> tuple[Pipeline, Pipeline] | None:
-    """Return the pipeline of a task, and the pipeline whose context it has; None without such a step.
+    """Return the pipeline of a task or a batch, and that whose context it has; None without such a step.
 
     Args:
         pipeline: that of the closure.
         entry: the path of the task's step in it.
     """
     for path, step, owner in _walk(pipeline, ROOT, pipeline):
+        if path == entry and step.config.is_spread:
+            return Pipeline((batch_step(step),), name=pipeline.name, budget=step.config.budget), owner
         if path == entry:
             of_task = replace(step.config, execution_mode="sync", queue=None, priority=0, budget=None)
             one = replace(step, config=of_task, when=None, save={})
             return Pipeline((one,), name=pipeline.name, budget=step.config.budget), owner
     return None
+
+
+def batch_step(step: BaseStep) -> BaseStep:
+    """Return the map that the run of a batch executes: its items are `previous`, one after another."""
+    of_batch = replace(step.config, executor=None, batch_size=None, queue=None, priority=0, budget=None)
+    return replace(
+        cast("Any", step),
+        config=of_batch,
+        when=None,
+        save={},
+        cache=None,
+        over=PREVIOUS,
+        max_concurrency=1,
+        output=None,
+    )
 
 
 def _walk(body: Pipeline, path: StepPath, owner: Pipeline) -> Iterator[tuple[StepPath, BaseStep, Pipeline]]:

@@ -147,6 +147,10 @@ class Budget:
         for budget in self._chain():
             budget.held += worst
 
+    def has_room(self, worst: Usage) -> bool:
+        """Return whether each limit has room for a usage."""
+        return self._full_for(worst) is None
+
     def lend(self, path: StepPath, most: Usage) -> None:
         """Reserve room for what the background task of a launch may use, until the task has ended.
 

@@ -263,8 +263,9 @@ class _Parts:
         """Return a tool: its callable, and the rules of its calls if it has some."""
         if not isinstance(tool, CallableTool):
             return self.fields(tool)
-        rules = self.fields(tool, frozenset({"call"}))
-        return [self._named(tool.call), rules] if tool != type(tool)(tool.call) else self._named(tool.call)
+        rules = self.fields(tool, frozenset({"call", "executor", "resources"}))
+        has_rules = dataclasses.replace(tool, executor=None, resources=None) != type(tool)(tool.call)
+        return [self._named(tool.call), rules] if has_rules else self._named(tool.call)
 
     def _import(self, step: ImportStep, without: frozenset[str]) -> Any:
         """Return an import; most names that its blueprint reads are its own."""

@@ -13,7 +13,9 @@ from flujo.domain.current_step import CURRENT_STEP, CurrentStep
 from flujo.domain.events import Chunk
 from flujo.domain.journal import TRANSCRIPT
 from flujo.domain.ports import CheckedAgent
+from flujo.domain.remote_work import MOST_RECORDED, RAN
 from flujo.domain.tool_policy import TOOL_POLICY
+from flujo.domain.tools import callable_tools
 from flujo.domain.usage import NOTHING
 from flujo.domain.values import CallableRef
 from flujo.engine import idempotent_calls, processors, threads
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from flujo.domain.agents import Ask, Reply
+    from flujo.domain.executor import Placed
     from flujo.domain.ports import Binding
     from flujo.domain.steps import Step
     from flujo.engine.attempt import Attempt
@@ -56,7 +59,9 @@ class LeafCall(Leaf):
         "instructions",
         "is_enforced",
         "layers",
+        "may_leave",
         "output_schema",
+        "placed",
         "who",
     )
     step: Step
@@ -68,6 +73,9 @@ class LeafCall(Leaf):
         super().__init__(step)
         self.who = who
         self.agent = binding.agent(who)
+        self.placed = binding.placed(step)
+        self.may_leave = _may_leave(step, self.placed)
+        """Whether the entry may say where a unit was executed."""
         self.asks_agent = step.asks_agent
         self.arguments = step.arguments
         self.input = step.input
@@ -198,16 +206,16 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
     CURRENT_STEP.set(step := CurrentStep(frame.run.id, attempt.path, attempt.number))
     frame.run.called = step
     asked = call_code(call.agent.ask(_question(call, attempt)), frame, attempt.path, clocks)
-    if frame.run.observer is None:
-        reply = await asked
-    else:
-        with Observed(frame.run.observer, step):
-            reply = await asked
+    is_observed = frame.run.observer is not None or call.may_leave
+    reply = await (_observed(asked, attempt, step) if is_observed else asked)
     if reply.usage is not NOTHING:
         attempt.usage += reply.usage
     if clocks and any(clock.expired() for clock in clocks):
         raise asyncio.CancelledError  # the answer came too late
-    attempt.detail, attempt.usual_detail = call.detail, call.encoded_detail
+    if attempt.detail is None:
+        attempt.detail, attempt.usual_detail = call.detail, call.encoded_detail
+    else:
+        attempt.note(call.detail)
     if reply.model is not None or reply.repairs or reply.transcript is not None:
         attempt.note(_facts(call, reply))
     attempt.output = reply.output
@@ -218,6 +226,25 @@ async def answer(call: LeafCall, attempt: Attempt) -> None:
     elif attempt.context is not None:
         after = frame.scope.tree_of(attempt.context)
         attempt.patch = frame.scope.changes(after, what=f"step {call.step.name!r}")
+
+
+async def _observed(asked: Awaitable[Reply], attempt: Attempt, step: CurrentStep) -> Reply:
+    """Return the reply, and note where the units of the attempt were executed, for its entry."""
+    observed = Observed(attempt.frame.run.observer, step)
+    try:
+        with observed:
+            return await asked
+    finally:
+        if observed.ran:
+            attempt.note({RAN: [work.to_json() for work in observed.ran[:MOST_RECORDED]]})
+
+
+def _may_leave(step: Step, placed: Placed | None) -> bool:
+    """Return whether the call of the step, or a tool of its agent, may be executed in another process."""
+    if step.kind == "tool":
+        return True
+    tools = callable_tools(step.agent.tools) if isinstance(step.agent, AgentSpec) else ()
+    return placed is not None or any(tool.executor is not None for tool in tools)
 
 
 def _facts(call: LeafCall, reply: Reply) -> dict[str, Any]:
@@ -249,6 +276,8 @@ def _question(call: LeafCall, attempt: Attempt) -> Ask:
         history=attempt.history,
         **(frame.personal_data(call.masking) if call.asks_agent else {}),
     )
+    if call.placed is not None:
+        return replace(question, placed=call.placed, step=CURRENT_STEP.get())
     if attempt.files is None:
         return question
     return replace(question, files=attempt.files.files, contents=attempt.files.contents)

@@ -54,8 +54,8 @@ async def perform_whole(
 
 
 def is_attempted(step: BaseStep) -> bool:
-    """Return whether a composite has a timeout or retries."""
-    return step.config.timeout_s is not None or step.config.max_retries > 0
+    """Return whether a composite has a timeout or retries; those of a map over workers are its batches'."""
+    return not step.config.is_spread and (step.config.timeout_s is not None or step.config.max_retries > 0)
 
 
 def replaced(step: BaseStep, frame: Frame, failure: Failure) -> StepOutcome:

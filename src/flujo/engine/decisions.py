@@ -141,17 +141,17 @@ async def decide_items(
         ExpressionFailed: the value is not a list.
         JournalConflict: there is another number of items than before, or another item.
     """
-    items = await _items(rule, frame, path, what)
-    if isinstance(items, _Stream):
+    items = await items_of(rule, frame, path, what)
+    if isinstance(items, Stream):
         given = _one_by_one(items, frame, path, ranges)
     else:
-        given = _listed(frame, path, ranges, items)
+        given = listed(frame, path, ranges, items)
     async with aclosing(given) as numbered:
         async for index, item in numbered:
             yield index, item
 
 
-async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[Any] | int | _Stream:
+async def items_of(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[Any] | int | Stream:
     """Return the items, or their number when each of them is recorded."""
     if not isinstance(rule, CallableRef):
         listed = _list(frame.evaluate(rule), what)
@@ -163,29 +163,30 @@ async def _items(rule: Logic, frame: Frame, path: StepPath, what: str) -> list[A
         return known
     given = await _answer(rule, frame)
     if isinstance(given, AsyncIterable):
-        return _Stream(rule, frame, path, given)
+        return Stream(rule, frame, path, given)
     listed = _list(_json(rule, given), what)
     await frame.run.journal.record(decision(frame, path, 1, listed))
     return listed
 
 
-async def _listed(
-    frame: Frame, path: StepPath, ranges: Recorded, items: list[Any] | int
+async def listed(
+    frame: Frame, path: StepPath, ranges: Recorded, items: list[Any] | int, *, start: int = 0
 ) -> AsyncGenerator[tuple[int, Any], None]:
-    """Yield the items of a list, or as many recorded items."""
-    count = items if isinstance(items, int) else len(items)
-    for first in range(0, count, ranges.length):
-        after = min(first + ranges.length, count)
-        if ranges.covers(first):
-            ranges.take(first, None if isinstance(items, int) else items[first:after])
+    """Yield the items of a list, or as many recorded items; `start` is the number of the first one."""
+    end = start + (items if isinstance(items, int) else len(items))
+    for beginning in range(start - start % ranges.length, end, ranges.length):
+        first, after = max(beginning, start), min(beginning + ranges.length, end)
+        if ranges.covers(beginning):
+            ranges.take(beginning, None if isinstance(items, int) else items[first - start : after - start])
             continue
         await ranges.enter(first, after - first)
         for index in range(first, after):
-            yield index, _item(frame, indexed(path, index)) if isinstance(items, int) else items[index]
+            place = indexed(path, index)
+            yield index, _item(frame, place) if isinstance(items, int) else items[index - start]
 
 
 async def _one_by_one(
-    given: _Stream, frame: Frame, path: StepPath, ranges: Recorded
+    given: Stream, frame: Frame, path: StepPath, ranges: Recorded
 ) -> AsyncGenerator[tuple[int, Any], None]:
     """Yield the items of an iterator after recording each; the number of items is recorded at the end."""
     index = 0
@@ -211,7 +212,7 @@ async def _one_by_one(
         frame.run.journal.append_deferred(decision(frame, path, 1, index))
 
 
-class _Stream:
+class Stream:
     """The items of a callable's iterator."""
 
     def __init__(self, rule: CallableRef, frame: Frame, path: StepPath, given: AsyncIterable[Any]) -> None:

@@ -10,7 +10,7 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flujo.exceptions import NotSent
+from flujo.exceptions import CallFailed, NotSent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -284,6 +284,8 @@ def verdict(error: BaseException) -> Verdict:
     """
     if isinstance(error, NotSent):
         return Verdict.NOT_SENT
+    if isinstance(error, CallFailed):
+        return Verdict(error.verdict)  # found on the worker, where the exception itself was
     try:
         return max(map(_own_verdict, (error, *_handled_by_the_callable(error))))
     except Exception:  # noqa: BLE001 - attributes of foreign errors: what cannot be read is unknown

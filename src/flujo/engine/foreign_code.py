@@ -7,10 +7,11 @@ import inspect
 import signal
 import threading
 from contextlib import suppress
+from functools import partial
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flujo.domain.current_step import ON_REQUEST
+from flujo.domain.current_step import ON_REMOTE_WORK, ON_REQUEST
 from flujo.domain.executor import GRACE_S, UNCLOSED, CodeExit
 from flujo.exceptions import JournalConflict, StateError
 from flujo.governance.logs import logger
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from flujo.domain.current_step import CurrentStep
     from flujo.domain.model_requests import ModelRequest
     from flujo.domain.ports import Observer
+    from flujo.domain.remote_work import RemoteWork
 
 T = TypeVar("T")
 
@@ -279,26 +281,50 @@ def _close(work: Coroutine[Any, Any, Any]) -> None:
 
 
 class Observed:
-    """Lets an observer see the code of an attempt while the block lasts: its requests, and its own spans."""
+    """Learns what the code of an attempt does while the block lasts: its units, and its requests to models.
 
-    __slots__ = ("_leave", "_observer", "_on_request", "_requests", "_step")
+    Args:
+        observer: gets all of it, and makes the span of the step known to the code; None if there is none.
+        step: the step and the attempt.
+    """
 
-    def __init__(self, observer: Observer, step: CurrentStep) -> None:
+    __slots__ = ("_leave", "_observer", "_on_request", "_on_work", "_requests", "_step", "_units", "ran")
+
+    def __init__(self, observer: Observer | None, step: CurrentStep) -> None:
         self._observer = observer
         self._step = step
-        self._requests = 0
+        self._requests = self._units = 0
+        self.ran: list[RemoteWork] = []
+        """The units whose answers have arrived."""
 
     def __enter__(self) -> None:
-        self._on_request = ON_REQUEST.set(self._requested)
-        self._leave = self._observer.enter(self._step)
+        self._on_work = ON_REMOTE_WORK.set(self)
+        if self._observer is not None:
+            self._on_request = ON_REQUEST.set(partial(self._requested, self._observer))
+            self._leave = self._observer.enter(self._step)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is not GeneratorExit:  # a coroutine that is never finished is closed in another context
+        if kind is GeneratorExit:  # a coroutine that is never finished is closed in another context
+            return
+        ON_REMOTE_WORK.reset(self._on_work)
+        if self._observer is not None:
             ON_REQUEST.reset(self._on_request)
             self._leave()
 
-    def _requested(self, request: ModelRequest) -> None:
+    def _requested(self, observer: Observer, request: ModelRequest) -> None:
         self._requests += 1
-        self._observer.requested(self._step, self._requests, request)
+        observer.requested(self._step, self._requests, request)
+
+    def sent(self) -> tuple[int, str | None]:
+        """Return the number of a unit that is sent, and the `traceparent` of its span."""
+        self._units += 1
+        observer = self._observer
+        return self._units, None if observer is None else observer.traceparent(self._step, self._units)
+
+    def answered(self, work: RemoteWork) -> None:
+        """Keep where a unit was executed, and let the observer know."""
+        self.ran.append(work)
+        if self._observer is not None:
+            self._observer.worked(self._step, work)

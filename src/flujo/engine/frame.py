@@ -18,6 +18,7 @@ from flujo.domain.personal_data import texts_of
 from flujo.domain.steps import CallableRef, Expr, Text
 from flujo.engine.foreign_code import Wish, call_code
 from flujo.engine.journal import encoded
+from flujo.engine.known_batches import KnownMaps
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class Run:
     """Set when the run is to be cancelled, so that only its `finally` is executed."""
     range_length: int = RANGE_LENGTH
     """`RANGE_LENGTH`, or fewer items in tests."""
+    known_maps: KnownMaps = field(default_factory=KnownMaps)
+    """What this process knows about the batches of maps over workers."""
     transcripts: Transcripts = "full"
     """The transcripts of attempts that are kept."""
     called: CurrentStep | None = None
@@ -224,6 +227,8 @@ class Frame:
     """The ids of steps whose entries need no commit of their own; see `Plans`."""
     input_pii: Mapping[str, Pii] = field(default_factory=lambda: _NO_NAMES)
     """The fields of the input that declare whether their personal data is masked."""
+    first: int | None = None
+    """Of a run that executes a batch of a map: the number of the first of its items, which are `previous`."""
     written: tuple[Any, bytes] | None = None
     """The newest output of a leaf step of this body, and its JSON."""
 

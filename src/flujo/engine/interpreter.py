@@ -22,7 +22,6 @@ from flujo.domain.outcomes import (
     Success,
 )
 from flujo.domain.paths import ROOT, StepPath, child
-from flujo.domain.personal_data import pii_of
 from flujo.domain.pipeline import NO_ITEMS
 from flujo.engine import background
 from flujo.engine.agent_choice import chosen
@@ -133,7 +132,7 @@ async def execute(
         frame = Frame(run, scope, input=value, previous=value, since=forgiven, budget=budget)
     else:
         frame = Frame(run, scope, **{"input": None, **value}, since=forgiven, budget=budget)
-    frame.input_pii = pii_of((owner or pipeline).input_schema)
+    frame.input_pii = (owner or pipeline).input_pii
     if run.sink is None:
         if run.plans.riding is None:
             run.plans.riding = _riding(pipeline.steps)

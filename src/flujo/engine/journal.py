@@ -18,7 +18,7 @@ from flujo.domain.executor import CodeExit
 from flujo.domain.journal import CodeFrame, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
-from flujo.domain.paths import ROOT, StepPath, is_inside, shown
+from flujo.domain.paths import ROOT, StepPath, is_inside, ranges_of, shown
 from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write, new_write
 from flujo.domain.run_forks import Forked
 from flujo.domain.transactions import TransactionalStore
@@ -227,6 +227,16 @@ class Journal:
         if self._migrations is not None and (moved := self._migrations.moved_into(path)):
             found = [*found, *await self._store.entries(self._run_id, paths=moved)]
         return self._as_read(found)
+
+    async def ranges(self, path: StepPath, *, after: int = 0) -> Sequence[Entry]:
+        """Return the entries about ranges of items of the map at `path`, without loading them.
+
+        `after` stands for those with a greater `seq`.
+        """
+        if not after or not self._resumed:
+            return await self.level(ranges_of(path))
+        level = self.stored_path(ranges_of(path))
+        return self._as_read(await self._store.entries(self._run_id, parent=level, after=after))
 
     def stored_path(self, path: StepPath) -> StepPath:
         """Return the path under which the store has `path`: another one below a step that was renamed."""
@@ -838,17 +848,18 @@ def described(error: BaseException) -> str:
     if isinstance(error, CodeExit):
         error = error.raised
     kind, text = foreign_text(type(error).__name__), text_of(error)
-    if not text and isinstance(error, asyncio.CancelledError):
-        text = "what it awaited was cancelled, and the run was not"
     return f"{kind}: {text}" if text else kind
 
 
 def text_of(error: BaseException) -> str:
     """Return the text of an exception of foreign code; empty when it has none or cannot be read."""
     try:
-        return foreign_text(str(error))
+        text = foreign_text(str(error))
     except BaseException:  # noqa: BLE001 - foreign code
         return ""
+    if not text and isinstance(error, asyncio.CancelledError):
+        return "what it awaited was cancelled, and the run was not"
+    return text
 
 
 def foreign_text(text: Any) -> str:

@@ -57,6 +57,21 @@ class Kept:
     patches: dict[str, merge.Patch] = field(default_factory=dict)
     """By item; only of a map that merges them."""
 
+    def add(self, later: Kept) -> None:
+        """Add what the map keeps of the items that follow."""
+        self.failed += later.failed
+        self.output += later.output
+        self.patches |= later.patches
+
+    def to_json(self, keeping: Keeping) -> dict[str, Any]:
+        """Return it as the output of the run that has executed the items of a batch."""
+        return {
+            "failed": self.failed,
+            "keeps": keeping.to_json(),
+            "output": self.output,
+            **({"patches": self.patches} if self.patches else {}),
+        }
+
 
 @dataclass(slots=True)
 class _Open:
@@ -232,10 +247,7 @@ class Ranges:
             self._kept[first] = self._kept_of(here)
         every = Kept()
         for first in sorted(self._kept):
-            one = self._kept[first]
-            every.failed += one.failed
-            every.output += one.output
-            every.patches |= one.patches
+            every.add(self._kept[first])
         return every
 
     def _kept_of(self, here: _Open) -> Kept:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.domain import canonical, merge
 from flujo.domain.differences import Cause, Difference
 from flujo.domain.journal import EntryKind, EntryStatus
-from flujo.domain.paths import bounds, indexed, is_inside, without_counts
+from flujo.domain.paths import bounds, indexed, is_inside, level, ranges_of, without_counts
 from flujo.domain.run import Progress, RunStatus
 from flujo.domain.usage import NOTHING
 from flujo.engine.journal import Journal, success
@@ -379,6 +379,11 @@ class RecordedJournal(Journal):
         """Return no entries, so that a map goes through each item of its ranges."""
         del path
         return ()
+
+    async def ranges(self, path: StepPath, *, after: int = 0) -> Sequence[Entry]:
+        """Return the entries about ranges of items of the map at `path`."""
+        found = [entry for entry in self._recording.entries if level(entry.path) == ranges_of(path)]
+        return [entry for entry in found if entry.seq > after]
 
     def forget(self, path: StepPath) -> None:
         """Keep the entries."""

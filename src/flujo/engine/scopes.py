@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.outcomes import Ended, Success
-from flujo.domain.personal_data import pii_of
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.frame import Frame
 from flujo.governance.sink import GATE
@@ -45,7 +44,7 @@ async def run_apart(
     given = canonical.normalise(given, what=what)
     if pipeline.input_schema is not None:
         given = frame.run.binding.schema(pipeline.input_schema).check(given, what=what)
-    declared = pii_of(pipeline.input_schema)
+    declared = pipeline.input_pii
     given = GATE.entering_fields(given, declared)
     inner = Frame(
         frame.run,

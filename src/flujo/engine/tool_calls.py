@@ -47,11 +47,14 @@ from flujo.exceptions import (
     AgentError,
     ArgumentsRejected,
     BudgetError,
+    CodeDiffers,
     ControlSignal,
+    ExecutorUnavailable,
     JournalConflict,
     LockMismatch,
     NotJournalable,
     PausedException,
+    ResourcesUnavailable,
     SecretInValue,
     StateError,
     TransactionRefused,
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
 _ENDS_THE_STEP = (
     *(ControlSignal, StateError, JournalConflict, BudgetError),
     *(SecretInValue, LockMismatch, TransactionRefused),
+    *(ExecutorUnavailable, ResourcesUnavailable, CodeDiffers),
 )
 """What a tool raises that is not for the model."""
 _ONE = Usage(tool_calls=1)
@@ -90,6 +94,9 @@ class Sole:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+
+    def placed(self, _: BaseStep) -> None:
+        """Return None: the agent is called in this process."""
 
     def agent(self, _: Any) -> Agent:
         """Return the agent."""

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flujo.domain import canonical
+from flujo.domain.commands import filled
 from flujo.domain.events import Chunk, StepEnded, StepRetried
 from flujo.domain.journal import ErrorInfo
 from flujo.domain.outcomes import Failure, Paused, Success
+from flujo.domain.paths import StepPath, for_command_line
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -41,9 +43,21 @@ def redacted_values(event: Event) -> Event:
             return event
 
 
-def read_error(data: bytes) -> ErrorInfo:
-    """Return a stored error; a process that wrote it may have known fewer secrets than this one."""
-    return redacted_error(ErrorInfo.from_json(canonical.decode(data)))
+def read_error(data: bytes, run_id: str | None = None) -> ErrorInfo:
+    """Return a stored error; a process that wrote it may have known fewer secrets than this one.
+
+    With the id of its run, the commands of its hint name the run and the step.
+    """
+    error = redacted_error(ErrorInfo.from_json(canonical.decode(data)))
+    return error if run_id is None else of_run(error, run_id)
+
+
+def of_run(error: ErrorInfo, run_id: str) -> ErrorInfo:
+    """Return an error whose hint has commands for this run: its id for `RUN`, the path for `STEP`."""
+    if error.hint is None:
+        return error
+    step = for_command_line(StepPath(error.path))
+    return replace(error, hint=filled(error.hint, RUN=run_id, STEP=step))
 
 
 def redacted_error(error: ErrorInfo) -> ErrorInfo:

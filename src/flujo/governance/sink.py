@@ -142,6 +142,10 @@ class Gate:
         """Return the text of a result, a trace or an export with secrets and personal data masked."""
         return self._impersonal(self._redact_known(text))
 
+    def unmasked(self, text: str) -> str:
+        """Return a text with secrets masked, and its personal data as it is, for a person who may see it."""
+        return self._redact_known(text)
+
     def data(self, data: Any) -> Any:
         """Return JSON data of a result, a trace or an export with secrets and personal data masked."""
         data = self._without_secrets(data)

@@ -49,7 +49,8 @@ def _guarded(endpoint: Endpoint) -> Handler:
     """Return an endpoint's function behind the checks of its row."""
 
     async def answer(request: Request) -> Response:
-        request = bodies.limited(request, endpoint.body_limit)
+        room = endpoint.files * serving(request).settings.max_upload
+        request = bodies.limited(request, endpoint.body_limit + room)
         try:
             await _admit(request, endpoint)
             response = await endpoint.answer(request)

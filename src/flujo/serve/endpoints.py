@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +31,10 @@ class Operation:
     """The status of its answer."""
     answers: str = "application/json"
     """The media type of its answer."""
+    shape: Any = None
+    """The type of a JSON answer; None for any object, and for other media types."""
+    later: Any = None
+    """The type of the answer 202, for a run that takes longer than its request waits; None without one."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The headers that it reads, with what they say."""
     body: str = "application/json"
@@ -52,7 +56,9 @@ class Endpoint:
     operation: Operation | None = None
     """Of an endpoint of the API."""
     body_limit: int = 1_000_000
-    """The number of bytes that the body of a request may have."""
+    """The number of bytes that the body of a request may have, without files."""
+    files: int = 0
+    """For how many files of the largest size, `[serve] max_upload_mib`, there is room beside."""
     is_entry: bool = False
     """Whether it logs people in or out, so that it works on a server that is read-only."""
 

@@ -52,6 +52,8 @@ _STATUSES: tuple[tuple[type[ex.FlujoError], int], ...] = (
     (ex.EventConflict, 409),
     (ex.StateBackendUnavailable, 503),
     (ex.StateBackendFull, 503),
+    (ex.SchemaOutdated, 503),
+    (ex.SchemaTooNew, 503),
     (ex.SettingsError, 400),
     (ex.BlueprintError, 422),
 )
@@ -63,7 +65,9 @@ async def shown(request: Request, error: Exception) -> Response:
     assert isinstance(error, ex.FlujoError)  # noqa: S101 - registered for this class alone
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     facts = {name: value for name, value in error.facts.items() if _is_json(value)}
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    # A webhook is signed: a token would not help its sender.
+    takes_token = status == HTTPStatus.UNAUTHORIZED and not isinstance(error, ex.WebhookNotSigned)
+    headers = {"WWW-Authenticate": "Bearer"} if takes_token else {}
     if isinstance(error, ex.TooManyRequests):
         headers["Retry-After"] = str(error.retry_after_s)
     return _answer(

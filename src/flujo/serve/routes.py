@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flujo.serve.api import blobs, changes, events, health, hooks, messages, openapi, runs
+from flujo.serve.api import blobs, changes, claims, events, health, hooks, messages, openapi, runs
 from flujo.serve.pages import actions, batch, deployed, inbox, live, login, question, run, start, stats
 from flujo.serve.pages import runs as run_pages
 
@@ -10,6 +10,7 @@ ENDPOINTS = (
     *health.ENDPOINTS,
     *runs.ENDPOINTS,
     *changes.ENDPOINTS,
+    *claims.ENDPOINTS,
     *events.ENDPOINTS,
     *openapi.ENDPOINTS,
     *blobs.ENDPOINTS,

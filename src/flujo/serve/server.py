@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,10 @@ async def run(
     Raises:
         LoginMissing: others could reach the server, and it has no login.
         SettingsError: the server cannot listen on the address, or the secret of a webhook is not there.
+        DatabaseMissing: the folder is not in a project, and no setting names a database.
     """
+    if project.is_outside:
+        project.require_database()
     async with Workspace(project) as workspace:
         await _require_login(workspace, settings)
         serving = Serving(workspace, settings, hook_keys=hook_keys(project.settings))
@@ -109,8 +113,10 @@ def _socket(settings: ServeTable) -> socket.socket:
         )
         listening = socket.create_server(address[:2], family=family, backlog=512)
     except OSError as error:
+        # `socket` adds the address once more, except where a name has no address.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise SettingsError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            f"cannot listen on {settings.host}:{settings.port}: {reason}",
             hint="choose another one: `--port 8500`, or `--port 0` for a free one",
         ) from error
     listening.setblocking(False)

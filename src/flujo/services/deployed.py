@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic.errors import PydanticInvalidForJsonSchema
 
 from flujo.domain.access import Right
 from flujo.exceptions import BlueprintError
@@ -111,6 +114,21 @@ class Deployed:
         if not self._reaches(found.name):
             self._principal.require_new(found.name, "", {})
         return found
+
+    def context_schema(self, pipeline: Pipeline) -> Any:
+        """Return the JSON Schema of the context that a run starts with.
+
+        None without a context, and for a class of which JSON Schema can say nothing.
+
+        Raises:
+            CallableError: its class cannot be imported.
+        """
+        self._principal.require(Right.OPERATE)
+        if pipeline.context_type is None:
+            return pipeline.context_schema
+        with suppress(PydanticInvalidForJsonSchema):
+            return self._workspace.bind(pipeline).context(pipeline).declared.model_json_schema()
+        return None
 
     async def forecast(self, pipeline: Pipeline, given: Any = NOT_GIVEN) -> Forecast:
         """Return what a run of a blueprint will probably cost; with an input, of a run with that input."""

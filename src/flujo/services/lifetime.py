@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from flujo.domain.forks import renew_in_children
 from flujo.domain.turns import Turn
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1
 """How often work in another event loop is checked for a loop that has stopped."""
+
+
+class ClosedAtExit(ABC):
+    """Is closed at the end of `async with`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close all resources. Idempotent."""
 
 
 class Lifetime:

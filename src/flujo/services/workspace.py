@@ -6,31 +6,30 @@ Commands that only look at runs import this module, so the engine, the agents, t
 
 from __future__ import annotations
 
-import inspect
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain.arguments import put
 from flujo.domain.forks import NO_FORK
-from flujo.domain.models import AppResources
 from flujo.domain.usage import UsageLimits
-from flujo.exceptions import FlujoError, SettingsError
+from flujo.exceptions import SettingsError
 from flujo.governance.redactor import passwords
 from flujo.governance.sink import GATE
 from flujo.services.checks.locking import lock_digest, require_match
 from flujo.services.checks.validation import compiled, refusal
-from flujo.services.lifetime import Lifetime
+from flujo.services.executors.named import Executors
+from flujo.services.lifetime import ClosedAtExit, Lifetime
 from flujo.services.mcp_servers import McpServers, locked_servers
 from flujo.services.project.files import ProjectFiles
 from flujo.services.project.imports import importable
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom
+from flujo.services.resources import entered_resources
 from flujo.services.telemetry import telemetry_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from flujo.agents.settings import AgentSettings
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.sources.source_files import Source
     from flujo.domain.context_references import StateProvider
     from flujo.domain.mcp import ToolServer
-    from flujo.domain.models import PipelineContext
+    from flujo.domain.models import AppResources, PipelineContext
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import Binding
     from flujo.domain.store import DurableStore
@@ -86,7 +85,11 @@ def blueprint_of(pipeline: Pipeline) -> Blueprint | None:
     return found
 
 
-class Workspace:
+_MOST_READ = 16
+"""How many pinned blueprints are kept that are only read, such as for pages of runs."""
+
+
+class Workspace(ClosedAtExit):
     """A project at work. Making one costs nothing: the store is opened at its first use."""
 
     def __init__(self, project: Project, *, creates: bool = True) -> None:
@@ -105,19 +108,16 @@ class Workspace:
         self._store: DurableStore | None = None
         self._resources: AppResources | None = None
         self._cache: AnswerCache | None = None
+        self._read: dict[str, Blueprint] = {}
+        """The blueprints that were read last, by the digests of their closures; the newest is the last."""
         self._ends: list[Callable[[], Awaitable[None]]] = []
         self._lifetime = Lifetime(f"the workspace of project {project.root.name!r}")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close everything that was opened: the resources first, then the store. Idempotent."""
         await self._lifetime.close(self._end_work)
         await self.mcp.aclose()
+        await self.executors.aclose()
 
     def before_close(self, end: Callable[[], Awaitable[None]]) -> None:
         """Await `end` before anything of this workspace is closed."""
@@ -187,8 +187,9 @@ class Workspace:
         await self.store()  # opened before the resources, so it is closed after them
         async with self._lifetime.opening() as exits:
             if self._resources is None:
-                made = await exits.enter_async_context(_managed(self.project.root, target))
-                self._resources = checked_resources(made, f"what `[project] resources = {target!r}` gives")
+                self._resources = await exits.enter_async_context(
+                    entered_resources(self.project.root, target)
+                )
             return self._resources
 
     @cached_property
@@ -205,6 +206,11 @@ class Workspace:
     def mcp(self) -> McpServers:
         """The MCP servers that `[mcp.NAME]` names, none of them started."""
         return McpServers(self.project, lambda: locked_servers(self.project))
+
+    @cached_property
+    def executors(self) -> Executors:
+        """The executors that `[executors.NAME]` names, none of them opened."""
+        return Executors(self.project)
 
     @property
     def files(self) -> ProjectFiles:
@@ -248,11 +254,21 @@ class Workspace:
 
         Args:
             closure: its files.
-            is_read: whether it is only read. Then the project needs neither its callables nor its servers.
+            is_read: whether it is only read. Then the project needs neither its callables nor its servers,
+                and the last ones are kept.
 
         Raises:
             BlueprintError: it does not pass its checks.
         """
+        if not is_read:
+            return self._pinned(closure, is_read=False)
+        found = self._read.pop(closure.digest, None) or self._pinned(closure, is_read=True)
+        self._read[closure.digest] = found
+        if len(self._read) > _MOST_READ:
+            del self._read[next(iter(self._read))]
+        return found
+
+    def _pinned(self, closure: Closure, *, is_read: bool) -> Blueprint:
         from flujo.blueprint.sources.source_files import PinnedSource
 
         # The run was accepted: stricter settings and other models of today do not apply to it.
@@ -304,25 +320,10 @@ class Workspace:
                 allow_callables=settings.blueprints.allow_callables,
                 agent_settings=agent_settings(settings, self.on_download, self.mcp.named),
                 context_model=context_model,
+                executors=self.executors.named,
             )
             bound.bind(pipeline)
             return bound
-
-
-def checked_resources(resources: Any, what: str) -> AppResources:
-    """Return the application's resources.
-
-    Raises:
-        SettingsError: they are something else.
-    """
-    if isinstance(resources, AppResources):
-        return resources
-    kind = resources.__name__ if isinstance(resources, type) else type(resources).__name__
-    raise SettingsError(
-        f"{what} is `{kind}`, not an instance of a subclass of `AppResources`; callables request "
-        "resources by that class",
-        hint="write `class MyResources(AppResources):` with a field for each, and pass `MyResources(…)`",
-    )
 
 
 def checked_limits(limits: Any, what: str) -> UsageLimits:
@@ -336,36 +337,6 @@ def checked_limits(limits: Any, what: str) -> UsageLimits:
     raise SettingsError(
         f"{what} is {limits!r}, not a `UsageLimits`",
         hint="write `UsageLimits(total_cost_usd_limit=1.0, …)`",
-    )
-
-
-@asynccontextmanager
-async def _managed(root: Path, target: str) -> AsyncIterator[Any]:
-    """Enter and exit what `[project] resources` names. The setting itself is what allows importing it."""
-    from flujo.blueprint.sources.callables import load_callable
-
-    importable(root)
-    make = load_callable(target, (target.partition(":")[0],))
-    try:
-        async with _manager(make(), target) as resources:
-            yield resources
-    except FlujoError:
-        raise
-    except Exception as error:
-        raise SettingsError(
-            f"`[project] resources = {target!r}` raised {type(error).__name__}: {error}", target=target
-        ) from error
-
-
-def _manager(made: Any, target: str) -> AbstractAsyncContextManager[Any]:
-    if isinstance(made, AbstractAsyncContextManager):
-        return made
-    if inspect.iscoroutine(made):
-        made.close()  # it is never awaited; without this, Python would warn later
-    raise SettingsError(
-        f"`[project] resources = {target!r}` returns {type(made).__name__}, not an async context manager",
-        hint="write `@asynccontextmanager` above `async def make_resources():`, and `yield` them",
-        target=target,
     )
 
 

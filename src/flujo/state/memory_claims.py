@@ -60,5 +60,5 @@ def fits(question: OpenQuestion, query: QuestionQuery) -> bool:
             query.claimed_by is None or (question.claim is not None and question.claim.by == query.claimed_by)
         )
         and not (query.unclaimed and question.claim is not None)
-        and (query.after is None or question.place.key > query.after.key)
+        and (query.after is None or question.place(query.order).key > query.after.key)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right, insort
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -83,6 +84,13 @@ class StoredRun:
     lease_until: float | None = None
     journal: dict[EntryKey, Entry] = field(default_factory=dict)
     by_seq: dict[int, Entry] = field(default_factory=dict)
+    last_seq: int = 0
+    levels: dict[StepPath, list[Entry]] = field(default_factory=dict)
+    """The entries of each level, in order, without those of `fresh`."""
+    fresh: list[Entry] = field(default_factory=list)
+    """The entries since a level was read last."""
+    spent: list[Entry] = field(default_factory=list)
+    """The entries with usage."""
     pauses: dict[StepPath, Pause] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
     holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
@@ -97,6 +105,23 @@ class StoredRun:
     """Called when there is a request for the owner."""
     rank_at: float = 0.0
     """When a run of a queue became available first."""
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry to the journal."""
+        self.journal[entry.path, entry.kind, entry.attempt] = self.by_seq[entry.seq] = entry
+        self.last_seq = max(self.last_seq, entry.seq)
+        self.fresh.append(entry)
+        if entry.usage is not NOTHING:
+            self.spent.append(entry)
+
+    def level(self, above: StepPath, after: int) -> list[Entry]:
+        """Return the entries of a level with a greater `seq`, in order."""
+        fresh, self.fresh = self.fresh, []
+        for entry in fresh:
+            if entry.path != ROOT:
+                insort(self.levels.setdefault(level(entry.path), []), entry, key=_seq_of)
+        found = self.levels.get(above, [])
+        return found[bisect_right(found, after, key=_seq_of) :]
 
 
 @dataclass(slots=True)
@@ -188,8 +213,8 @@ class MemoryStateStore(MemoryQueues):
         stored = StoredRun(record, next(self.database.ordinals), now + self._lease_s if claim else None)
         self.database.blobs.update(blobs)
         self.database.runs[run.run_id] = stored
-        stored.journal = {(entry.path, entry.kind, entry.attempt): entry for entry in run.entries}
-        stored.by_seq = {entry.seq: entry for entry in run.entries}
+        for entry in run.entries:
+            stored.add(entry)
         for act in run.acts:
             self._act(self._stored(act.run_id or run.run_id), act)
         if record.queued is not None:
@@ -229,7 +254,7 @@ class MemoryStateStore(MemoryQueues):
         if refusal is not None:
             raise refusal
         now = self._now()
-        last_seq = max(stored.by_seq, default=0)
+        last_seq = stored.last_seq
         dead = there.owner if there.status is RunStatus.RUNNING else None
         together = dead is not None and self._executed_by(dead) > 1
         recoveries, suspicions = rules.blame(
@@ -368,6 +393,9 @@ class MemoryStateStore(MemoryQueues):
         """Return the time that was given to the store, or that of this machine."""
         return self._now()
 
+    async def probe(self) -> None:
+        """Return at once."""
+
     async def run(self, run_id: RunId) -> RunRecord:
         """Return a run."""
         return self._listed(self._stored(run_id))
@@ -425,21 +453,21 @@ class MemoryStateStore(MemoryQueues):
     ) -> list[Entry]:
         """Return the journal in order: all of it, a part, a level, or some paths; see the port."""
         stored = self.database.runs.get(run_id)
+        if parent is not None:
+            return stored.level(parent, after) if stored else []
         entries = [stored.by_seq[seq] for seq in sorted(stored.by_seq) if seq > after] if stored else []
         if paths is not None:
             wanted = frozenset(paths)
             return [entry for entry in entries if entry.path in wanted]
-        if parent is None:
-            return entries
-        return [entry for entry in entries if _is_below(entry.path, parent)]
+        return entries
 
     async def progress(self, run_id: RunId) -> Progress:
         """Return how far the run is; see the port."""
-        entries = await self.entries(run_id)
+        stored = self.database.runs.get(run_id)
         return Progress(
-            last_seq=max((entry.seq for entry in entries), default=0),
-            usage=sum((entry.usage for entry in entries), NOTHING),
-            first=tuple(entry for entry in entries if _is_below(entry.path, ROOT)),
+            last_seq=0 if stored is None else stored.last_seq,
+            usage=NOTHING if stored is None else sum((entry.usage for entry in stored.spent), NOTHING),
+            first=() if stored is None else tuple(stored.level(ROOT, 0)),
             pauses=tuple(await self.pauses(run_id)),
             acts=tuple(act for act in await self.acts(run_id) if act.verb in STEERING),
         )
@@ -469,12 +497,22 @@ class MemoryStateStore(MemoryQueues):
         stored = self.database.runs.get(run_id)
         return list(stored.pauses.values()) if stored else []
 
+    async def open_pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions and waits of a run that are open."""
+        return [pause for pause in await self.pauses(run_id) if pause.is_open]
+
     async def answer(
-        self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
+        self,
+        run_id: RunId,
+        pause_id: StepPath,
+        answer: bytes,
+        *,
+        actor: Actor | None = None,
+        seen: str | None = None,
     ) -> Pause:
         """Record an answer; the first one wins."""
         self._check_open()
-        given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor)
+        given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor, seen=seen)
         return self._answer(self._stored(run_id), given)
 
     async def answer_all(self, answers: Sequence[tuple[RunId, GivenAnswer]]) -> list[Pause]:
@@ -482,7 +520,7 @@ class MemoryStateStore(MemoryQueues):
         self._check_open()
         for run_id, given in answers:
             asked = [*self._stored(run_id).pauses.values()]
-            rules.answered(run_id, asked, given.pause_id, given.value)
+            rules.answered(run_id, asked, given)
         return [self._answer(self._stored(run_id), given) for run_id, given in answers]
 
     async def open_questions(self, query: QuestionQuery) -> list[OpenQuestion]:
@@ -496,7 +534,7 @@ class MemoryStateStore(MemoryQueues):
             if pause.needs_answer
         ]
         chosen = [question for question in found if fits(question, query)]
-        return sorted(chosen, key=lambda question: question.place.key)[: query.limit]
+        return sorted(chosen, key=lambda question: question.place(query.order).key)[: query.limit]
 
     async def claim_question(
         self, run_id: RunId, pause_id: StepPath, by: str, *, lives_s: float = CLAIMED_S, take: bool = False
@@ -763,7 +801,10 @@ class MemoryStateStore(MemoryQueues):
         return stored
 
     async def record_act(self, act: Act) -> None:
-        """Record an act on no run; see the port."""
+        """Record an act that changes nothing else; see the port."""
+        if act.run_id is not None:
+            self._act(self._stored(act.run_id), act)
+            return
         self.database.acts.append(replace(act, at=self._now()))
 
     async def token(self, digest: bytes) -> Token | None:
@@ -810,8 +851,8 @@ class MemoryStateStore(MemoryQueues):
         )
         if refusal is not None or (refusal := self._holes.before(write)) is not None:
             raise refusal
-        for key, entry in self._fresh(stored, write.entries):
-            stored.journal[key] = stored.by_seq[entry.seq] = entry
+        for entry in self._fresh(stored, write.entries):
+            stored.add(entry)
         if not write.is_append:
             self._apply_rest(stored, write)
         elif not write.entries:
@@ -852,7 +893,7 @@ class MemoryStateStore(MemoryQueues):
             following.record = replace(following.record, wish=following.record.wish or stored.record.wish)
 
     @staticmethod
-    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[tuple[EntryKey, Entry]]:
+    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
         """Return the entries that are not there yet; an identical one may come twice, another may not."""
         fresh = []
         for entry in entries:
@@ -861,7 +902,7 @@ class MemoryStateStore(MemoryQueues):
             if there is not None and there != entry:
                 raise rules.recorded_otherwise(stored.record.run_id, entry)
             if there is None:
-                fresh.append((key, entry))
+                fresh.append(entry)
         return fresh
 
     def _hold(self, stored: StoredRun, holds: Sequence[Hold]) -> None:
@@ -892,7 +933,7 @@ class MemoryStateStore(MemoryQueues):
 
     def _answer(self, stored: StoredRun, given: GivenAnswer) -> Pause:
         run_id, actor = stored.record.run_id, given.actor
-        pause = rules.answered(run_id, list(stored.pauses.values()), given.pause_id, given.value)
+        pause = rules.answered(run_id, list(stored.pauses.values()), given)
         if pause.is_settled:
             return pause
         if actor is None:
@@ -992,11 +1033,13 @@ class MemoryStateStore(MemoryQueues):
 
     def _wake(self, stored: StoredRun) -> None:
         """Settle the waits of a run whose background tasks have all ended."""
-        tasks = self._tasks_of(stored.record.run_id)
-        ended = {task.record.run_id for task in tasks if task.record.status in ENDS_OF_TASKS}
         for pause in list(stored.pauses.values()):
-            if pause.awaits_tasks and pause.is_open and pause.tasks <= ended:
+            if pause.awaits_tasks and pause.is_open and all(map(self._has_ended, pause.tasks)):
                 self._settle(stored, pause, None)
+
+    def _has_ended(self, task: str) -> bool:
+        there = self.database.runs.get(RunId(task))
+        return there is not None and there.record.status in ENDS_OF_TASKS
 
     def _tasks_of(self, run_id: RunId) -> list[StoredRun]:
         """Return the background tasks that a run has launched."""
@@ -1060,8 +1103,7 @@ def _arrived(run: RecordedRun, ordinal: int) -> StoredRun:
     numbers: Counter[StepPath] = Counter()
     stored = StoredRun(run.record, ordinal, acts=[*run.acts])
     for entry in run.entries:
-        key = entry.path, entry.kind, entry.attempt
-        stored.journal[key] = stored.by_seq[entry.seq] = entry
+        stored.add(entry)
     stored.pauses = {pause.pause_id: pause for pause in run.pauses}
     stored.intents = {call.key: call for call in run.intents}
     stored.holds = {(hold.path, hold.number): hold for hold in run.holds}
@@ -1094,5 +1136,5 @@ def _earliest_deadline(stored: StoredRun) -> float | None:
     return min((each for each in open_ones if each is not None), default=None)
 
 
-def _is_below(path: StepPath, above: StepPath) -> bool:
-    return path != above and level(path) == above
+def _seq_of(entry: Entry) -> int:
+    return entry.seq

@@ -11,7 +11,9 @@ from flujo.domain.acts import Act, Verb
 from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import command
 from flujo.domain.paths import shown
+from flujo.domain.questions import require_seen
 from flujo.domain.run import (
+    GivenAnswer,
     NewRun,
     Pause,
     PauseKind,
@@ -277,13 +279,15 @@ def voids_pauses(status: RunStatus) -> bool:
     return status.is_settled or status is RunStatus.FAILED
 
 
-def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer: bytes) -> Pause:
-    """Return the pause that `answer` goes to; it has this very answer already when it came twice.
+def answered(run_id: RunId, pauses: Sequence[Pause], given: GivenAnswer) -> Pause:
+    """Return the pause that an answer goes to; it has this very answer already when it came twice.
 
     Raises:
         RunNotFound: the run asks no such question.
         ResumeConflict: another answer came first, or the question is void.
+        QuestionChanged: the question was opened again since it was shown.
     """
+    pause_id = given.pause_id
     pause = asked(run_id, pauses, pause_id)
     if pause.is_expired:
         raise ResumeConflict(
@@ -294,7 +298,7 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
             run_id=run_id,
             won="deadline",
         )
-    if pause.answer is not None and pause.answer != answer:
+    if pause.answer is not None and pause.answer != given.value:
         raise ResumeConflict(
             f"the question at {shown(pause_id)!r} of run {run_id} was answered before, with something else",
             hint=f"`{command('flujo', 'tasks', 'show', run_id)}` shows that answer",
@@ -312,6 +316,7 @@ def answered(run_id: RunId, pauses: Sequence[Pause], pause_id: StepPath, answer:
             run_id=run_id,
             won="run",
         )
+    require_seen(run_id, pause, given.seen)
     return pause
 
 
@@ -495,6 +500,15 @@ def token_exists(name: str) -> TokenExists:
 def no_run(text: str) -> RunNotFound:
     """Return the error for an id that no run has."""
     return RunNotFound(f"there is no run {text!r} in this database", run_id=text)
+
+
+def being_purged(run_id: str) -> RunNotFound:
+    """Return the error for a run whose rows a purge is deleting."""
+    return RunNotFound(
+        f"run {run_id!r} is being purged",
+        hint="choose another run id, or `flujo purge` once more to finish a purge that was interrupted",
+        run_id=run_id,
+    )
 
 
 def several_runs(text: str, candidates: Sequence[str]) -> RunNotFound:

@@ -32,6 +32,7 @@ from flujo.state.sql import (
     migrations,
     outbox,
     overwriting,
+    person_runs,
     queries,
     queue,
     requests,
@@ -161,6 +162,8 @@ class SqlStateStore:
         self._together: Readers = reading(threads=1) if readers > 1 else self._readers
         # A thread of its own, because a feed must delay no read of a run; and without retries.
         self._feeds = Readers(self.database, self._open, threads=1, retry_s=0.0)
+        # Another one, because reads may wait for a database that is away.
+        self._probes = Readers(self.database, self._open, threads=1, retry_s=0.0)
         self._closed = False
         self._bell = QueueBell()
         self._listener = Listener(self.database, self._bell.ring, self._heard)
@@ -255,6 +258,10 @@ class SqlStateStore:
         """Return the time of the database; see the port."""
         return await self.read(shared_budgets.now)
 
+    async def probe(self) -> None:
+        """Return when the database answers, without trying again; see the port."""
+        await self._probes.answer(shared_budgets.now)
+
     def may_begin(self, run_id: RunId) -> bool:
         """Return whether the run's lease still lasts by this machine's clock; see the port."""
         return self._leases.lasts(run_id, asyncio.get_running_loop())
@@ -287,10 +294,16 @@ class SqlStateStore:
         return own
 
     async def answer(
-        self, run_id: RunId, pause_id: StepPath, answer: bytes, *, actor: Actor | None = None
+        self,
+        run_id: RunId,
+        pause_id: StepPath,
+        answer: bytes,
+        *,
+        actor: Actor | None = None,
+        seen: str | None = None,
     ) -> Pause:
         """Record an answer; the first one wins."""
-        request = Answer(run_id, GivenAnswer(pause_id=pause_id, value=answer, actor=actor))
+        request = Answer(run_id, GivenAnswer(pause_id=pause_id, value=answer, actor=actor, seen=seen))
         pause: Pause = await self.writer.submit(request, asyncio.get_running_loop())
         return pause
 
@@ -409,7 +422,7 @@ class SqlStateStore:
         self, queues: Sequence[str], *, without: Collection[str] = (), suspects: bool | None = None
     ) -> float | None:
         """Return when the next run of queues can be claimed; see the port."""
-        return await self.read(queue.next_available, queues, without, suspects)
+        return await self.read(queue.next_available, queues, without, suspects, self._batches.lapses)
 
     def on_queued(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` when a run has come into a queue; see the port."""
@@ -487,7 +500,7 @@ class SqlStateStore:
         if paths is not None:
             return await self.read(queries.entries_at, run_id, paths)
         if parent is not None:
-            return await self.read(queries.entries, run_id, parent)
+            return await self.read(queries.entries, run_id, parent, after)
         lend = partial(self.database.reading, moment=True)
         return await self._readers.alone(lend, queries.entries, run_id, parent, after)
 
@@ -502,6 +515,10 @@ class SqlStateStore:
     async def pauses(self, run_id: RunId) -> list[Pause]:
         """Return the questions of a run, in the order in which they were opened."""
         return await self._together.together(queries.questions, run_id) or []
+
+    async def open_pauses(self, run_id: RunId) -> list[Pause]:
+        """Return the questions and waits of a run that are open; see the port."""
+        return await self._together.together(queries.open_questions, run_id) or []
 
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced."""
@@ -564,7 +581,7 @@ class SqlStateStore:
     ) -> AsyncIterator[Purged]:
         """Delete what is old, and yield the totals after each batch; see the port."""
         gone = Purged()
-        while count := await self.write_apart(retention.delete_runs, statuses, older_than_s, batch, actor):
+        async for count in self._purge_runs(statuses, older_than_s, batch, actor):
             yield (gone := replace(gone, runs=gone.runs + count))
         while count := await self.write_apart(retention.delete_stale_answers, batch):
             yield (gone := replace(gone, answers=gone.answers + count))
@@ -582,21 +599,47 @@ class SqlStateStore:
             count = await self.write_apart(retention.delete_blobs, unnamed[start : start + batch])
             yield (gone := replace(gone, contents=gone.contents + count))
 
+    async def _purge_runs(
+        self, statuses: Sequence[RunStatus], older_than_s: float, batch: int, actor: Actor | None
+    ) -> AsyncIterator[int]:
+        """Delete old runs; yield after each transaction how many of them no reader finds any more."""
+        entries = batch * retention.ENTRIES_OF_A_RUN
+        while await self.write_apart(retention.delete_part, entries):  # what an interrupted purge has left
+            yield 0
+        for status in statuses:
+            place: retention.Place | None = retention.Place()
+            while place is not None:
+                deleted = await self.write_apart(
+                    retention.delete_runs, status, statuses, older_than_s, batch, entries, place, actor
+                )
+                if deleted.runs:
+                    yield deleted.runs
+                while deleted.are_in_parts and await self.write_apart(retention.delete_part, entries):
+                    yield 0
+                place = deleted.place
+
     async def families_of(self, subject: Subject) -> list[Family]:
         """Return the runs of a person, by families; see the port."""
-        return await self.read(erasure.families, subject)
+        return await self.read(person_runs.families, subject)
 
     async def erase_runs(
         self, subject: Subject, run_ids: Sequence[RunId], *, actor: Actor, cancel_paused: bool
     ) -> int:
         """Delete runs of a person; see the port."""
-        return await self.write_apart(erasure.erase_runs, subject, run_ids, actor, cancel_paused)
+        left, gone, most = list(run_ids), 0, erasure.ENTRIES
+        while left:
+            erased = await self.write_apart(erasure.erase_runs, subject, left, actor, cancel_paused, most)
+            left, gone = left[erased.taken :], gone + erased.runs
+            for run_id in erased.in_parts:
+                while await self.write_apart(erasure.erase_part, subject, run_id, actor, most):
+                    pass
+        return gone
 
     async def finish_erasure(self, subject: Subject, *, actor: Actor, vacuum_full: bool) -> Proof:
         """Delete the rest, overwrite freed space, and record the proof; see the port."""
         unnamed = await self.read(retention.unnamed_blobs)
-        for start in range(0, len(unnamed), erasure.CHUNK):
-            await self.write_apart(retention.delete_blobs, unnamed[start : start + erasure.CHUNK])
+        for start in range(0, len(unnamed), person_runs.CHUNK):
+            await self.write_apart(retention.delete_blobs, unnamed[start : start + person_runs.CHUNK])
         await self.write_apart(erasure.erase_rest, subject, actor)
         is_overwritten = await self.overwrite_freed_space(vacuum_full=vacuum_full)
         return await self.write_apart(erasure.prove, subject, actor, is_overwritten)
@@ -676,7 +719,7 @@ class SqlStateStore:
         return await self.read(act_rows.matching, query)
 
     async def record_act(self, act: Act) -> None:
-        """Record an act on no run; see the port."""
+        """Record an act that changes nothing else; see the port."""
         await self.write_apart(act_rows.add, act)
 
     async def add_token(self, token: Token, actor: Actor, *, lives_s: float | None = None) -> Token:
@@ -724,6 +767,7 @@ class SqlStateStore:
         self._readers.close()
         self._together.close()
         self._feeds.close()
+        self._probes.close()
         self.database.dispose()
 
     async def read(self, question: Callable[..., T], *arguments: Any) -> T:

@@ -58,6 +58,10 @@ UNPRICED = "flujo.usage.unpriced_requests"
 TOOL_EFFECT = "flujo.tool.effect"
 TOOL_OUTCOME = "flujo.tool.outcome"
 QUEUE = "flujo.queue.name"
+EXECUTOR = "flujo.executor.name"
+HOST = "host.name"
+PROCESS = "process.pid"
+"""Of the worker of a unit."""
 SERVICE_NAME = "service.name"
 
 # Metrics --------------------------------------------------------------------------------------------------

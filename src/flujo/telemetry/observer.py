@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import context, trace
 
 from flujo.domain.trace_ids import span_id, trace_id
-from flujo.telemetry.run_spans import RunSpans
+from flujo.telemetry.run_spans import RunSpans, unit_span_id
 from flujo.telemetry.span import Link
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, ErrorInfo
     from flujo.domain.model_requests import ModelRequest
     from flujo.domain.ports import Clock
+    from flujo.domain.remote_work import RemoteWork
     from flujo.domain.run import RunRecord, RunStatus
     from flujo.domain.usage import Usage
     from flujo.telemetry.exporter import Exporter
@@ -54,15 +55,31 @@ class RunObserver:
         """Send the span of a request."""
         self._send(partial(self._spans.requested, step, number, request))
 
+    def traceparent(self, step: CurrentStep, number: int) -> str:
+        """Return the context of the span of a unit, which is sent with it."""
+        unit = unit_span_id(step, number)
+        return f"00-{trace_id(step.run_id):032x}-{unit:016x}-{self._flags(step):02x}"
+
+    def worked(self, step: CurrentStep, work: RemoteWork) -> None:
+        """Send the span of a unit that a worker has executed."""
+        self._send(partial(self._spans.worked, step, work))
+
     def enter(self, step: CurrentStep) -> Callable[[], None]:
         """Make the span of the step the parent of the spans that its code creates."""
-        of_run = trace_id(step.run_id)
-        outlet = self._exporter.outlet
-        is_sampled = outlet is None or outlet.samples(of_run)
-        flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if is_sampled else trace.TraceFlags.DEFAULT)
-        own = trace.SpanContext(of_run, span_id(step.run_id, step.path), is_remote=False, trace_flags=flags)
+        own = trace.SpanContext(
+            trace_id(step.run_id),
+            span_id(step.run_id, step.path),
+            is_remote=False,
+            trace_flags=self._flags(step),
+        )
         token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(own)))
         return partial(context.detach, token)
+
+    def _flags(self, step: CurrentStep) -> trace.TraceFlags:
+        """Return whether the trace of the run is sampled."""
+        outlet = self._exporter.outlet
+        is_sampled = outlet is None or outlet.samples(trace_id(step.run_id))
+        return trace.TraceFlags(trace.TraceFlags.SAMPLED if is_sampled else trace.TraceFlags.DEFAULT)
 
     def ended(self, status: RunStatus, error: ErrorInfo | None, usage: Usage) -> None:
         """Send the spans that are still open once the run has ended, and count the execution."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flujo.domain.current_step import CurrentStep
     from flujo.domain.journal import RunId
     from flujo.domain.model_requests import ModelRequest
+    from flujo.domain.remote_work import RemoteWork
     from flujo.domain.run import RunRecord
     from flujo.domain.usage import Usage
 
@@ -116,6 +117,23 @@ class RunSpans:
             }
         )
         span.error = request.error
+        yield span
+
+    def worked(self, step: CurrentStep, work: RemoteWork) -> Iterator[Span]:
+        """Yield the span of a unit that a worker has executed for a step, as long as it took there."""
+        name, began = f"{paths.name(step.path)} on {work.executor}", work.ended_at - work.seconds
+        span = self._span(step.path, name, began, work.ended_at)
+        span.span_id, span.parent_id = unit_span_id(step, work.number), span_id(step.run_id, step.path)
+        span.kind = "client"
+        span.note(
+            {
+                names.EXECUTOR: work.executor,
+                names.HOST: work.host,
+                names.PROCESS: work.pid,
+                names.ERROR_TYPE: work.error,
+            }
+        )
+        span.error = work.error
         yield span
 
     def ended(
@@ -321,6 +339,11 @@ def spans_of(record: RunRecord, entries: Sequence[Entry], *, sends_content: bool
     found = [span for entry in entries for span in spans.recorded(entry)]
     error = None if record.error is None else read_error(record.error)
     return [*found, *spans.ended(record.status, error, record.usage, record.updated_at)]
+
+
+def unit_span_id(step: CurrentStep, number: int) -> int:
+    """Return the id of the span of a unit, which is known when the unit is sent."""
+    return span_id(step.run_id, step.path, "unit", step.attempt, number)
 
 
 def _links(record: RunRecord) -> list[Link]:

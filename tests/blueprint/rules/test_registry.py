@@ -45,6 +45,7 @@ def compiled(root: Path, files: Mapping[str, str], *, strict: bool = False) -> C
             targets=["ops"],
             evaluators=["polite"],
             queues=["slow"],
+            executors={"cores": "processes", "wide": "threads"},
             providers=["a", "b", "c"],
             is_priced=lambda model: "tuned" not in model,
             allows_tool=lambda name, target: "forbidden" not in target,

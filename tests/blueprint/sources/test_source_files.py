@@ -118,6 +118,10 @@ def test_a_directory_a_cycle_of_links_and_a_missing_file_have_different_reasons(
     missing = refusal(tmp_path, "nope.yaml")
     assert missing.missing
     assert "does not exist" in missing.reason
+    assert missing.hint == "check the spelling and the folder"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/answer.yaml").write_text("a")
+    assert refusal(tmp_path, "in/anwser.yaml").hint == "did you mean `answer.yaml`?"
 
 
 def test_a_difference_in_case_is_reported(tmp_path: Path) -> None:

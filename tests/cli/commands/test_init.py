@@ -60,7 +60,9 @@ def test_the_tests_of_a_template_pass(name: str, flujo: Flujo, tmp_path: Path) -
     root = tmp_path / "new"
     flujo("init", "--template", name, str(root))
     # Warnings of plugins that this environment has are not errors of the template.
-    options = ("-q", "-p", "no:asyncio", "-p", "no:cacheprovider", ".")
+    options = ["-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "."]
+    # Without a folder of its own it ends with deleting what other runs of pytest have left, which may take minutes.
+    options += ["--basetemp", str(tmp_path / "pytest")]
     done = warm.run(
         [sys.executable, "-m", "pytest", *options],
         cwd=root,
@@ -84,6 +86,14 @@ def test_an_unknown_template_is_an_error_that_writes_nothing(flujo: Flujo, tmp_p
     assert "did you mean `agent`?" in result.stderr
     assert not (tmp_path / "new").exists()
     assert "add `--list`" in flujo("init", "--json", str(tmp_path / "new")).stderr
+
+
+def test_a_file_in_the_way_is_an_error_that_says_what_to_do(flujo: Flujo, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    for place in ("taken", "taken/new"):
+        result = flujo("init", str(tmp_path / place))
+        assert (result.exit_code, "hint: choose an empty folder" in result.stderr) == (2, True)
+    assert (tmp_path / "taken").read_text() == "mine"
 
 
 def test_the_editor_finds_the_schema_that_the_blueprint_names(flujo: Flujo, tmp_path: Path) -> None:

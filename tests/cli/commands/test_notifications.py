@@ -80,9 +80,13 @@ def test_bad_requests_change_nothing(flujo: Flujo, project: Project, receiver: R
     assert flujo("run", "ask", "--run-id", "r").exit_code == 5
     unknown = flujo("notifications", "redeliver", "1", "7")
     assert (unknown.exit_code, "there is no message 7" in unknown.stderr) == (8, True)
-    assert flujo("notifications", "redeliver").exit_code == 2
-    assert flujo("notifications", "redeliver", "1", "--given-up").exit_code == 2
-    assert flujo("notifications", "redeliver", "1", "--target", "ops").exit_code == 2
+    for words, message in (
+        ([], "neither ID... nor `--given-up` is given"),
+        (["1", "--given-up"], "both ID... and `--given-up` are given"),
+        (["1", "--target", "ops"], "`--target` needs `--given-up`"),
+    ):
+        refused = flujo("notifications", "redeliver", *words)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
     assert flujo("notifications", "list", "--run", "nobody").exit_code == 8
     assert "no matching messages" in flujo("notifications", "list", "--target", "nobody").stderr
 

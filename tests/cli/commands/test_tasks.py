@@ -89,7 +89,7 @@ def test_an_answer_that_does_not_fit_is_refused_and_the_question_stays_open(fluj
     flujo("run", "ask")
     result = flujo("tasks", "resume", "@last", "--field", "ok=perhaps")
     assert result.exit_code == 2
-    assert "--field ok: 'perhaps' is not boolean" in result.stderr
+    assert "--field ok: 'perhaps' is not true or false" in result.stderr
     assert flujo("tasks", "resume", "@last", "--input", "{}").exit_code == 2
     assert flujo("tasks", "resume", "@last", "-f", "ok=false").stdout == "false\n"
 

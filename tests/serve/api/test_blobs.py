@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from flujo.serve.api import blobs
+from flujo.settings_serve import ServeTable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_value_is_stored_and_read_again(
     assert browser.post(BLOBS, content=bytes(1_100_000), headers=BYTES).status_code == 201
     (root / "documents" / "sha256" / digest).write_bytes(b"changed")
     assert browser.get(f"{BLOBS}/{digest}").json()["code"] == "FLJ463"
-    monkeypatch.setattr(blobs, "MAX_BLOB", 10)
+    monkeypatch.setattr(ServeTable, "max_upload", 10)
     for path, content, headers, status in (
         (BLOBS, b"x" * 11, BYTES, 413),
         (BLOBS, b"{}", {"content-type": "application/json"}, 415),

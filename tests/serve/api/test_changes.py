@@ -83,7 +83,12 @@ WRONG: list[tuple[dict[str, Any], int, str, str]] = [
     ({"blueprint": "publish", "input": 5}, 422, "FLJ601", "input"),
     ({"blueprint": "publish", "input": "x", "queue": "fast"}, 400, "FLJ521", "'fast'"),
     ({"blueprint": "publish", "input": "x", "priority": "1"}, 400, "FLJ663", "'priority' cannot be used"),
-    ({"blueprint": "publish", "input": "x", "priority": 10**9}, 400, "FLJ600", "priority"),
+    (
+        {"blueprint": "publish", "input": "x", "priority": 1_000_001},
+        400,
+        "FLJ600",
+        "the run has the priority 1000001",
+    ),
     ({"blueprint": "publish", "inputs": "x"}, 400, "FLJ663", "'inputs' is unknown"),
     ({}, 400, "FLJ663", "'blueprint' is missing"),
 ]
@@ -110,7 +115,8 @@ def test_a_body_is_json_of_a_limited_size(browser: TestClient) -> None:
     )
     assert sent(b"[1]")[:2] == sent(b"\xff")[:2] == sent(b'{"a": 1, "a": 2}')[:2] == (400, "FLJ663")
     assert sent(b"{}", "text/plain")[:2] == sent(b"", "text/plain")[:2] == (415, "FLJ665")
-    assert sent(b'"%s"' % (b"x" * 2**22))[:2] == (413, "FLJ664")
+    assert sent(b'"%s"' % (b"x" * 999_998))[:2] == (400, "FLJ663")
+    assert sent(b'"%s"' % (b"x" * 999_999)) == (413, "FLJ664", "the body has more than 1,000,000 bytes")
 
 
 def test_the_first_answer_wins_and_a_late_one_is_shown_it(browser: TestClient, workspace: Workspace) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +15,7 @@ from flujo.serve.api import events
 from flujo.serve.application import application
 from flujo.serve.serving import Serving
 from flujo.settings_serve import ServeTable
+from serve.server_process import server_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, MutableMapping
@@ -143,18 +142,15 @@ async def test_what_cannot_be_followed_is_a_problem(
 
 async def test_a_server_that_is_terminated_ends_its_streams_at_once(root: Path, serving: Serving) -> None:
     await executed(serving.workspace, HumanInTheLoopStep("ask", "Well?"))
-    words = [sys.executable, "-m", "flujo", "serve", "--port", "0"]
-    process = await asyncio.create_subprocess_exec(*words, cwd=root, stderr=asyncio.subprocess.PIPE)
-    assert process.stderr is not None
-    said = re.search(r"http://127\.0\.0\.1:\d+", (await process.stderr.readline()).decode())
-    assert said is not None
-    async with AsyncClient() as client, client.stream("GET", f"{said[0]}{PATH}") as answer:
-        lines = answer.aiter_lines()
-        assert [each async for each in until_status(lines)][-1] == "event: status"
-        process.send_signal(signal.SIGTERM)
-        rest = [each async for each in lines if each.startswith("event:")]
-    assert rest == [], "no event says that the run has ended"
-    assert (await process.stderr.read(), await process.wait()) == (b"", -signal.SIGTERM)
+    with server_process(root) as (process, port):
+        url = f"http://127.0.0.1:{port}{PATH}"
+        async with AsyncClient() as client, client.stream("GET", url) as answer:
+            lines = answer.aiter_lines()
+            assert [each async for each in until_status(lines)][-1] == "event: status"
+            process.send_signal(signal.SIGTERM)
+            rest = [each async for each in lines if each.startswith("event:")]
+        assert rest == [], "no event says that the run has ended"
+        assert (process.stderr.read(), process.wait()) == ("", -signal.SIGTERM)
 
 
 async def until_status(lines: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -127,6 +127,7 @@ def test_what_is_not_signed_changes_nothing_and_gets_no_reason(sender: Served, f
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.text for answer in answers}) == 1
     assert answers[0].json()["code"] == "FLJ666"
+    assert "www-authenticate" not in answers[0].headers
     assert answers[0].headers["content-type"] == "application/problem+json"
     assert events(folder) == before
 

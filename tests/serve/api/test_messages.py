@@ -43,7 +43,12 @@ def test_messages_are_listed_and_sent_again(browser: TestClient, workspace: Work
     assert (again.status_code, again.json()) == (200, {"redelivered": 1})
     unknown = browser.post(f"{API}/messages/redeliver", json={"ids": [message["id"], 99]})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "FLJ532")
-    assert browser.post(f"{API}/messages/redeliver", json={}).status_code == 400
+    neither = browser.post(f"{API}/messages/redeliver", json={})
+    assert (neither.status_code, neither.json()["title"], neither.json()["hint"]) == (
+        400,
+        "neither `ids` nor `given_up` is given, so it is not clear which messages to send again",
+        "use one of them; `GET /api/v1/messages` lists them",
+    )
 
     async def secret() -> str:
         limits, who = {"tenant": "t1"}, actor("ada", Via.CLI)

@@ -58,7 +58,7 @@ def test_a_run_is_the_json_of_the_command_line(
         return [
             run_data((await client.list_tasks())[0]),
             task_data(detail),
-            detail_data(detail, detail.trace.at("ask"), tracebacks=False),
+            detail_data(detail, detail.trace.at("ask")),
             [line_data(each) for each in await client.get_log("r3", after=1)],
             result_data(await client.wait("r1")),
         ]
@@ -77,7 +77,7 @@ def test_a_run_is_the_json_of_the_command_line(
 def test_an_open_question_says_whose_it_is_and_has_a_digest(browser: TestClient, three: list[str]) -> None:
     [question] = browser.get(f"{API}/questions").json()["questions"]
     assert (question["run_id"], question["pause_id"], question["message"]) == ("r3", "ask", "Well?")
-    assert (len(question["digest"]), question["metadata"]) == (15, {"number": 3})
+    assert (len(question["digest"]), question["metadata"], question["risk"]) == (16, {"number": 3}, "low")
 
 
 WRONG = [
@@ -89,6 +89,10 @@ WRONG = [
     ("runs?since=yesterday", 400, "FLJ663", "'since' cannot be used"),
     ("runs?status=bogus", 400, "FLJ600", "'bogus' is not the status of a run"),
     ("runs?cursor=next", 400, "FLJ600", "'next' is not a cursor"),
+    ("questions?order=bogus", 400, "FLJ600", "`order` is 'bogus'"),
+    ("questions?cursor=next", 400, "FLJ600", "'next' is not a cursor"),
+    ("questions?unclaimed=perhaps", 400, "FLJ663", "'unclaimed' cannot be used"),
+    ("questions?run_id=nobody", 404, "FLJ506", "nobody"),
     ("runs/nobody", 404, "FLJ506", "nobody"),
     ("runs/a%00b", 400, "FLJ663", "no zero byte"),
     ("runs/nobody/trace?step=x", 404, "FLJ506", "nobody"),

@@ -14,10 +14,13 @@ from flujo.services.checks.locking import LOCK_FILE
 from flujo.services.deployed import Deployed
 from flujo.services.inspection.schedule_client import ScheduleClient
 from flujo.services.inspection.task_client import TaskClient
+from flujo.services.runs.deliveries import Deliveries
+from receiver import SECRET, receiving
 from serve.served import Served, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 TELL = """\
 version: "1"
@@ -93,3 +96,36 @@ def test_a_limited_principal_sees_only_its_blueprints(browser: Served) -> None:
 @pytest.mark.parametrize("message", ["7", "x", "9" * 30])
 def test_a_message_that_does_not_exist_is_refused(browser: Served, message: str) -> None:
     assert browser.post(f"/deployed/outbox/{message}").status_code == 404
+
+
+def test_a_message_is_sent_again_from_the_page_and_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blueprints").mkdir()
+    (tmp_path / "blueprints/plain.yaml").write_text(PLAIN)
+    monkeypatch.setenv("OPS_SECRET", SECRET)
+    with receiving() as receiver:
+        (tmp_path / "flujo.toml").write_text(
+            f'[notify.ops]\nurl = "{receiver.url}"\nsecret = "${{OPS_SECRET}}"\n'
+        )
+        with served(tmp_path) as browser:
+
+            async def send() -> None:
+                sending = Deliveries(browser.workspace, browser.workspace.store)
+                await sending.look()
+                await sending.settled()
+                await sending.aclose()
+
+            run_id = browser.post("/api/v1/runs", json={"blueprint": "plain"}).json()["run_id"]
+            browser.post(f"/api/v1/runs/{run_id}/resume", json={"wait": 60})
+            browser.here(send)
+            [row] = rows(browser.get("/deployed").text, "Outbox")
+            assert " delivered 1 " in row
+            [action] = re.findall(r'action="(/deployed/outbox/\d+)"', browser.get("/deployed").text)
+            again = browser.post(action, follow_redirects=False)
+            assert (again.status_code, again.headers["location"]) == (303, "/deployed#outbox")
+            assert " pending " in rows(browser.get("/deployed").text, "Outbox")[0]
+            browser.here(send)
+            assert " delivered " in rows(browser.get("/deployed").text, "Outbox")[0]
+        [first, second] = receiver.arrived
+        assert first == second, "the receiver knows it again by its id"

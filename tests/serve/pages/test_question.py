@@ -10,6 +10,7 @@ import pytest
 
 from flujo.client import TaskClient
 from flujo.domain.paths import StepPath
+from flujo.domain.personal_data import Rules
 from flujo.domain.run import PauseKind
 from flujo.governance.sink import GATE
 from serve.asked import ARGUMENTS, answer_of, approval, call, fields, opened, question
@@ -218,3 +219,20 @@ def test_the_path_of_any_step_is_part_of_an_address(
     answered = browser.post(action[1], data={**fields(page.text), "v": "0", "_do": "answer"})
     assert (answered.status_code, "You answered" in answered.text) == (200, True)
     assert answer_of(browser, workspace, "r") is True
+
+
+def test_masked_values_are_shown_to_an_operator_once_and_it_is_recorded(
+    browser: TestClient, workspace: Workspace, asked: Any
+) -> None:
+    GATE.hide_personal_data(Rules(entities=("email",)))
+    asked(question(message="Write to <b>ada@example.com</b>?"))
+    shown = browser.get(PAGE).text
+    assert "ada@" not in shown
+    assert 'value="reveal"' in shown
+    assert "Write to &lt;b&gt;ada@example.com&lt;/b&gt;?" in sent(browser, "reveal").text
+    assert "ada@" not in browser.get(PAGE).text
+    direct = browser.post("/api/v1/runs/r/reveal", json={"pause_id": "ask"})
+    assert direct.json() == {"message": "Write to <b>ada@example.com</b>?"}
+    assert direct.headers["cache-control"] == "no-store"
+    acts = call(browser, lambda: TaskClient(workspace).get_task("r")).acts
+    assert [(str(act.verb), act.object, str(act.actor.via)) for act in acts] == [("reveal", "ask", "web")] * 2

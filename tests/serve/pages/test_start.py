@@ -85,7 +85,7 @@ def test_an_input_that_does_not_fit_starts_nothing(browser: Served) -> None:
         fits = {**data, named(data, "/amount"): "70", "priority": priority, "_do": "start"}
         answer = browser.post("/start/claim", data=fits)
         assert answer.status_code == 422
-        assert 'id="priority-wrong"><li>is not a whole number from -1000000' in answer.text
+        assert 'id="priority-wrong"><li>is not a whole number from -1,000,000 to 1,000,000' in answer.text
     assert len(browser.here(TaskClient(browser.workspace).list_tasks)) == before
 
 

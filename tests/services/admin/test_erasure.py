@@ -21,12 +21,12 @@ from flujo.domain.pipeline import CachePolicy
 from flujo.domain.queues import RunKind
 from flujo.domain.run import RunQuery, RunStatus
 from flujo.domain.steps import ContinueAsNewStep, HumanInTheLoopStep, Step, StepConfig, Text
-from flujo.exceptions import ErasureRefused, SettingsError, StateBackendUnavailable
+from flujo.exceptions import ErasureRefused, RunNotFound, SettingsError, StateBackendUnavailable
 from flujo.services.access import sessions
 from flujo.services.admin.erasure import Paused, erase, read_subject
 from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
-from flujo.state.sql import database, tables
+from flujo.state.sql import database, erasure, tables
 from flujo.state.sql.tables import metadata
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline
@@ -149,6 +149,53 @@ async def test_nothing_of_a_person_is_left_and_everything_of_others_is(store: Sq
     assert (proof.count("runs").removed, proof.count("evaluations").removed) == (2, 2)
     assert proof.count("blobs").kept >= 1, "the files of the pipeline, which Bob's run names too"
     assert "others" in proof.count("blobs").why
+
+
+async def test_a_run_with_many_entries_is_erased_in_parts_with_the_same_proof(
+    store: SqlStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed = []
+    for most in (erasure.ENTRIES, 1):
+        monkeypatch.setattr(erasure, "ENTRIES", most)
+        await run(store, ANA.value, "ana-1", "a letter of Ana")
+        await add_rows(store, "ana-1", ANA.value)
+        before = len(await store.read(lambda c: c.execute(sa.select(tables.acts.c.id)).all()))
+        removed.append({each.table: each.removed for each in (await erased(store)).tables})
+        transactions = len(await store.read(lambda c: c.execute(sa.select(tables.acts.c.id)).all())) - before
+        assert (transactions > 10) == (most == 1), "each has an act with its counts"
+    assert removed[0] == removed[1]
+    assert (await counts(store))["runs"] == 0
+
+
+async def test_an_erasure_that_was_interrupted_amid_a_run_is_finished_by_the_next_and_not_by_a_purge(
+    store: SqlStateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await run(store, ANA.value, "ana-1", "a letter of Ana")
+    whole = await counts(store)
+    monkeypatch.setattr(erasure, "ENTRIES", 1)
+    erase_part, parts = erasure.erase_part, iter(range(3))
+
+    def interrupted(*given: Any) -> bool:
+        if next(parts, None) is None:
+            raise ErasureRefused("stop here")
+        return erase_part(*given)
+
+    monkeypatch.setattr(erasure, "erase_part", interrupted)
+    with pytest.raises(ErasureRefused, match="stop here"):
+        await erased(store)
+    left = await counts(store)
+    assert 0 < left["journal"] < whole["journal"]
+    [hidden] = await store.read(
+        lambda c: c.scalars(sa.select(tables.runs.c.run_id).where(tables.runs.c.wish == "purge"))
+    )
+    with pytest.raises(RunNotFound):
+        await store.run(RunId(hidden))
+    await purge(store, [RunStatus.COMPLETED, RunStatus.CANCELLED], 3600.0)
+    assert (await counts(store))["journal"] == left["journal"]
+    monkeypatch.setattr(erasure, "erase_part", erase_part)
+    proof = await erased(store)
+    assert (proof.count("runs").removed, proof.count("journal").removed) == (2, whole["journal"])
+    assert (await counts(store))["runs"] == 0
 
 
 async def test_the_proof_is_an_act_that_does_not_name_the_person(store: SqlStateStore) -> None:

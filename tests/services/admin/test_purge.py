@@ -108,7 +108,7 @@ async def test_a_content_that_another_run_names_stays(store: SqlStateStore) -> N
     await start(large("one", BIG), store, run_id="two")
     assert (await purge(store, [RunStatus.COMPLETED], 3600.0)).runs == 0
     await store.write_apart(
-        lambda c: c.execute(tables.runs.update().where(_is("two")).values(updated_at=1.0))
+        lambda c: c.execute(tables.runs.update().where(_is("two")).values(created_at=1.0, updated_at=1.0))
     )
     assert (await purge(store, [RunStatus.COMPLETED], 3600.0)).runs == 1
     detail = await store.entries("young")  # type: ignore[arg-type]

@@ -44,7 +44,7 @@ async def filled(root: Path) -> None:
             await store.write(move(run, RunStatus(name.partition("-")[0])))
     with closing(sqlite3.connect(root / ".flujo/state.db")) as database, database:
         for name, days in AGES_D.items():
-            changed = "UPDATE runs SET updated_at = updated_at - ? WHERE run_id = ?"
+            changed = "UPDATE runs SET created_at = 0, updated_at = updated_at - ? WHERE run_id = ?"
             database.execute(changed, (days * 86400, name))
 
 

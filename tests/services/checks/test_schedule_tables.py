@@ -55,6 +55,16 @@ def test_the_name_of_a_schedule_of_the_blueprint_is_taken(folder: Path) -> None:
     assert _findings(folder, table) == ["FLJ299 flujo.toml:1"]
 
 
+def test_a_priority_out_of_range_is_an_error_of_the_settings(folder: Path) -> None:
+    table = (
+        '[schedules.x]\nblueprint = "nightly"\ncron = "0 12 * * *"\nqueue = "default"\npriority = 1000001\n'
+    )
+    with pytest.raises(
+        SettingsError, match="priority 1000001: use a whole number from -1,000,000 to 1,000,000"
+    ):
+        _findings(folder, table)
+
+
 def test_an_unknown_blueprint_is_an_error_of_the_settings(folder: Path) -> None:
     with pytest.raises(
         SettingsError, match=r"flujo\.toml:1: \[schedules\.x\]: no blueprint is called 'nope'"

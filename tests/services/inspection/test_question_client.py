@@ -10,8 +10,10 @@ import pytest
 from flujo.client import TaskClient
 from flujo.domain import canonical
 from flujo.domain.access import Principal, Role
+from flujo.domain.acts import Verb
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
+from flujo.domain.personal_data import Rules
 from flujo.domain.reach import Reach
 from flujo.domain.run import Pause, PauseKind, RunStatus, Write
 from flujo.exceptions import (
@@ -160,6 +162,19 @@ async def test_an_escalated_question_comes_first_with_its_reason(store: MemorySt
 
 def outcome_of(outcome: Any) -> tuple[bool, type[FlujoError] | None]:
     return outcome.is_recorded, None if outcome.error is None else type(outcome.error)
+
+
+async def test_who_sees_the_personal_data_of_a_question_is_recorded(
+    store: MemoryStateStore,
+) -> None:
+    GATE.hide_personal_data(Rules(entities=("email",)))
+    await opened(store, "mail", replace(ASK, message="Write to ada@example.com?"))
+    with pytest.raises(AccessDenied):
+        await person(store, "bob").reveal_question("mail", "ask")
+    assert await store.acts(RunId("mail")) == []
+    assert "ada@" in await person(store, "eve", Role.OPERATOR).reveal_question("mail", "ask")
+    [act] = await store.acts(RunId("mail"))
+    assert (act.verb, act.object, act.actor.by) == (Verb.REVEAL, "ask", "eve")
 
 
 async def test_several_answers_are_checked_first_and_recorded_together_or_one_by_one(

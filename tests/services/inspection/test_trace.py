@@ -10,10 +10,11 @@ import pytest
 from engine.talking import RUN, Panel, calls, talk
 from flujo.domain.pipeline import Pipeline, StepConfig
 from flujo.domain.retry import RetryPolicy
-from flujo.domain.steps import LoopStep, State, StateMachineStep, Transition
+from flujo.domain.steps import LoopStep, ParallelStep, State, StateMachineStep, Transition
 from flujo.domain.steps.tools import AgentTool, BlueprintTool
 from flujo.domain.tools import CallableTool
 from flujo.exceptions import SettingsError
+from flujo.services.inspection.task_client import TaskClient
 from flujo.services.inspection.trace import trace
 from flujo.testing import ScriptedAgent
 from support import Expr, HumanInTheLoopStep, MapStep, Text, World, answer, call, pipeline, resume, start
@@ -337,3 +338,17 @@ async def test_a_wait_for_a_human_does_not_count_as_work(store: StateStore) -> N
     assert asked.output == "yes"
     assert asked.seconds > 0
     assert asked.work_s == 0
+
+
+async def test_a_question_of_a_cancelled_run_does_not_look_as_if_it_were_running(store: StateStore) -> None:
+    ask = HumanInTheLoopStep(name="ask", message="well?")
+    tree = pipeline(ParallelStep(name="both", branches={"left": pipeline(ask)}))
+    await start(tree, store)
+    await TaskClient(store).cancel_task("run")
+    root = await trace(store, await store.find("run"))
+    assert {node.path: str(node.status) for node in root.walk()} == {
+        "": "cancelled",
+        "both": "cancelled",
+        "both:left": "cancelled",
+        "both:left/ask": "cancelled",
+    }

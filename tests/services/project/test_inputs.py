@@ -130,8 +130,9 @@ def test_wrong_types_in_json_are_corrected_with_a_note() -> None:
 
 
 def test_a_field_of_the_wrong_type_is_named() -> None:
-    with pytest.raises(InputRejected, match="--field count: 'two' is not integer"):
+    with pytest.raises(InputRejected, match="--field count: 'two' is not a whole number") as caught:
         read(ORDER, fields=["id=A1", "count=two"])
+    assert caught.value.hint == "for instance `--field count=3`"
 
 
 def test_a_field_without_an_equals_sign_is_refused() -> None:

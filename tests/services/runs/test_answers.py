@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo import StepConfig
+from flujo.agents.settings import AgentSettings
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
-from flujo.domain.run import PauseKind, RunStatus
+from flujo.domain.questions import seen_digest
+from flujo.domain.run import Pause, PauseKind, RunStatus, Write
 from flujo.domain.steps import CallableRef, Expr, HumanInTheLoopStep, ParallelStep, Text
-from flujo.exceptions import AmbiguousPause, InputRejected, ResumeConflict, RunNotFound, WrongPauseKind
+from flujo.exceptions import (
+    AmbiguousPause,
+    InputRejected,
+    QuestionChanged,
+    ResumeConflict,
+    RunNotFound,
+    WrongPauseKind,
+)
 from flujo.services.binding.binding import PipelineBinding
 from flujo.services.inspection.task_client import TaskClient
 from flujo.services.runs.runner import Flujo
@@ -20,6 +29,7 @@ from support import World, call, pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import StateStore
@@ -235,7 +245,9 @@ async def test_an_answer_that_came_second_neither_wins_nor_continues_the_run(sto
         assert (await runner.resume_async(RUN)).output == "first"
 
 
-async def test_an_answer_is_kept_when_its_run_cannot_be_prepared_here(store: StateStore) -> None:
+async def test_an_answer_is_kept_when_its_run_cannot_be_prepared_here(
+    store: StateStore, tmp_path: Path
+) -> None:
     class Unprepared(PipelineBinding):
         async def prepare(self) -> None:
             raise RuntimeError("no weights")
@@ -243,7 +255,8 @@ async def test_an_answer_is_kept_when_its_run_cannot_be_prepared_here(store: Sta
     tree = pipeline(HumanInTheLoopStep(name="ok", message=Text("ok?")))
     async with Flujo[Any, Any, Any](tree, store=store, recovery=False) as runner:
         await runner.run_result_async(None, run_id=RUN)
-        binding = Unprepared(allow_callables=(), agent_settings=None)  # type: ignore[arg-type]  # asks no model
+        settings = AgentSettings(environment={}, cache_dir=tmp_path)
+        binding = Unprepared(allow_callables=(), agent_settings=settings)
         binding.bind(tree)
         async with Flujo[Any, Any, Any](tree, store=store, binding=binding, recovery=False) as other:
             with pytest.raises(RuntimeError, match="no weights"):
@@ -299,3 +312,33 @@ async def test_a_step_is_committed_before_what_may_follow_at_once(
     ) as runner:
         await runner.run_result_async(1, run_id=RUN)
     assert calls.names == ["accept", "write", "write"]
+
+
+@pytest.mark.parametrize("door", ["resume_task", "answer_question"])
+async def test_an_answer_does_not_reach_a_question_that_opened_after_its_check(
+    store: StateStore, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Flujo[Any, Any, Any](
+        pipeline(HumanInTheLoopStep("ok", Text("Pay 5?"))), store=store
+    ) as runner:
+        paused = await runner.run_result_async(None, run_id=RUN)
+    [first] = await store.pauses(RUN)
+    answer = store.answer
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        """Record an answer after the run has asked again."""
+        owner = await store.claim(RUN, statuses=[paused.status])
+        await store.write(Write(run_id=RUN, fence=owner.fence, voids=(first.pause_id,)))
+        again = Pause(pause_id=first.pause_id, message="Pay 500?")
+        await store.write(Write(run_id=RUN, fence=owner.fence, pauses=(again,)))
+        return await answer(*arguments, **options)
+
+    monkeypatch.setattr(store, "answer", late)
+    client = TaskClient(store)
+    if door == "resume_task":
+        answering = client.resume_task(RUN, "yes", digest=seen_digest(RUN, first))
+    else:
+        answering = client.answer_question(RUN, first.pause_id, "yes", seen=seen_digest(RUN, first))
+    with pytest.raises(QuestionChanged):
+        await answering
+    assert [(pause.message, pause.answer) for pause in await store.pauses(RUN)] == [("Pay 500?", None)]

@@ -10,9 +10,11 @@ import pytest
 
 from engine.talking import RUN
 from flujo.domain.current_step import CURRENT_STEP, CurrentStep
+from flujo.domain.executor import Unit
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.retry import RetryPolicy
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, StepConfig
+from flujo.services.executors.wire import output_of
 from flujo.services.runs.run_log import observer_of
 from flujo.state.memory_store import MemoryStateStore
 from support import call, pipeline, resume, start
@@ -69,6 +71,19 @@ async def test_each_step_and_each_failure_is_a_line(
         ("completed", whole),
     ]
     assert said == [CurrentStep(RUN, step, 1), CurrentStep(RUN, step, 2)]
+
+
+async def test_a_line_says_where_a_unit_was_executed(
+    memory: StateStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def remote(_: Any) -> Any:
+        answer = b'{"lines":[],"output":4,"ran":["node-7",4711,0.25]}'
+        return output_of(answer, Unit(target="t:remote", data=b"null"), "cores")
+
+    caplog.set_level(logging.INFO, "flujo.runs")
+    await start(pipeline(call("sum", CallableRef("t:remote", remote))), memory)
+    said = "executed on cores, host node-7, process 4711,"
+    assert (said, CurrentStep(RUN, StepPath("sum"), 1)) in lines(caplog)
 
 
 async def test_a_run_is_not_observed_while_its_logger_is_off(memory: StateStore) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +14,22 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from flujo import Flujo
+from flujo.domain import canonical
 from flujo.domain.models import PipelineContext
-from flujo.domain.run import RunQuery, RunStatus
+from flujo.domain.paths import StepPath
+from flujo.domain.run import Pause, PauseKind, RunQuery, RunStatus, Write
 from flujo.domain.steps import CallableRef, HumanInTheLoopStep, Text
 from flujo.exceptions import CorruptState
 from flujo.state.memory_store import MemoryStateStore
-from flujo.state.sql import migrations, postgres_connection
+from flujo.state.sql import functions, migrations, postgres_connection, queries
 from flujo.state.sql.database import LOG_PAGES
 from flujo.state.sql.functions import Array, driver_text
 from flujo.state.sql.postgres_arrays import ArrayDumper
+from flujo.state.sql.statements import statements_for
+from flujo.state.sql.tables import journal, pauses, runs
 from flujo.state.store import SqlStateStore
-from flujo.testing.store_suite import entry, new_run, writes
+from flujo.state.writer import families
+from flujo.testing.store_suite import RUN, entry, new_run, writes
 from support import StoppingStore, call, pipeline
 
 if TYPE_CHECKING:
@@ -258,3 +263,111 @@ def test_an_array_arrives_as_it_was_given_whether_its_values_repeat_or_not(postg
             query = f"SELECT CAST(%s AS {element}[])".encode()
             found = connection.execute(query, (Array(element, values),), binary=True).fetchone()
             assert repr(found) == repr((values,))
+
+
+BATCHES = 500
+
+
+def _settled_batches(connection: sa.Connection) -> None:
+    """Make the entries and the settled waits of a run's batches, and as many runs that have ended."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL search_path = flujo")
+    places = [f"each[{n}..{n}]" for n in range(BATCHES)]
+    wait = {"run_id": RUN, "message": "", "asked_at": 1.0, "answered_at": 2.0, "void": False}
+    wait |= {"digest": b"", "kind": "children"}
+    waits = [{**wait, "pause_id": place, "position": n} for n, place in enumerate(places)]
+    connection.execute(pauses.insert(), waits)
+    end = {"run_id": RUN, "kind": "done", "attempt": 1, "parent": "each[..]", "status": "completed"}
+    end |= {"fingerprint": "map", "started_at": 1.0, "ended_at": 2.0, "digest": b""}
+    connection.execute(
+        journal.insert(), [{**end, "path": each, "seq": n} for n, each in enumerate(places, 1)]
+    )
+    columns = [column.name for column in runs.c]
+    special = {"run_id": "path", "status": "'completed'"}
+    values = ", ".join(special.get(name, f"runs.{name}") for name in columns)
+    into = f"INSERT INTO runs ({', '.join(columns)})"
+    connection.execute(sa.text(f"{into} SELECT {values} FROM runs, journal"))
+
+
+async def _with_a_wait(store: SqlStateStore) -> None:
+    """Accept a run that waits for one batch of its map."""
+    run = await store.accept(new_run(), {})
+    asked = canonical.encode({"tasks": ["its-batch"]})
+    place = StepPath("each[900..900]")
+    wait = Pause(pause_id=place, message="waits", answer_schema=asked, kind=PauseKind.CHILDREN)
+    await store.write(Write(run_id=run.run_id, fence=run.fence, pauses=(wait,)))
+
+
+WAKE: dict[str, Callable[[sa.Connection], Any]] = {
+    "progress": lambda connection: queries.progress(connection, [RUN]),
+    "open waits": lambda connection: queries.open_questions(connection, [RUN]),
+    "run": lambda connection: queries.records(connection, [RUN]),
+    "end of a batch": lambda connection: families.wake(connection, statements_for(None), [RUN], 3.0),
+}
+"""What is read when a batch has ended, and when the run of its map continues."""
+
+
+async def test_the_end_of_a_batch_reads_nothing_of_the_settled_ones_on_sqlite(sqlite_uri: str) -> None:
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    def cost(connection: sa.Connection) -> dict[str, int]:
+        """Return how many hundreds of instructions each read takes."""
+        nonlocal counted
+        driver: Any = connection.connection.dbapi_connection
+        driver.set_progress_handler(count, 100)
+        found = {}
+        for name, read in WAKE.items():
+            counted = 0
+            read(connection)
+            found[name] = counted
+        driver.set_progress_handler(None, 100)
+        return found
+
+    async with aclosing(await SqlStateStore.open(sqlite_uri)) as store:
+        await _with_a_wait(store)
+        before = await store.write_apart(cost)
+        await store.write_apart(_settled_batches)
+        after = await store.write_apart(cost)
+    assert all(after[name] <= before[name] + 1 for name in WAKE), (before, after)
+
+
+def _read_on_postgres(connection: sa.Connection) -> int:
+    """Return how many rows Postgres reads from tables and indexes for a wake."""
+    connection.exec_driver_sql("SET LOCAL search_path = flujo")
+    connection.exec_driver_sql("ANALYZE")
+    asked: list[tuple[str, Any]] = []
+    fetched = functions.fetch_all
+
+    def noted(connection: Any, statements: Any, parameters: Any) -> Any:
+        asked.extend((driver_text(each, "flujo"), parameters) for each in statements)
+        return fetched(connection, statements, parameters)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (functions, queries):
+            patched.setattr(module, "fetch_all", noted)
+        for read in WAKE.values():
+            read(connection)
+
+    def read_by(node: dict[str, Any]) -> float:
+        own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        is_scan = "Relation Name" in node
+        return float(own * is_scan + sum(map(read_by, node.get("Plans", ()))))
+
+    driver: Any = connection.connection.dbapi_connection
+    found = 0.0
+    for text, parameters in asked:
+        [[[plan]]] = driver.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", parameters).fetchall()
+        found += read_by(plan["Plan"])
+    return round(found)
+
+
+async def test_the_end_of_a_batch_reads_nothing_of_the_settled_ones_on_postgres(postgres_uri: str) -> None:
+    async with aclosing(SqlStateStore(postgres_uri)) as store:
+        await _with_a_wait(store)
+        await store.write_apart(_settled_batches)
+        assert await store.write_apart(_read_on_postgres) <= 20

@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections import Counter
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -14,7 +15,9 @@ import sqlalchemy as sa
 
 from flujo.domain.queues import NO_LIMITS, ClaimOrder, Queued, QueueLimits, Rate
 from flujo.domain.run import Move, RunStatus, Write
+from flujo.state import owner_tokens
 from flujo.state.sql import migrations, postgres_listener, queries, queue
+from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
 
@@ -107,10 +110,23 @@ async def test_claims_from_several_queues_in_any_order_do_not_wait_for_each_othe
             assert [len(each) for each in got] == [2, 2]
 
 
+async def test_a_worker_that_was_killed_holds_no_place_although_its_lease_lasts(
+    store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ClaimOrder(queues=(("mail", QueueLimits(concurrency=1)),), limit=5)
+    async with aclosing(SqlStateStore(store_uri)) as killed, aclosing(SqlStateStore(store_uri)) as other:
+        for run_id in ("a", "b"):
+            await killed.accept(new_run(run_id, queued=Queued(queue="mail")), {}, claim=False)
+        assert [run.run_id for run in await killed.claim_next(one)] == ["a"]
+        assert await other.claim_next(one) == []
+        monkeypatch.setattr(owner_tokens, "is_provably_dead", killed.owner.__eq__)
+        assert [run.run_id for run in await other.claim_next(one)] == ["a"]
+
+
 def _plan(connection: sa.Connection) -> str:
     connection.exec_driver_sql("SET search_path = flujo")
     order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5)
-    statement = queue.candidates(connection, "mail", order, 2e9, (), (), (), 5)
+    statement = queue.candidates(connection, "mail", order, 2e9, None, (), (), 5)
     text = statement.compile(connection, compile_kwargs={"literal_binds": True})
     return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {text}"))
 
@@ -119,7 +135,7 @@ async def test_the_index_of_queues_serves_a_claim_in_its_order(postgres_uri: str
     async with aclosing(SqlStateStore(postgres_uri)) as store:
         await _filled(store)
         plan = await store.read(_plan)
-    assert "runs_to_go_on" in plan
+    assert "runs_to_claim" in plan
     assert "Sort" not in plan
 
 
@@ -131,7 +147,11 @@ def _plans(connection: sa.Connection) -> list[str]:
         asked.append((statement, values))
 
     sa.event.listen(connection, "before_cursor_execute", note)
-    queue.choose(connection, ClaimOrder(queues=(("mail", QueueLimits(concurrency=9)),), limit=5), 2e9)
+    order = ClaimOrder(queues=(("mail", QueueLimits(concurrency=9)),), limit=5)
+    lapses = queue.Lapses(30.0, lambda: 0.0)
+    queue.choose(connection, order, 2e9, lapses)
+    lapses.note("mail", (), 0.0, 30.0)
+    queue.choose(connection, order, 2e9, lapses)
     queries.due(connection, None, (), 5)
     sa.event.remove(connection, "before_cursor_execute", note)
     cursor = connection.connection.cursor()
@@ -147,10 +167,121 @@ async def test_a_long_queue_makes_neither_a_claim_nor_a_look_slower(tmp_path: Pa
     migrations.migrate(uri)
     async with aclosing(SqlStateStore(uri)) as store:
         await _filled(store)
+        await store.claim_next(ClaimOrder(queues=(("mail", NO_LIMITS),), limit=1))
         plans = await store.write_apart(_plans)
-    claim = ["runs_by_status", "runs_by_status", "runs_to_go_on"]  # owners, running runs, candidates
-    look = ["runs_by_status", "runs_by_deadline", "runs_to_go_on"]
-    assert [re.findall(r"INDEX (\w+)", plan) for plan in plans] == [[name] for name in claim + look]
+    owners = ["runs_by_owner"] * 2  # the first one, and each following one
+    first = [owners, ["runs_by_owner"], ["runs_to_go_on"], ["runs_by_owner"]]
+    claim = [owners, ["runs_by_owner"], ["runs_to_claim"]]  # owners, executed runs, candidates
+    look = [owners, ["runs_by_deadline"], ["runs_to_go_on"]]
+    assert [re.findall(r"INDEX (\w+)", plan) for plan in plans] == first + claim + look
+
+
+EXECUTED = 2000
+OWNERS = 4
+
+
+def _executed(connection: sa.Connection) -> None:
+    """Make many executed runs of a few owners, before those that wait in a queue."""
+    columns = [column.name for column in runs.c]
+    special = {
+        "run_id": "run_id || '-' || n",
+        "status": "'running'",
+        "owner": f"'owner-' || n % {OWNERS}",
+        "lease_until": "4e9",
+        "rank": "rank - 1000000 + n",
+    }
+    values = ", ".join(special.get(name, name) for name in columns)
+    into = f"INSERT INTO {runs.name} ({', '.join(columns)})"
+    numbers = f"WITH RECURSIVE up(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < {EXECUTED})"
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL search_path = flujo")
+    connection.execute(sa.text(f"{into} {numbers} SELECT {values} FROM runs, up WHERE run_id = 'r000'"))
+
+
+def _cost_on_sqlite(connection: sa.Connection) -> int:
+    """Return how many hundreds of instructions of SQLite a claim takes when no lease can have ended."""
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    driver: Any = connection.connection.dbapi_connection
+    order, lapses = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5), queue.Lapses(30.0, lambda: 0.0)
+    assert queue.choose(connection, order, 2e9, lapses) == ["r000"]
+    driver.set_progress_handler(count, 100)
+    assert queue.choose(connection, order, 2e9, lapses) == ["r000"]
+    driver.set_progress_handler(None, 100)
+    return counted
+
+
+async def test_a_claim_reads_owners_and_not_the_runs_that_they_execute(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'state.db'}"
+    async with aclosing(await SqlStateStore.open(uri)) as store:
+        await store.accept(new_run("r000", queued=Queued(queue="mail")), {}, claim=False)
+        await store.write_apart(_executed)
+        assert await store.write_apart(_cost_on_sqlite) <= 3 * OWNERS
+        assert await store.next_available(["mail"]) == 0
+
+
+def _rows_on_postgres(connection: sa.Connection) -> tuple[int, int]:
+    """Return how many rows of runs Postgres reads to know the owners, and for the candidates of a claim."""
+    connection.exec_driver_sql("SET LOCAL search_path = flujo")
+    known = queries.owners(connection)
+    assert known.dead == ()
+    assert known.others == tuple(f"owner-{n}" for n in range(OWNERS))
+    order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5)
+    candidates = queue.candidates(connection, "mail", order, 2e9, None, (), (), 5)
+    texts = [
+        (str(queries.EACH_OWNER.compile(connection)), "runs_by_owner"),
+        (str(candidates.compile(connection, compile_kwargs={"literal_binds": True})), "runs_to_claim"),
+    ]
+    return tuple(_rows_read(connection, *each) for each in texts)  # type: ignore[return-value]  # of two
+
+
+def _rows_read(connection: sa.Connection, text: str, index: str) -> int:
+    """Return how many rows of runs a statement reads, all of them by an index."""
+    [(plan,)] = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}")
+
+    def read(node: dict[str, Any]) -> float:
+        is_scan = node.get("Relation Name") == "runs"
+        own = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        assert not is_scan or node["Index Name"] == index
+        return float(own * is_scan + sum(map(read, node.get("Plans", ()))))
+
+    return round(read(plan[0]["Plan"]))
+
+
+async def test_postgres_reads_a_row_for_each_owner_and_for_each_candidate(postgres_uri: str) -> None:
+    async with aclosing(SqlStateStore(postgres_uri)) as store:
+        await store.accept(new_run("r000", queued=Queued(queue="mail")), {}, claim=False)
+        await store.write_apart(_executed)
+        assert await store.write_apart(_rows_on_postgres) == (OWNERS, 1)
+
+
+async def test_a_lease_that_ends_is_noticed_when_it_can_have_ended(store_uri: str) -> None:
+    clock = 100.0
+    lapses = queue.Lapses(30.0, lambda: clock)
+    order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5)
+
+    def claimed(connection: sa.Connection) -> list[str]:
+        return queue.choose(connection, order, 2e9, lapses)
+
+    def end_leases(connection: sa.Connection) -> None:
+        connection.execute(runs.update().values(lease_until=1.0))
+
+    async with aclosing(SqlStateStore(store_uri)) as store:
+        for run_id in ("a", "b"):
+            await store.accept(new_run(run_id, queued=Queued(queue="mail")), {}, claim=False)
+        assert [run.run_id for run in await store.claim_next(replace(order, limit=1))] == ["a"]
+        assert await store.write_apart(claimed) == ["b"]
+        await store.write_apart(end_leases)
+        assert await store.write_apart(claimed) == ["b"], "no lease that was read can have ended yet"
+        clock += 30.0
+        assert await store.write_apart(claimed) == ["a", "b"]
+        assert await store.write_apart(claimed) == ["a", "b"], "until it is claimed"
+        assert await store.next_available(["mail"]) == 0
 
 
 async def test_another_process_is_heard_on_postgres(postgres_uri: str) -> None:

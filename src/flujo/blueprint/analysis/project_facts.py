@@ -25,6 +25,8 @@ class ProjectFacts:
     """The targets of messages in flujo.toml."""
     queues: Collection[str] | None = None
     """The queues of flujo.toml besides `default`."""
+    executors: Mapping[str, str] | None = None
+    """The executors of flujo.toml besides `threads`, each with its `kind`."""
     evaluators: Collection[str] | None = None
     """The evaluators of flujo.toml."""
     providers: Collection[str] | None = None

@@ -33,6 +33,12 @@ DESCRIPTIONS = {
     "catch_up": "Which of the times that passed while no worker ran are fired.",
     "overlap": "What happens at a time when an earlier run of the schedule has not ended.",
     "queue": "The queue in which the run or task waits for a worker.",
+    "executor": "Where the callable is executed: a table `[executors.NAME]` of flujo.toml, or `threads`. "
+    "`queue` lets workers execute the items of a map, in batches.",
+    "resources": "What the callable needs of the worker that executes it.",
+    "cpu": "Cores of the worker.",
+    "gpu": "GPUs of the worker.",
+    "memory": "Memory of the worker: bytes, or for instance `8GiB`.",
     "priority": "A run is preferred to those of one priority less that waited up to a minute longer.",
     "metadata": "Metadata of the runs, to find them by.",
     "migrations": "Renamed and moved parts, for runs that began with the old paths.",
@@ -69,6 +75,7 @@ DESCRIPTIONS = {
     "max_retries": "How often a failed attempt is retried.",
     "retry": "The wait between attempts, and the errors that are retried.",
     "execution_mode": "Whether the run waits for the step, or launches it as a task and continues.",
+    "batch_size": "How many items of such a map one run executes.",
     "task": "The name of a step in the background, or an expression that returns the id of its task.",
     "tasks": "Several of them, or an expression that returns a list or a map of task ids.",
     "durability": "When the step's journal entry is committed: before the next step, or at the end of the "

@@ -11,7 +11,16 @@ compiles them.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from flujo.blueprint.language.roles import Role, Sees, Site, in_role, keys
 from flujo.blueprint.language.values import (
@@ -36,6 +45,7 @@ from flujo.blueprint.language.values import (
     problem,
 )
 from flujo.domain import choices
+from flujo.domain.executor import memory
 from flujo.domain.personal_data import Pii
 from flujo.domain.schedules import CatchUp, Overlap
 from flujo.domain.secrets import KEY, is_reference, name_problem
@@ -43,6 +53,7 @@ from flujo.domain.steps import FALLBACK, Durability, ExecutionMode, Keep, OnErro
 from flujo.domain.tools import Effect, InDoubt
 from flujo.domain.usage import UnknownPrice
 from flujo.domain.values import looks_like_target, quoted_moment
+from flujo.exceptions import PipelineError
 
 
 def tag(name: str) -> str:
@@ -170,6 +181,22 @@ Time = Annotated[
 """A duration, or one from data."""
 
 
+def _memory(given: int | str) -> int | str:
+    try:
+        memory(given, "`memory`")
+    except PipelineError as error:
+        raise ValueError(f"{error.message}; {error.hint}") from error
+    return given
+
+
+class Resources(Strict):
+    """`config.resources`: what a callable needs of the worker that executes it."""
+
+    cpu: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    gpu: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    memory: Annotated[int | str, AfterValidator(_memory)] = 0
+
+
 class Config(Strict):
     """`config:`: how a step is executed."""
 
@@ -181,6 +208,9 @@ class Config(Strict):
     queue: Maybe[Annotated[str, Field(min_length=1)]] = None
     priority: int = 0
     budget: Maybe[Budget] = None
+    executor: Maybe[Annotated[str, Field(min_length=1)]] = None
+    resources: Maybe[Resources] = None
+    batch_size: Maybe[int] = None
 
 
 class BaseStep(Strict):
@@ -905,10 +935,15 @@ class Tool(Strict):
     approve: Maybe[Approve] = None
     enforce_idempotency: bool = False
     in_doubt: Maybe[InDoubt] = None
+    executor: Maybe[Annotated[str, Field(min_length=1)]] = None
+    resources: Maybe[Resources] = None
 
     of: ClassVar[Sequence[str]] = ("call", "blueprint", "agent", "mcp")
     """The keys of which a tool has exactly one."""
-    of_calls: ClassVar[Sequence[str]] = ("effect", "enforce_idempotency", "in_doubt", "with_", "approve")
+    of_calls: ClassVar[Sequence[str]] = (
+        *("effect", "enforce_idempotency", "in_doubt", "with_", "approve"),
+        *("executor", "resources"),
+    )
     """The keys about a call, which a blueprint and an agent do not have: the calls inside them have."""
 
     @model_validator(mode="after")
@@ -927,6 +962,8 @@ class Tool(Strict):
             self._refuse(
                 ("with_",), "a tool with `mcp`", "remove it; flujo.toml has the settings of a server"
             )
+            hint = "remove it; the process of a server executes its tools"
+            self._refuse(("executor", "resources"), "a tool with `mcp`", hint)
         else:
             self._refuse(("allow",), f"a tool with `{given[0]}`", "remove it")
         for path, name in references(self.with_):

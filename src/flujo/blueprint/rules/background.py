@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flujo.blueprint.diagnostics import rule
+from flujo.domain.pipeline import QUEUE_EXECUTOR
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.wording import suggest
 
@@ -80,7 +81,8 @@ def unknown_queues(unit: Unit) -> Iterator[Diagnostic]:
     known = [DEFAULT_QUEUE, *unit.project.queues]
     for visit in unit.visits:
         queue = visit.step.config.queue
-        if queue is not None and visit.step.is_background and queue not in known:
+        launches = visit.step.is_background or visit.step.config.executor == QUEUE_EXECUTOR
+        if queue is not None and launches and queue not in known:
             meant = suggest(queue, known, what="there are", cutoff=0.6)
             yield UNKNOWN_QUEUE.at(
                 unit.span(*visit.path, "config", "queue"),

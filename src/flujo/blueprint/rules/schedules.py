@@ -53,7 +53,8 @@ rule(
     "schedule-contradiction",
     "Schedules or settings of a schedule that exclude each other",
     finds="Two schedules of one name, a name that cannot begin the id of a run, `catch_up` and `overlap` "
-    "that contradict each other, a priority without a queue, and metadata with a key that is not a name.",
+    "that contradict each other, a priority without a queue or out of range, and metadata with a key "
+    "that is not a name.",
     why="The ids of a schedule's runs begin with its name, so two schedules cannot share one. With `overlap: "
     "queue` runs are late, and `catch_up: none` skips late runs. `catch_up: all` starts several runs in a "
     "row, and `overlap: skip` skips all but the first.",

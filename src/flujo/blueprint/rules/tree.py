@@ -11,6 +11,7 @@ from flujo.blueprint.language.traversal import UNNAMED, placed
 from flujo.blueprint.rules import (  # noqa: F401
     availability,
     background,
+    batches,
     caching,
     conversations,
     effects,

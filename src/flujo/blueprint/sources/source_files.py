@@ -19,7 +19,7 @@ from flujo.blueprint.sources.package_files import (
     in_package,
     packages_like,
 )
-from flujo.domain.wording import size
+from flujo.domain.wording import did_you_mean, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -268,9 +268,18 @@ _REASONS = {
 def _refusal(error: OSError, root: Path, path: str) -> SourceRefused:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         _check_case(root, path)
-        return SourceRefused("the file does not exist", "check the spelling and the folder", missing=True)
+        near = did_you_mean(posixpath.basename(path), _files_beside(root / path))
+        hint = near or "check the spelling and the folder"
+        return SourceRefused("the file does not exist", hint, missing=True)
     reason, hint = _REASONS.get(error.errno or 0, (os.strerror(error.errno or 0), "check the file"))
     return SourceRefused(reason, hint)
+
+
+def _files_beside(path: Path) -> list[str]:
+    """Return the names of the files in the folder of a path that have its ending."""
+    with contextlib.suppress(OSError):
+        return sorted(each.name for each in path.parent.iterdir() if each.suffix == path.suffix)
+    return []
 
 
 def _check_case(root: Path, path: str) -> None:

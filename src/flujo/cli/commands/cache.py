@@ -45,7 +45,10 @@ def why(
     ] = "@last",
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what the key of a cached step was made of in a run, and why no answer was found."""
+    """Show why a run has found no answer of a cached step.
+
+    It also shows what the key of the step was made of.
+    """
     from flujo.cli.run_command import in_workspace
 
     async def explained(workspace: "Workspace") -> "Explanation":

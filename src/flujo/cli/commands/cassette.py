@@ -41,9 +41,10 @@ def save(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a completed run as a cassette, which pytest plays without a model; known secrets are masked.
+    """Write a run as a cassette, which pytest plays without a model.
 
-    It is written only if playing it gives the output of the run.
+    The run has completed, and playing the cassette gives its output, or nothing is written. Known secrets are
+    masked.
     """
     from flujo.cli.run_command import in_workspace
 

@@ -111,7 +111,10 @@ def show(
     ],
     as_json: options.AsJson = False,
 ) -> None:
-    """Show the scores of a run, with the evaluations that have not ended; or the means of a set of runs."""
+    """Show the scores of a run, or the means of a set of runs.
+
+    Of a run it also shows the evaluations that have not ended.
+    """
     invocation = Invocation.of(ctx)
     if not cases_commands.is_shown_as_set(invocation, run, as_json=as_json):
         _show_run(invocation, run, as_json=as_json)

@@ -89,7 +89,10 @@ def rotate(
     by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Encrypt all values with the first key; runs and workers continue meanwhile."""
+    """Encrypt all values with the first key.
+
+    Runs and workers continue meanwhile.
+    """
     from flujo.cli.run_command import in_workspace
 
     invocation, actor = Invocation.of(ctx), options.actor(by)

@@ -124,7 +124,10 @@ def diff(
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare the files with a lock: prompts word by word, models, tools, schemas and steps."""
+    """Compare the files with a lock.
+
+    Prompts are compared word by word; models, tools, schemas and steps one by one.
+    """
     from flujo.services.checks import locking
 
     invocation = Invocation.of(ctx)

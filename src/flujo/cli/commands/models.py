@@ -59,7 +59,7 @@ def pull(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name, for instance smollm2.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Download a model, verify its digest and store it in the user's cache."""
+    """Download a model into the user's cache, and verify it."""
     from flujo.cli.download import Download
     from flujo.services.admin.local_models import pull as fetch
 

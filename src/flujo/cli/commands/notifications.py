@@ -90,6 +90,13 @@ def redeliver(
 ) -> None:
     """Send messages again, with the ids that they had. A worker or an open runner sends them."""
     invocation = Invocation.of(ctx)
+    messages.require_one_choice(
+        ids or [],
+        given_up=given_up,
+        target=target,
+        words=("ID...", "`--given-up`", "`--target`"),
+        listing="`flujo notifications list` shows the ids",
+    )
 
     async def work(workspace: "Workspace") -> int:
         return await messages.redeliver(await workspace.store(), ids or [], given_up=given_up, target=target)

@@ -59,7 +59,9 @@ QueueName = Annotated[
 ]
 Priority = Annotated[
     int | None,
-    typer.Option("--priority", metavar="N", help="With --detach: each is worth a minute of waiting."),
+    typer.Option(
+        "--priority", metavar="N", help="With --detach: -1000000 to 1000000, each worth a minute of waiting."
+    ),
 ]
 Delay = Annotated[
     str | None,

@@ -108,7 +108,7 @@ def apply(
     by: options.By = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make the database's schedules those of the files: add, change and remove."""
+    """Make the schedules in the database those of the files."""
     invocation = Invocation.of(ctx)
     done: list[Applied] = _with_client(
         invocation, lambda client: client.apply(dry_run=dry_run), by=by, creates=not dry_run
@@ -139,7 +139,10 @@ def pause(ctx: typer.Context, name: Name, by: options.By = None) -> None:
 
 @app.command()
 def resume(ctx: typer.Context, name: Name, by: options.By = None) -> None:
-    """Fire a paused schedule again; times during the pause are not fired."""
+    """Fire a paused schedule again, from the next time on.
+
+    Times during the pause are not fired.
+    """
     invocation = Invocation.of(ctx)
     _with_client(invocation, lambda client: client.resume(name), by=by)
     invocation.terminal.say(f"schedule {name} is active")

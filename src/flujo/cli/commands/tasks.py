@@ -212,7 +212,14 @@ def resume(
 
     pause_id = bulk.read_selection(select).get("pause") if select is not None else None
     chosen = bulk.chosen_runs(
-        Invocation.of(ctx), runs, select, verb="resume", statuses=["paused"], dry_run=dry_run, yes=yes
+        Invocation.of(ctx),
+        runs,
+        select,
+        verb="resume",
+        statuses=["paused"],
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
     )
     given = options.given(text, file, fields)
 
@@ -323,14 +330,21 @@ def retry(
     paused_ok: options.PausedOk = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Resume each parked run, and retry the failed step of each failed one."""
+    """Resume parked runs, and retry the failed step of failed ones."""
     from flujo.cli import bulk
     from flujo.cli.run_command import conclude, drive
     from flujo.services.runs import blueprint_runs
 
     invocation, actor = Invocation.of(ctx), options.actor(by)
     chosen = bulk.chosen_runs(
-        invocation, runs, select, verb="retry", statuses=["failed", "parked"], dry_run=dry_run, yes=yes
+        invocation,
+        runs,
+        select,
+        verb="retry",
+        statuses=["failed", "parked"],
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
     )
 
     def act(run: str) -> None:
@@ -371,7 +385,7 @@ def cancel(
     invocation, actor = Invocation.of(ctx), options.actor(by)
     statuses = [str(status) for status in blueprint_runs.CANCELLABLE]
     chosen = bulk.chosen_runs(
-        invocation, runs, select, verb="cancel", statuses=statuses, dry_run=dry_run, yes=yes
+        invocation, runs, select, verb="cancel", statuses=statuses, dry_run=dry_run, yes=yes, as_json=as_json
     )
 
     def act(run: str) -> None:
@@ -431,6 +445,7 @@ def _answer(
             answer,
             actor=actor,
             kind=kind,
+            shown=pause,
             detach=detach,
             sink=progress,
             stop=stop,

@@ -90,7 +90,12 @@ def trace(
         return
     shown = detail.trace if step is None else detail.trace.at(step)
     if as_json:
-        invocation.terminal.json(detail_data(detail, shown, tracebacks=invocation.debug))
+        invocation.terminal.json(
+            {
+                **detail_data(detail, shown),
+                **({"tracebacks": dict(detail.tracebacks)} if invocation.debug else {}),
+            }
+        )
     elif messages:
         from flujo.cli.trace_rendering import show_messages
 

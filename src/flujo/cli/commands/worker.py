@@ -4,9 +4,9 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -56,6 +56,13 @@ def worker(
             help="After SIGTERM or Ctrl-C, let runs continue so long before they are released: 30s, 5m, 0s.",
         ),
     ] = "25s",
+    heartbeat_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Touch this file every 5 seconds while the worker is alive, for a liveness probe.",
+        ),
+    ] = None,
     modules: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,6 +93,7 @@ def worker(
         grace_s=read_duration(grace, option="--grace"),
         alone=alone,
         modules=tuple(modules or ()),
+        heartbeat_file=heartbeat_file,
     )
     logger("asyncio")  # reports exceptions of step code's own tasks
     ended = event_loop.run(_run_worker(invocation, how, as_json=as_json))
@@ -111,17 +119,25 @@ class _How:
     alone: str
     """What `execute_suspect` gets, in a process that another worker has started for it."""
     modules: tuple[str, ...]
+    heartbeat_file: Path | None
 
     @property
     def ends(self) -> bool:
         """Whether the worker exits by itself."""
         return self.once or self.drain or bool(self.alone)
 
-    def work(self, working: "Worker") -> Coroutine[Any, Any, "Drained | None"]:
-        """Return what the worker does until it ends or is stopped."""
+    async def work(self, working: "Worker", terminal: "Terminal") -> "Drained | None":
+        """Do what the worker does until it ends or is stopped."""
         if self.alone:
-            return working.execute_suspect(self.alone)
-        return working.drain(later=self.drain) if self.ends else working.work()
+            await working.execute_suspect(self.alone)
+            return None
+        if self.ends:
+            return await working.drain(later=self.drain)
+        await working.begin()
+        state = "paused; `flujo workers resume` starts it" if self.is_paused else "started"
+        terminal.say(f"worker {state}; SIGTERM or Ctrl-C stops it and releases its runs")
+        await working.work()
+        return None
 
     def isolated(self, invocation: Invocation) -> tuple[str, ...]:
         """Return the start of the command line of a process that executes one run for this worker."""
@@ -155,6 +171,7 @@ async def _run_worker(
             resumes_orphans=not how.queues,
             is_paused=how.is_paused,
             version=__version__,
+            heartbeat_file=how.heartbeat_file,
             isolated=how.isolated(invocation),
         )
         working = Worker(workspace, policy, report, served, duties=[Retention(workspace)])
@@ -169,7 +186,7 @@ async def _until_signal(
 ) -> "signal.Signals | Drained | None":
     caught: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(how.work(working))
+    task = asyncio.ensure_future(how.work(working, terminal))
     again = asyncio.Event()
 
     def stop(number: signal.Signals) -> None:
@@ -184,9 +201,6 @@ async def _until_signal(
     if how.alone:
         watch = asyncio.create_task(_orphaned())
         watch.add_done_callback(lambda done: None if done.cancelled() else stop(signal.SIGTERM))
-    if not how.ends:
-        state = "paused; `flujo workers resume` starts it" if how.is_paused else "started"
-        terminal.say(f"worker {state}; SIGTERM or Ctrl-C stops it and releases its runs")
     try:
         return await task
     except asyncio.CancelledError:

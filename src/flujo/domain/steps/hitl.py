@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from functools import cached_property
 from typing import Any, ClassVar
 
 from flujo.domain import choices, values
@@ -42,4 +43,8 @@ class HumanInTheLoopStep(BaseStep[In, Out]):
     @property
     def question(self) -> Question:
         """What is known of the schema before the question is opened, and the deadline of the answer."""
+        return self._asked
+
+    @cached_property
+    def _asked(self) -> Question:  # kept because each visit of the question looks for choices in its schema
         return Question(choices.fixed(self.answer_schema), self.deadline_s, on_deadline=self.on_deadline)

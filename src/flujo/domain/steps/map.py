@@ -25,6 +25,7 @@ class MapStep(BaseStep[In, Out]):
     kind: ClassVar[str] = "map"
     verb: ClassVar[str] = "runs "
     shape: ClassVar[Shape] = "inside"
+    has_items: ClassVar[bool] = True
 
     body: Takes[Body, Pipeline] = takes(body)
     """The steps for one item, which is the first step's input and is visible as `item`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flujo.domain.paths import StepPath
-from flujo.domain.queues import MAX_PRIORITY
+from flujo.domain.queues import priority_problem
 from flujo.domain.steps import AwaitStep, BaseStep, StepConfig
 from flujo.domain.tree_checks.findings import Field, Finding, Site, all_inside
 from flujo.domain.usage import UsageLimits, uncovered
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 def in_background(site: Site, limits: UsageLimits | None, *, is_stand_in: bool) -> Iterator[Finding]:
     """Check that a step can be executed as a task, and that limits around it hold for the task."""
     step, where = site.step, f"step {site.path!r}"
-    if step.config.execution_mode != "background":
+    if step.config.execution_mode != "background" and not step.config.is_spread:
         yield from _only_in_background(site)
         return
-    keys: Field = ("config", "execution_mode")
+    keys: Field = ("config", "executor" if step.config.is_spread else "execution_mode")
+    if step.config.is_spread:
+        yield from _place_and_budget(site, limits, keys)
+        return
     if is_stand_in:
         message = f"{where} is the inner step of another one, and cannot run in the background"
         hint = "set `execution_mode` on the enclosing step"
@@ -34,14 +37,18 @@ def in_background(site: Site, limits: UsageLimits | None, *, is_stand_in: bool) 
             message = f"{where} runs in the background, and the thread {inner.step.joins!r} is of its run"
             hint = "remove `thread`: a task cannot read the messages of the run that launched it"
             yield Finding("FLJ280", inner.place, message, hint, ("thread",), at_key=True)
-    if step.config.priority and step.config.queue is None:
+    yield from _place_and_budget(site, limits, keys)
+
+
+def _place_and_budget(site: Site, limits: UsageLimits | None, keys: Field) -> Iterator[Finding]:
+    """Check the place in a queue of what a step launches, and its budget."""
+    step, where = site.step, f"step {site.path!r}"
+    if step.config.priority and not step.config.is_spread and step.config.queue is None:
         message = f"{where} has a priority and no queue"
         hint = "a priority orders the tasks of a queue: add `queue`"
         yield Finding("FLJ288", site.place, message, hint, ("config", "priority"), at_key=True)
-    elif abs(step.config.priority) > MAX_PRIORITY:
-        message = f"{where} has the priority {step.config.priority}"
-        hint = f"use a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"
-        yield Finding("FLJ288", site.place, message, hint, ("config", "priority"))
+    elif problem := priority_problem(step.config.priority, where):
+        yield Finding("FLJ288", site.place, *problem, ("config", "priority"))
     if missing := uncovered(limits, step.config.budget):
         message, hint = task_under_limit(step, site.path, missing)
         keys = ("config", "budget") if step.config.budget is not None else keys
@@ -62,12 +69,16 @@ def _why_no_task(step: BaseStep) -> str:
 def task_under_limit(step: BaseStep, path: StepPath, missing: Sequence[str]) -> tuple[str, str]:
     """Return why a step cannot run in the background under limits, and what to do; see `usage.uncovered`."""
     names = listed(missing, "and")
-    where = f"step {path!r} runs in the background under a limit"
+    how = "lets workers execute its items" if step.config.is_spread else "runs in the background"
+    where = f"step {path!r} {how} under a limit"
     if step.config.budget is None:
         message = f"{where} on {names}, and has no `budget` of its own"
     else:
         message = f"{where}, and its own `budget` allows more of {names}"
-    hint = "what its `budget` in `config` allows is held for the task until it has ended: limit "
+    hint = "what its `budget` in `config` allows is held for " + (
+        "each batch" if step.config.is_spread else "the task"
+    )
+    hint += " until it has ended: limit "
     return message, hint + f"{names} there, to no more than around it"
 
 
@@ -76,7 +87,7 @@ def _only_in_background(site: Site) -> Iterator[Finding]:
     for key in ("queue", "priority", "budget"):
         if getattr(site.step.config, key) != getattr(StepConfig(), key):
             message = f"step {site.path!r} has `{key}`, and does not run in the background"
-            hint = "add `execution_mode: background`, or remove it"
+            hint = "add `execution_mode: background` (of a map also `executor: queue`), or remove it"
             yield Finding("FLJ288", site.place, message, hint, ("config", key), at_key=True)
 
 

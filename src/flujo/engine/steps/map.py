@@ -6,12 +6,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from flujo.domain.outcomes import Success
 from flujo.domain.paths import branch, indexed
 from flujo.domain.steps import CallableRef
+from flujo.engine.batches import spread
 from flujo.engine.branches import come_out, merge_into
-from flujo.engine.decisions import decide_items, limit_of
+from flujo.engine.decisions import decide_items, limit_of, listed
 from flujo.engine.fanout import Branch, doubt_among, run_each, stopped_by
-from flujo.engine.ranges import Keeping, Ranges
+from flujo.engine.ranges import Keeping, Kept, Ranges
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -32,13 +34,19 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
         MergeConflict: two items wrote one field of the context and `merge` does not decide.
     """
     keeping = Keeping(step.keep, step.on_error, merges=step.merge != "no_merge")
-    only = _only_step(step.body)
     limit = limit_of(step.max_concurrency, frame, what=f"`max_concurrency` of map {step.name!r}")
+    if step.config.is_spread:
+        found = await spread(step, step.over, keeping, frame, path, limit=limit)
+        return await _ended(step, frame, path, found) if isinstance(found, Kept) else found
+    only = _only_step(step.body)
     ranges = Ranges(step, keeping, frame, path, ahead=limit, only=only)
     await ranges.load()
 
     async def branches() -> AsyncGenerator[Branch, None]:
-        given = decide_items(step.over, frame, path, ranges, what=f"`over` of map {step.name!r}")
+        if frame.first is None:
+            given = decide_items(step.over, frame, path, ranges, what=f"`over` of map {step.name!r}")
+        else:
+            given = listed(frame, path, ranges, frame.previous, start=frame.first)
         async with aclosing(given) as numbered:
             async for index, item in numbered:
                 ranges.begin(index, item)
@@ -63,6 +71,13 @@ async def run(step: MapStep, frame: Frame, path: StepPath, run_body: RunBody) ->
     if stopped is not None:
         return stopped
     kept = ranges.kept()
+    if frame.first is not None:
+        return Success(kept.to_json(keeping))
+    return await _ended(step, frame, path, kept)
+
+
+async def _ended(step: MapStep, frame: Frame, path: StepPath, kept: Kept) -> StepOutcome:
+    """Merge the writes of the items, and return the output of the map."""
     if isinstance(step.merge, CallableRef):
         await frame.run.journal.load_at([branch(path, "merge")])
     await merge_into(frame, step, path, kept.patches, step.merge)

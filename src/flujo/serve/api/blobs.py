@@ -6,26 +6,36 @@ import re
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from flujo.domain.access import Right
 from flujo.domain.context_references import ContextReference
 from flujo.exceptions import RequestRefused
 from flujo.serve.api.requests import Asked, answered, content, parameters
 from flujo.serve.endpoints import API_PREFIX, Endpoint, Operation
-from flujo.serve.serving import tasks
+from flujo.serve.serving import serving, tasks
+from flujo.serve.uploads import admitted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-MAX_BLOB = 64 * 2**20
-"""The size of the largest value that is uploaded, in bytes."""
 BYTES = "application/octet-stream"
 BLOBS = f"{API_PREFIX}/blobs/{{provider}}"
 
 
+class ReferenceData(TypedDict):
+    """The reference to a stored value, for a context."""
+
+    provider_id: str
+    key: str
+    sha256: str | None
+    size: int | None
+    """In bytes."""
+
+
 async def upload(request: Request) -> Response:
     """Store the body with a state provider, and answer with the reference that stands for it in a context."""
-    data = await content(request, BYTES, MAX_BLOB)
+    data = admitted(await content(request, BYTES), serving(request).settings)
     reference = await tasks(request).store_blob(data, request.path_params["provider"])
     return answered(reference.model_dump(), 201)
 
@@ -52,8 +62,8 @@ ENDPOINTS = (
         BLOBS,
         upload,
         Right.OPERATE,
-        Operation("Store a value", status=201, body=BYTES),
-        body_limit=MAX_BLOB,
+        Operation("Store a value", status=201, body=BYTES, shape=ReferenceData),
+        files=1,
     ),
     Endpoint(
         "GET", f"{BLOBS}/{{sha256}}", download, Right.READ, Operation("Read a value", Asked, answers=BYTES)

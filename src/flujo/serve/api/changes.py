@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from flujo.domain.access import Right
-from flujo.domain.queues import DEFAULT_QUEUE
+from flujo.domain.queues import DEFAULT_QUEUE, MAX_PRIORITY, PRIORITIES
 from flujo.exceptions import RequestRefused
 from flujo.serve.api.requests import Asked, answered, body
 from flujo.serve.api.runs import RUN, RUNS, run_in
 from flujo.serve.endpoints import API_PREFIX, Endpoint, Operation
 from flujo.serve.serving import serving, tasks
+from flujo.services.inspection.view_shapes import DeliveryData, EvaluationData, ResultData, RunData
 from flujo.services.inspection.views import delivery_data, evaluation_data, result_data, run_data
 from flujo.services.runs.answers import NO_RESULT
 from flujo.services.runs.forks import UNCHANGED, Fork
@@ -41,8 +43,11 @@ class NewRun(Asked):
     metadata: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     """Facts to find the run by."""
     queue: str = DEFAULT_QUEUE
-    priority: int = 0
-    """From -1000 to 1000; a run with a higher one begins first."""
+    priority: int = Field(
+        default=0,
+        description=f"From {PRIORITIES}; a run with a higher one begins first.",
+        json_schema_extra={"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
+    )
     delay_s: float = Field(default=0.0, ge=0)
     """After how many seconds it may begin."""
 
@@ -123,6 +128,13 @@ class Event(Asked):
     """With a key: whether every run takes it that waits now."""
     event_id: str | None = None
     """The sender's id: a second event with the same id and content does nothing."""
+
+
+class UnderwayData(TypedDict):
+    """A run that the server executes after the answer."""
+
+    run_id: str
+    status: Literal["running"]
 
 
 async def start_run(request: Request) -> Response:
@@ -225,15 +237,42 @@ ENDPOINTS = (
             "Start a run in a queue",
             NewRun,
             status=202,
+            shape=RunData,
             headers={KEY: "A key of the caller: a second start with it is the same run."},
         ),
     ),
-    _on_run("answer", answer_run, Right.ANSWER, Operation("Answer a question", Answer)),
-    _on_run("resolve", resolve_run, Right.ANSWER, Operation("Set the outcome of a call in doubt", Outcome)),
-    _on_run("rate", rate_run, Right.ANSWER, Operation("Rate an output", Rating)),
-    _on_run("cancel", cancel_run, Right.OPERATE, Operation("Cancel a run", Asked)),
-    _on_run("retry", retry_run, Right.OPERATE, Operation("Retry the failed step of a run", Execution)),
-    _on_run("resume", resume_run, Right.OPERATE, Operation("Resume a run", Execution)),
-    _on_run("fork", fork_run, Right.OPERATE, Operation("Run again from a step", NewFork)),
-    Endpoint("POST", f"{API_PREFIX}/events", send_event, Right.OPERATE, Operation("Send an event", Event)),
+    _on_run("answer", answer_run, Right.ANSWER, Operation("Answer a question", Answer, shape=ResultData)),
+    _on_run(
+        "resolve",
+        resolve_run,
+        Right.ANSWER,
+        Operation("Set the outcome of a call in doubt", Outcome, shape=ResultData),
+    ),
+    _on_run("rate", rate_run, Right.ANSWER, Operation("Rate an output", Rating, shape=EvaluationData)),
+    _on_run("cancel", cancel_run, Right.OPERATE, Operation("Cancel a run", Asked, shape=RunData)),
+    _on_run(
+        "retry",
+        retry_run,
+        Right.OPERATE,
+        Operation("Retry the failed step of a run", Execution, shape=ResultData, later=UnderwayData),
+    ),
+    _on_run(
+        "resume",
+        resume_run,
+        Right.OPERATE,
+        Operation("Resume a run", Execution, shape=ResultData, later=UnderwayData),
+    ),
+    _on_run(
+        "fork",
+        fork_run,
+        Right.OPERATE,
+        Operation("Run again from a step", NewFork, shape=ResultData, later=UnderwayData),
+    ),
+    Endpoint(
+        "POST",
+        f"{API_PREFIX}/events",
+        send_event,
+        Right.OPERATE,
+        Operation("Send an event", Event, shape=DeliveryData),
+    ),
 )

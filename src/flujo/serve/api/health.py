@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
+from flujo.exceptions import StateBackendUnavailable
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.serving import serving
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
+
+ANSWERS_S = 2.0
+"""How long the database may take to answer a probe, although a request waits longer for it."""
 
 
 async def health(_: Request) -> Response:
@@ -20,8 +25,12 @@ async def health(_: Request) -> Response:
 
 
 async def readiness(request: Request) -> Response:
-    """Answer that the database can be used; its error otherwise."""
-    await serving(request).workspace.store()
+    """Answer that the database responds and has the right schema; its error otherwise, soon."""
+    try:
+        async with asyncio.timeout(ANSWERS_S):
+            await (await serving(request).workspace.store()).probe()
+    except TimeoutError:
+        raise StateBackendUnavailable(f"the database has not answered within {ANSWERS_S:g} s") from None
     return JSONResponse({"status": "ok"})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
 from flujo.domain.access import Principal, Role
 from flujo.domain.acts import Via
@@ -31,6 +32,13 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class AcceptedData(TypedDict):
+    """The event that a message has become."""
+
+    event_id: str
+    """The same for each try of a message."""
+
+
 async def take_message(request: Request) -> Response:
     """Send a signed message on as an event, once for each `webhook-id`, and answer with its id."""
     server, name = serving(request), request.path_params["name"]
@@ -44,7 +52,7 @@ async def take_message(request: Request) -> Response:
         _header(request, ID),
         _header(request, TIMESTAMP),
         _header(request, SIGNATURE),
-        await content(request, "application/json", MAX_MESSAGE),
+        await content(request, "application/json"),
     )
     require_signed(message, key, clock.now())
     body = json_object(message.body)
@@ -72,6 +80,7 @@ ENDPOINTS = (
             "Take a webhook",
             Message,
             status=202,
+            shape=AcceptedData,
             headers={
                 ID: "The id of the message, the same for each try.",
                 TIMESTAMP: "Seconds since the epoch, at most 300 from now.",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from flujo.domain.access import Right
 from flujo.domain.outbox import MessageState  # noqa: TC001 - pydantic reads it
 from flujo.serve.api.requests import Asked, answered, body, parameters
 from flujo.serve.endpoints import API_PREFIX, Endpoint, Operation
 from flujo.serve.serving import tasks
+from flujo.services.inspection.messages import require_one_choice
+from flujo.services.inspection.view_shapes import MessageData  # noqa: TC001 - pydantic reads it
 from flujo.services.inspection.views import message_data
 
 if TYPE_CHECKING:
@@ -42,6 +45,19 @@ class Redelivery(Asked):
     """With `given_up`: only those to this target."""
 
 
+class MessagesData(TypedDict):
+    """Messages, the newest first."""
+
+    messages: list[MessageData]
+
+
+class RedeliveredData(TypedDict):
+    """What was made due again."""
+
+    redelivered: int
+    """How many messages."""
+
+
 async def list_messages(request: Request) -> Response:
     """Answer with messages, the newest first."""
     asked = parameters(request, MessageList)
@@ -54,6 +70,8 @@ async def list_messages(request: Request) -> Response:
 async def redeliver_messages(request: Request) -> Response:
     """Make messages due again, which a worker or an open runner sends; answer with their number."""
     asked = await body(request, Redelivery)
+    listing = f"`GET {API_PREFIX}/messages` lists them"
+    require_one_choice(asked.ids, given_up=asked.given_up, target=asked.target, listing=listing)
     count = await tasks(request).redeliver(asked.ids, given_up=asked.given_up, target=asked.target)
     return answered({"redelivered": count})
 
@@ -64,13 +82,13 @@ ENDPOINTS = (
         f"{API_PREFIX}/messages",
         list_messages,
         Right.READ,
-        Operation("List messages about runs", MessageList),
+        Operation("List messages about runs", MessageList, shape=MessagesData),
     ),
     Endpoint(
         "POST",
         f"{API_PREFIX}/messages/redeliver",
         redeliver_messages,
         Right.OPERATE,
-        Operation("Send messages again", Redelivery),
+        Operation("Send messages again", Redelivery, shape=RedeliveredData),
     ),
 )

@@ -1,9 +1,15 @@
-"""The OpenAPI document, from the table of endpoints: the models that check requests also describe them."""
+"""The OpenAPI document, from the table of endpoints.
+
+The models that check requests also describe them, and answers have the types of the functions that make them.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter
 
 from flujo import __version__
 from flujo.domain.access import Right
@@ -17,8 +23,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+_ABOUT = (
+    "Runs, their questions and their events. `GET /healthz` and `GET /readyz` are not in this document: they "
+    "are for what starts and watches the server, need no token, and answer with 200 while the process is "
+    "alive, and while its database can be used."
+)
 _PROBLEM = {
     "type": "object",
+    "description": "Why a request was refused (RFC 9457).",
     "required": ["title", "status"],
     "properties": {
         "title": {"type": "string", "description": "What is wrong, and where."},
@@ -47,15 +59,18 @@ def document(endpoints: Sequence[Endpoint], base: str = "") -> dict[str, Any]:
         base: the path under which the server is.
     """
     paths: dict[str, dict[str, Any]] = {}
+    operations = [each.operation for each in endpoints if each.operation is not None]
+    types = {shape: None for each in operations for shape in (each.shape, each.later) if shape is not None}
+    schemas, named = _of_types(*types)
     for each in endpoints:
         if each.operation is not None:
-            paths.setdefault(each.path, {})[each.method.lower()] = _described(each, each.operation)
+            paths.setdefault(each.path, {})[each.method.lower()] = _described(each, each.operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Flujo",
             "version": __version__,
-            "description": "Runs, their questions and their events.",
+            "description": _ABOUT,
         },
         "servers": [{"url": base or "/"}],
         "security": [{"token": []}],
@@ -68,15 +83,24 @@ def document(endpoints: Sequence[Endpoint], base: str = "") -> dict[str, Any]:
                     "description": "A token of `flujo tokens create`. A local server needs none.",
                 }
             },
-            "schemas": {"Problem": _PROBLEM},
+            "schemas": {"Problem": _PROBLEM, **named},
         },
     }
 
 
-def _described(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
+@cache
+def _of_types(*types: Any) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Return the schema of each type, and the schemas that these name."""
+    # The configuration of one type around all of them is that of each: a `TypedDict` takes none from outside.
+    adapter = TypeAdapter(tuple[types], config=ConfigDict(use_attribute_docstrings=True))  # type: ignore[valid-type]
+    found = _plain(adapter.json_schema(ref_template="#/components/schemas/{model}", mode="serialization"))
+    return dict(zip(types, found["prefixItems"], strict=True)), found["$defs"]
+
+
+def _described(endpoint: Endpoint, operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     schema = _schema(operation.takes)
     takes_body = endpoint.changes and (operation.takes is not None or operation.body != "application/json")
-    text = {"application/json": {"schema": {"type": "object"}}}.get(operation.answers, {})
+    text = {"schema": schemas.get(operation.shape, {"type": "object"})}
     described = {
         "operationId": endpoint.answer.__name__,
         "summary": operation.summary,
@@ -90,8 +114,11 @@ def _described(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
             ),
         ],
         "responses": {
-            str(operation.status): {"description": "Done.", "content": {operation.answers: text}},
-            **_longer(operation),
+            str(operation.status): {
+                "description": "Done.",
+                "content": {operation.answers: text if operation.answers == "application/json" else {}},
+            },
+            **_later(operation, schemas),
             "default": {
                 "description": "It was refused, and nothing was changed.",
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -107,16 +134,12 @@ def _described(endpoint: Endpoint, operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _longer(operation: Operation) -> dict[str, Any]:
+def _later(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     """Return the answer for a run that takes longer than its request waits."""
-    if operation.takes is None or "wait" not in operation.takes.model_fields or operation.status != 200:
+    if operation.later is None:
         return {}
-    return {
-        "202": {
-            "description": "The run continues.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        }
-    }
+    content = {"application/json": {"schema": schemas[operation.later]}}
+    return {"202": {"description": "The run continues.", "content": content}}
 
 
 def _schema(model: type[BaseModel] | None) -> dict[str, Any]:

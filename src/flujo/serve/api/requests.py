@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import JSONResponse
 
 from flujo.domain.wording import repr_short, suggest
-from flujo.exceptions import BodyTooLarge, InputRejected, MediaTypeRefused, RequestRefused
+from flujo.exceptions import InputRejected, MediaTypeRefused, RequestRefused
 from flujo.governance.sink import GATE
 from flujo.services.project.inputs import read_json
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.responses import Response
-
-MAX_BODY = 4 * 2**20
-"""The size of the largest JSON body, in bytes."""
 
 
 class Asked(BaseModel):
@@ -58,10 +55,10 @@ async def body(request: Request, model: type[M]) -> M:
 
     Raises:
         MediaTypeRefused: it is not `application/json`.
-        BodyTooLarge: it is larger than `MAX_BODY`.
+        BodyTooLarge: it is larger than its endpoint takes.
         RequestRefused: it is not a JSON object, or a field is unknown or cannot be used.
     """
-    data = await content(request, "application/json", MAX_BODY)
+    data = await content(request, "application/json")
     return _checked(model, json_object(data) if data else {}, "the field ", "body.")
 
 
@@ -82,28 +79,18 @@ def json_object(data: bytes) -> dict[str, Any]:
     return found
 
 
-async def content(request: Request, media_type: str, limit: int) -> bytes:
+async def content(request: Request, media_type: str) -> bytes:
     """Return the body of a request as it is.
 
     Args:
         request: the request.
         media_type: the type that a body must have, also an empty one.
-        limit: how many bytes are read at most.
 
     Raises:
         MediaTypeRefused: the body is of another type.
-        BodyTooLarge: it is larger; the rest is not read.
+        BodyTooLarge: it is larger than its endpoint takes; the rest is not read.
     """
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise BodyTooLarge(
-                f"the body is larger than {limit:,} bytes",
-                hint="send a smaller one",
-                where="body",
-                limit=limit,
-            )
+    data = await request.body()
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # Also of an empty body: a page of another origin cannot send this type without asking the server.
     if said != media_type:
@@ -112,7 +99,7 @@ async def content(request: Request, media_type: str, limit: int) -> bytes:
             hint=f"send the header `Content-Type: {media_type}`",
             where="content-type",
         )
-    return bytes(data)
+    return data
 
 
 def _checked(model: type[M], given: dict[str, Any], what: str, prefix: str, *, is_json: bool = True) -> M:

@@ -6,19 +6,34 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AwareDatetime, BeforeValidator, Field
+from starlette.responses import JSONResponse
+from typing_extensions import TypedDict
 
 from flujo.domain.access import Right
 from flujo.exceptions import InputRejected, RequestRefused
-from flujo.serve.api.requests import Asked, answered, parameters
+from flujo.serve.api.requests import Asked, answered, body, parameters
 from flujo.serve.endpoints import API_PREFIX, Endpoint, Operation
 from flujo.serve.serving import tasks
 from flujo.services.inspection.trace_views import detail_data, task_data
+from flujo.services.inspection.view_shapes import (
+    LineData,
+    QuestionData,
+    ResultData,
+    RunData,
+    TaskData,
+    TraceData,
+)
 from flujo.services.inspection.views import line_data, question_data, result_data, run_data
 from flujo.services.project.inputs import read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
     from starlette.responses import Response
+
+    from flujo.services.inspection.questions import Question
+    from flujo.services.inspection.tasks import Task
 
 RUNS = f"{API_PREFIX}/runs"
 RUN = f"{RUNS}/{{run_id}}"
@@ -42,7 +57,7 @@ class Page(Asked):
     """A part of a list."""
 
     limit: int = Field(default=100, ge=1, le=_MAX_PAGE)
-    """The most runs of the answer."""
+    """The most entries of the answer."""
     cursor: str | None = None
     """The `cursor` of the answer before; it continues the list."""
 
@@ -74,10 +89,33 @@ class RunList(Page):
 
 
 class QuestionList(Page):
-    """Which questions are listed."""
+    """The conditions of a list of questions; all of them must hold."""
 
     run_id: str | None = None
-    """The run; without it those of all runs."""
+    """The run, or the one that continues it; without it those of all runs."""
+    blueprint: str | None = None
+    queue: str | None = None
+    user_id: str | None = None
+    metadata: Annotated[dict[str, Any] | None, BeforeValidator(_json)] = None
+    """Conditions on the metadata of the run, as in the list of runs."""
+    kind: list[str] | None = None
+    """`question`, `approval`, `doubt`, `limit`, `budget` or `stub`. Repeat it for several."""
+    words: str | None = None
+    """Words that the message, the step, the blueprint, the user or the run's id has, all of them."""
+    claimed_by: str | None = None
+    """Who has claimed it."""
+    unclaimed: bool = False
+    """Whether only questions without a claim are listed."""
+    order: str = "urgency"
+    """`urgency` (escalated, then by deadline, then the longest open), or `risk`, which decides before the
+    deadline."""
+
+
+class Shown(Asked):
+    """A question to show with its personal data."""
+
+    pause_id: str
+    """The question."""
 
 
 class TracePart(Asked):
@@ -105,6 +143,34 @@ class Waiting(Asked):
     """For how many seconds it waits for the run to end or to ask."""
 
 
+class RunsData(TypedDict):
+    """A page of runs."""
+
+    runs: list[RunData]
+    cursor: str | None
+    """Continues the list; null after the last page."""
+
+
+class LogData(TypedDict):
+    """The log of a run."""
+
+    lines: list[LineData]
+
+
+class RevealedData(TypedDict):
+    """A question with its personal data."""
+
+    message: str
+
+
+class QuestionsData(TypedDict):
+    """A page of open questions."""
+
+    questions: list[QuestionData]
+    cursor: str | None
+    """Continues the list; null after the last page."""
+
+
 async def list_runs(request: Request) -> Response:
     """Answer with a page of runs."""
     asked = parameters(request, RunList)
@@ -115,10 +181,7 @@ async def list_runs(request: Request) -> Response:
         since=_moment(asked.since),
         until=_moment(asked.until),
     )
-    is_full = len(found) == asked.limit
-    return answered(
-        {"runs": [run_data(each) for each in found], "cursor": found[-1].cursor if is_full else None}
-    )
+    return answered({"runs": [run_data(each) for each in found], "cursor": _next(found, asked)})
 
 
 async def show_run(request: Request) -> Response:
@@ -134,7 +197,7 @@ async def show_trace(request: Request) -> Response:
         run_in(request), transcripts=asked.transcripts, children=asked.children, step=asked.step
     )
     node = detail.trace if asked.step is None else detail.trace.at(asked.step)
-    return answered(detail_data(detail, node, tracebacks=False))
+    return answered(detail_data(detail, node))
 
 
 async def show_log(request: Request) -> Response:
@@ -150,18 +213,19 @@ async def show_result(request: Request) -> Response:
     return answered(result_data(await tasks(request).wait(run_in(request), timeout=asked.wait)))
 
 
+async def reveal_question(request: Request) -> Response:
+    """Answer with the message of a question and its personal data; it is recorded who has seen it."""
+    asked = await body(request, Shown)
+    message = await tasks(request).reveal_question(run_in(request), asked.pause_id)
+    return JSONResponse({"message": message}, headers={"cache-control": "no-store"})
+
+
 async def list_questions(request: Request) -> Response:
-    """Answer with the open questions, those of the run that has waited longest first."""
-    asked, client = parameters(request, QuestionList), tasks(request)
-    if asked.run_id is not None:
-        found = [(await client.get_task(asked.run_id)).task]
-    else:
-        found = await client.list_tasks(
-            "paused", kind=["run", "task"], order="oldest", limit=asked.limit, cursor=asked.cursor
-        )
-    questions = [question_data(run, pause) for run in found for pause in run.questions]
-    is_full = asked.run_id is None and len(found) == asked.limit
-    return answered({"questions": questions, "cursor": found[-1].cursor if is_full else None})
+    """Answer with a page of the open questions of all runs, or of one."""
+    asked = parameters(request, QuestionList)
+    conditions = asked.model_dump(exclude={"metadata"})
+    found = await tasks(request).questions(**conditions, metadata_filter=asked.metadata)
+    return answered({"questions": [question_data(each) for each in found], "cursor": _next(found, asked)})
 
 
 def run_in(request: Request) -> str:
@@ -172,23 +236,47 @@ def run_in(request: Request) -> str:
     return run
 
 
+def _next(found: Sequence[Task] | Sequence[Question], page: Page) -> str | None:
+    """Return what continues a list behind a page; None when there is nothing more."""
+    return found[-1].cursor if len(found) == page.limit else None
+
+
 def _moment(given: float | datetime | None) -> float | None:
     return given.timestamp() if isinstance(given, datetime) else given
 
 
 ENDPOINTS = (
-    Endpoint("GET", RUNS, list_runs, Right.READ, Operation("List runs", RunList)),
-    Endpoint("GET", RUN, show_run, Right.READ, Operation("Show a run", Asked)),
-    Endpoint("GET", f"{RUN}/trace", show_trace, Right.READ, Operation("Show the steps of a run", TracePart)),
-    Endpoint("GET", f"{RUN}/log", show_log, Right.READ, Operation("Show the log of a run", LogPart)),
+    Endpoint("GET", RUNS, list_runs, Right.READ, Operation("List runs", RunList, shape=RunsData)),
+    Endpoint("GET", RUN, show_run, Right.READ, Operation("Show a run", Asked, shape=TaskData)),
     Endpoint(
-        "GET", f"{RUN}/result", show_result, Right.READ, Operation("Wait for the result of a run", Waiting)
+        "GET",
+        f"{RUN}/trace",
+        show_trace,
+        Right.READ,
+        Operation("Show the steps of a run", TracePart, shape=TraceData),
+    ),
+    Endpoint(
+        "GET", f"{RUN}/log", show_log, Right.READ, Operation("Show the log of a run", LogPart, shape=LogData)
+    ),
+    Endpoint(
+        "GET",
+        f"{RUN}/result",
+        show_result,
+        Right.READ,
+        Operation("Wait for the result of a run", Waiting, shape=ResultData),
+    ),
+    Endpoint(
+        "POST",
+        f"{RUN}/reveal",
+        reveal_question,
+        Right.OPERATE,
+        Operation("Show a question with its personal data", Shown, shape=RevealedData),
     ),
     Endpoint(
         "GET",
         f"{API_PREFIX}/questions",
         list_questions,
         Right.READ,
-        Operation("List the open questions", QuestionList),
+        Operation("List the open questions", QuestionList, shape=QuestionsData),
     ),
 )

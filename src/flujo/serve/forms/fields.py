@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.wording import size
+from flujo.governance.screen import visible_line
 from flujo.serve.forms.shapes import INPUT_TYPES, Kind
 from flujo.serve.forms.values import ROOT, key_of, rows_of
 
@@ -30,7 +33,7 @@ class Field:
     """One field with its texts, or a group of fields."""
 
     control: str
-    """`input`, `textarea`, `radios`, `select`, `fixed`, `object`, `list`, `union` or `json`."""
+    """`input`, `textarea`, `radios`, `select`, `fixed`, `object`, `list`, `union`, `file` or `json`."""
     name: str
     id: str
     """For HTML; its description has `-about`, its problems have `-wrong` after it."""
@@ -51,6 +54,9 @@ class Field:
     is_null: bool = False
     schema: str = ""
     """The schema of a field for JSON."""
+    file_name: str = ""
+    """The name that an uploaded file had on the machine of the person."""
+    file_size: str = ""
 
     @property
     def described_by(self) -> str:
@@ -60,7 +66,11 @@ class Field:
 
 
 def form_fields(
-    shape: Shape, data: Mapping[str, str], problems: Mapping[str, Sequence[str]], prefix: str
+    shape: Shape,
+    data: Mapping[str, str],
+    problems: Mapping[str, Sequence[str]],
+    prefix: str,
+    root: str = ROOT,
 ) -> Field:
     """Return the fields of a form.
 
@@ -69,9 +79,10 @@ def form_fields(
         data: the texts of the fields by name.
         problems: what is wrong, by the name of the field.
         prefix: the beginning of the ids, unique in the page.
+        root: the name of the field for the whole.
     """
     return _Builder(data, problems, (f"{prefix}-{number}" for number in count(1))).field(
-        shape, ROOT, shape.label or "Answer", required=True
+        shape, root, shape.label or "Answer", required=True
     )
 
 
@@ -99,6 +110,8 @@ class _Builder:
             case Kind.JSON:
                 control = "json"
                 more = {"schema": json.dumps(shape.schema, ensure_ascii=False, indent=2)}
+            case Kind.FILE:
+                control, more = "file", self._file(key)
             case Kind.LONG_TEXT:
                 control = "textarea"
             case _:
@@ -129,6 +142,13 @@ class _Builder:
         if shape.kind is Kind.UNION and chosen.isdecimal() and int(chosen) < len(shape.variants):
             variant = shape.variants[int(chosen)]
             yield self.field(variant, key, variant.label, required=required)
+
+    def _file(self, key: str) -> dict[str, str]:
+        """Return how an uploaded file is shown."""
+        shown = {"file_name": visible_line(self.data.get(f"{key}#name", ""))}
+        with suppress(ValueError, TypeError, KeyError):
+            shown["file_size"] = size(int(json.loads(self.data.get(key, ""))["size"]))
+        return shown
 
     def _options(self, shape: Shape, key: str) -> list[tuple[str, str, bool]]:
         chosen = self.data.get(key)

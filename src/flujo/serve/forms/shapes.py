@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.context_references import ContextReference
 from flujo.domain.wording import json_short
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Kind(StrEnum):
     LIST = "list"
     UNION = "union"
     """One of several shapes, which is chosen first."""
+    FILE = "file"
+    """An uploaded file, as the reference to it."""
     JSON = "json"
     """Any value, as JSON."""
 
@@ -77,9 +80,14 @@ _NOT_SHOWN = ("if", "patternProperties", "prefixItems", "dependentSchemas", "$dy
 _ANNOTATIONS = {"title", "description", "default", "examples", "$defs", "definitions", "type", "deprecated"}
 
 
-def shape_of(schema: Any) -> Shape:
-    """Return what a form shows for a schema."""
-    return _Reader(schema).shape(schema, "", (), 0)
+def shape_of(schema: Any, *, takes_files: bool = False) -> Shape:
+    """Return what a form shows for a schema.
+
+    Args:
+        schema: the schema.
+        takes_files: whether a file is uploaded for a `ContextReference`, instead of filling in its parts.
+    """
+    return _Reader(schema, takes_files).shape(schema, "", (), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ class _Reader:
     """Reads a schema; references begin at its root."""
 
     root: Any
+    takes_files: bool
 
     def shape(self, schema: Any, name: str, refs: tuple[str, ...], depth: int) -> Shape:
         """Return the shape of a part of the schema.
@@ -100,7 +109,8 @@ class _Reader:
         schema, refs = self._resolved(schema, refs)
         if not isinstance(schema, dict):
             return Shape(Kind.JSON, {}, name)
-        label = str(schema.get("title", name))
+        title = "" if self.takes_files and _is_reference(schema) else schema.get("title", "")
+        label = str(title or name)
         if depth > _MAX_DEPTH or "allOf" in schema or any(key in schema for key in _NOT_SHOWN):
             return Shape(Kind.JSON, schema, label)
         if "const" in schema:
@@ -160,6 +170,8 @@ class _Reader:
             case "array" if isinstance(schema.get("items"), dict):
                 item = self.shape(schema["items"], "", refs, depth + 1)
                 return Shape(Kind.LIST, schema, label, item=item)
+            case "object" if self.takes_files and _is_reference(schema):
+                return Shape(Kind.FILE, schema, label)
             case "object" if schema.get("properties"):
                 required = schema.get("required", ())
                 # A schema is stored with its keys in order, so required members come first instead.
@@ -221,6 +233,14 @@ class _Reader:
                 return None
             found = found[key]
         return found
+
+
+def _is_reference(schema: Mapping[str, Any]) -> bool:
+    """Return whether a schema is that of a `ContextReference`."""
+    named = schema.get("properties") or {}
+    return named.keys() <= ContextReference.model_fields.keys() and {"provider_id", "key"} <= {
+        *named.keys() & set(schema.get("required", ()))
+    }
 
 
 def _is_single(schema: dict[str, Any], keyword: str) -> bool:

@@ -1,7 +1,8 @@
 """From a value to the texts of a form's fields, and back.
 
-The name of a field is the place of its value: `v` and a JSON pointer, `v/lines/0/sku`. Three more fields
-may follow: `#rows` (how many items a list has), `#which` (the variant of a union), `#null` (no value).
+The name of a field is the place of its value: `v` and a JSON pointer, `v/lines/0/sku`. More fields may
+follow: `#rows` (how many items a list has), `#which` (the variant of a union), `#null` (no value); of a file
+that is uploaded `#file`, and of one that was uploaded `#name`, beside the reference to it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from flujo.domain.context_references import ContextReference
 from flujo.serve.forms.shapes import Kind, Shape, shape_of
 
 if TYPE_CHECKING:
@@ -79,10 +83,10 @@ def form_for(schema: Any, value: Any = ABSENT) -> tuple[Shape, dict[str, str]]:
     return shape, data
 
 
-def fill(shape: Shape, value: Any = ABSENT) -> dict[str, str]:
+def fill(shape: Shape, value: Any = ABSENT, root: str = ROOT) -> dict[str, str]:
     """Return the texts of the fields for a value; without one, those of the schema's defaults."""
     data: dict[str, str] = {}
-    _fill(shape, value, ROOT, data)
+    _fill(shape, value, root, data)
     return data
 
 
@@ -115,7 +119,7 @@ def _filled(shape: Shape, value: Any, key: str) -> dict[str, str]:
         case Kind.CHOICE:
             chosen = [str(number) for number, each in enumerate(shape.options) if same(each.value, value)]
             return {key: chosen[0]} if chosen else {}
-        case Kind.JSON:
+        case Kind.JSON | Kind.FILE:
             return {key: json.dumps(value, ensure_ascii=False, indent=2)}
         case Kind.TEXT | Kind.LONG_TEXT if isinstance(value, str):
             return {key: value}
@@ -145,10 +149,10 @@ def same(one: Any, other: Any) -> bool:
 # From fields to a value ------------------------------------------------------------------------------------
 
 
-def read(shape: Shape, data: Mapping[str, str]) -> Reading:
+def read(shape: Shape, data: Mapping[str, str], root: str = ROOT) -> Reading:
     """Return the value of a form's fields, and what is wrong with them."""
     reading = Reading()
-    reading.value = _read(shape, data, ROOT, "", reading, required=True)
+    reading.value = _read(shape, data, root, "", reading, required=True)
     return reading
 
 
@@ -199,6 +203,8 @@ def _scalar(shape: Shape, text: str, key: str, reading: Reading) -> Any:
             reading.refuse(key, "is not a number, such as 12.5")
         case Kind.JSON:
             return _read_json(text, key, reading)
+        case Kind.FILE:
+            return _read_reference(text, key, reading)
         case _:
             return text
     return ABSENT
@@ -215,6 +221,15 @@ def _read_json(text: str, key: str, reading: Reading) -> Any:
     except (ValueError, RecursionError) as error:
         reading.refuse(key, f"is not JSON: {error}")
     return ABSENT
+
+
+def _read_reference(text: str, key: str, reading: Reading) -> Any:
+    """Return the reference to a file, which the form brings back, or note what is wrong with it."""
+    try:
+        return ContextReference[bytes].model_validate_json(text).model_dump()
+    except ValidationError:
+        reading.refuse(key, "is not an uploaded file: choose it again")
+        return ABSENT
 
 
 def _read_object(shape: Shape, data: Mapping[str, str], key: str, place: str, reading: Reading) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -119,18 +119,7 @@ def line_chart(scale: Scale, periods: Sequence[str], values: Mapping[str, Sequen
             for x, y, period, value in filter(None, points)
         )
         lines.append(Line(name, _stretches(points), dots))
-    return Chart(
-        key=scale.key,
-        title=scale.title,
-        unit=scale.unit,
-        text=_text(scale, periods, values),
-        names=tuple(values),
-        head=("UTC", *values),
-        rows=_rows(scale, periods, values),
-        across=_across(periods),
-        up=up,
-        lines=tuple(lines),
-    )
+    return replace(_over_time(scale, periods, values), up=up, lines=tuple(lines))
 
 
 def stacked_chart(scale: Scale, periods: Sequence[str], values: Mapping[str, Sequence[float]]) -> Chart:
@@ -148,18 +137,7 @@ def stacked_chart(scale: Scale, periods: Sequence[str], values: Mapping[str, Seq
                 x = _middle(number, len(periods)) - width / 2
                 boxes.append(Box(_near(x), y, _near(width), _near(_y(below, top) - y), place, text))
             below += row[number]
-    return Chart(
-        key=scale.key,
-        title=scale.title,
-        unit=scale.unit,
-        text=_text(scale, periods, values),
-        names=tuple(values),
-        head=("UTC", *values),
-        rows=_rows(scale, periods, values),
-        across=_across(periods),
-        up=up,
-        boxes=tuple(boxes),
-    )
+    return replace(_over_time(scale, periods, values), up=up, boxes=tuple(boxes))
 
 
 def row_chart(
@@ -208,6 +186,20 @@ def row_chart(
         boxes=tuple(boxes),
         labels=tuple(labels),
         means=tuple(means),
+    )
+
+
+def _over_time(scale: Scale, periods: Sequence[str], values: Mapping[str, Sequence[float | None]]) -> Chart:
+    """Return a chart with the text and the table of values by period, in which nothing is drawn."""
+    return Chart(
+        key=scale.key,
+        title=scale.title,
+        unit=scale.unit,
+        text=_text(scale, periods, values),
+        names=tuple(values),
+        head=("UTC", *values),
+        rows=_rows(scale, periods, values),
+        across=_across(periods),
     )
 
 

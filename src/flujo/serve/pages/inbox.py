@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from flujo.domain.access import Right
+from flujo.domain.questions import QuestionOrder
 from flujo.exceptions import SettingsError
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.pages.rendering import page
@@ -19,19 +20,24 @@ if TYPE_CHECKING:
 
 _PAGE = 50
 _FILTERS = ("words", "blueprint", "queue", "kind", "user_id", "meta", "claim")
+_SORT = "sort"
 
 
 async def inbox(request: Request) -> Response:
-    """Show the questions that wait for an answer, the most urgent first; the filters are in the URL."""
+    """Show the questions that wait for an answer, by urgency or by risk; the filters are in the URL."""
     asked = {name: request.query_params.get(name, "").strip() for name in _FILTERS}
+    order = request.query_params.get(_SORT) or QuestionOrder.URGENCY
     found = await tasks(request).questions(
         **_conditions(asked, principal(request).name),
+        order=order,
         limit=_PAGE + 1,
         cursor=request.query_params.get("after") or None,
     )
     shown = found[:_PAGE]
+    given = {name: text for name, text in asked.items() if text}
     following = {
-        **{name: text for name, text in asked.items() if text},
+        **given,
+        _SORT: order,
         "after": shown[-1].cursor if shown else "",
     }
     return page(
@@ -40,6 +46,8 @@ async def inbox(request: Request) -> Response:
         questions=shown,
         asked=asked,
         kinds=KINDS,
+        order=order,
+        orders=[(each, urlencode({**given, _SORT: each})) for each in QuestionOrder],
         is_filtered=any(asked.values()),
         has_more_filters=any(text for name, text in asked.items() if name != "words"),
         may_answer=Right.ANSWER in principal(request).role.rights,

@@ -12,6 +12,7 @@ from flujo.domain.access import Right
 from flujo.domain.approvals import arguments_in, arguments_shown
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.exceptions import FlujoError, InputRejected, QuestionClaimed, ResumeConflict
+from flujo.governance.screen import visible
 from flujo.governance.sink import GATE
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.forms.fields import form_fields
@@ -75,18 +76,21 @@ async def act(request: Request) -> Response:
             return await _shown(request, with_other_fields(filled, do, about))
         case "claim" | "take" | "release" | "escalate":
             return await _claimed(request, do, filled)
+        case "reveal":
+            revealed = await tasks(request).reveal_question(*_place(request))
+            return await _shown(request, filled, revealed=revealed)
         case "answer" | "approve" | "deny":
             return await _answered(request, form, do, filled)
         case _:
             return await _shown(request, filled)
 
 
-def form_data(form: FormData) -> dict[str, str]:
+def form_data(form: FormData, root: str = ROOT) -> dict[str, str]:
     """Return the fields of a form that make a value."""
     return {
         name: text
         for name, text in form.items()
-        if isinstance(text, str) and (name == ROOT or name.startswith((f"{ROOT}/", f"{ROOT}#")))
+        if isinstance(text, str) and (name == root or name.startswith((f"{root}/", f"{root}#")))
     }
 
 
@@ -210,7 +214,12 @@ def _place(request: Request) -> tuple[str, str]:
 
 
 async def _shown(
-    request: Request, filled: Filled | None = None, *, refused: FlujoError | None = None, status: int = 200
+    request: Request,
+    filled: Filled | None = None,
+    *,
+    refused: FlujoError | None = None,
+    revealed: str | None = None,
+    status: int = 200,
 ) -> Response:
     client, me = tasks(request), principal(request)
     question = await client.question(*_place(request))
@@ -233,6 +242,8 @@ async def _shown(
         filled=filled,
         refused=refused,
         needs_confirmation=isinstance(refused, QuestionClaimed) or _is_of_another(question, me.name),
+        revealed=None if revealed is None else visible(revealed),
+        may_reveal=GATE.hides_personal_data and Right.OPERATE in me.role.rights,
         may_answer=Right.ANSWER in me.role.rights,
         me=me.name,
         task=detail.task,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from starlette.responses import RedirectResponse
 
 from flujo.domain.access import Right
-from flujo.domain.queues import DEFAULT_QUEUE, MAX_PRIORITY
+from flujo.domain.queues import DEFAULT_QUEUE, MAX_PRIORITY, PRIORITIES
 from flujo.domain.wording import dollars
 from flujo.exceptions import InputRejected
 from flujo.serve.endpoints import Endpoint
 from flujo.serve.forms.fields import form_fields
-from flujo.serve.forms.values import Reading, form_for, read
+from flujo.serve.forms.shapes import Kind, shape_of
+from flujo.serve.forms.values import ABSENT, Reading, fill, read
 from flujo.serve.pages.question import Filled, form_data, with_other_fields
 from flujo.serve.pages.rendering import page
 from flujo.serve.serving import deployed, serving, tasks
+from flujo.serve.uploads import with_stored_files, without_file
 from flujo.services.forecast.forecast import NOT_GIVEN
 from flujo.services.project.inputs import read_metadata
 
@@ -28,9 +31,45 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from flujo.domain.pipeline import Pipeline
+    from flujo.serve.forms.shapes import Shape
     from flujo.services.forecast.forecast import Forecast
 
 _FACTS = ("queue", "priority", "user_id", "metadata", "key")
+_CONTEXT = "c"
+"""The name of the field for the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The fields for a new run of a blueprint."""
+
+    pipeline: Pipeline
+    input: Shape
+    context: Shape | None
+    """The fields of the context that a person fills in: required ones, and those that are files."""
+
+    @property
+    def has_files(self) -> bool:
+        """Whether a file can be uploaded."""
+        return any(_has_file(each) for each in (self.input, self.context) if each is not None)
+
+
+def _form(request: Request) -> _Form:
+    pipeline = deployed(request).pipeline(request.path_params["blueprint"])
+    schema = pipeline.input_schema if isinstance(pipeline.input_schema, dict) else {}
+    fields = shape_of(deployed(request).context_schema(pipeline), takes_files=True)
+    members = tuple(each for each in fields.members if each[2] or _has_file(each[1]))
+    return _Form(
+        pipeline,
+        shape_of({"title": "Input", **schema}, takes_files=True),
+        replace(fields, label="Context", members=members) if members else None,
+    )
+
+
+def _has_file(shape: Shape) -> bool:
+    inside = [each for _, each, _ in shape.members]
+    inside += [*shape.variants, *([] if shape.item is None else [shape.item])]
+    return shape.kind is Kind.FILE or any(map(_has_file, inside))
 
 
 async def choose(request: Request) -> Response:
@@ -40,38 +79,51 @@ async def choose(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """Show the form of a blueprint."""
-    pipeline = deployed(request).pipeline(request.path_params["blueprint"])
-    _, data = form_for(_schema(pipeline))
+    form = _form(request)
+    data = fill(form.input)
+    if form.context is not None:
+        data |= fill(form.context, root=_CONTEXT)
     facts = {"key": serving(request).workspace.random.run_id(), "queue": DEFAULT_QUEUE, "priority": "0"}
-    return await _shown(request, pipeline, Filled(data), facts)
+    return await _shown(request, form, Filled(data), facts)
 
 
 async def start(request: Request) -> Response:
     """Do what a button of the form says: start the run, show its forecast, or the form with other fields."""
-    pipeline, form = deployed(request).pipeline(request.path_params["blueprint"]), await request.form()
-    facts = {name: str(form.get(name, "")).strip() for name in _FACTS}
-    do, _, about = str(form.get("_do", "start")).partition(":")
-    filled = Filled(form_data(form))
+    form, sent = _form(request), await request.form()
+    facts = {name: str(sent.get(name, "")).strip() for name in _FACTS}
+    do, _, about = str(sent.get("_do", "start")).partition(":")
+    data = form_data(sent) | form_data(sent, _CONTEXT)
+    data, problems = await with_stored_files(request, sent, data) if form.has_files else (data, {})
+    if do == "drop":
+        return await _shown(request, form, Filled(without_file(data, about), problems), facts)
     if do not in ("start", "forecast"):
-        return await _shown(request, pipeline, with_other_fields(filled, do, about), facts)
-    shape, _ = form_for(_schema(pipeline))
-    reading = read(shape, filled.data)
+        filled = with_other_fields(Filled(data), do, about)
+        return await _shown(request, form, Filled(filled.data, problems), facts)
+    given, context = read(form.input, data), Reading(value=ABSENT)
+    if form.context is not None:
+        context = read(form.context, data, _CONTEXT)
+    # What is wrong with a file says more than that it is missing.
+    problems = given.problems | context.problems | problems
+    given.problems = problems
     if not _is_priority(facts["priority"]):
-        reading.refuse("priority", f"is not a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}")
-    if not reading.problems and do == "forecast":
-        return await _shown(request, pipeline, filled, facts, given=reading.value)
-    if not reading.problems:
+        given.refuse("priority", f"is not a whole number from {PRIORITIES}")
+    if not given.problems and do == "forecast":
+        return await _shown(request, form, Filled(data), facts, given=given.value)
+    if not given.problems:
         try:
-            return await _started(request, pipeline, reading.value, facts)
+            return await _started(request, form.pipeline, given.value, context.value, facts)
         except InputRejected as error:
-            reading.place(error.violations or (error.message,))
-    return await _refused(request, pipeline, filled, reading, facts)
+            given.place(error.violations or (error.message,))
+    return await _shown(request, form, Filled(data, given.problems), facts, status=422)
 
 
-async def _started(request: Request, pipeline: Pipeline, given: Any, facts: Mapping[str, str]) -> Response:
+async def _started(
+    request: Request, pipeline: Pipeline, given: Any, context: Any, facts: Mapping[str, str]
+) -> Response:
     task = await tasks(request).start_task(
         pipeline.name,
         given,
+        context=None if context is ABSENT else context,
         user_id=facts["user_id"] or None,
         metadata=read_metadata(facts["metadata"].split()) or None,
         queue=facts["queue"] or DEFAULT_QUEUE,
@@ -81,15 +133,9 @@ async def _started(request: Request, pipeline: Pipeline, given: Any, facts: Mapp
     return RedirectResponse(f"{request.scope.get('root_path', '')}/runs/{quote(task.run_id)}", 303)
 
 
-async def _refused(
-    request: Request, pipeline: Pipeline, filled: Filled, reading: Reading, facts: Mapping[str, str]
-) -> Response:
-    return await _shown(request, pipeline, Filled(filled.data, reading.problems), facts, status=422)
-
-
 async def _shown(
     request: Request,
-    pipeline: Pipeline,
+    form: _Form,
     filled: Filled,
     facts: Mapping[str, str],
     *,
@@ -97,14 +143,17 @@ async def _shown(
     status: int = 200,
 ) -> Response:
     there = deployed(request)
-    shape, _ = form_for(_schema(pipeline))
-    found = await there.forecast(pipeline, given)
+    found = await there.forecast(form.pipeline, given)
+    fields = [form_fields(form.input, filled.data, filled.problems, "input")]
+    if form.context is not None:
+        fields.append(form_fields(form.context, filled.data, filled.problems, "context", _CONTEXT))
     return page(
         request,
         "start_run.html",
         status=status,
-        pipeline=pipeline,
-        fields=form_fields(shape, filled.data, filled.problems, "input"),
+        pipeline=form.pipeline,
+        groups=fields,
+        has_files=form.has_files,
         problems=filled.problems,
         max_priority=MAX_PRIORITY,
         facts={name: facts.get(name, "") for name in _FACTS},
@@ -112,11 +161,6 @@ async def _shown(
         is_for_input=given is not NOT_GIVEN,
         note=await there.no_worker_note(facts.get("queue") or DEFAULT_QUEUE),
     )
-
-
-def _schema(pipeline: Pipeline) -> Any:
-    """Return the schema of the input; one that takes any text where a blueprint has none."""
-    return {"title": "Input", **(pipeline.input_schema if isinstance(pipeline.input_schema, dict) else {})}
 
 
 def _is_priority(text: str) -> bool:
@@ -141,5 +185,5 @@ def _rows(found: Forecast) -> list[tuple[str, str]]:
 ENDPOINTS = (
     Endpoint("GET", "/start", choose, Right.OPERATE),
     Endpoint("GET", "/start/{blueprint}", show, Right.OPERATE),
-    Endpoint("POST", "/start/{blueprint}", start, Right.OPERATE),
+    Endpoint("POST", "/start/{blueprint}", start, Right.OPERATE, files=2),
 )

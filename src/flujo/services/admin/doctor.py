@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 from flujo.domain.commands import command
 from flujo.domain.wording import listed, plural
-from flujo.exceptions import FlujoError, StateError
+from flujo.exceptions import FlujoError, ResourcesUnavailable, StateError
 from flujo.governance.sink import GATE
+from flujo.services.executors.demands import demands
 from flujo.services.workspace import Workspace
 from flujo.settings import environment, misspelt_variables
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from flujo.domain.acts import Actor
+    from flujo.domain.executor import ExecutorFacts
     from flujo.domain.providers import NamedProvider
     from flujo.domain.schedule_records import Schedules
     from flujo.services.project.project import Project
@@ -72,6 +74,7 @@ def _examined(project: Project) -> list[Finding]:
         _encryption(project),
         _cache(project),
         *_state_providers(project),
+        *_executors(project),
         *_targets(project),
         Finding("personal data", "ok", project.settings.governance.summary),
         *_variables(),
@@ -310,6 +313,40 @@ def _state_providers(project: Project) -> Iterator[Finding]:
             yield _failed("references", error)
         else:
             yield Finding("references", "ok", f"{name}: {GATE.text(url)}")
+
+
+def _executors(project: Project) -> Iterator[Finding]:
+    """Connect to each executor, and say what it has, and which steps need more."""
+    from flujo.services.executors.named import Executors
+
+    async def facts(name: str) -> ExecutorFacts | None:
+        executors = Executors(project)
+        try:
+            executor = executors.named(name)
+            return None if executor is None else await executor.check()
+        finally:
+            await executors.aclose()
+
+    tables = project.settings.executors
+    try:
+        needed = demands(project) if tables else []
+    except FlujoError:
+        needed = []  # reported by the check of blueprints
+    for name, table in tables.items():
+        try:
+            found = asyncio.run(facts(name))
+        except FlujoError as error:
+            yield Finding("executors", "fail", f"{name}: {error.message}", error.hint or "", error)
+        else:
+            if found is None:
+                continue
+            workers = f"{plural(found.workers, 'worker')} with {found.has}"
+            yield Finding("executors", "ok", f"{name}: {table.kind}, {workers}")
+            for each in (each for each in needed if each.executor == name):
+                if (lacking := each.needs.beyond(found.has)) is not None:
+                    words = f"{name}: {each.where} needs {lacking}, and the executor has {found.has}"
+                    lacks = ResourcesUnavailable(words, hint="lower `resources` of the step", executor=name)
+                    yield Finding("executors", "fail", words, lacks.hint or "", lacks)
 
 
 def _targets(project: Project) -> Iterator[Finding]:

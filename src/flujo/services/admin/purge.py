@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flujo.domain.store import DurableStore
 
 BATCH = 200
-"""How many rows of each table one transaction deletes at most."""
+"""How many runs one transaction deletes at most; together they have at most 10,000 entries."""
 
 
 async def purge(
@@ -35,7 +35,8 @@ async def purge(
         statuses: the statuses of runs to delete; not `accepted`, not `running`.
         older_than_s: the minimum age in seconds since a run's last update.
         dry_run: only count the runs.
-        batch: how many rows of each table one transaction deletes.
+        batch: how many runs one transaction deletes at most, with 50 times as many entries. A run with more
+            is hidden from all readers first, then deleted in parts; a later purge finishes what is left.
         on_batch: called with the totals after each batch.
         actor: who purges; each batch is recorded as an act with the run ids.
 

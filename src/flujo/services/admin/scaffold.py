@@ -16,6 +16,7 @@ _COMMON = "common"
 _SCHEMA = "schemas/blueprint.schema.json"
 _KEPT = (".gitignore", "README.md", "skills/__init__.py")
 """Files that may exist in the folder; they are kept unchanged."""
+_ELSEWHERE = "choose an empty folder: `flujo init DIR`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,7 @@ TEMPLATES = {
             "an HTTP service with FastAPI that starts runs and answers their questions; no model",
             (
                 (command("pip", "install", "-r", "requirements.txt"), "FastAPI and uvicorn"),
-                (
-                    command("uvicorn", "app:app", "--timeout-graceful-shutdown", "10"),
-                    "serve on localhost:8000",
-                ),
+                (command("python", "app.py"), "serve at http://127.0.0.1:8000"),
                 _TEST,
             ),
         ),
@@ -104,13 +102,13 @@ def scaffold(root: Path, name: str = "", template: str = DEFAULT) -> Scaffold:
         )
     files = _files(template, name or root.resolve().name or "project")
     if root.exists() and not root.is_dir():
-        raise SettingsError(f"{root} is a file, not a folder")
+        raise SettingsError(f"{root} is a file, not a folder", hint=_ELSEWHERE)
     there = [path for path in files if (root / path).exists()]
     taken = [path for path in there if path not in _KEPT]
     if taken:
         raise SettingsError(
             f"{root} already contains {', '.join(taken)}; nothing was written",
-            hint="choose an empty folder: `flujo init DIR`",
+            hint=_ELSEWHERE,
         )
     fresh = [path for path in files if path not in there]
     for path in fresh:
@@ -148,4 +146,4 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{path} cannot be written: {error.strerror}", hint=_ELSEWHERE) from error

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.agents import AgentSpec, OneOf
+from flujo.domain.executor import Needs, Placed, without_secrets
 from flujo.domain.models import PipelineContext
 from flujo.domain.ports import Agent, PreparedAgent, SecretsReader
+from flujo.domain.secrets import secrets_in
 from flujo.domain.steps import (
     BaseStep,
     CachePolicy,
@@ -42,11 +44,14 @@ from flujo.domain.values import FromData
 from flujo.exceptions import BlueprintError, CallableError
 from flujo.services.binding.contexts import ModelContext, SchemaContext
 from flujo.services.binding.identity import identity, identity_of_resources
+from flujo.services.binding.portable import require_portable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flujo.agents.chat import ChatAgent
     from flujo.agents.settings import AgentSettings
-    from flujo.domain.executor import Executor
+    from flujo.domain.executor import CodeThreads, Executor
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.ports import ContextType, Evaluator, Schema
     from flujo.domain.tools import Known, ToolSpec
@@ -74,10 +79,11 @@ class PipelineBinding:
         allow_callables: Sequence[str],
         agent_settings: AgentSettings,
         context_model: type[PipelineContext] | None = None,
-        executor: Executor = THREADS,
+        executor: CodeThreads = THREADS,
+        executors: Callable[[str], Executor | None] | None = None,
     ) -> None:
         self._allow = tuple(allow_callables)
-        self._agent_settings = agent_settings
+        self._agent_settings = replace(agent_settings, executors=executors)
         self._context_model = context_model
         self._evaluators: dict[Expr | Text, Evaluator] = {}
         self._agents: dict[Any, Agent] = {}
@@ -85,6 +91,9 @@ class PipelineBinding:
         """The agents that need something before they can answer."""
         self._schemas: dict[bytes, Schema] = {}
         self._executor = executor
+        self._executors = executors
+        self._placed: dict[int, Placed] = {}
+        """By the identity of a step that names an executor, or that is in a map which names one."""
         # By the identity of a pipeline that has a context of its own. It is kept, so that its id stays taken.
         self._contexts: dict[int, tuple[Pipeline, ContextType]] = {}
 
@@ -106,8 +115,8 @@ class PipelineBinding:
         self._contexts[id(pipeline)] = pipeline, self._context_type(pipeline, model)
         self._bind_body(pipeline, owner=pipeline)
 
-    def _bind_body(self, body: Pipeline, *, owner: Pipeline) -> None:
-        """Bind the steps of a body, which see the context of `owner`."""
+    def _bind_body(self, body: Pipeline, *, owner: Pipeline, around: StepConfig | None = None) -> None:
+        """Bind the steps of a body, which see the context of `owner`, and have the executor of `around`."""
         if body.input_schema is not None:
             self.schema(body.input_schema)
         self._leaves(body.output)
@@ -115,6 +124,9 @@ class PipelineBinding:
             self._require_declared(step)
             self._require_turns(step)
             self._require_no_repeats(step)
+            config = step.config
+            within = around if config.executor is None or config.is_spread else config
+            self._place(step, within)
             for field in dataclasses.fields(step):
                 self._leaves(getattr(step, field.name))
             asked = None if step.question is None else step.question.answer_schema
@@ -128,9 +140,32 @@ class PipelineBinding:
                     _require_same_context(step.name, child.blueprint, theirs, ours)
                 continue
             for inner in step.bodies().values():
-                self._bind_body(inner, owner=owner)
+                self._bind_body(inner, owner=owner, around=within)
         for inner in body.endings().values():
             self._bind_body(inner, owner=owner)
+
+    def _place(self, step: BaseStep, config: StepConfig | None) -> None:
+        """Find the executor of a step that calls a callable.
+
+        Raises:
+            CallableError: its callable cannot be imported elsewhere.
+            PipelineError: its callable takes `context`.
+            SettingsError: there is no such executor.
+        """
+        name = None if config is None else config.executor
+        if self._executors is None or config is None or name is None or not isinstance(step, Step):
+            return
+        executor = self._executors(name)
+        if executor is None or step.call is None:
+            return
+        if executor.leaves_process:
+            where = f"step {step.name!r} runs on executor {name!r}"
+            require_portable(step.call.target, self._resolve(step.call), where)
+        self._placed[id(step)] = Placed(executor, config.resources or Needs())
+
+    def placed(self, step: BaseStep) -> Placed | None:
+        """Return the executor of a step's callable; None for the threads of this process."""
+        return self._placed.get(id(step))
 
     def _leaves(self, value: Any) -> None:
         """Build the expressions, texts, callables and agents in a field, at any depth."""
@@ -233,7 +268,9 @@ class PipelineBinding:
         from flujo.agents.function import FunctionAgent
 
         live = self._resolve(ref)
-        return live if isinstance(live, Agent) else FunctionAgent(live, executor=self._executor)
+        if isinstance(live, Agent):
+            return live
+        return FunctionAgent(live, name=ref.target, executor=self._executor)
 
     def _chat(self, spec: AgentSpec) -> Agent:
         if spec.instructions is not None:
@@ -255,11 +292,30 @@ class PipelineBinding:
     def _tool(self, spec: ToolSpec) -> ToolSpec:
         match spec:
             case CallableTool(call=call):
+                self._require_movable(spec, self._resolve(call))
                 return replace(spec, call=CallableRef(call.target, self._resolve(call)))
             case AgentTool(agent=AgentSpec() as agent):
                 return replace(spec, agent=CallableRef(agent.name, cast("Any", self.agent(agent))))
             case _:
                 return spec
+
+    def _require_movable(self, tool: CallableTool, fn: Any) -> None:
+        """Refuse a tool that its executor cannot execute.
+
+        Raises:
+            CallableError: a worker cannot import its callable.
+            PipelineError: it takes `context`, or a secret would leave this process.
+            SettingsError: there is no such executor.
+        """
+        if self._executors is None or tool.executor is None:
+            return
+        executor = self._executors(tool.executor)
+        if executor is None or not executor.leaves_process:
+            return
+        where = f"tool `{tool}` runs on executor {tool.executor!r}"
+        require_portable(tool.call.target, fn, where)
+        if any(True for _ in secrets_in(tool.with_)):
+            raise without_secrets(where)
 
     def _require_declared(self, step: BaseStep) -> None:
         """Refuse a step whose declaration is weaker than its callable's.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
 from flujo.domain.journal import RunId
 from flujo.domain.paths import shown
-from flujo.domain.personal_data import PseudonymStore, pii_of
+from flujo.domain.personal_data import PseudonymStore
 from flujo.exceptions import PseudonymsNeedKeys
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 def pseudonyms_of(store: StateStore, run_id: RunId) -> Pseudonyms | None:
     """Return what makes the pseudonyms of a run; None where the storage of runs encrypts nothing."""
-    return store.pseudonyms(run_id) if isinstance(store, PseudonymStore) else None
+    return cast("PseudonymStore", store).pseudonyms(run_id) if _has_pseudonyms(type(store)) else None
+
+
+@cache  # once for a class of stores, because a protocol looks at each of its methods at every check
+def _has_pseudonyms(kind: type[StateStore]) -> bool:
+    return issubclass(kind, PseudonymStore)
 
 
 def require_pseudonym_key(
@@ -46,7 +52,7 @@ def require_pseudonym_key(
 def _places(pipeline: Pipeline, binding: Binding, project: Pii | None) -> Iterator[str]:
     if project == "tokenise":
         yield '`requests = "tokenised"` in [governance]'
-    fields = (("input", pii_of(pipeline.input_schema)), ("context", binding.context(pipeline).pii))
+    fields = (("input", pipeline.input_pii), ("context", binding.context(pipeline).pii))
     for of, declared in fields:
         yield from (f"field `{of}.{name}`" for name, pii in declared.items() if pii == "tokenise")
     yield from (f"step `{shown(path)}`" for path, step in pipeline.walk() if step.masking == "tokenise")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flujo.blueprint.sources.source_files import Source
     from flujo.domain.pipeline import Pipeline
     from flujo.services.project.project import Project
+    from flujo.settings_executors import ExecutorTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ def compiled(
         models: agent → model, instead of the project's settings.
         strict: whether warnings are errors, instead of the project's settings.
         knows_servers: whether `mcp` of tools is compared with the settings and the lock.
-        knows_targets: whether `notify`, `evaluate` and the queues of tasks are compared with the settings.
+        knows_targets: whether `notify`, `evaluate`, the queues of tasks and executors are compared with the
+            settings.
         knows_models: whether the models of agents, their settings and prices are checked.
         allows_all: whether callables need no permission, because none of them is imported.
         reads_secrets: whether a secret that is not set is a finding.
@@ -92,6 +94,7 @@ def compiled(
             servers=_servers(project) if knows_servers else None,
             targets=settings.notify if knows_targets else None,
             queues=settings.queues if knows_targets else None,
+            executors=_kinds(settings.executors) if knows_targets else None,
             evaluators=settings.evaluation.evaluators if knows_targets else None,
             providers=settings.providers if knows_models else None,
             is_priced=_prices(project) if knows_models else lambda _model: True,
@@ -100,6 +103,10 @@ def compiled(
         ),
         also=also,
     )
+
+
+def _kinds(executors: Mapping[str, ExecutorTable]) -> dict[str, str]:
+    return {name: table.kind for name, table in executors.items()}
 
 
 def _files(project: Project) -> Source:

@@ -307,7 +307,8 @@ def _operated(project: Project, path: str, pipeline: Pipeline) -> Iterator[list[
     for step_path, step in pipeline.walk():
         if (queue := step.config.queue) is not None:
             limits = _limits_of(settings.queues.get(queue))
-            lines.append(f"the task of {shown(step_path)} waits for a worker of the queue {queue}{limits}")
+            what = "each batch" if step.config.is_spread else "the task"
+            lines.append(f"{what} of {shown(step_path)} waits for a worker of the queue {queue}{limits}")
     for status, age_s in settings.retention.ages.items():
         lines.append(f"a {status} run is deleted {span(age_s)} after its last change")
     if lines:

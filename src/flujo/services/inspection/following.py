@@ -393,7 +393,7 @@ def _asked(pause: Pause, offset: int) -> LogLine:
 
 
 def _status(record: RunRecord, offset: int) -> LogLine:
-    error = None if record.error is None else read_error(record.error)
+    error = None if record.error is None else read_error(record.error, record.run_id)
     return LogLine(
         offset=offset,
         at=record.updated_at,

@@ -12,6 +12,8 @@ from flujo.governance.screen import visible_json, visible_line
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from flujo.domain.journal import CodeFrame
     from flujo.domain.usage import Usage
 
@@ -25,6 +27,18 @@ def seconds(value: float) -> str:
         return f"{whole}s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def where_ran(units: Sequence[Mapping[str, Any]], most: int | None = None) -> Iterator[str]:
+    """Yield where each unit was executed: `cores: host node-7, process 4711, 0.2s`.
+
+    Of more than `most`, the rest is counted.
+    """
+    for ran in units[:most]:
+        where = f"{ran['executor']}: host {ran['host']}, process {ran['pid']}"
+        yield visible_line(f"{where}, {seconds(ran['seconds'])}")
+    if most is not None and len(units) > most:
+        yield f"and {len(units) - most} more"
 
 
 def usage(used: Usage, unconfirmed: Usage | None = None) -> str:

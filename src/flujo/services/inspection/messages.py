@@ -32,6 +32,36 @@ async def listed(
     return await store.messages(states=states, target=target, run_id=run_id, limit=limit)
 
 
+def require_one_choice(
+    ids: Sequence[int],
+    *,
+    given_up: bool,
+    target: str | None,
+    words: tuple[str, str, str] = ("`ids`", "`given_up`", "`target`"),
+    listing: str = "`TaskClient.messages` returns them",
+) -> None:
+    """Return if messages are chosen in one way: by ids, or all that were given up.
+
+    Args:
+        ids: the ids.
+        given_up: whether all are meant that were given up.
+        target: only those to this target.
+        words: what the caller calls the three.
+        listing: how the caller finds ids.
+
+    Raises:
+        SettingsError: neither ids nor `given_up`, or both; `target` without `given_up`.
+    """
+    by_ids, all_of, only_to = words
+    if bool(ids) == given_up:
+        which = f"both {by_ids} and {all_of} are given" if ids else f"neither {by_ids} nor {all_of} is given"
+        raise SettingsError(
+            f"{which}, so it is not clear which messages to send again", hint=f"use one of them; {listing}"
+        )
+    if target is not None and not given_up:
+        raise SettingsError(f"{only_to} needs {all_of}", hint=f"omit {only_to}: an id names one message")
+
+
 async def redeliver(
     store: StateStore, ids: Sequence[int], *, given_up: bool = False, target: str | None = None
 ) -> int:
@@ -44,14 +74,10 @@ async def redeliver(
         target: with `given_up`, only those to this target.
 
     Raises:
-        SettingsError: neither ids nor `given_up`, or both; `target` with ids.
+        SettingsError: see `require_one_choice`.
         MessageNotFound: there is no message of an id; nothing is changed.
     """
-    if bool(ids) == given_up or (ids and target is not None):
-        raise SettingsError(
-            "name the messages to send again, by their ids or by `--given-up`",
-            hint="`flujo notifications list` shows their ids; `--target` needs `--given-up`",
-        )
+    require_one_choice(ids, given_up=given_up, target=target)
     if given_up:
         found = await store.messages(states=[MessageState.GIVEN_UP], target=target, limit=MAX_LIMIT)
         return await store.redeliver([message.id for message in found])

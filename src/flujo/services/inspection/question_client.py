@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import chains, paths
 from flujo.domain.access import Right
-from flujo.domain.questions import OpenQuestion, QuestionQuery
+from flujo.domain.acts import Act, Verb
+from flujo.domain.questions import OpenQuestion, QuestionQuery, require_seen
 from flujo.domain.queues import RunKind
 from flujo.domain.run import PauseKind, RunQuery
 from flujo.exceptions import FlujoError, QuestionClaimed, ResumeConflict, RunNotFound, SettingsError
+from flujo.governance.sink import GATE
 from flujo.services.given import text, text_or_none
+from flujo.services.inspection.client_base import ClientBase
 from flujo.services.inspection.questions import (
     AnswerOutcome,
     QuestionAnswer,
     listed_questions,
     question_of,
     question_query,
-    require_seen,
 )
 from flujo.services.runs.answers import checked
 
@@ -29,11 +30,9 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.models import PipelineResult
     from flujo.domain.questions import QuestionClaim
-    from flujo.domain.reach import Reach
     from flujo.domain.run import GivenAnswer, Pause, RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.inspection.questions import Question
-    from flujo.services.runs.task_actions import TaskActions
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class _Checked:
     error: FlujoError | None = None
 
 
-class QuestionClient(ABC):
+class QuestionClient(ClientBase):
     """Lists, claims and answers the open questions of all runs."""
 
     async def questions(
@@ -57,15 +56,18 @@ class QuestionClient(ABC):
         user_id: str | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
         kind: str | Sequence[str] | None = None,
+        run_id: str | None = None,
         words: str | None = None,
         claimed_by: str | None = None,
         unclaimed: bool = False,
+        order: str = "urgency",
         limit: int = 100,
         cursor: str | None = None,
     ) -> list[Question]:
-        """Return a page of the open questions of all runs, the most urgent first; all conditions must hold.
+        """Return a page of the open questions of all runs; all conditions must hold.
 
         Questions that were escalated come first, then those with a deadline by it, then the longest open.
+        With `order="risk"` the risk decides before the deadline.
 
         Args:
             blueprint: the name of the run's blueprint or pipeline.
@@ -73,29 +75,35 @@ class QuestionClient(ABC):
             user_id: the user of the run.
             metadata_filter: conditions by key, as for `list_tasks`.
             kind: `question`, `approval`, `doubt`, `limit`, `budget` or `stub`, or several of them.
+            run_id: the run, or the one that continues it: an id, a unique prefix of one, or `@last`.
             words: words that the message, the step, the blueprint, the user or the run's id has, all of them.
             claimed_by: who has claimed it.
             unclaimed: whether only questions without a claim are listed.
+            order: `urgency` or `risk`.
             limit: the maximum number of questions in a page, up to 10,000.
             cursor: the `cursor` of the last question of the page before.
 
         Raises:
             SettingsError: an argument has the wrong type or an unknown value.
+            RunNotFound: there is no run `run_id`.
         """
-        reach = self._reach()
+        reach, store = self._reach(), await self._store()
+        asking = None if run_id is None else await store.find(await self._allowed(Right.READ, run_id))
         query = question_query(
             blueprint=blueprint,
             queue=queue,
             user_id=user_id,
             metadata_filter=metadata_filter,
             kind=kind,
+            run=None if asking is None else asking.run_id,
             claimed_by=claimed_by,
             unclaimed=unclaimed,
+            order=order,
             limit=limit,
             cursor=cursor,
             reach=reach,
         )
-        return await listed_questions(await self._store(), query, text_or_none(words, "words"))
+        return await listed_questions(store, query, text_or_none(words, "words"))
 
     async def question(self, run_id: str, pause_id: str) -> Question:
         """Return a question, open or not.
@@ -105,6 +113,26 @@ class QuestionClient(ABC):
         """
         record, pause = await self._asked(Right.READ, run_id, pause_id)
         return question_of(await self._with_claim(record, pause))
+
+    async def reveal_question(self, run_id: str, pause_id: str, *, by: str | None = None) -> str:
+        """Return the message of a question with its personal data, and record who has seen it.
+
+        Secrets stay masked. In an approval the message has the arguments of the call.
+
+        Args:
+            run_id: an id, a unique prefix of one, or `@last`.
+            pause_id: the id of the question.
+            by: who sees it, instead of the client's `by`.
+
+        Raises:
+            AccessDenied: the principal may not operate runs.
+            RunNotFound: there is no such run or question.
+        """
+        record, pause = await self._asked(Right.OPERATE, run_id, pause_id)
+        store, who = await self._store(), self._actor(by)
+        seen = Act(verb=Verb.REVEAL, actor=who, run_id=record.run_id, object=pause.pause_id)
+        await store.record_act(seen)
+        return GATE.unmasked(pause.message)
 
     async def answer_question(
         self,
@@ -137,12 +165,14 @@ class QuestionClient(ABC):
         record, pause = await self._asked(Right.ANSWER, run_id, pause_id)
         who = self._actor(by)
         if pause.needs_answer:
-            require_seen(record, pause, text_or_none(seen, "seen"))
+            require_seen(record.run_id, pause, text_or_none(seen, "seen"))
             if not over_claim:
                 _require_unclaimed((await self._with_claim(record, pause)).claim, who)
         kind = PauseKind.DOUBT if pause.kind is PauseKind.DOUBT else PauseKind.QUESTION
         actions = await self._actions()
-        return await actions.settle(kind, record.run_id, answer, pause.pause_id, actor=who, detach=True)
+        return await actions.settle(
+            kind, record.run_id, answer, pause.pause_id, shown=pause, actor=who, detach=True
+        )
 
     async def answer_questions(
         self,
@@ -267,7 +297,7 @@ class QuestionClient(ABC):
         """Check one of several answers."""
         try:
             record, pause = await self._asked(Right.ANSWER, answer.run_id, answer.pause_id)
-            require_seen(record, pause, answer.seen)
+            require_seen(record.run_id, pause, answer.seen)
             kind = PauseKind.DOUBT if pause.kind is PauseKind.DOUBT else PauseKind.QUESTION
             given = checked(record, [pause], pause.pause_id, answer.answer, who, kind=kind)
         except FlujoError as error:
@@ -275,21 +305,6 @@ class QuestionClient(ABC):
         if not pause.needs_answer and pause.answer != given.value:
             return _Checked(answer, error=_late(record, pause))
         return _Checked(answer, record, given)
-
-    @abstractmethod
-    async def _store(self) -> StateStore: ...
-
-    @abstractmethod
-    async def _allowed(self, right: Right, run_id: Any, name: str = "run_id") -> str: ...
-
-    @abstractmethod
-    async def _actions(self) -> TaskActions: ...
-
-    @abstractmethod
-    def _reach(self) -> Reach: ...
-
-    @abstractmethod
-    def _actor(self, by: str | None) -> Actor: ...
 
 
 def _require_unclaimed(claim: QuestionClaim | None, who: Actor) -> None:
@@ -326,7 +341,9 @@ async def _recorded(store: StateStore, found: _Checked) -> AnswerOutcome:
         return AnswerOutcome(found.answer, is_recorded=False, error=found.error)
     given = found.given
     try:
-        await store.answer(found.record.run_id, given.pause_id, given.value, actor=given.actor)
+        await store.answer(
+            found.record.run_id, given.pause_id, given.value, actor=given.actor, seen=given.seen
+        )
     except FlujoError as error:
         return AnswerOutcome(found.answer, is_recorded=False, error=error)
     return AnswerOutcome(found.answer, is_recorded=True)

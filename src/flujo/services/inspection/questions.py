@@ -5,22 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain import chains
 from flujo.domain.paths import shown
-from flujo.domain.questions import QuestionCursor, QuestionQuery, seen_digest
+from flujo.domain.questions import QuestionCursor, QuestionOrder, QuestionQuery, seen_digest
 from flujo.domain.queues import RunKind
 from flujo.domain.reach import EVERYWHERE
 from flujo.domain.run import WAITS, PauseKind, RunQuery
 from flujo.domain.wording import repr_short, suggest
-from flujo.exceptions import QuestionChanged, SettingsError
+from flujo.exceptions import SettingsError
 from flujo.governance.sink import GATE
-from flujo.services.given import text_or_none, whole_number
+from flujo.services.given import choice, text_or_none, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flujo.domain.questions import Escalation, OpenQuestion, QuestionClaim
+    from flujo.domain.questions import Escalation, OpenQuestion, QuestionClaim, Risk
     from flujo.domain.reach import Reach
-    from flujo.domain.run import Pause, RunRecord
+    from flujo.domain.run import Pause
     from flujo.domain.store import StateStore
     from flujo.domain.usage import Usage
     from flujo.exceptions import FlujoError
@@ -47,6 +48,8 @@ class Question:
     claim: QuestionClaim | None
     """The person who works on it now."""
     escalation: Escalation | None
+    risk: Risk
+    """What a wrong answer can do."""
     digest: str
     """Stands for what is shown: an answer that was given to another digest is refused."""
     cursor: str
@@ -80,7 +83,7 @@ class AnswerOutcome:
     """Why it cannot be recorded. Without one, nothing was recorded because of the other answers."""
 
 
-def question_of(found: OpenQuestion) -> Question:
+def question_of(found: OpenQuestion, order: QuestionOrder = QuestionOrder.URGENCY) -> Question:
     """Return a question as those who answer see it."""
     run, pause = found.run, found.pause
     return Question(
@@ -93,8 +96,9 @@ def question_of(found: OpenQuestion) -> Question:
         pause=pause,
         claim=found.claim,
         escalation=found.escalation,
+        risk=found.risk,
         digest=seen_digest(run.run_id, pause),
-        cursor=str(found.place),
+        cursor=str(found.place(order)),
     )
 
 
@@ -105,13 +109,15 @@ def question_query(
     user_id: Any = None,
     metadata_filter: Any = None,
     kind: Any = None,
+    run: str | None = None,
     claimed_by: Any = None,
     unclaimed: Any = False,
+    order: Any = QuestionOrder.URGENCY,
     limit: Any = 100,
     cursor: Any = None,
     reach: Reach = EVERYWHERE,
 ) -> QuestionQuery:
-    """Return the query of a list of questions, with the arguments as callers give them.
+    """Return the query of a list of questions, with the arguments as callers give them; `run` is a whole id.
 
     Raises:
         SettingsError: an argument has the wrong type, or a value that is not one of its choices.
@@ -122,16 +128,19 @@ def question_query(
         queue=text_or_none(queue, "queue"),
         user_id=text_or_none(user_id, "user_id"),
         metadata={} if metadata_filter is None else metadata_filter,
+        chain=None if run is None else chains.first_of(run),
         reach=reach,
     )
+    ordered = choice(QuestionOrder, order, "order")
     several = kind if isinstance(kind, list | tuple) else () if kind is None else (kind,)
     return QuestionQuery(
         runs=runs,
         kinds=tuple(map(_kind, several)),
         claimed_by=text_or_none(claimed_by, "claimed_by"),
         unclaimed=bool(unclaimed),
+        order=ordered,
         limit=whole_number(limit, "limit"),
-        after=None if cursor is None else _cursor(cursor),
+        after=None if cursor is None else _cursor(cursor, ordered),
     )
 
 
@@ -143,28 +152,33 @@ def _kind(given: Any) -> PauseKind:
     raise SettingsError(f"{repr_short(given)} is not a kind of question", hint=hint)
 
 
-def _cursor(given: Any) -> QuestionCursor:
+def _cursor(given: Any, order: QuestionOrder) -> QuestionCursor:
     try:
-        return QuestionCursor.parse(str(given))
+        found = QuestionCursor.parse(str(given))
     except ValueError:
+        found = None
+    if found is None or found.order is not order:
         raise SettingsError(
-            f"{repr_short(given)} is not a cursor", hint="pass the `cursor` of a question of the list"
-        ) from None
+            f"{repr_short(given)} is not a cursor of a list by {order}",
+            hint="pass the `cursor` of a question of the same list",
+        )
+    return found
 
 
 async def listed_questions(store: StateStore, query: QuestionQuery, words: str | None) -> list[Question]:
     """Return the questions that match and, with `words`, show all of these words."""
     wanted = (words or "").casefold().split()
     if not wanted:
-        return [question_of(each) for each in await store.open_questions(query)]
+        return [question_of(each, query.order) for each in await store.open_questions(query)]
     found: list[Question] = []
     after = query.after
     while len(found) < query.limit:
         read = await store.open_questions(replace(query, after=after, limit=_SCANNED))
-        found += [each for each in map(question_of, read) if _shows(each, wanted)]
+        listed = (question_of(each, query.order) for each in read)
+        found += [each for each in listed if _shows(each, wanted)]
         if len(read) < _SCANNED:
             break
-        after = read[-1].place
+        after = read[-1].place(query.order)
     return found[: query.limit]
 
 
@@ -179,16 +193,3 @@ def _shows(question: Question, words: Sequence[str]) -> bool:
     )
     shown_text = GATE.result("\n".join(texts)).casefold()
     return all(word in shown_text for word in words)
-
-
-def require_seen(record: RunRecord, pause: Pause, seen: str | None) -> None:
-    """Return if an answer was given to the question that is open now.
-
-    Raises:
-        QuestionChanged: the question was opened again, with another content or at another time.
-    """
-    if seen is not None and seen != seen_digest(record.run_id, pause):
-        raise QuestionChanged(
-            f"the question at `{shown(pause.pause_id)}` of run {record.run_id} is not the one that was shown",
-            run_id=record.run_id,
-        )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.acts import OF_SCHEDULES, Act, ActQuery, Verb, Via
@@ -24,7 +24,7 @@ from flujo.services.inspection.schedule_views import (
     applied,
     view_of,
 )
-from flujo.services.lifetime import Lifetime
+from flujo.services.lifetime import ClosedAtExit, Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, actor
 from flujo.services.runs.run_services import RunServices
@@ -49,7 +49,7 @@ _TRIES = 10
 _MOST_NEXT = 1000
 
 
-class ScheduleClient:
+class ScheduleClient(ClosedAtExit):
     """Lists, applies, pauses and triggers the schedules of a project."""
 
     def __init__(self, workspace: Workspace | None = None, *, by: str | None = None) -> None:
@@ -72,12 +72,6 @@ class ScheduleClient:
         made = cls(workspace, by=None if who is None else who.by)
         made._via = Via.CLI
         return made
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close what this client opened; every later call raises `RunnerClosed`. Idempotent."""

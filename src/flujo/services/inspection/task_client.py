@@ -11,41 +11,37 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from flujo.domain import chains
 from flujo.domain.access import Principal, Right
 from flujo.domain.acts import Via
-from flujo.domain.context_references import ContextReference
+from flujo.domain.commands import command
 from flujo.domain.journal import RunId
-from flujo.domain.outbox import MessageState
 from flujo.domain.pipeline import Pipeline
 from flujo.domain.queues import DEFAULT_QUEUE
 from flujo.domain.reach import EVERYWHERE
 from flujo.domain.run import PauseKind, RunGroup, RunStatus
 from flujo.domain.wording import repr_short
 from flujo.exceptions import SettingsError, WaitTimedOut
-from flujo.governance.sink import GATE
 from flujo.services.binding.blob_references import RunBlobs
 from flujo.services.given import (
     capable,
     choice,
-    instance,
-    page_size,
     seconds,
-    several,
     text,
     text_or_none,
     whole_number,
 )
+from flujo.services.inspection.blob_client import BlobClient
 from flujo.services.inspection.following import Reader, follow
-from flujo.services.inspection.messages import listed, redeliver
+from flujo.services.inspection.outbox_client import OutboxClient
 from flujo.services.inspection.question_client import QuestionClient
 from flujo.services.inspection.stats import read_stats, stats_query
 from flujo.services.inspection.task_detail import read_detail
 from flujo.services.inspection.task_traces import launched_by
 from flujo.services.inspection.tasks import Task, TaskConditions, listed_tasks, task_of, task_query
-from flujo.services.lifetime import Lifetime
+from flujo.services.lifetime import ClosedAtExit, Lifetime
 from flujo.services.project.project import find_project
 from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.runs.answers import NO_RESULT, resolution
@@ -55,7 +51,6 @@ from flujo.services.runs.starts import Start, id_of_key, with_user
 from flujo.services.scoring.ratings import rate
 from flujo.services.workspace import Workspace, open_store
 from flujo.settings import load
-from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -63,7 +58,6 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.evaluations import Evaluation
     from flujo.domain.models import Metadata, PipelineResult
-    from flujo.domain.outbox import Message
     from flujo.domain.queues import QueueState, RunKind, WorkerRecord
     from flujo.domain.reach import Reach
     from flujo.domain.run import RunRecord
@@ -83,7 +77,7 @@ _AT_ONCE_S, _SOON_S, _LATER_S = 0.005, 0.05, 1.0
 """How long `wait` rests between two looks at a run: after the end of a wait, at first, and at most."""
 
 
-class TaskClient(QuestionClient):
+class TaskClient(QuestionClient, OutboxClient, BlobClient, ClosedAtExit):
     """Lists, shows, answers and cancels runs from another process than the one that executes them."""
 
     def __init__(
@@ -118,12 +112,6 @@ class TaskClient(QuestionClient):
             capable(state, ("runs", "find", "entries", "pauses", "answer"), "state", "StateStore")
         self._state = state
         self._lifetime = Lifetime("this TaskClient")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close what this client opened; every later call raises `RunnerClosed`. Idempotent."""
@@ -371,7 +359,7 @@ class TaskClient(QuestionClient):
             user_id: the user of the run.
             metadata: flat facts to find the run by.
             queue: the queue.
-            priority: from -1000 to 1000; a run with a higher one begins first.
+            priority: from -1,000,000 to 1,000,000; a run with a higher one begins first.
             delay_s: after how many seconds it may begin.
             idempotency_key: the caller's own key of this start. A second start with it is the same run.
 
@@ -420,8 +408,8 @@ class TaskClient(QuestionClient):
             run_id: an id, a unique prefix of one, or `@last`.
             input: the answer: JSON data that fits the question's `answer_schema`.
             pause_id: the path of the step that asks, if several questions are open.
-            digest: `Pause.seen` of the question that is answered. An open question with another one, which
-                the author of the answer has not seen, is not answered.
+            digest: the `Question.digest` of the question that is answered. An open question with another one,
+                which the author of the answer has not seen, is not answered.
             detach: only record the answer.
             by: who answers, instead of the client's `by`.
 
@@ -624,82 +612,6 @@ class TaskClient(QuestionClient):
         record = await store.find(await self._allowed(Right.READ, run_id))
         return record.run_id, await export_run(store, record.run_id)
 
-    async def messages(
-        self,
-        states: Sequence[MessageState] = (),
-        *,
-        target: str | None = None,
-        run_id: str | None = None,
-        limit: int = 100,
-    ) -> list[Message]:
-        """Return messages about runs that webhooks and callables get, the newest first.
-
-        Args:
-            states: the states that are listed. Default: all.
-            target: the name of a `[notify.NAME]`.
-            run_id: the run that they are about.
-            limit: the maximum number of messages, up to 10,000.
-
-        Raises:
-            RunNotFound: the run does not exist.
-            AccessDenied: without a run, the principal is limited to some runs.
-            SettingsError: an argument has the wrong type or an unknown value.
-        """
-        among = [choice(MessageState, each, "states") for each in several(states, "states")]
-        target, most = text_or_none(target, "target"), page_size(limit, MAX_LIMIT)
-        if run_id is None:
-            self._require_everywhere(Right.READ)
-        else:
-            run_id = await self._allowed(Right.READ, run_id)
-        return await listed(await self._store(), states=among, target=target, run=run_id, limit=most)
-
-    async def redeliver(
-        self, ids: Sequence[int] = (), *, given_up: bool = False, target: str | None = None
-    ) -> int:
-        """Make messages due again, which a worker or an open runner sends; return how many.
-
-        Args:
-            ids: their ids; none with `given_up`.
-            given_up: all messages that were given up.
-            target: with `given_up`, only those to this target.
-
-        Raises:
-            SettingsError: neither ids nor `given_up`, or both; `target` with ids; a wrong type.
-            MessageNotFound: there is no message of an id; nothing is changed.
-        """
-        self._require_everywhere(Right.OPERATE)
-        numbers = [whole_number(each, "ids") for each in several(ids, "ids")]
-        target = text_or_none(target, "target")
-        return await redeliver(await self._store(), numbers, given_up=bool(given_up), target=target)
-
-    async def store_blob(self, data: bytes, provider: str) -> ContextReference[bytes]:
-        """Store a large value, and return the reference that stands for it in the context of a run.
-
-        Args:
-            data: the value.
-            provider: the id of a state provider of the project.
-
-        Raises:
-            SettingsError: this client has no project, or an argument has the wrong type.
-            ProviderNotGiven | ProviderFailed: the project has no such provider, or it does not store it.
-            SecretInValue: the value contains a known secret.
-        """
-        self._require_everywhere(Right.OPERATE)
-        data, provider = instance(bytes, data, "data"), text(provider, "provider")
-        return ContextReference[bytes](**await (await self._blobs()).put(data, provider))
-
-    async def read_blob(self, reference: ContextReference[bytes]) -> bytes:
-        """Return the value behind a reference, as it was stored: no personal data in it is masked.
-
-        Raises:
-            AccessDenied: personal data is masked for the principal.
-            SettingsError: this client has no project, or this is not a reference.
-            ProviderNotGiven | ProviderFailed | ReferenceMissing | ReferenceCorrupt: it cannot be read.
-        """
-        self._require_everywhere(Right.ADMINISTER if GATE.hides_personal_data else Right.READ)
-        reference = instance(ContextReference, reference, "reference")
-        return await (await self._blobs()).get(reference, "")
-
     async def wait(
         self,
         run_id: str,
@@ -738,6 +650,7 @@ class TaskClient(QuestionClient):
             if left <= 0:
                 raise WaitTimedOut(
                     f"run {record.run_id} is still {record.status} after {limit:g} s",
+                    hint=f"wait longer; `{command('flujo', 'trace', record.run_id)}` shows what the run does",
                     run_id=record.run_id,
                     status=record.status,
                 )

@@ -108,7 +108,7 @@ async def read_detail(
         input=canonical.decode(record.input),
         output=None if record.output is None else canonical.decode(record.output),
         context=canonical.decode(record.context_now or record.context),
-        error=None if record.error is None else read_error(record.error),
+        error=None if record.error is None else read_error(record.error, record.run_id),
         pauses=progress.pauses,
         trace=tree,
         lock_digest=record.lock_digest,

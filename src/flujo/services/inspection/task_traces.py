@@ -22,7 +22,9 @@ LaunchedBy: TypeAlias = Callable[[RunId], Awaitable[Sequence[RunRecord]]]
 
 async def launched_by(store: StateStore, run_id: RunId) -> Sequence[RunRecord]:
     """Return the background tasks of a run of a store, the oldest first; not its evaluations."""
-    query = RunQuery(parent=run_id, kinds=(RunKind.TASK,), order=RunOrder.OLDEST, limit=MAX_LIMIT)
+    query = RunQuery(
+        parent=run_id, kinds=(RunKind.TASK, RunKind.ITEM), order=RunOrder.OLDEST, limit=MAX_LIMIT
+    )
     return await store.runs(query)
 
 

@@ -126,7 +126,7 @@ def task_of(
         deadline_at=record.deadline_at,
         ends_by=record.ends_by,
         display_status=shown,
-        error=None if record.error is None else read_error(record.error),
+        error=None if record.error is None else read_error(record.error, record.run_id),
         questions=questions if record.status is RunStatus.PAUSED else (),
         waits=tuple(pause for pause in pauses if pause.is_open) if is_waiting else (),
         answer=max(settled, key=lambda each: each.answered_at or 0.0, default=None) if is_answered else None,

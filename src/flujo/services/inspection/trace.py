@@ -19,10 +19,11 @@ from flujo.domain.journal import (
     ErrorInfo,
 )
 from flujo.domain.paths import ROOT, StepPath, branch, parent
+from flujo.domain.remote_work import RAN
 from flujo.domain.run import PauseKind, RunStatus
 from flujo.engine.agent_choice import CHOICE
 from flujo.engine.threads import recorded
-from flujo.governance.events import read_error
+from flujo.governance.events import of_run, read_error
 from flujo.services.inspection.state_machine_status import current_states
 from flujo.services.inspection.trace_tree import OF_TURNS, AttemptMade, TraceNode
 
@@ -58,7 +59,8 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         machine = _node(nodes, path)
         machine.kind, machine.state = "state_machine", state
     if record.error is not None:
-        _fail(nodes, read_error(record.error))
+        _fail(nodes, read_error(record.error, record.run_id))
+    _name_in_hints(nodes, record.run_id)
     _end_items(nodes)
     _fold_items(nodes)
     ledger = await store.ledger(record.run_id)
@@ -72,10 +74,18 @@ async def trace(store: JournalSource, record: RunRecord) -> TraceNode:
         _add_calls(node, "running" if record.status is RunStatus.RUNNING else "pending")
     threads = [node.thread for node in nodes.values() if node.thread is not None]
     root.exchanges = recorded([each["after"] for each in threads if each["after"] is not None], entries)
-    _infer(root, "completed" if record.status is RunStatus.COMPLETED else "running")
+    ended = record.status in (RunStatus.COMPLETED, RunStatus.CANCELLED)
+    _infer(root, str(record.status) if ended else "running")
     root.status = record.status
     root.began, root.ended = record.created_at, record.updated_at
     return root
+
+
+def _name_in_hints(nodes: Mapping[StepPath, TraceNode], run_id: str) -> None:
+    """Let the hints of errors name the run and the step."""
+    for node in nodes.values():
+        if node.error is not None:
+            node.error = of_run(node.error, run_id)
 
 
 def _end_items(nodes: Mapping[StepPath, TraceNode]) -> None:
@@ -112,6 +122,8 @@ def _ask(node: TraceNode, pause: Pause) -> None:
         node.status = "paused" if pause.kind.asks_human else "waiting"
     elif pause.answer is not None and answers_call:
         node.status, node.output = "completed", canonical.decode(pause.answer)
+    elif pause.void and node.status == "running":
+        node.status = "cancelled"
 
 
 def _approve(node: TraceNode, pause: Pause) -> None:
@@ -121,6 +133,8 @@ def _approve(node: TraceNode, pause: Pause) -> None:
     elif pause.answer is not None and not node.kind:
         approved = canonical.decode(pause.answer)["approved"]
         node.status, node.detail = "pending", {"approval": {"approved": approved, "by": pause.by}}
+    elif pause.void and node.status == "running":
+        node.status = "cancelled"
 
 
 def _count(node: TraceNode) -> int:
@@ -189,7 +203,7 @@ def _add_unfinished(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) ->
     node.kind, node.status = node.kind or detail["kind"], canonical.decode(entry.output or b"null")
     node.usage += entry.usage
     node.note_time(entry.started_at, entry.ended_at)
-    _add_attempt(node, entry, node.status, detail.get("attempt"))
+    _add_attempt(node, entry, detail, node.status, detail.get("attempt"))
     _add_transcript(node, entry, detail)
 
 
@@ -207,7 +221,7 @@ def _record(node: TraceNode, entry: Entry) -> None:
     is_wait = entry.kind is EntryKind.ANSWER or entry.fingerprint == _AWAIT
     node.note_time(entry.started_at, entry.ended_at, is_work=not is_wait)
     if entry.status is not EntryStatus.SKIPPED:
-        _add_attempt(node, entry, str(entry.status))
+        _add_attempt(node, entry, detail, str(entry.status))
     node.detail = detail
     node.model = detail.get("model", node.model)
     _add_transcript(node, entry, detail)
@@ -231,11 +245,14 @@ def _replaced(detail: Mapping[str, Any]) -> ErrorInfo | None:
     return ErrorInfo.from_json(found) if isinstance(found, dict) else None
 
 
-def _add_attempt(node: TraceNode, entry: Entry, status: str, number: int | None = None) -> None:
+def _add_attempt(
+    node: TraceNode, entry: Entry, detail: Mapping[str, Any], status: str, number: int | None = None
+) -> None:
     seconds = max(0.0, entry.ended_at - entry.started_at)
     error = None if entry.error is None else read_error(entry.error)
     number = entry.attempt if number is None else number
-    node.made.append(AttemptMade(number, status, entry.started_at, seconds, entry.usage, error))
+    ran = detail.get(RAN, ())
+    node.made.append(AttemptMade(number, status, entry.started_at, seconds, entry.usage, error, ran))
 
 
 def _add_transcript(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
@@ -255,7 +272,7 @@ def _decide(node: TraceNode, entry: Entry, detail: Mapping[str, Any]) -> None:
         return
     node.usage += entry.usage
     if entry.status is EntryStatus.FAILED:
-        _add_attempt(node, entry, str(entry.status))
+        _add_attempt(node, entry, detail, str(entry.status))
     _add_transcript(node, entry, detail)
     if kind == "tool" and entry.attempt == 0:  # a call that runs steps
         node.kind, node.detail, node.input = kind, detail, canonical.decode(entry.input or b"null")
@@ -299,7 +316,7 @@ def _infer(node: TraceNode, unended: str) -> None:
     Args:
         node: the composite.
         unended: the state of a composite in which everything has ended well: `completed` in a completed run,
-            because a step inside it has ended the blueprint or the run.
+            because a step inside it has ended the blueprint or the run, and `cancelled` in a cancelled one.
     """
     for inner in node.children:
         _infer(inner, unended)
@@ -312,7 +329,8 @@ def _infer(node: TraceNode, unended: str) -> None:
             node.work_s = own + sum(inner.work_s for inner in node.children)
         states = {inner.status for inner in node.children}
         states |= {each.status for inner in node.children if inner.kind == "turn" for each in inner.children}
-        if node.status == "running":
-            node.status = next((each for each in ("paused", "failed", "waiting") if each in states), unended)
-        if node.kind == "" and node.status == "running" and states <= {"completed", "skipped"}:
+        is_done = node.kind == "" and states <= {"completed", "skipped"}
+        if node.status == "running" and is_done:
             node.status = "completed"
+        elif node.status == "running":
+            node.status = next((each for each in ("paused", "failed", "waiting") if each in states), unended)

@@ -33,7 +33,7 @@ MOST_CHARACTERS = 20_000
 """How many characters of a value are shown before the rest is left out."""
 _DEEPEST = 8
 """The depth from which names in the timeline are not moved further to the right."""
-_STATUSES = ("completed", "failed", "paused", "skipped", "waiting", "running")
+_STATUSES = ("completed", "failed", "paused", "skipped", "waiting", "running", "cancelled")
 
 
 class Html(str):
@@ -252,11 +252,7 @@ def _of_step(node: TraceNode, manner: Manner) -> Iterator[tuple[str, Any]]:
         yield "decision", node.decision
     if node.state is not None:
         yield "state", node.state
-    for made in node.made if len(node.made) > 1 or node.failures else ():
-        yield "attempt", _attempt(made)
-    if not node.failures and node.error is not None:
-        yield "error", f"{node.error.message} [{node.error.code}]"
-        yield "at", formatting.code_place(node.error.frame)
+    yield from _attempts(node)
     yield "at", formatting.code_place(node.frame)
     for op in node.changed:
         yield "context", change(op, None)
@@ -264,6 +260,17 @@ def _of_step(node: TraceNode, manner: Manner) -> Iterator[tuple[str, Any]]:
         yield "output", node.output
     if node.task is not None:
         yield "task", Html(f"{manner.run(node.task.run_id)} {text(str(node.task.status))}")
+
+
+def _attempts(node: TraceNode) -> Iterator[tuple[str, Any]]:
+    """Yield each attempt; of one that has completed only where it ran."""
+    for made in node.made if len(node.made) > 1 or node.failures else ():
+        yield "attempt", _attempt(made)
+    if len(node.made) == 1 and not node.failures:
+        yield from (("ran", where) for where in formatting.where_ran(node.made[0].ran))
+    if not node.failures and node.error is not None:
+        yield "error", f"{node.error.message} [{node.error.code}]"
+        yield "at", formatting.code_place(node.error.frame)
 
 
 def _attempt(made: AttemptMade) -> str:
@@ -275,6 +282,7 @@ def _attempt(made: AttemptMade) -> str:
         formatting.usage(made.usage),
         error,
         f"at {place}" if place else "",
+        *(f"on {where}" for where in formatting.where_ran(made.ran)),
     ]
     return "  ".join(filter(None, facts))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.agents.messages import of_thread
 from flujo.domain import paths
+from flujo.domain.commands import command
 from flujo.domain.journal import CodeFrame
 from flujo.domain.unknown_steps import unknown_step
 from flujo.domain.usage import NOTHING, Usage
@@ -38,6 +39,8 @@ class AttemptMade:
     seconds: float
     usage: Usage = NOTHING
     error: ErrorInfo | None = None
+    ran: Sequence[Mapping[str, Any]] = ()
+    """Where its units were executed, if an executor has sent them to other processes; see `RemoteWork`."""
 
 
 @dataclass(slots=True)
@@ -193,7 +196,8 @@ class TraceNode:
         names = ", ".join(paths.shown(node.path) for node in inside or whole)
         raise SettingsError(
             "name one conversation" if names else "this run has no conversation with a model",
-            hint=f"`flujo trace RUN PATH --messages`, where PATH is one of {names}"
+            hint=f"`{command('flujo', 'trace', self.run_id, 'PATH', '--messages')}`, where PATH is one of "
+            f"{names}"
             if names
             else "a step with an agent has one, unless flujo.toml has `[journal] transcripts = 'off'`",
         )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flujo.services.inspection.views import calls_data, decoded, pause_data, run_data, usage_data
+from flujo.services.inspection.views import (
+    calls_data,
+    decoded,
+    error_data,
+    pause_data,
+    run_data,
+    usage_data,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,9 +20,18 @@ if TYPE_CHECKING:
     from flujo.domain.run import Intent
     from flujo.services.inspection.task_detail import TaskDetail
     from flujo.services.inspection.trace_tree import AttemptMade, LaunchedTask, TraceNode
+    from flujo.services.inspection.view_shapes import (
+        ActData,
+        AttemptData,
+        LaunchedData,
+        NodeData,
+        SentData,
+        TaskData,
+        TraceData,
+    )
 
 
-def task_data(detail: TaskDetail) -> dict[str, Any]:
+def task_data(detail: TaskDetail) -> TaskData:
     """Return a run with its history as JSON data."""
     return {
         **run_data(detail.task),
@@ -24,7 +40,7 @@ def task_data(detail: TaskDetail) -> dict[str, Any]:
         "output": detail.output,
         "continues": detail.continues,
         "continued_as": detail.continued_as,
-        "error": detail.error.to_json() if detail.error else None,
+        "error": error_data(detail.error),
         "states": dict(detail.states),
         "pauses": [
             {
@@ -54,18 +70,18 @@ def task_data(detail: TaskDetail) -> dict[str, Any]:
     }
 
 
-def detail_data(detail: TaskDetail, node: TraceNode, *, tracebacks: bool) -> dict[str, Any]:
+def detail_data(detail: TaskDetail, node: TraceNode) -> TraceData:
     """Return a run, or a step of it, as JSON data."""
-    facts = {
+    return {
+        "run_id": detail.task.run_id,
         "lock_digest": detail.lock_digest,
         "warnings": detail.warnings,
         "acts": acts_data(detail.acts),
-        **({"tracebacks": dict(detail.tracebacks)} if tracebacks else {}),
+        **node_data(node),
     }
-    return {"run_id": detail.task.run_id, **facts, **node_data(node)}
 
 
-def node_data(node: TraceNode) -> dict[str, Any]:
+def node_data(node: TraceNode) -> NodeData:
     """Return a node and its children as JSON data."""
     return {
         "path": node.path,
@@ -78,10 +94,10 @@ def node_data(node: TraceNode) -> dict[str, Any]:
         "files": [file.to_json() for file in node.files],
         "call": _call_data(node.call),
         "output": node.output,
-        "error": node.error.to_json() if node.error else None,
+        "error": error_data(node.error),
         "not_cached": node.not_cached,
-        "fell_back": node.fell_back.to_json() if node.fell_back else None,
-        "agent": node.agent,
+        "fell_back": error_data(node.fell_back),
+        "agent": None if node.agent is None else dict(node.agent),
         "chosen": node.chosen,
         "usage": usage_data(node.usage),
         "unconfirmed": usage_data(node.unconfirmed),
@@ -99,7 +115,7 @@ def node_data(node: TraceNode) -> dict[str, Any]:
     }
 
 
-def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
+def acts_data(acts: Sequence[Act]) -> list[ActData]:
     """Return acts as JSON data."""
     return [
         {
@@ -115,26 +131,35 @@ def acts_data(acts: Sequence[Act]) -> list[dict[str, Any]]:
     ]
 
 
-def _call_data(call: Intent | None) -> dict[str, Any] | None:
+def _call_data(call: Intent | None) -> SentData | None:
     """Return an announced call as JSON data: its key, its state, and how often it was sent."""
     if call is None:
         return None
     return {"key": call.key, "state": str(call.state), "sends": call.sends, "sent_at": call.sent_at}
 
 
-def _attempt_data(made: AttemptMade) -> dict[str, Any]:
+def _attempt_data(made: AttemptMade) -> AttemptData:
     """Return an attempt as JSON data."""
     return {
         "attempt": made.number,
         "status": made.status,
-        "error": made.error.to_json() if made.error else None,
+        "error": error_data(made.error),
         "began_at": made.began,
         "seconds": round(made.seconds, 3),
         "usage": usage_data(made.usage),
+        "ran": [
+            {
+                "executor": each["executor"],
+                "host": each["host"],
+                "pid": each["pid"],
+                "seconds": each["seconds"],
+            }
+            for each in made.ran
+        ],
     }
 
 
-def _task_data(task: LaunchedTask | None) -> dict[str, Any] | None:
+def _task_data(task: LaunchedTask | None) -> LaunchedData | None:
     """Return a launched task as JSON data."""
     if task is None:
         return None

@@ -11,11 +11,13 @@ from flujo.domain.files import File
 from flujo.domain.journal import ErrorInfo, RunId
 from flujo.domain.models import PipelineResult
 from flujo.domain.paths import StepPath
+from flujo.domain.questions import Escalation, QuestionClaim, Risk
 from flujo.domain.queues import RunKind
 from flujo.domain.run import Intent, IntentState, Pause, PauseKind, RunStatus
 from flujo.domain.sent_events import Delivery, SentEvent, Taken
 from flujo.domain.usage import MICRO_USD, Usage
 from flujo.services.inspection.following import LogKind, LogLine
+from flujo.services.inspection.questions import Question
 from flujo.services.inspection.task_detail import TaskDetail
 from flujo.services.inspection.tasks import STATUSES, Task
 from flujo.services.inspection.trace_tree import AttemptMade, TraceNode
@@ -52,6 +54,20 @@ def pause_of(data: Data) -> Pause:
         by=data.get("by"),
         event=data.get("event"),
         event_key=data.get("key"),
+    )
+
+
+def question_of_data(data: Data) -> Question:
+    """Return an open question with its run."""
+    names = ("run_id", "pipeline", "user_id", "metadata", "queue", "digest", "cursor")
+    claim, escalation = data["claim"], data["escalation"]
+    return Question(
+        **{name: data[name] for name in names},
+        usage=usage_of(data["usage"]),
+        pause=pause_of(data),
+        claim=None if claim is None else QuestionClaim(**claim),
+        escalation=None if escalation is None else Escalation(**escalation),
+        risk=Risk(data["risk"]),
     )
 
 
@@ -191,6 +207,7 @@ def _attempt(data: Data) -> AttemptMade:
         seconds=data["seconds"],
         usage=usage_of(data["usage"]),
         error=_error(data["error"]),
+        ran=data.get("ran", ()),  # of an older server there is none
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flujo.domain import chains
 from flujo.domain.outbox import MessageState
@@ -12,16 +12,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flujo.domain.evaluations import Evaluation
+    from flujo.domain.journal import ErrorInfo
     from flujo.domain.models import PipelineResult
     from flujo.domain.outbox import Message
+    from flujo.domain.questions import QuestionClaim
     from flujo.domain.run import Intent, Pause
     from flujo.domain.sent_events import Delivery
     from flujo.domain.usage import Usage
     from flujo.services.inspection.following import LogLine
+    from flujo.services.inspection.questions import Question
     from flujo.services.inspection.tasks import Task
+    from flujo.services.inspection.view_shapes import (
+        CallData,
+        ClaimData,
+        DeliveryData,
+        ErrorData,
+        EvaluationData,
+        LineData,
+        MessageData,
+        PauseData,
+        QuestionData,
+        ResultData,
+        RunData,
+        UsageData,
+    )
 
 
-def run_data(task: Task) -> dict[str, Any]:
+def run_data(task: Task) -> RunData:
     """Return a run as JSON data."""
     answer = task.answer
     return {
@@ -40,23 +57,24 @@ def run_data(task: Task) -> dict[str, Any]:
         "updated_at": task.updated_at,
         "deadline_at": task.deadline_at,
         "ends_by": task.ends_by,
-        "error": task.error.to_json() if task.error else None,
+        "error": error_data(task.error),
         "questions": [pause_data(pause) for pause in task.questions],
         "waits": [pause_data(pause) for pause in task.waits],
-        "answer": answer
-        and {"pause_id": answer.pause_id, "by": answer.by, "answered_at": answer.answered_at},
+        "answer": None
+        if answer is None
+        else {"pause_id": answer.pause_id, "by": answer.by, "answered_at": answer.answered_at},
         "queue": task.queue,
         "cursor": task.cursor,
     }
 
 
-def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
+def result_data(result: PipelineResult[Any, Any]) -> ResultData:
     """Return a run's result as JSON data; an unknown cost is null."""
     return {
         "run_id": result.run_id,
         "status": str(result.status),
         "output": result.output,
-        "error": result.error.to_json() if result.error else None,
+        "error": error_data(result.error),
         "pauses": [pause_data(pause) for pause in result.pauses],
         "ends_by": result.ends_by,
         "usage": usage_data(result.usage),
@@ -76,7 +94,7 @@ def result_data(result: PipelineResult[Any, Any]) -> dict[str, Any]:
     }
 
 
-def line_data(line: LogLine) -> dict[str, Any]:
+def line_data(line: LogLine) -> LineData:
     """Return a line of the log as JSON data."""
     return {
         "offset": line.offset,
@@ -86,7 +104,7 @@ def line_data(line: LogLine) -> dict[str, Any]:
         "attempt": line.attempt,
         "seconds": round(line.seconds, 3),
         "usage": usage_data(line.usage),
-        "error": line.error.to_json() if line.error else None,
+        "error": error_data(line.error),
         "value": line.value,
         "text": line.text,
         "provisional": line.provisional,
@@ -94,37 +112,52 @@ def line_data(line: LogLine) -> dict[str, Any]:
     }
 
 
-def pause_data(pause: Pause) -> dict[str, Any]:
+def pause_data(pause: Pause) -> PauseData:
     """Return an open question as JSON data."""
-    return {
+    data: PauseData = {
         "pause_id": pause.pause_id,
         "kind": str(pause.kind),
         "message": pause.message,
         "answer_schema": decoded(pause.answer_schema),
         "deadline_at": pause.deadline_at,
-        **({} if pause.digest is None else {"digest": pause.digest}),
-        **(
-            {}
-            if pause.event is None
-            else {"event": pause.event, "key": pause.event_key, "asked_at": pause.asked_at}
-        ),
     }
+    if pause.digest is not None:
+        data["digest"] = pause.digest
+    if pause.event is not None:
+        data["event"] = pause.event
+        data["key"] = pause.event_key
+        data["asked_at"] = pause.asked_at
+    return data
 
 
-def question_data(task: Task, pause: Pause) -> dict[str, Any]:
+def question_data(question: Question) -> QuestionData:
     """Return an open question with what tells its run, and with the digest that its answer names."""
+    claim, escalation = question.claim, question.escalation
     return {
-        "run_id": task.run_id,
-        "pipeline": task.pipeline,
-        "user_id": task.user_id,
-        "metadata": dict(task.metadata),
-        **pause_data(pause),
-        "digest": pause.seen(task.run_id),
-        "asked_at": pause.asked_at,
+        "run_id": question.run_id,
+        "pipeline": question.pipeline,
+        "user_id": question.user_id,
+        "metadata": dict(question.metadata),
+        **pause_data(question.pause),
+        "digest": question.digest,
+        "asked_at": question.pause.asked_at,
+        "queue": question.queue,
+        "usage": usage_data(question.usage),
+        "claim": None if claim is None else claim_data(claim),
+        "escalation": None
+        if escalation is None
+        else {"by": escalation.by, "at": escalation.at, "reason": escalation.reason},
+        "risk": str(question.risk),
+        "cursor": question.cursor,
     }
 
 
-def delivery_data(delivery: Delivery) -> dict[str, Any]:
+def claim_data(claim: QuestionClaim) -> ClaimData:
+    """Return who works on a question as JSON data."""
+    return {"by": claim.by, "at": claim.at, "until": claim.until}
+
+
+def delivery_data(delivery: Delivery) -> DeliveryData:
     """Return what became of an event as JSON data."""
     return {
         "event_id": delivery.event_id,
@@ -133,22 +166,35 @@ def delivery_data(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def evaluation_data(each: Evaluation) -> dict[str, Any]:
+def evaluation_data(each: Evaluation) -> EvaluationData:
     """Return an evaluation as JSON data."""
-    names = ("run_id", "path", "pipeline", "user_id", "closure", "lock_digest", "evaluator", "version")
-    data = {name: getattr(each, name) for name in (*names, "score", "reason", "error", "by")}
-    cost = None if each.cost_micro_usd is None else each.cost_micro_usd / 1e6
-    return {"key": each.key, **data, "cost_usd": cost, "created_at": each.created_at}
+    return {
+        "key": each.key,
+        "run_id": each.run_id,
+        "path": each.path,
+        "pipeline": each.pipeline,
+        "user_id": each.user_id,
+        "closure": each.closure,
+        "lock_digest": each.lock_digest,
+        "evaluator": each.evaluator,
+        "version": each.version,
+        "score": each.score,
+        "reason": each.reason,
+        "error": each.error,
+        "by": each.by,
+        "cost_usd": None if each.cost_micro_usd is None else each.cost_micro_usd / 1e6,
+        "created_at": each.created_at,
+    }
 
 
-def calls_data(calls: Sequence[Intent]) -> list[dict[str, Any]]:
+def calls_data(calls: Sequence[Intent]) -> list[CallData]:
     """Return calls whose outcome is not recorded as JSON data."""
     return [
         {"path": call.path, "tool": call.tool, "key": call.key, "sent_at": call.sent_at} for call in calls
     ]
 
 
-def message_data(message: Message) -> dict[str, Any]:
+def message_data(message: Message) -> MessageData:
     """Return a message of the outbox as JSON data."""
     return {
         "id": message.id,
@@ -167,7 +213,12 @@ def message_data(message: Message) -> dict[str, Any]:
     }
 
 
-def usage_data(used: Usage) -> dict[str, Any]:
+def error_data(error: ErrorInfo | None) -> ErrorData | None:
+    """Return an error as JSON data."""
+    return None if error is None else cast("ErrorData", error.to_json())
+
+
+def usage_data(used: Usage) -> UsageData:
     """Return usage as JSON data; an unknown cost is null."""
     return {
         "input_tokens": used.input_tokens,

@@ -44,7 +44,7 @@ def _shadows(before: Path, root: Path) -> Iterator[str]:
     # The names of a project are few, and a process has loaded thousands of modules.
     own = {each.name if each.is_dir() else each.stem for each in root.glob("*") if _is_importable(each)}
     for name in sorted(own & sys.modules.keys()):
-        if any(file.is_relative_to(before) for file in _files(sys.modules[name])):
+        if any(file.is_relative_to(before) for file in files_of(sys.modules[name])):
             yield name
 
 
@@ -52,6 +52,7 @@ def _is_importable(entry: Path) -> bool:
     return entry.suffix == ".py" or entry.is_dir()
 
 
-def _files(module: ModuleType) -> list[Path]:
+def files_of(module: ModuleType) -> list[Path]:
+    """Return the file of a loaded module; the folders of one without a file."""
     file = getattr(module, "__file__", None)
     return [Path(file)] if file else [Path(each) for each in getattr(module, "__path__", ())]

@@ -419,6 +419,8 @@ _KINDS = {
     "array": "a JSON list",
     "object": "a JSON object",
 }
+_WRITTEN = {"boolean": "true", "integer": "3", "number": "2.5", "array": '["a", "b"]', "object": '{"a": 1}'}
+"""A value of each type, as it is typed."""
 
 
 # Words and their types ----------------------------------------------------------------------------------
@@ -464,9 +466,11 @@ def _typed(text: str, schema: Any, *, root: Any, what: str) -> Any:
     try:
         return strict_json.loads(text)
     except ValueError:
-        wanted = " or ".join(kinds)
+        wanted = " or ".join(map(_kind, kinds))
+        written = _WRITTEN.get(kinds[0], kinds[0])
+        given = f"{what}={written}" if what.startswith("--") else written
         raise InputRejected(
-            f"{what}: {text[:60]!r} is not {wanted}", hint=f"write {wanted} as JSON"
+            f"{what}: {text[:60]!r} is not {wanted}", hint=f"for instance `{given}`"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -231,10 +232,12 @@ def _yaml_files(base: Path) -> Iterator[Path]:
     """Yield the blueprints below `base`; a hidden folder holds none."""
     if base.is_file():
         yield base
-    for path in base.rglob("*") if base.is_dir() else ():
-        hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-        if path.suffix in SUFFIXES and path.is_file() and not hidden:
-            yield path
+    # Unlike `rglob`, passes by a folder that is removed meanwhile.
+    for parent, folders, names in os.walk(base):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(parent, name) for name in names if not name.startswith(".")):
+            if path.suffix in SUFFIXES and path.is_file():
+                yield path
 
 
 def _unknown(text: str, known: list[BlueprintSummary]) -> SettingsError:

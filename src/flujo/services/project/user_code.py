@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flujo.domain.executor import CodeExit
 from flujo.domain.journal import CodeFrame
+from flujo.exceptions import CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,9 @@ class UserCode:
         """
         if isinstance(error, CodeExit):
             error = error.raised
+        for each in _causes(error):
+            if isinstance(each, CallFailed) and each.frame is not None:
+                return each.frame, each.traceback[-MAX_TRACEBACK:]
         try:
             frame = next(filter(None, map(self._innermost, _causes(error))), None)
             return None if frame is None else (frame, _text(error))

@@ -134,6 +134,7 @@ class SilentBinding:
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self.evaluator = binding.evaluator
+        self.placed = binding.placed
         self.schema = binding.schema
         self.identity = binding.identity
         self.identity_of_resources = binding.identity_of_resources

@@ -41,7 +41,7 @@ from flujo.exceptions import (
     StepTimeout,
     UsageLimitExceeded,
 )
-from flujo.governance.events import read_error
+from flujo.governance.events import of_run, read_error
 from flujo.services.project.system import SystemClock, SystemRandom
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _other_end(record: RunRecord, outcome: StepOutcome) -> Difference | None:
 
 
 def _error_of(record: RunRecord) -> ErrorInfo | None:
-    return None if record.error is None else read_error(record.error)
+    return None if record.error is None else of_run(read_error(record.error), record.run_id)
 
 
 def _end_of(record: RunRecord) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical, paths
 from flujo.domain.approvals import arguments_in
 from flujo.domain.commands import ShellCommand, command, either
+from flujo.domain.questions import require_seen, seen_digest
 from flujo.domain.run import GivenAnswer, PauseKind, RunStatus
 from flujo.exceptions import (
     AmbiguousPause,
@@ -44,10 +45,12 @@ async def record_answer(
     actor: Actor,
     *,
     kind: PauseKind = PauseKind.QUESTION,
+    shown: Pause | None = None,
 ) -> None:
     """Record the answer to a pause, and who gave it; committed when this returns.
 
-    `kind` is that of calls in doubt, or of questions: those of every other kind.
+    `kind` is that of calls in doubt, or of questions: those of every other kind. `shown` is the question that
+    the author has seen.
 
     Raises:
         RunNotFound: no such question.
@@ -55,10 +58,12 @@ async def record_answer(
         WrongPauseKind: the pause is of another kind.
         InputRejected: the answer does not fit the question's schema.
         ResumeConflict: the run has no open question, or another answer was recorded first.
+        QuestionChanged: the run has asked again since the question was shown.
         SecretInValue: the answer contains a known secret.
     """
-    answer = checked(record, await store.pauses(record.run_id), pause_id, given, actor, kind=kind)
-    await store.answer(record.run_id, answer.pause_id, answer.value, actor=actor)
+    pauses = await store.pauses(record.run_id)
+    answer = checked(record, pauses, pause_id, given, actor, kind=kind, shown=shown)
+    await store.answer(record.run_id, answer.pause_id, answer.value, actor=actor, seen=answer.seen)
 
 
 def checked(
@@ -69,9 +74,13 @@ def checked(
     actor: Actor,
     *,
     kind: PauseKind,
+    shown: Pause | None = None,
 ) -> GivenAnswer:
-    """Return an answer that fits the pause of this kind that is meant; see `record_answer`."""
+    """Return an answer to the pause of this kind that is meant, which it fits; see `record_answer`."""
     pause = chosen(record, pauses, pause_id, kind)
+    seen = seen_digest(record.run_id, shown or pause)
+    if pause.is_open and shown is not None:
+        require_seen(record.run_id, pause, seen)
     if pause.kind is PauseKind.APPROVAL:
         _require_same_question(record, pause, given)
     if pause.answer_schema is not None:
@@ -82,7 +91,7 @@ def checked(
             hint="omit the result, or resolve the call as `done`",
         )
     value = GATE.admit(canonical.encode(GATE.entering(given), what="answer"), "answer")
-    return GivenAnswer(pause_id=pause.pause_id, value=value, actor=actor)
+    return GivenAnswer(pause_id=pause.pause_id, value=value, actor=actor, seen=seen)
 
 
 def _require_same_question(record: RunRecord, pause: Pause, given: Any) -> None:
@@ -116,15 +125,15 @@ async def seen_question(
     """
     pauses = await store.pauses(record.run_id)
     pause = chosen(record, pauses, pause_id, kind)
-    if pause.is_open and pause.seen(record.run_id) != digest:
+    if pause.is_open and (asked := seen_digest(record.run_id, pause)) != digest:
         open_ones = [
-            {"pause_id": each.pause_id, "message": each.message, "digest": each.seen(record.run_id)}
+            {"pause_id": each.pause_id, "message": each.message, "digest": seen_digest(record.run_id, each)}
             for each in pauses
             if each.needs_answer
         ]
         raise ResumeConflict(
             f"the question at `{paths.shown(pause.pause_id)}` of run {record.run_id} is not the one that was "
-            f"answered: its digest is {pause.seen(record.run_id)!r}, and that of the answer is {digest!r}",
+            f"answered: its digest is {asked!r}, and that of the answer is {digest!r}",
             hint="read the question again, and answer it with its digest",
             run_id=record.run_id,
             open=open_ones,

@@ -97,7 +97,7 @@ class BackgroundTasks:
     async def adopt(self, parent: RunId) -> None:
         """Resume the tasks of a run that no process executes, and that wait for nothing."""
         found = await self._store.runs(
-            RunQuery(parent=parent, kinds=(RunKind.TASK,), statuses=_UNATTENDED, limit=1000)
+            RunQuery(parent=parent, kinds=(RunKind.TASK, RunKind.ITEM), statuses=_UNATTENDED, limit=1000)
         )
         for task in found:
             if task.run_id not in self._executed and task.queued is None and await self._is_free(task):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from flujo.domain.acts import Actor
     from flujo.domain.journal import RunId
     from flujo.domain.ports import Clock, Sink
-    from flujo.domain.run import RunRecord
+    from flujo.domain.run import Pause, RunRecord
     from flujo.domain.store import StateStore
     from flujo.services.runs.execution import Stop
     from flujo.services.runs.notices import NotifierOf
@@ -155,17 +155,8 @@ async def resume(
     retry_failed = retry_failed or (bool(raised) and failed_at_a_limit(record))
     _require_continuable(record, retry_failed=retry_failed)
     accepted = await pinned_blueprint(ws, store, record)
-    if accept_changes and record.parent is not None:
-        raise StateError(
-            f"{record.run_id} is a background task, which keeps the files of the run that launched it",
-            hint=f"`{command('flujo', 'tasks', 'retry', record.run_id)}` retries it with these",
-        )
-    if accept_changes and is_stubbed(record, accepted.closure.digest):
-        raise StateError(
-            f"{record.run_id} is a fork, which keeps the files that it began with",
-            hint="fork the run again, from its parent with the changed files",
-        )
     if accept_changes:
+        _require_own_files(record, accepted)
         blueprint = await _accept(
             ws, store, record, accepted, say or _silent, actor, retry_failed=retry_failed
         )
@@ -191,6 +182,24 @@ async def resume(
         )
         await services.tasks.adopt(record.run_id)
         return result
+
+
+def _require_own_files(record: RunRecord, accepted: Blueprint) -> None:
+    """Return if a run may take other files than those that it has pinned.
+
+    Raises:
+        StateError: it shares them with the run that launched it, or that it was forked from.
+    """
+    if record.parent is not None:
+        raise StateError(
+            f"{record.run_id} is a background task, which keeps the files of the run that launched it",
+            hint=f"`{command('flujo', 'tasks', 'retry', record.run_id)}` retries it with these",
+        )
+    if is_stubbed(record, accepted.closure.digest):
+        raise StateError(
+            f"{record.run_id} is a fork, which keeps the files that it began with",
+            hint="fork the run again, from its parent with the changed files",
+        )
 
 
 async def cancel(
@@ -299,6 +308,7 @@ async def answer(
     *,
     actor: Actor,
     kind: PauseKind = PauseKind.QUESTION,
+    shown: Pause | None = None,
     detach: bool = False,
     sink: Sink | None = None,
     stop: Stop | None = None,
@@ -314,10 +324,11 @@ async def answer(
         WrongPauseKind: the pause is of another kind.
         InputRejected: the answer does not fit the question's schema.
         ResumeConflict: the question has another answer already.
+        QuestionChanged: the run has asked again since the question was `shown`.
     """
     store = await ws.store()
     record = await find_last(store, run)
-    await record_answer(store, record, pause_id, given, actor, kind=kind)
+    await record_answer(store, record, pause_id, given, actor, kind=kind, shown=shown)
     if detach or is_python(record) or record.queued is not None:
         if say and not is_python(record):
             _note_changes(ws, await pinned_closure(store, record), record, say)

@@ -42,8 +42,9 @@ from flujo.engine.foreign_code import Wish
 from flujo.engine.frame import RANGE_LENGTH, Cancelled, Plans, Run
 from flujo.engine.interpreter import execute
 from flujo.engine.journal import Journal
+from flujo.engine.known_batches import KnownMaps
 from flujo.exceptions import ChangesRefused, Fenced, JournalConflict, StateError, StepFailed
-from flujo.governance.events import read_error
+from flujo.governance.events import of_run, read_error
 from flujo.services.checks.pseudonyms import pseudonyms_of
 from flujo.services.recorded.recorded_binding import SilentBinding
 from flujo.services.recorded.replay import Replayed, context_so_far
@@ -191,6 +192,8 @@ class Runtime:
     """Converts the output of a completed run to the annotated return type of its last callable."""
     range_length: int = RANGE_LENGTH
     """How many items of a map share an entry once they have ended."""
+    known_maps: KnownMaps = field(default_factory=KnownMaps)
+    """What this process knows about the batches of maps over workers."""
     plans: Plans = field(default_factory=Plans)
     is_durable: bool = True
     """Whether the store outlives the process."""
@@ -216,6 +219,10 @@ class Runtime:
     def context(self) -> ContextType:
         """The context handling of its runs."""
         return self.binding.context(self.owner or self.pipeline)
+
+    def life_of(self, data: Any) -> float | None:
+        """Return how long a run with this input may last; see `life_limits.life_of`."""
+        return life_of(self.pipeline, self.binding, data)
 
     def announced(self, record: RunRecord, move: Move, used: Usage, pauses: Sequence[Pause] = ()) -> Move:
         """Return a move of one of its runs with the messages about it, and with the score that it ends with.
@@ -254,7 +261,9 @@ class Execution:
     stop: Stop = field(default_factory=Stop)
     wish: Wish = field(default_factory=Wish)
 
-    async def run(self, record: RunRecord, start: Progress | None = None) -> Executed:
+    # Not `async`, because it only calls another coroutine: each of 10,000 waiting runs would hold one more.
+
+    def run(self, record: RunRecord, start: Progress | None = None) -> Awaitable[Executed]:
         """Execute the claimed run until it completes, fails or pauses, and record its status.
 
         Args:
@@ -272,13 +281,13 @@ class Execution:
         traced = None if telemetry is None else telemetry.observe(record, self.runtime.clock)
         observer = observer_of(record, traced)
         if record.wish is not None:
-            return await self._cancel(record, None, observer)
+            return self._cancel(record, None, observer)
         if left <= 0:
-            return await self._end_early(record, None, observer, is_late=True)
+            return self._end_early(record, None, observer, is_late=True)
         walk = _Walk(self.wish)
         walk.expire_in(left)
         store.on_wish(record.run_id, walk.cancel)
-        return await self._watched(record, walk, observer, start)
+        return self._watched(record, walk, observer, start)
 
     async def _watched(
         self,
@@ -437,32 +446,7 @@ class Execution:
         CURRENT_STEP.set(CurrentStep(record.run_id, ROOT))  # in the task of this walk
         TOOL_POLICY.set(runtime.tools)
         SHARED_REQUESTS.set(runtime.store if runtime.is_durable else None)  # in the run's own task
-        run = Run(
-            record.run_id,
-            record.created_at,
-            runtime.binding,
-            journal,
-            runtime.clock,
-            runtime.random,
-            runtime.plans,
-            resources=runtime.resources,
-            cache=runtime.cache,
-            sink=self.sink,
-            observer=observer,
-            retry_failed=self.retry_failed,
-            accept_changes=self.accept_changes,
-            ended=[*walk.ended],
-            wish=self.wish,
-            cancelled=cancelled,
-            range_length=runtime.range_length,
-            transcripts=runtime.transcripts,
-            launches=_launches(runtime, record),
-            evaluations=self._step_evaluations(record),
-            input_schema=runtime.pipeline.input_schema,
-            life_of=partial(life_of, runtime.pipeline, runtime.binding),
-            pii=runtime.pii,
-            pseudonyms=pseudonyms_of(runtime.store, record.run_id),
-        )
+        run = self._run_of(record, journal, walk, observer, cancelled)
         walk.ended = run.ended
         walk.feed = RunFeed(runtime.store, run, record.fence)
         if not walk.is_announced:
@@ -484,7 +468,7 @@ class Execution:
         walk.end()
         answered = await journal.end(move)
         if observer is not None:
-            observer.ended(move.status, _error(outcome), journal.usage)
+            observer.ended(move.status, _error(outcome, record.run_id), journal.usage)
         await run.emit(RunEnded(record.run_id, move.status, journal.usage))
         held = NOTHING if budget is None else budget.unconfirmed
         result = self._result(record, journal, run.ended, outcome, move, held)
@@ -496,6 +480,44 @@ class Execution:
             note = "" if cancelled is None else "\n".join(map(in_doubt, calls))
             result = result.model_copy(update={"in_doubt": calls, "note": note})
         return Executed(result, answered and isinstance(outcome, Paused), start.acts)
+
+    def _run_of(
+        self,
+        record: RunRecord,
+        journal: Journal,
+        walk: _Walk,
+        observer: Observer | None,
+        cancelled: Cancelled | None,
+    ) -> Run:
+        """Return what all steps of this execution share."""
+        runtime = self.runtime
+        return Run(
+            record.run_id,
+            record.created_at,
+            runtime.binding,
+            journal,
+            runtime.clock,
+            runtime.random,
+            runtime.plans,
+            resources=runtime.resources,
+            cache=runtime.cache,
+            sink=self.sink,
+            observer=observer,
+            retry_failed=self.retry_failed,
+            accept_changes=self.accept_changes,
+            ended=[*walk.ended],
+            wish=self.wish,
+            cancelled=cancelled,
+            range_length=runtime.range_length,
+            known_maps=runtime.known_maps,
+            transcripts=runtime.transcripts,
+            launches=_launches(runtime, record),
+            evaluations=self._step_evaluations(record),
+            input_schema=runtime.pipeline.input_schema,
+            life_of=runtime.life_of,
+            pii=runtime.pii,
+            pseudonyms=pseudonyms_of(runtime.store, record.run_id),
+        )
 
     def _evaluations(self, record: RunRecord, move: Move) -> Sequence[Child]:
         """Return the runs that score the output with which a run ends."""
@@ -551,7 +573,7 @@ class Execution:
             steps=cast("Any", [step_facts(each) for each in ended]),  # validated once, as a whole
             usage=journal.usage,
             unconfirmed=held,
-            error=_error(outcome),
+            error=_error(outcome, record.run_id),
             pauses=tuple(map(journal.stored_pause, outcome.pauses)) if isinstance(outcome, Paused) else (),
             ends_by=record.ends_by,
             continued_as=chains.continued_as(record.run_id, move.output),
@@ -571,7 +593,7 @@ async def result_of(store: JournalSource, record: RunRecord) -> PipelineResult[A
         output=None if record.output is None else canonical.decode(record.output),
         usage=ledger.usage,
         unconfirmed=ledger.unconfirmed,
-        error=None if record.error is None else read_error(record.error),
+        error=None if record.error is None else read_error(record.error, record.run_id),
         pauses=tuple(pause for pause in pauses if pause.is_open),
         in_doubt=() if record.status is RunStatus.RUNNING else await unresolved(store, record.run_id),
         ends_by=record.ends_by,
@@ -642,16 +664,16 @@ def _successor(runtime: Runtime, record: RunRecord, outcome: BegunAgain, move: M
             queued=None
             if queued is None
             else Queued(queue=queued.queue, key=queued.key, priority=queued.priority),
-            life_s=life_of(runtime.pipeline, runtime.binding, outcome.input),
+            life_s=runtime.life_of(outcome.input),
         ),
         blobs=launches.blobs,
     )
 
 
-def _error(outcome: StepOutcome) -> ErrorInfo | None:
+def _error(outcome: StepOutcome, run_id: str) -> ErrorInfo | None:
     match outcome:
         case Failure(error=error):
-            return error
+            return of_run(error, run_id)
         case Aborted(reason=reason):
             return stopped(reason)
         case _:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.commands import command
-from flujo.domain.queues import DEFAULT_QUEUE, MAX_PRIORITY, ClaimOrder, Queued
+from flujo.domain.queues import DEFAULT_QUEUE, ClaimOrder, Queued, priority_problem
 from flujo.domain.values import Expr
 from flujo.domain.wording import suggest
 from flujo.exceptions import ExpressionFailed, ExpressionSyntax, InputRejected, QueueUnknown, SettingsError
@@ -68,9 +68,8 @@ def place(
     """
     table = queue_table(settings, queue)
     number = whole_number(priority, "priority")
-    if abs(number) > MAX_PRIORITY:
-        limits = f"{-MAX_PRIORITY} to {MAX_PRIORITY}"
-        raise SettingsError(f"`priority` is {number}", hint=f"use a whole number from {limits}")
+    if problem := priority_problem(number, "the run"):
+        raise SettingsError(problem[0], hint=problem[1])
     delay = seconds(delay_s, "delay_s")
     if not math.isfinite(delay):
         raise SettingsError("`delay_s` is not a finite number", hint="pass a number of seconds")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flujo.domain.journal import Entry, ErrorInfo, RunId
     from flujo.domain.model_requests import ModelRequest
     from flujo.domain.ports import Observer
+    from flujo.domain.remote_work import RemoteWork
     from flujo.domain.run import RunRecord, RunStatus
     from flujo.domain.usage import Usage
 
@@ -72,6 +73,21 @@ class RunLog:
         )
         for other in self._others:
             other.requested(step, number, request)
+
+    def traceparent(self, step: CurrentStep, number: int) -> str | None:
+        """Return that of the other observer."""
+        found = (other.traceparent(step, number) for other in self._others)
+        return next(filter(None, found), None)
+
+    def worked(self, step: CurrentStep, work: RemoteWork) -> None:
+        """Log where a unit was executed."""
+        log.info(
+            "executed on %s, host %s, process %d, in %.3f s",
+            *(work.executor, work.host, work.pid, work.seconds),
+            extra=about(step),
+        )
+        for other in self._others:
+            other.worked(step, work)
 
     def enter(self, step: CurrentStep) -> Callable[[], None]:
         """Make the step known to other observers."""

@@ -13,7 +13,6 @@ from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.models import PipelineContext
 from flujo.domain.paths import shown
-from flujo.domain.personal_data import pii_of
 from flujo.domain.run import NewRun, pinned_entry, pinned_stubs
 from flujo.domain.tools import called_tools
 from flujo.domain.wording import listed, repr_short
@@ -103,7 +102,7 @@ class Request:
 
 def entering_input(pipeline: Pipeline, given: bytes) -> bytes:
     """Return an input, with personal data masked where its fields or the project declare it."""
-    fields = pii_of(pipeline.input_schema)
+    fields = pipeline.input_pii
     if not fields and not GATE.masks_values:
         return given
     return canonical.encode(GATE.entering_fields(canonical.decode(given), fields), what="input")

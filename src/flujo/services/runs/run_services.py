@@ -35,7 +35,7 @@ from flujo.services.scoring.evaluators import pipeline_of as evaluator_pipeline
 from flujo.services.scoring.shadow import PinnedEvaluator, Scoring, Shadow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from flujo.domain.context_references import StateProvider
     from flujo.domain.models import AppResources, PipelineContext
@@ -148,29 +148,13 @@ class RunServices:
         for _, step, why in never_cached(pipeline, bound, self.resources):
             self.cache.report(step.name, why)
         service = RunService(
-            runtime=Runtime(
-                pipeline=pipeline,
-                binding=bound,
-                store=self.store,
-                clock=self.clock,
-                random=self.random,
-                closure=closure,
-                resources=self.resources,
-                cache=self.cache,
+            runtime=self._runtime(
+                pipeline,
+                bound,
+                closure,
                 limits=limited,
-                rules=self.rules,
-                tools=governance.policy,
-                pii=governance.treatment,
-                range_length=self.range_length,
                 load_output=unchanged if output is None else output.load,
-                is_durable=self.is_durable,
-                transcripts=self.workspace.project.settings.journal.transcripts,
-                locate=UserCode(self.workspace.project.root),
-                notifier=self._notifier(pipeline),
-                shadow=Shadow.of(self.workspace.project.settings, pipeline) if self.is_durable else None,
                 launches=launches if _begins_runs(pipeline) else None,
-                tasks=self.tasks,
-                telemetry=self.workspace.telemetry,
             ),
             closure=closure,
             blobs=blobs,
@@ -180,6 +164,43 @@ class RunServices:
         )
         self._made.setdefault(pinned_stubs(closure)[0], service)  # its forks
         return self._made.setdefault(closure, service)
+
+    def _runtime(
+        self,
+        pipeline: Pipeline,
+        bound: Binding,
+        closure: str,
+        *,
+        limits: UsageLimits | None,
+        load_output: Callable[[Any], Any],
+        launches: Launches | None,
+    ) -> Runtime:
+        """Return what the executions of a pipeline's runs share: its own parts, and those of the project."""
+        settings = self.workspace.project.settings
+        return Runtime(
+            pipeline=pipeline,
+            binding=bound,
+            store=self.store,
+            clock=self.clock,
+            random=self.random,
+            closure=closure,
+            resources=self.resources,
+            cache=self.cache,
+            limits=limits,
+            rules=self.rules,
+            tools=settings.governance.policy,
+            pii=settings.governance.treatment,
+            range_length=self.range_length,
+            load_output=load_output,
+            is_durable=self.is_durable,
+            transcripts=settings.journal.transcripts,
+            locate=UserCode(self.workspace.project.root),
+            notifier=self._notifier(pipeline),
+            shadow=Shadow.of(settings, pipeline) if self.is_durable else None,
+            launches=launches,
+            tasks=self.tasks,
+            telemetry=self.workspace.telemetry,
+        )
 
     def _require_launchable(self, pipeline: Pipeline, limits: UsageLimits | None) -> None:
         """Refuse steps in the background that no run of the pipeline could launch."""
@@ -404,8 +425,10 @@ def pinned_files(service: RunService) -> Mapping[str, bytes]:
 
 
 def launching_steps(pipeline: Pipeline) -> Iterator[tuple[StepPath, BaseStep]]:
-    """Yield the steps that run in the background, with their paths."""
-    return ((path, step) for path, step in pipeline.walk() if step.config.execution_mode == "background")
+    """Yield the steps that launch runs, with their paths: those in the background, and maps over workers."""
+    for path, step in pipeline.walk():
+        if step.config.execution_mode == "background" or step.config.is_spread:
+            yield path, step
 
 
 def _begins_runs(pipeline: Pipeline) -> bool:

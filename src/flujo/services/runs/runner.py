@@ -28,11 +28,12 @@ from flujo.services.binding.blob_references import checked_providers
 from flujo.services.checks.locking import lock_digest_by_name
 from flujo.services.checks.pipeline_checks import check_pipeline, checked_pipeline
 from flujo.services.given import text, text_or_none, whole_number
-from flujo.services.lifetime import Lifetime, within
+from flujo.services.lifetime import ClosedAtExit, Lifetime, within
 from flujo.services.project.project import find_project
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.project.system import SystemClock, SystemRandom, actor
 from flujo.services.recorded.replay import replay
+from flujo.services.resources import checked_resources
 from flujo.services.runs.answers import NO_RESULT, resolution
 from flujo.services.runs.chains import find_last
 from flujo.services.runs.changes import kept_note
@@ -58,7 +59,7 @@ from flujo.services.runs.service import NO_ANSWER, RunService
 from flujo.services.runs.streaming import Delivery, RunStream
 from flujo.services.scoring.evaluators import named_evaluators
 from flujo.services.scoring.shadow import named_in_steps
-from flujo.services.workspace import Workspace, blueprint_of, checked_limits, checked_resources
+from flujo.services.workspace import Workspace, blueprint_of, checked_limits
 from flujo.state.memory_cache import MemoryCache
 from flujo.state.memory_store import MemoryStateStore
 from flujo.state.rules import MAX_LIMIT
@@ -83,7 +84,7 @@ In = TypeVar("In", default=Any)
 log = logger("flujo.runs")
 
 
-class Flujo(Generic[In, Out, Ctx]):
+class Flujo(ClosedAtExit, Generic[In, Out, Ctx]):
     """Runs one pipeline. Build it once, share it, and close it with `aclose` or `async with`."""
 
     def __init__(
@@ -197,9 +198,6 @@ class Flujo(Generic[In, Out, Ctx]):
         self._attend()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
     async def run_result_async(
         self,
         initial_input: In,
@@ -253,7 +251,8 @@ class Flujo(Generic[In, Out, Ctx]):
         Args:
             initial_input: JSON data that fits the pipeline's `input_schema`.
             queue: `default`, or the name of a table `[queues.NAME]` in the settings of the project.
-            priority: a run is preferred to those of one priority less that came up to a minute before it.
+            priority: from -1,000,000 to 1,000,000; a run is preferred to those of one priority less that came
+                up to a minute before it.
             delay_s: how many seconds no worker takes it.
             initial_context_data: fields of the context at the start.
             run_id: an id chosen by the caller, which makes this idempotent.
@@ -518,7 +517,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         store = (await self._open()).runtime.store
         query = RunQuery(
-            kinds=(RunKind.TASK,),
+            kinds=(RunKind.TASK, RunKind.ITEM),
             pipeline=self.pipeline.name,
             statuses=(RunStatus.FAILED, RunStatus.PARKED),
             limit=MAX_LIMIT,
@@ -545,7 +544,7 @@ class Flujo(Generic[In, Out, Ctx]):
         """
         store = (await self._open()).runtime.store
         record = await store.find(text(task_id, "task_id"))
-        if record.kind is not RunKind.TASK:
+        if record.kind not in (RunKind.TASK, RunKind.ITEM):
             raise RunConflict(
                 f"run {record.run_id} is not a background task",
                 hint="`resume_async(run_id, retry_failed=True)` retries a run",

@@ -258,15 +258,8 @@ class RunService:
             longest_wait_s=longest_wait_s,
         )
         with bind_blobs(self.providers, self.files):
-            progress = given = None
-            if answer is NO_ANSWER:
-                record = await store.find(run)
-            else:
-                record, progress = await store.find_with_progress(run)
-            if (last := await last_of(store, record)) is not record:
-                record, progress = last, None
-            self.require_own(record)
-            require_unhandled(record)
+            record, progress = await self._continuable(run, is_answered=answer is not NO_ANSWER)
+            given = None
             if answer is not NO_ANSWER:
                 pauses = await store.pauses(record.run_id) if progress is None else progress.pauses
                 given = checked(record, pauses, pause_id, answer, actor, kind=kind)
@@ -288,6 +281,19 @@ class RunService:
             start = None if raised else _start(record, progress, claimed)
             return await _executed(execution, claimed, start)
 
+    async def _continuable(self, run: str, *, is_answered: bool) -> tuple[RunRecord, Progress | None]:
+        """Return the last run of a chain, and its progress if an answer needed one to be read with it."""
+        store, progress = self.runtime.store, None
+        if is_answered:
+            record, progress = await store.find_with_progress(run)
+        else:
+            record = await store.find(run)
+        if (last := await last_of(store, record)) is not record:
+            record, progress = last, None
+        self.require_own(record)
+        require_unhandled(record)
+        return record, progress
+
     async def _prepared(self, run_id: RunId, given: GivenAnswer | None) -> None:
         """Prepare what the run needs here; if that fails, record the answer for another process."""
         try:
@@ -295,7 +301,9 @@ class RunService:
         except BaseException:
             if given is not None:
                 store = self.runtime.store
-                await settled(store.answer(run_id, given.pause_id, given.value, actor=given.actor))
+                await settled(
+                    store.answer(run_id, given.pause_id, given.value, actor=given.actor, seen=given.seen)
+                )
             raise
 
     async def recover(

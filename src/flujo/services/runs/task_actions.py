@@ -59,23 +59,34 @@ class TaskActions:
         pause_id: Any,
         *,
         digest: Any = None,
+        shown: Pause | None = None,
         actor: Actor,
         detach: bool,
     ) -> PipelineResult[Any, Any]:
-        """Answer a question or resolve a call in doubt, and resume the run unless `detach` is set."""
+        """Answer a question or resolve a call in doubt, and resume the run unless `detach` is set.
+
+        The question that was `shown`, or has the `digest`, is answered, and no later one of the same step.
+        """
         record = await find_last(self.store, text(run_id, "run_id"))
         pause_id = text_or_none(pause_id, "pause_id")
         if digest is not None:
-            pause = await seen_question(self.store, record, pause_id, kind, text(digest, "digest"))
-            pause_id = pause.pause_id
-            if pause.kind is PauseKind.APPROVAL and isinstance(answer, dict):
+            shown = await seen_question(self.store, record, pause_id, kind, text(digest, "digest"))
+            pause_id = shown.pause_id
+            if shown.kind is PauseKind.APPROVAL and isinstance(answer, dict):
                 answer = {"digest": digest, **answer}
         runner = self._runner_of(record)
         if runner is None and self.workspace is not None:
             return await blueprint_runs.answer(
-                self.workspace, record.run_id, pause_id, answer, actor=actor, kind=kind, detach=detach
+                self.workspace,
+                record.run_id,
+                pause_id,
+                answer,
+                actor=actor,
+                kind=kind,
+                detach=detach,
+                shown=shown,
             )
-        await record_answer(self.store, record, pause_id, answer, actor, kind=kind)
+        await record_answer(self.store, record, pause_id, answer, actor, kind=kind, shown=shown)
         if runner is None or detach or record.queued is not None:
             return await blueprint_runs.report_unclaimed(self.store, record)
         return await blueprint_runs.ignore_if_owned(self.store, record, runner.resume_async(record.run_id))

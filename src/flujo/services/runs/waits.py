@@ -6,12 +6,14 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from flujo.domain.paths import bounds
 from flujo.domain.run import RunStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flujo.domain.journal import RunId
+    from flujo.domain.paths import StepPath
     from flujo.domain.ports import Clock
     from flujo.domain.run import GivenAnswer
     from flujo.domain.store import StateStore
@@ -33,13 +35,15 @@ async def wait_ends(runtime: Runtime, run_id: RunId, status: RunStatus, longest_
     if status is not RunStatus.WAITING:
         return False
     store, clock = runtime.store, runtime.clock
-    began, awaits_tasks = clock.monotonic(), await _awaits_tasks(store, run_id)
+    began, awaited = clock.monotonic(), await _awaited(store, run_id)
+    # Batches of a map are in a queue of a durable store: no process adopts them, and there may be thousands.
+    adopts = longest_s > 0 and not (runtime.is_durable and all(map(bounds, awaited)))
     settled = asyncio.Event()
     stop = store.on_settled(lambda each: settled.set() if each == run_id else None)
     try:
         while True:
             # Before the run is read: a task that ends between the two reads would be in neither.
-            executed = await _tasks_here(runtime, run_id, adopts=longest_s > 0) if awaits_tasks else []
+            executed = await _tasks_here(runtime, run_id, adopts=adopts) if awaited else []
             record = await store.run(run_id)
             if record.status is not RunStatus.WAITING:
                 return True
@@ -58,10 +62,9 @@ async def wait_ends(runtime: Runtime, run_id: RunId, status: RunStatus, longest_
         stop()
 
 
-async def _awaits_tasks(store: StateStore, run_id: RunId) -> bool:
-    """Return whether a run waits for background tasks."""
-    pauses = await store.pauses(run_id)
-    return any(pause.awaits_tasks and pause.is_open for pause in pauses)
+async def _awaited(store: StateStore, run_id: RunId) -> list[StepPath]:
+    """Return the paths at which a run waits for background tasks or batches."""
+    return [pause.pause_id for pause in await store.open_pauses(run_id) if pause.awaits_tasks]
 
 
 async def _tasks_here(runtime: Runtime, run_id: RunId, *, adopts: bool) -> list[asyncio.Task[None]]:
@@ -101,9 +104,9 @@ async def expire(store: StateStore, run_id: RunId, given: GivenAnswer | None = N
         Whether one has passed.
     """
     expired = False
-    for pause in await store.pauses(run_id):
+    for pause in await store.open_pauses(run_id):
         is_answered = given is not None and given.pause_id == pause.pause_id
-        if pause.is_open and pause.deadline_at is not None and not is_answered:
+        if pause.deadline_at is not None and not is_answered:
             expired |= (await store.expire(run_id, pause.pause_id)).is_expired
     return expired
 

@@ -20,6 +20,7 @@ from flujo.governance.logs import logger
 from flujo.services.project.imports import importable
 from flujo.services.runs.deliveries import Deliveries
 from flujo.services.runs.expired_rows import ExpiredRows
+from flujo.services.runs.heartbeat import HeartbeatFile
 from flujo.services.runs.hooks import combine_hooks
 from flujo.services.runs.isolation import OF_QUEUES, Isolation
 from flujo.services.runs.queue_consumer import QueueConsumer
@@ -33,6 +34,7 @@ from flujo.state.rules import MAX_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from flujo.domain.events import Event
     from flujo.domain.ports import Sink
@@ -86,6 +88,8 @@ class WorkerOptions:
     """Whether it begins without taking runs, until `flujo workers resume`."""
     version: str = ""
     """The version of Flujo, for the list of workers."""
+    heartbeat_file: Path | None = None
+    """A file that it touches while its event loop runs."""
     isolated: tuple[str, ...] = ()
     """The command line of a process that calls `execute_suspect` with the word that is added to it. Without
     one, a run that may have ended its worker is executed in this process, by itself."""
@@ -124,7 +128,10 @@ class Worker:
         """The closures that cannot be executed here, with the reason."""
         self._failed: dict[RunId, str] = {}
         """The runs that could not be resumed, with the reason."""
+        self._spread: set[RunId] = set()
+        """The runs of which it has executed batches since it last looked whether they can continue."""
         self._signs: asyncio.Task[None] | None = None
+        self._heartbeat = HeartbeatFile(options.heartbeat_file) if options.heartbeat_file else None
         self._state = WorkerState.PAUSED if options.is_paused else WorkerState.WORKING
         settings, isolates = workspace.project.settings, bool(options.isolated)
         scheduler = Scheduler(workspace, self._services_here, self._report, every_s=policy.every_s)
@@ -159,27 +166,41 @@ class Worker:
         )
         self._consumer.is_paused = options.is_paused
 
+    async def begin(self) -> StateStore:
+        """Open the database and report this worker, as each of the calls below does first.
+
+        Raises:
+            StateError: the database cannot be opened.
+            SettingsError: the heartbeat file cannot be written.
+        """
+        store = await self._workspace.store()
+        self._begin_signs()
+        return store
+
     async def work(self) -> None:
         """Execute runs as they come, until cancelled.
 
         Raises:
             StateError: the database cannot be opened.
+            SettingsError: the heartbeat file cannot be written.
         """
-        await self._workspace.store()
-        self._begin_signs()
+        await self.begin()
         await asyncio.gather(self._recovery.watch(), self._consumer.consume())
 
     async def drain(self, *, later: bool = False) -> Drained:
         """Execute due runs and deadlines until this worker can execute no further run.
 
         With `later`, also runs of its queues that are delayed, rest, or wait for a limit of their queue.
+        Without orphaned runs, it still continues those without a queue whose batches it has executed.
 
         Raises:
             StateError: the database cannot be queried.
+            SettingsError: the heartbeat file cannot be written.
         """
-        store = await self._workspace.store()
-        self._begin_signs()
-        while await self._recovery.look() + await self._consumer.drain(later=later):
+        store, began = await self.begin(), 1
+        while began:
+            began = await self._recovery.look() + await self._consumer.drain(later=later)
+            began += await self._continue_spread(store)
             await self._recovery.settled()
             await self._tasks_settled()
         skipped = [event async for event in self._skipped(store)]
@@ -195,6 +216,19 @@ class Worker:
             waiting={status: count for status, count in waiting.items() if count > 0},
         )
 
+    async def _continue_spread(self, store: StateStore) -> int:
+        """Continue runs whose batches this worker has executed, unless recovery does; return how many."""
+        spread, self._spread, found = self._spread, set(), 0
+        if self._recovery.adopts or self._consumer.is_paused:
+            return 0
+        for run_id in sorted(spread):
+            with suppress(RunNotFound):  # purged since
+                record = await store.run(run_id)
+                if record.queued is None and record.status is RunStatus.WAITING and record.is_answered:
+                    await self._recovery.take_over_alone(run_id)
+                    found += 1
+        return found
+
     async def execute_suspect(self, suspect: str) -> None:
         """Execute a run that may have ended its worker, and nothing else in this process.
 
@@ -204,8 +238,7 @@ class Worker:
         Raises:
             StateError: the database cannot be read or written.
         """
-        await self._workspace.store()
-        self._begin_signs()
+        await self.begin()
         if suspect != OF_QUEUES:
             await self._recovery.take_over_alone(RunId(suspect))
         elif await self._consumer.look_for_suspect():
@@ -262,6 +295,8 @@ class Worker:
             await asyncio.wait([self._signs])
             with suppress(FlujoError):
                 await (await self._workspace.store()).forget_worker()
+        if self._heartbeat is not None:
+            await self._heartbeat.aclose()
 
     async def _prepare(self, record: RunRecord) -> Callable[[Stop], Awaitable[None]]:
         """Return what executes a run that was claimed from its queue."""
@@ -272,6 +307,8 @@ class Worker:
             sink = combine_hooks([self._begun(record)])
             most = self._policy.max_recoveries
             status = await service.execute(record, max_recoveries=most, sink=sink, stop=stop)
+            if record.kind is RunKind.ITEM and record.parent is not None:
+                self._spread.add(record.parent.run_id)
             self._on_event(WorkerEvents("ended", record.run_id, record.pipeline, str(status)))
 
         return execute
@@ -289,6 +326,8 @@ class Worker:
 
     def _begin_signs(self) -> None:
         if self._signs is None:
+            if self._heartbeat is not None:
+                self._heartbeat.begin()
             self._signs = asyncio.create_task(self._give_signs(), name="flujo-worker-signs")
 
     async def _give_signs(self) -> None:

@@ -1,4 +1,4 @@
-"""Acts in the database: those on no run are added here, and all are read over all runs."""
+"""Acts in the database: those that change nothing else are added here, and all are read over all runs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from flujo.state import codec
+from flujo.state import codec, rules
 from flujo.state.sql import queries
 from flujo.state.sql.encryption import ACTS, decrypted, encrypted
 from flujo.state.sql.functions import database_now
-from flujo.state.sql.tables import acts
+from flujo.state.sql.tables import acts, runs
 
 if TYPE_CHECKING:
     from flujo.domain.acts import Act, ActQuery
 
 
 def add(connection: sa.Connection, act: Act) -> None:
-    """Record an act on no run, with its values in its row."""
+    """Record an act that changes nothing else, with its values in its row.
+
+    Raises:
+        RunNotFound: there is no run that it is on.
+    """
+    if act.run_id is not None:
+        # The lock holds back a purge of the run until the act is there.
+        locking = sa.select(runs.c.run_id).where(runs.c.run_id == act.run_id)
+        if connection.scalar(locking.with_for_update(read=True, key_share=True)) is None:
+            raise rules.no_run(act.run_id)
     row = encrypted(connection, ACTS, codec.act_row(act, None))
     connection.execute(acts.insert().values(at=database_now(), **row))
 

@@ -1,4 +1,4 @@
-"""Erases a person: finds the runs, deletes them by families in bounded transactions, and writes the proof.
+"""Erases a person: deletes the runs by families in bounded transactions, and writes the proof.
 
 Each transaction locks its runs, looks at their status again, and records an act with what it has removed. An
 erasure that was interrupted is begun again: it finds the runs that are left, and the acts of those that are
@@ -8,31 +8,31 @@ gone are added up in one proof.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from flujo.domain import canonical, chains
+from flujo.domain import canonical
 from flujo.domain.acts import OF_LOGINS, Act, Verb
 from flujo.domain.erasure import (
     BEYOND,
     BEYOND_POSTGRES,
     BEYOND_SQLITE,
     USER,
-    Family,
     FamilyRun,
     Proof,
     TableCount,
 )
 from flujo.domain.journal import CACHE_MISS, RunId
-from flujo.domain.queues import RunKind
-from flujo.domain.run import AT_A_PAUSE, RunQuery, RunStatus
-from flujo.domain.run_forks import forks_of
+from flujo.domain.run import AT_A_PAUSE, RunStatus
 from flujo.state import codec
 from flujo.state.erasure_rules import require_erasable
-from flujo.state.sql import listing, retention, shared_budgets
+from flujo.state.sql import retention, shared_budgets
 from flujo.state.sql.encryption import ACTS, JOURNAL, decrypted, encrypted
-from flujo.state.sql.functions import database_now, lease_now
+from flujo.state.sql.functions import database_now
+from flujo.state.sql.person_runs import FACTS, chunks, families, is_of
+from flujo.state.sql.queries import PURGE
 from flujo.state.sql.retry import without_timeout
 from flujo.state.sql.tables import (
     acts,
@@ -53,22 +53,13 @@ from flujo.state.sql.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from flujo.domain.acts import Actor
     from flujo.domain.erasure import Subject
 
-CHUNK = 200
-"""How many ids one statement names."""
-
 _OWN = (journal, pauses, intents, budget_holds, acts, outbox, feed)
 """The tables whose rows belong to one run, and are deleted with it."""
-
-_LIVE = sa.or_(
-    runs.c.status.in_([str(RunStatus.ACCEPTED), str(RunStatus.RUNNING)]),
-    sa.and_(runs.c.owner.is_not(None), runs.c.lease_until > lease_now(runs.c.owner)),
-)
-_facts = sa.select(runs.c.run_id, runs.c.status, _LIVE.label("is_live"))
 
 _WHY = {
     "acts": "those of runs that wait, by `--keep-paused`, and of logins during the erasure",
@@ -85,135 +76,146 @@ _ALWAYS = ("cache", "evaluations", "limits")
 """The tables where rows can stay that cannot be counted."""
 
 
-@without_timeout
-def families(connection: sa.Connection, subject: Subject) -> list[Family]:
-    """Return the runs of a person with their tasks, evaluations, chains and forks, by families."""
-    found: dict[str, FamilyRun] = {}
-    heads: dict[str, str] = {}
-    new = {row.run_id: row for row in connection.execute(_facts.where(*_is_of(connection, subject)))}
-    while new:
-        for run_id, row in new.items():
-            found[run_id] = FamilyRun(RunId(run_id), RunStatus(row.status), bool(row.is_live))
-            heads.setdefault(run_id, run_id)
-        links = list(_links(connection, list(new)))
-        missing = {child for _, child in links} - found.keys()
-        new = {
-            row.run_id: row
-            for some in _chunks(missing)
-            for row in connection.execute(_facts.where(runs.c.run_id.in_(some)))
-        }
-        for one, other in links:
-            if other in found or other in new:
-                _join(heads, one, other)
-    members: dict[str, list[FamilyRun]] = {}
-    for run_id, run in found.items():
-        members.setdefault(_head(heads, run_id), []).append(run)
-    return [Family(tuple(group)) for group in members.values()]
-
-
-def _is_of(connection: sa.Connection, subject: Subject) -> list[sa.ColumnElement[bool]]:
-    wanted: Any = subject.forms
-    for key in reversed(subject.keys):
-        wanted = {key: wanted}
-    of_user = subject.field == USER
-    query = RunQuery(
-        user_id=subject.value if of_user else None,
-        metadata={} if of_user else wanted,
-        kinds=tuple(RunKind),
-    )
-    return listing.conditions(connection, query)
-
-
-def _links(connection: sa.Connection, run_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each of the runs with a run that descends from it or is the next or last one of its chain."""
-    for some in _chunks(run_ids):
-        children = sa.select(runs.c.parent_run, runs.c.run_id).where(runs.c.parent_run.in_(some))
-        yield from ((row.parent_run, row.run_id) for row in connection.execute(children))
-        forked = sa.select(acts).where(
-            acts.c.run_id.in_(some), acts.c.verb == str(Verb.FORK), acts.c.before.is_(None)
-        )
-        for row in decrypted(connection, ACTS, connection.execute(forked).mappings()):
-            yield from ((row["run_id"], fork) for fork, _ in forks_of([codec.act(row, {})]))
-    for run_id in run_ids:
-        yield run_id, chains.successor_of(run_id)
-        before = chains.predecessor_of(run_id)
-        if before is not None:
-            yield run_id, before
-
-
-def _join(heads: dict[str, str], one: str, other: str) -> None:
-    heads.setdefault(other, other)
-    heads[_head(heads, other)] = _head(heads, one)
-
-
-def _head(heads: dict[str, str], run_id: str) -> str:
-    while heads[run_id] != run_id:
-        heads[run_id] = run_id = heads[heads[run_id]]
-    return run_id
-
-
-def _chunks(ids: Collection[str]) -> Iterator[list[str]]:
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), CHUNK):
-        yield ordered[start : start + CHUNK]
-
-
 # Runs ----------------------------------------------------------------------------------------------------
+
+
+ENTRIES = 10_000
+"""How many entries one transaction deletes at most: of several runs, or a part of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What one transaction of an erasure came to."""
+
+    runs: int
+    """How many of the runs were there; no reader finds them any more."""
+    taken: int
+    """How many of the given runs were taken; the others would have been too much for this transaction."""
+    in_parts: tuple[str, ...]
+    """The runs whose rows `erase_part` deletes."""
 
 
 @without_timeout
 def erase_runs(
-    connection: sa.Connection, subject: Subject, run_ids: Sequence[RunId], actor: Actor, cancel_paused: bool
-) -> int:
-    """Delete runs with all that belongs to them, and record the counts; return how many runs.
+    connection: sa.Connection,
+    subject: Subject,
+    run_ids: Sequence[RunId],
+    actor: Actor,
+    cancel_paused: bool,
+    entries: int,
+) -> Erased:
+    """Delete the first ones of some runs with all that belongs to them, and record the counts.
 
     A claim by a worker and this take the lock of the run's row: the later one sees what the earlier one did.
+    A run with more than `entries` entries is marked: only another erasure of the person finds it.
 
     Raises:
         ErasureRefused: one of them is executed by now, or waits and is not to be cancelled.
     """
-    is_sqlite = connection.dialect.name == "sqlite"
-    if is_sqlite:
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
-    locking = _facts.where(runs.c.run_id.in_(run_ids)).order_by(runs.c.run_id).with_for_update()
+    _overwrite(connection)
+    locking = FACTS.add_columns(runs.c.entries).where(runs.c.run_id.in_(run_ids))
+    rows = {row.run_id: row for row in connection.execute(locking.order_by(runs.c.run_id).with_for_update())}
+    taken, ids, small, large, left = 0, list[str](), list[str](), list[str](), entries
+    for run_id in run_ids:
+        size = rows[run_id].entries if run_id in rows else 0
+        if small and entries >= size > left:
+            break
+        taken += 1
+        if run_id in rows:
+            ids.append(run_id)
+            (large if size > entries else small).append(run_id)
+            left -= size if size <= entries else 0
     there = [
-        FamilyRun(RunId(row.run_id), RunStatus(row.status), bool(row.is_live))
-        for row in connection.execute(locking)
+        FamilyRun(RunId(run_id), RunStatus(rows[run_id].status), bool(rows[run_id].is_live)) for run_id in ids
     ]
     require_erasable(there, cancel_paused=cancel_paused)
-    ids = [run.run_id for run in there]
-    if not ids:
-        return 0
-    removed = Counter({"runs": len(ids)})
+    if ids:
+        removed = Counter({"cancelled": sum(run.status in AT_A_PAUSE for run in there)})
+        for table, condition in (
+            (events, sa.or_(events.c.run_id.in_(ids), events.c.taken_by.in_(ids))),
+            (evaluations, sa.or_(evaluations.c.run_id.in_(ids), evaluations.c.key.in_(ids))),
+        ):
+            removed[table.name] += connection.execute(table.delete().where(condition)).rowcount
+        shared = _delete_whole(connection, small, removed) if small else []
+        if large:
+            retention.mark(connection, large, f"{retention.ERASURE}{subject.digest}")
+        _record(connection, subject, actor, {"removed": _plain(removed), "shared": shared})
+    return Erased(len(ids), taken, tuple(large))
+
+
+def _overwrite(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+
+def _delete_whole(connection: sa.Connection, ids: Sequence[str], removed: Counter[str]) -> list[str]:
+    """Delete runs with their rows, answers and contents; return the contents that others name too."""
+    removed["runs"] += len(ids)
     for table in _OWN:
         removed[table.name] += _count(connection, table, table.c.run_id.in_(ids))
-    removed["cancelled"] += sum(run.status in AT_A_PAUSE for run in there)
-    for table, condition in (
-        (events, sa.or_(events.c.run_id.in_(ids), events.c.taken_by.in_(ids))),
-        (evaluations, sa.or_(evaluations.c.run_id.in_(ids), evaluations.c.key.in_(ids))),
-        *((cache, cache.c.key.in_(some)) for some in _chunks(_answer_keys(connection, ids))),
-    ):
-        removed[table.name] += connection.execute(table.delete().where(condition)).rowcount
+    missed = _answers(connection, journal.c.run_id.in_(ids))
+    _delete_answers(connection, missed.values(), removed)
     named = sa.select(blob_refs.c.digest).where(blob_refs.c.run_id.in_(ids)).distinct()
     digests = connection.scalars(named).all()
     removed["blob_refs"] += _count(connection, blob_refs, blob_refs.c.run_id.in_(ids))
     connection.execute(runs.delete().where(runs.c.run_id.in_(ids)))
+    return _delete_contents(connection, digests, removed)
+
+
+@without_timeout
+def erase_part(connection: sa.Connection, subject: Subject, run_id: str, actor: Actor, entries: int) -> bool:
+    """Delete up to `entries` rows of a marked run, and record the counts; return whether it was there.
+
+    First what its rows lead to: cached answers, and contents. The row of the run is the last.
+    """
+    _overwrite(connection)
+    is_marked = sa.and_(runs.c.run_id == run_id, runs.c.wish == PURGE)
+    if connection.scalar(sa.select(runs.c.run_id).where(is_marked).with_for_update()) is None:
+        return False
+    removed, shared = Counter[str](), list[str]()
+    own = blob_refs.c.run_id == run_id
+    if missed := _answers(connection, journal.c.run_id == run_id, limit=entries):
+        _delete_answers(connection, missed.values(), removed)
+        for some in chunks(missed):
+            is_one = sa.and_(journal.c.run_id == run_id, journal.c.seq.in_(some))
+            removed["journal"] += connection.execute(journal.delete().where(is_one)).rowcount
+    elif digests := connection.scalars(
+        sa.select(blob_refs.c.digest).where(own).order_by(blob_refs.c.digest).limit(entries)
+    ).all():
+        for some in chunks(digests):
+            is_one = sa.and_(own, blob_refs.c.digest.in_(some))
+            removed["blob_refs"] += connection.execute(blob_refs.delete().where(is_one)).rowcount
+        shared = _delete_contents(connection, digests, removed)
+    else:
+        removed = retention.delete_rows(connection, run_id, entries)
+    _record(connection, subject, actor, {"removed": _plain(removed), "shared": shared})
+    return True
+
+
+def _delete_contents(connection: sa.Connection, digests: Collection[str], removed: Counter[str]) -> list[str]:
+    """Delete contents that no run names any more; return the others."""
     shared: list[str] = []
-    for some in _chunks(digests):
+    for some in chunks(digests):
         removed["blobs"] += retention.delete_blobs(connection, some)
         shared += connection.scalars(sa.select(blobs.c.digest).where(blobs.c.digest.in_(some)))
-    _record(connection, subject, actor, {"removed": _plain(removed), "shared": shared})
-    return len(ids)
+    return shared
 
 
-def _answer_keys(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """Return the keys of the cached answers that these runs have computed."""
-    names = (*JOURNAL.bound_to, "output")
-    missed = sa.select(*(journal.c[name] for name in names)).where(
-        journal.c.run_id.in_(ids), journal.c.fingerprint == CACHE_MISS, journal.c.output.is_not(None)
+def _delete_answers(connection: sa.Connection, keys: Iterable[str], removed: Counter[str]) -> None:
+    for some in chunks(set(keys)):
+        removed["cache"] += connection.execute(cache.delete().where(cache.c.key.in_(some))).rowcount
+
+
+def _answers(
+    connection: sa.Connection, condition: sa.ColumnElement[bool], limit: int | None = None
+) -> dict[int, str]:
+    """Return the keys of the cached answers that runs have computed, by the number of their entry."""
+    names = (*JOURNAL.bound_to, "output", "seq")
+    missed = sa.select(*(journal.c[name] for name in dict.fromkeys(names))).where(
+        condition, journal.c.fingerprint == CACHE_MISS, journal.c.output.is_not(None)
     )
-    rows = decrypted(connection, JOURNAL, connection.execute(missed).mappings())
-    return {bytes(row["output"]).decode("ascii", "replace").strip('"') for row in rows}
+    rows = decrypted(connection, JOURNAL, connection.execute(missed.limit(limit)).mappings())
+    return {row["seq"]: bytes(row["output"]).decode("ascii", "replace").strip('"') for row in rows}
 
 
 def _count(connection: sa.Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
@@ -238,8 +240,7 @@ def _record(connection: sa.Connection, subject: Subject, actor: Actor, after: di
 @without_timeout
 def erase_rest(connection: sa.Connection, subject: Subject, actor: Actor) -> None:
     """Delete what names the person and belongs to no run that is left: scores, logins, budgets' counters."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    _overwrite(connection)
     removed = Counter[str]()
     if subject.field == USER:
         orphaned = evaluations.c.run_id.not_in(sa.select(runs.c.run_id))
@@ -257,7 +258,7 @@ def erase_rest(connection: sa.Connection, subject: Subject, actor: Actor) -> Non
             .with_for_update()
         )
         # A statement of its own: it sees each run that has reserved before the rows were locked.
-        if not connection.scalar(sa.select(sa.exists().where(*_is_of(connection, subject)))):
+        if not connection.scalar(sa.select(sa.exists().where(*is_of(connection, subject)))):
             removed["limits"] += connection.execute(limits.delete().where(is_one)).rowcount
     if removed.total():
         _record(connection, subject, actor, {"removed": _plain(removed), "shared": []})
@@ -328,9 +329,9 @@ def _kept(connection: sa.Connection, subject: Subject, shared: Collection[str]) 
     """Return how many rows of each table are there that belong to the person, or were shared with others."""
     left = [run.run_id for family in families(connection, subject) for run in family.runs]
     kept = Counter({"runs": len(left)})
-    for some in _chunks(shared):
+    for some in chunks(shared):
         kept["blobs"] += _count(connection, blobs, blobs.c.digest.in_(some))
-    for some in _chunks(left):
+    for some in chunks(left):
         for table in (*_OWN, blob_refs, evaluations):
             kept[table.name] += _count(connection, table, table.c.run_id.in_(some))
         of_run = sa.or_(events.c.run_id.in_(some), events.c.taken_by.in_(some))

@@ -124,5 +124,5 @@ def damaged(shown: str, reason: str) -> CorruptState:
 def _full(shown: str, reason: str) -> StateBackendFull:
     return StateBackendFull(
         f"the database {shown} has no room left: {reason}",
-        hint="make room, then `flujo resume` the run: its recorded steps are intact",
+        hint="make room, then repeat the command, or `flujo resume` a run: its recorded steps are intact",
     )

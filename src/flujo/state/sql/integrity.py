@@ -23,7 +23,11 @@ NEWEST = 100
 MOST_ENTRIES = 20_000
 """The maximum number of journal entries to read in all; the newest run is always read."""
 
-_newest = sa.select(runs.c.run_id, runs.c.closure).order_by(runs.c.created_at.desc(), runs.c.run_id)
+_newest = (
+    sa.select(runs.c.run_id, runs.c.closure)
+    .where(queries.is_whole(runs))
+    .order_by(runs.c.created_at.desc(), runs.c.run_id)
+)
 _counted = sa.select(journal.c.run_id, sa.func.count().label("entries")).group_by(journal.c.run_id)
 
 

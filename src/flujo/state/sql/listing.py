@@ -42,7 +42,9 @@ def matching(connection: sa.Connection, query: RunQuery) -> list[RunRecord]:
     time = _time(query.order)
     # The run id comes last, so that runs of one moment have an order as well.
     order = (time if query.order is RunOrder.OLDEST else time.desc(), runs.c.run_id)
-    chosen = sa.select(*queries.RUN_COLUMNS, queries.EARLIEST_DEADLINE).where(*conditions(connection, query))
+    chosen = sa.select(*queries.RUN_COLUMNS, queries.EARLIEST_DEADLINE).where(
+        *conditions(connection, query), queries.is_whole(runs)
+    )
     return queries.run_records(connection, chosen.order_by(*order).limit(query.limit))
 
 
@@ -50,7 +52,8 @@ def counted(connection: sa.Connection, query: RunQuery, by: RunGroup) -> dict[st
     """Return how many runs match, in each group; the limit of the query does not count."""
     rules.check_query(query)
     column = _GROUPS[by]
-    chosen = sa.select(column, sa.func.count()).where(*conditions(connection, query)).group_by(column)
+    chosen = sa.select(column, sa.func.count()).where(*conditions(connection, query), queries.is_whole(runs))
+    chosen = chosen.group_by(column)
     return {name: int(count) for name, count in connection.execute(chosen)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -13,13 +14,24 @@ from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, HoldState, Ledger, Spending
 from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.queues import RunKind
-from flujo.domain.run import UNENDED, Due, Progress, RunStatus
+from flujo.domain.run import UNENDED, Due, Progress
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState
 from flujo.state import codec, owner_tokens, rules
 from flujo.state.sql.encryption import BLOBS, RUNS, decrypted
 from flujo.state.sql.functions import among, database_now, fetch, fetch_all, ids_parameter, lease_now
-from flujo.state.sql.tables import CAN_GO_ON, acts, blobs, budget_holds, intents, journal, pauses, runs
+from flujo.state.sql.tables import (
+    CAN_GO_ON,
+    HAS_OWNER,
+    IS_NEEDED,
+    acts,
+    blobs,
+    budget_holds,
+    intents,
+    journal,
+    pauses,
+    runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,19 +44,32 @@ _PAGE = 500
 """How many names one `IN` has at most."""
 
 RUN_COLUMNS = (*runs.c, (runs.c.lease_until - lease_now(runs.c.owner)).label("lease_left_s"))
+is_needed = sa.text(IS_NEEDED)
 EARLIEST_DEADLINE = (
     sa.select(sa.func.min(pauses.c.deadline_at))
-    .where(pauses.c.run_id == runs.c.run_id, pauses.c.answered_at.is_(None), ~pauses.c.void)
+    .where(pauses.c.run_id == runs.c.run_id, is_needed, pauses.c.answered_at.is_(None), ~pauses.c.void)
     .scalar_subquery()
     .label("deadline_at")
 )
+PURGE = "purge"
+"""The wish on the row of a run that is being deleted in parts; no reader finds such a run."""
+
+
+def is_whole(run: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that a run (the table or an alias) is not being deleted in parts."""
+    found: sa.ColumnElement[bool] = run.c.wish.is_distinct_from(sa.literal_column(f"'{PURGE}'"))
+    return found
+
+
 _newest_first = (runs.c.created_at.desc(), runs.c.run_id)
 
 
 def newest(connection: sa.Connection) -> str:
     """Return the id of the run that a caller started last, or raise `RunNotFound`."""
     is_run = runs.c.kind == str(RunKind.RUN)
-    found = connection.scalar(sa.select(runs.c.run_id).where(is_run).order_by(*_newest_first).limit(1))
+    found = connection.scalar(
+        sa.select(runs.c.run_id).where(is_run, is_whole(runs)).order_by(*_newest_first).limit(1)
+    )
     if found is None:
         raise rules.no_run(LAST)
     return str(found)
@@ -72,7 +97,9 @@ def _beginning(connection: sa.Connection, text: str) -> dict[str, str]:
     known: dict[str, str] = {}
     after = text
     while len(known) < 6:
-        following = sa.select(sa.func.min(runs.c.run_id)).where(begins(text), runs.c.run_id > after)
+        following = sa.select(sa.func.min(runs.c.run_id)).where(
+            begins(text), runs.c.run_id > after, is_whole(runs)
+        )
         if (run_id := connection.scalar(following)) is None:
             break
         first = chains.first_of(run_id)
@@ -89,7 +116,7 @@ def begins(text: str) -> sa.ColumnElement[bool]:
 
 def _earliest(connection: sa.Connection, first: str) -> str | None:
     """Return the earliest run that continues the run of this id; None when there is none."""
-    following = sa.select(runs.c.run_id).where(begins(first + chains.MARK))
+    following = sa.select(runs.c.run_id).where(begins(first + chains.MARK), is_whole(runs))
     return connection.scalar(following.order_by(sa.func.length(runs.c.run_id), runs.c.run_id).limit(1))
 
 
@@ -97,25 +124,35 @@ _whole_journal = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("r
 _one_level = _whole_journal.where(
     journal.c.parent == sa.bindparam("above"), journal.c.path != sa.bindparam("above")
 )
+_later_of_level = _one_level.where(journal.c.seq > sa.bindparam("seq"))
 _journal_after = _whole_journal.where(journal.c.seq > sa.bindparam("seq"))
 # Not ordered here: a database would rather read the whole journal in order than sort a few rows.
 _some_paths = sa.select(*journal.c).where(journal.c.run_id == sa.bindparam("run"), among(journal.c.path))
-_recorded = sa.select(runs.c.status, runs.c.entries).where(runs.c.run_id == sa.bindparam("run"))
+_recorded = sa.select(runs.c.entries, is_whole(runs).label("is_whole")).where(
+    runs.c.run_id == sa.bindparam("run")
+)
 can_go_on = sa.text(CAN_GO_ON)
+has_owner = sa.text(HAS_OWNER)
 # The index by deadline holds few runs, that by status all; `coalesce` keeps databases from the second.
 _is_late = sa.and_(
     runs.c.ends_by <= database_now(),
     sa.func.coalesce(runs.c.status, "").in_([str(status) for status in UNENDED]),
 )
-_owners = (
-    sa.select(runs.c.owner)
-    .distinct()
-    .where(
-        runs.c.status == str(RunStatus.RUNNING),
-        runs.c.owner.is_not(None),
-        runs.c.lease_until > lease_now(runs.c.owner),
-    )
-)
+
+
+def _each_owner() -> sa.Select[str]:
+    """Return what reads the owners in their order, each by one look into `runs_by_owner`.
+
+    `DISTINCT` would read every run that has one. A condition on the status would make SQLite do so.
+    """
+    first = sa.select(sa.func.min(runs.c.owner).label("owner")).where(has_owner)
+    found = first.cte("owners", recursive=True)
+    following = sa.select(sa.func.min(runs.c.owner)).where(runs.c.owner > found.c.owner, has_owner)
+    found = found.union_all(sa.select(following.scalar_subquery()).where(found.c.owner.is_not(None)))
+    return sa.select(found.c.owner).where(found.c.owner.is_not(None))
+
+
+EACH_OWNER = _each_owner()
 _overdue = (
     sa.select(pauses.c.run_id, pauses.c.pause_id)
     .where(pauses.c.deadline_at <= database_now(), pauses.c.answered_at.is_(None), ~pauses.c.void)
@@ -156,6 +193,8 @@ def entries(
         else:  # without a condition, which would hide an entry whose number is damaged
             rows = fetch(connection, _whole_journal, {"run": run_id})
         _check_complete(run_id, [row["seq"] for row in rows], _promised(connection, run_id), after)
+    elif after:
+        rows = fetch(connection, _later_of_level, {"run": run_id, "above": parent, "seq": after})
     else:
         rows = fetch(connection, _one_level, {"run": run_id, "above": parent})
     large = aside(connection, rows, codec.ENTRY_VALUES)
@@ -171,6 +210,8 @@ def entries_at(connection: sa.Connection, run_id: RunId, paths: Collection[StepP
 
 def _promised(connection: sa.Connection, run_id: RunId) -> int:
     found = connection.execute(_recorded, {"run": run_id}).one_or_none()
+    if found is not None and not found.is_whole:
+        raise rules.being_purged(run_id)
     return 0 if found is None else int(found.entries)
 
 
@@ -211,9 +252,25 @@ def due(connection: sa.Connection, pipeline: str | None, without: Collection[str
 
 def unattended(connection: sa.Connection) -> sa.ColumnElement[bool]:
     """Return the condition that a run has no living owner."""
-    dead = [owner for owner in connection.scalars(_owners) if owner_tokens.is_provably_dead(owner)]
     expired = runs.c.lease_until <= lease_now(runs.c.owner)
-    return sa.or_(runs.c.owner.is_(None), expired, runs.c.owner.in_(dead))
+    return sa.or_(runs.c.owner.is_(None), expired, runs.c.owner.in_(owners(connection).dead))
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who holds runs: executes them, or has executed them and did not release them."""
+
+    dead: tuple[str, ...]
+    """Their processes are certainly gone."""
+    others: tuple[str, ...]
+    """Their leases decide."""
+
+
+def owners(connection: sa.Connection) -> Owners:
+    """Return the owners of all runs that have one."""
+    found = connection.scalars(EACH_OWNER).all()
+    dead = tuple(owner for owner in found if owner_tokens.is_provably_dead(owner))
+    return Owners(dead, tuple(owner for owner in found if owner not in dead))
 
 
 def ledger(connection: sa.Connection, run_id: RunId) -> Ledger:
@@ -309,18 +366,23 @@ def _checked(connection: sa.Connection, rows: Sequence[Mapping[str, Any] | sa.Ro
 
 # Many runs at once: one statement for all of them costs hardly more than one for each -----------------------
 
-_runs = sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE).where(among(runs.c.run_id))
-_last_entries = (
-    sa.select(journal.c.run_id, sa.func.max(journal.c.seq).label("last_seq"))
-    .where(among(journal.c.run_id))
-    .group_by(journal.c.run_id)
-)
+_runs = sa.select(*RUN_COLUMNS, EARLIEST_DEADLINE).where(among(runs.c.run_id), is_whole(runs))
+# One look into the index for each run: with GROUP BY, databases read it for every entry.
+_last_entries = sa.select(
+    runs.c.run_id,
+    sa.select(sa.func.max(journal.c.seq))
+    .where(journal.c.run_id == runs.c.run_id)
+    .scalar_subquery()
+    .label("last_seq"),
+).where(among(runs.c.run_id))
 QUESTIONS = (
     sa.select(*pauses.c)
     .where(among(pauses.c.run_id))
     .order_by(pauses.c.run_id, pauses.c.asked_at, pauses.c.position)
 )
 """The questions of runs, in the order in which they were opened."""
+_needed_questions = QUESTIONS.where(is_needed)
+OPEN_QUESTIONS = _needed_questions.where(pauses.c.answered_at.is_(None), ~pauses.c.void)
 _usages = sa.select(journal.c.run_id, journal.c.usage).where(
     among(journal.c.run_id), journal.c.usage.is_not(None)
 )
@@ -358,16 +420,23 @@ def with_progress(
     return {run_id: (each, known.get(run_id)) for run_id, each in found.items()}
 
 
-def questions(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, list[Pause]]:
+def questions(
+    connection: sa.Connection, ids: Sequence[str], chosen: sa.Select[Any] = QUESTIONS
+) -> Mapping[str, list[Pause]]:
     """Return the questions of runs, in the order in which they were opened."""
-    [rows] = fetch_all(connection, [QUESTIONS], ids_parameter(connection, ids))
+    [rows] = fetch_all(connection, [chosen], ids_parameter(connection, ids))
     asked = _by_run(rows)
     return {run_id: [codec.pause(row) for row in asked[run_id]] for run_id in ids}
 
 
+def open_questions(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, list[Pause]]:
+    """Return the questions and waits of runs that are open."""
+    return questions(connection, ids, OPEN_QUESTIONS)
+
+
 def progress(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Progress]:
     """Return how far runs are, and what a walk reads first."""
-    statements = [_last_entries, _usages, _first_level, QUESTIONS, _steering]
+    statements = [_last_entries, _usages, _first_level, _needed_questions, _steering]
     newest, used, level, asked, steered = map(
         _by_run, fetch_all(connection, statements, ids_parameter(connection, ids))
     )
@@ -377,7 +446,7 @@ def progress(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str, Prog
     values = aside(connection, changed, codec.ACT_VALUES)
     return {
         run_id: Progress(
-            last_seq=max((row["last_seq"] for row in newest[run_id]), default=0),
+            last_seq=max((row["last_seq"] or 0 for row in newest[run_id]), default=0),
             usage=sum((codec.spent(row) for row in used[run_id]), NOTHING),
             first=tuple(codec.entry(row, large) for row in level[run_id]),
             pauses=tuple(codec.pause(row) for row in asked[run_id]),

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from flujo.domain.questions import NO_DEADLINE, Escalation, OpenQuestion, QuestionClaim
+from flujo.domain.questions import (
+    NO_DEADLINE,
+    RISKS,
+    Escalation,
+    OpenQuestion,
+    QuestionClaim,
+    QuestionOrder,
+    Risk,
+)
 from flujo.domain.run import WAITS
 from flujo.state import codec, rules
 from flujo.state.sql import listing, queries
@@ -26,13 +34,19 @@ _claims = question_claims.c
 _is_claimed = sa.func.coalesce(_claims.claimed_until, 0.0) > database_now()
 # An escalation is of one question: when the step asks again, it counts no longer.
 _is_escalated = sa.func.coalesce(_claims.escalated_at, -1.0) >= pauses.c.asked_at
-_order = (
-    sa.case((_is_escalated, 0), else_=1),
+_of_risk = {risk: [str(kind) for kind, of in RISKS.items() if of is risk] for risk in Risk}
+_risk = sa.case(*((pauses.c.kind.in_(kinds), risk.rank) for risk, kinds in _of_risk.items()))
+_rank = sa.case((_is_escalated, 0), else_=1)
+_then = (
     sa.func.coalesce(pauses.c.deadline_at, NO_DEADLINE),
     pauses.c.asked_at,
     pauses.c.run_id,
     pauses.c.pause_id,
 )
+_orders: Mapping[QuestionOrder, tuple[sa.ColumnElement[Any], ...]] = {
+    QuestionOrder.URGENCY: (_rank, *_then),
+    QuestionOrder.RISK: (_rank, _risk, *_then),
+}
 _of_claims = [column for column in _claims if column.name not in ("run_id", "pause_id")]
 _chosen = (
     sa.select(*pauses.c, *_of_claims, _is_claimed.label("is_claimed"), _is_escalated.label("is_escalated"))
@@ -45,13 +59,12 @@ _chosen = (
         ~pauses.c.void,
         pauses.c.kind.not_in([str(kind) for kind in WAITS]),
     )
-    .order_by(*_order)
 )
 
 
 def open_questions(connection: sa.Connection, query: QuestionQuery) -> list[OpenQuestion]:
-    """Return the questions that match, the most urgent first, in two reads."""
-    chosen = _chosen.where(*listing.conditions(connection, query.runs))
+    """Return the questions that match, in their order, in two reads."""
+    chosen, order = _chosen.where(*listing.conditions(connection, query.runs)), _orders[query.order]
     if query.kinds:
         chosen = chosen.where(pauses.c.kind.in_([str(kind) for kind in query.kinds]))
     if query.claimed_by is not None:
@@ -59,8 +72,10 @@ def open_questions(connection: sa.Connection, query: QuestionQuery) -> list[Open
     if query.unclaimed:
         chosen = chosen.where(~_is_claimed)
     if query.after is not None:
-        chosen = chosen.where(sa.tuple_(*_order) > sa.tuple_(*map(sa.literal, query.after.key)))
-    found = connection.execute(chosen.limit(query.limit)).mappings()
+        rank, risk, *then = query.after.key
+        place = (rank, risk, *then) if query.order is QuestionOrder.RISK else (rank, *then)
+        chosen = chosen.where(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, place)))
+    found = connection.execute(chosen.order_by(*order).limit(query.limit)).mappings()
     rows = decrypted(connection, PAUSES, decrypted(connection, CLAIMS, found))
     known = queries.records(connection, list(dict.fromkeys(row["run_id"] for row in rows)))
     return [_question(row, known) for row in rows if row["run_id"] in known]

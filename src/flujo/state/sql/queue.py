@@ -3,10 +3,14 @@
 The limits of a queue are judged under a lock on its row of `limits`, so the workers count one after another.
 They count the runs themselves, so a worker that dies holds no place. That lock comes after those
 of the rows of runs. The candidates are locked after it, but a claim never waits for one of them.
+
+A claim reads the runs that no process holds. It reads those that are held only when one of them may be lost:
+a process is dead, or the first lease may have ended.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,12 +18,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from flujo.domain.queues import QueueState
 from flujo.domain.run import RunStatus
-from flujo.state import owner_tokens
 from flujo.state.sql.functions import database_now, lease_now
-from flujo.state.sql.tables import CAN_GO_ON, limits, runs
+from flujo.state.sql.queries import Owners, has_owner, owners
+from flujo.state.sql.tables import CAN_GO_ON, IS_CLAIMABLE, limits, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from flujo.domain.queues import ClaimOrder, QueueLimits, Rate
 
@@ -33,9 +37,48 @@ _is_queued = sa.and_(
     # A task that is to be cancelled at a pause is not claimed by workers.
     sa.or_(runs.c.answered, runs.c.status.not_in([str(RunStatus.PAUSED), str(RunStatus.WAITING)])),
 )
-_is_running = runs.c.status == sa.literal_column(f"'{RunStatus.RUNNING}'")
-_is_held = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.lease_until > lease_now(runs.c.owner))
+_is_held_by_none = sa.text(IS_CLAIMABLE)
+_running: sa.ColumnElement[str] = sa.literal_column(f"'{RunStatus.RUNNING}'")
+_is_running = runs.c.status == _running
+# The index by owner holds fewer runs than that by status; `coalesce` keeps databases from the second.
+_is_executed = sa.func.coalesce(runs.c.status, "") == _running
+_is_held = sa.and_(
+    _is_executed,
+    runs.c.owner.is_not(None),
+    runs.c.lease_until > lease_now(runs.c.owner),
+)
 _is_suspect = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.suspicions > 0)
+
+
+class Lapses:
+    """When a lease of a run in a queue can end next; until then no run of a living process is lost.
+
+    A lease is renewed until the process releases the run, which has no owner from then on. A run that is
+    claimed later has a later lease, unless `lease_s` is shorter there: then `lease_s` here is the limit.
+
+    Args:
+        lease_s: how long a lease lasts, in seconds.
+        clock: returns monotonic seconds.
+    """
+
+    def __init__(self, lease_s: float, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self._lease_s = lease_s
+        self._next: dict[tuple[str, frozenset[str]], float] = {}
+        """By the queue and the closures that were excluded."""
+
+    def is_possible(self, name: str, without: Collection[str]) -> bool:
+        """Return whether a lease may have ended in a queue."""
+        return self.clock() >= self._next.get((name, frozenset(without)), 0.0)
+
+    def note(self, name: str, without: Collection[str], at: float, left_s: float) -> None:
+        """Note in how many seconds from `at` the first lease ends."""
+        if len(self._next) >= _MAX_LAPSES:
+            self._next.clear()  # the closures that a worker excludes have changed often
+        self._next[name, frozenset(without)] = at + min(left_s, self._lease_s)
+
+
+_MAX_LAPSES = 1000
 
 
 def lock_limits(connection: sa.Connection, orders: Iterable[ClaimOrder]) -> None:
@@ -56,18 +99,23 @@ def lock_limits(connection: sa.Connection, orders: Iterable[ClaimOrder]) -> None
         connection.execute(locking)
 
 
-def choose(connection: sa.Connection, order: ClaimOrder, now: float) -> list[str]:
+def choose(connection: sa.Connection, order: ClaimOrder, now: float, lapses: Lapses) -> list[str]:
     """Lock and return the runs to claim, in their order; `lock_limits` comes before.
 
     Args:
         connection: in a write transaction.
         order: what is to be claimed.
         now: the database's time.
+        lapses: of this process.
     """
-    dead = _dead_owners(connection, [name for name, _ in order.queues])
+    known = owners(connection)
     found: list[tuple[float, str, str]] = []
     for name, rules in order.queues:
-        found += _next_of(connection, name, rules, order, now, dead)
+        began = lapses.clock()
+        reads_held = order.suspects or _may_be_lost(connection, [name], order.without, known, lapses)
+        found += _next_of(connection, name, rules, order, now, known, reads_held=reads_held)
+        if reads_held:
+            lapses.note(name, order.without, began, _shortest_lease(connection, name, order.without, known))
     chosen = sorted(found)[: order.limit]
     for name, rules in order.queues:
         count = sum(queue == name for _, _, queue in chosen)
@@ -82,11 +130,16 @@ def _next_of(
     rules: QueueLimits,
     order: ClaimOrder,
     now: float,
-    dead: Collection[str],
+    known: Owners,
+    *,
+    reads_held: bool,
 ) -> list[tuple[float, str, str]]:
+    dead = known.dead if reads_held else None
     most, busy = order.limit, set[str]()
     if rules.are_shared:
-        held = sa.select(runs.c.queue_key).where(_is_of([name]), _is_held, runs.c.owner.not_in(list(dead)))
+        # By owner, because the index of queues also holds everything that waits in them.
+        is_executed = sa.and_(has_owner, runs.c.owner.in_(known.others), runs.c.queue == name, _is_held)
+        held = sa.select(runs.c.queue_key).where(is_executed)
         keys = list(connection.scalars(held))
         room = rules.room(len(keys), 0 if rules.rate is None else _started(connection, name, rules.rate, now))
         most = most if room is None else min(most, room)
@@ -109,13 +162,16 @@ def candidates(
     name: str,
     order: ClaimOrder,
     now: float,
-    dead: Collection[str],
+    dead: Collection[str] | None,
     busy: Collection[str],
     taken: Sequence[tuple[float, str, str]],
     most: int,
 ) -> sa.Select[Any, Any, Any]:
-    """Return what locks and reads the next runs of a queue: run id, rank and key."""
-    conditions: list[Any] = [_is_queued, runs.c.queue == name, runs.c.available_at <= now, _is_free(dead)]
+    """Return what locks and reads the next runs of a queue: run id, rank and key.
+
+    `dead` are the owners that are gone; None leaves out all runs that have an owner.
+    """
+    conditions: list[Any] = [_to_claim(dead), runs.c.queue == name, runs.c.available_at <= now]
     conditions.append(_is_suspect if order.suspects else ~_is_suspect)
     if order.without:
         conditions.append(runs.c.closure.not_in(list(order.without)))
@@ -134,24 +190,35 @@ def candidates(
     return chosen
 
 
+def _to_claim(dead: Collection[str] | None) -> sa.ColumnElement[bool] | sa.TextClause:
+    """Return the condition that a run of a queue can be claimed; see `candidates`."""
+    return _is_held_by_none if dead is None else sa.and_(_is_queued, _is_free(dead))
+
+
+def _may_be_lost(
+    connection: sa.Connection, names: Sequence[str], without: Collection[str], known: Owners, lapses: Lapses
+) -> bool:
+    """Return whether a run of these queues may have an owner that is gone."""
+    if any(lapses.is_possible(name, without) for name in names):
+        return True
+    of_dead = sa.select(runs.c.run_id).where(has_owner, runs.c.owner.in_(known.dead), runs.c.queue.in_(names))
+    return bool(known.dead) and connection.scalar(of_dead.limit(1)) is not None
+
+
+def _shortest_lease(connection: sa.Connection, name: str, without: Collection[str], known: Owners) -> float:
+    """Return in how many seconds the first lease of a run in a queue ends; not those of dead owners."""
+    held: list[Any] = [has_owner, runs.c.owner.in_(known.others), runs.c.queue == name, _is_executed]
+    if without:
+        held.append(runs.c.closure.not_in(list(without)))
+    left = sa.func.min(runs.c.lease_until - lease_now(runs.c.owner))
+    shortest = connection.scalar(sa.select(left).where(*held))
+    return math.inf if shortest is None else float(shortest)
+
+
 def _is_free(dead: Collection[str]) -> sa.ColumnElement[bool]:
     """Return the condition that no living owner executes the run."""
     expired = runs.c.lease_until <= lease_now(runs.c.owner)
     return sa.or_(~_is_running, runs.c.owner.is_(None), expired, runs.c.owner.in_(list(dead)))
-
-
-def _is_of(names: Sequence[str]) -> sa.ColumnElement[bool]:
-    """Return the condition that a run is in one of the queues, for queries of running ones.
-
-    It cannot use the index of queues, which also holds everything that waits in them: with a long queue, a
-    claim would read all of it. The index by status finds the running ones alone.
-    """
-    return sa.func.coalesce(runs.c.queue, "").in_(names)
-
-
-def _dead_owners(connection: sa.Connection, names: Sequence[str]) -> list[str]:
-    owners = sa.select(runs.c.owner).distinct().where(_is_of(names), _is_held)
-    return [owner for owner in connection.scalars(owners) if owner_tokens.is_provably_dead(owner)]
 
 
 def _started(connection: sa.Connection, name: str, rate: Rate, now: float) -> int:
@@ -187,11 +254,16 @@ def _insert(connection: sa.Connection) -> Any:
 
 
 def next_available(
-    connection: sa.Connection, names: Sequence[str], without: Collection[str], suspects: bool | None
+    connection: sa.Connection,
+    names: Sequence[str],
+    without: Collection[str],
+    suspects: bool | None,
+    lapses: Lapses,
 ) -> float | None:
     """Return in how many seconds a run of the queues can be claimed; None when there is none."""
-    dead = _dead_owners(connection, names)
-    conditions: list[Any] = [_is_queued, runs.c.queue.in_(names), _is_free(dead)]
+    known = owners(connection)
+    reads_held = bool(suspects) or _may_be_lost(connection, names, without, known, lapses)
+    conditions: list[Any] = [_to_claim(known.dead if reads_held else None), runs.c.queue.in_(names)]
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
     if suspects is not None:
@@ -203,8 +275,7 @@ def next_available(
 
 def states(connection: sa.Connection) -> list[QueueState]:
     """Return the queues that have runs which have not ended, by name."""
-    names = list(connection.scalars(sa.select(runs.c.queue).distinct().where(_is_queued)))
-    dead = _dead_owners(connection, names) if names else []
+    dead = owners(connection).dead
     now = database_now()
     is_ready = sa.and_(_is_queued, _is_free(dead))
     is_due = sa.and_(is_ready, runs.c.available_at <= now)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-HEAD = "0011"
+HEAD = "0013"
 """The newest version under `alembic/versions`, so that opening a current database needs no Alembic."""
 
 SCHEMA = "flujo"
@@ -74,10 +74,10 @@ runs = sa.Table(
     sa.Column("seals", Bytes, nullable=False),  # a digest for each of codec.SEALED
     sa.Column("created_at", Seconds, nullable=False),
     sa.Column("updated_at", Seconds, nullable=False),
-    sa.Column("wish", Name),  # cancel: what the run's owner is to do; another process wrote it
+    sa.Column("wish", Name),  # cancel: its owner is to do it; purge: its rows are being deleted
     sa.Column("wish_by", Name),
     sa.Column("wish_at", Seconds),
-    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task | eval | case
+    sa.Column("kind", Name, nullable=False, server_default="run"),  # run | task | eval | case | item
     sa.Column("parent_run", Name),  # of a task, the run that launched it; of an eval, the run that it scores
     sa.Column("parent_path", Name),  # the step that launched it
     sa.Column("entry", Name),  # what it executes of its closure: the names of steps
@@ -139,6 +139,35 @@ sa.Index(
     runs.c.run_id,
     sqlite_where=sa.text(CAN_GO_ON),
     postgresql_where=sa.text(CAN_GO_ON),
+)
+IS_CLAIMABLE = (
+    "queue IS NOT NULL AND (status <> 'running' OR owner IS NULL) AND "
+    "(status IN ('accepted', 'running') OR answered AND status IN ('paused', 'waiting'))"
+)
+"""Whether a run of a queue can be claimed and no process holds it, word for word the condition of an index.
+
+Executed runs come before those that wait, in the order of their queue: a claim would pass by all of them.
+"""
+sa.Index(
+    "runs_to_claim",
+    runs.c.queue,
+    runs.c.rank,
+    runs.c.run_id,
+    sqlite_where=sa.text(IS_CLAIMABLE),
+    postgresql_where=sa.text(IS_CLAIMABLE),
+)
+HAS_OWNER = "coalesce(owner, '') <> ''"
+"""Whether a run has an owner, word for word the condition of an index.
+
+`owner = …` implies `owner IS NOT NULL`, and not this. So a query for the watched runs of an owner does not
+read all its runs.
+"""
+sa.Index(
+    "runs_by_owner",  # who executes runs, and those of each queue, without reading every executed run
+    runs.c.owner,
+    runs.c.queue,
+    sqlite_where=sa.text(HAS_OWNER),
+    postgresql_where=sa.text(HAS_OWNER),
 )
 _is_child = runs.c.parent_run.is_not(None)
 sa.Index("runs_by_parent", runs.c.parent_run, sqlite_where=_is_child, postgresql_where=_is_child)
@@ -207,6 +236,21 @@ sa.Index(
     pauses.c.asked_at,
     sqlite_where=_is_unanswered,
     postgresql_where=_is_unanswered,
+)
+
+IS_NEEDED = "NOT (answered_at IS NOT NULL AND kind = 'children' AND replace(pause_id, '..', '') <> pause_id)"
+"""Whether the run of a question may need it. A settled wait for a batch of a map is not needed.
+
+A map over workers has a wait for each batch. Once it is settled, the run of the batch says everything. Word
+for word the condition of an index, so that it serves the queries. SQLite does not find the index by an OR.
+"""
+sa.Index(
+    "pauses_needed",
+    pauses.c.run_id,
+    pauses.c.asked_at,
+    pauses.c.position,
+    sqlite_where=sa.text(IS_NEEDED),
+    postgresql_where=sa.text(IS_NEEDED),
 )
 
 _waits_for_event = pauses.c.event.is_not(None)

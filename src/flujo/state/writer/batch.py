@@ -19,6 +19,7 @@ from flujo.domain.run import GivenAnswer, NewRun, Pause, RunRecord, RunStatus, W
 from flujo.domain.sent_events import Delivery
 from flujo.exceptions import FlujoError
 from flujo.state import codec, events, owner_tokens, rules
+from flujo.state.leases import elapsed_s
 from flujo.state.sql import queries, queue, statements
 from flujo.state.sql.encryption import JOURNAL, PAUSES, RUNS, decrypted
 from flujo.state.sql.functions import column_names, named
@@ -185,6 +186,7 @@ class Batches:
         self.owner = leases.owner
         self.lease_s = leases.lease_s
         self.leases = leases
+        self.lapses = queue.Lapses(leases.lease_s, elapsed_s)
         self._asked = 0
         self.is_postgres = database.is_postgres
         self.pipelined = database.pipelined
@@ -340,7 +342,7 @@ class _Batch:
         queue.lock_limits(self.connection, orders)
         for place, request in enumerate(requests):
             if isinstance(request, ClaimNext):
-                ids = queue.choose(self.connection, request.order, self.now)
+                ids = queue.choose(self.connection, request.order, self.now, self.batches.lapses)
                 claims = [Claim(RunId(run_id), rules.FROM_QUEUE, recovering=True) for run_id in ids]
                 claimed = _Batch(self.batches, self.connection, self.careful).apply(claims) if ids else None
                 found = () if claimed is None else claimed.outcomes
@@ -621,7 +623,8 @@ class _Batch:
         if run.run_id in self.accepted:
             return rules.accept_twice(self.accepted[run.run_id], run)
         if run.run_id in self.locked:
-            return rules.accept_twice(queries.records(self.connection, [run.run_id])[run.run_id], run)
+            known = queries.records(self.connection, [run.run_id]).get(run.run_id)
+            return rules.being_purged(run.run_id) if known is None else rules.accept_twice(known, run)
         if missing := sorted(request.others - self.locked.keys()):
             return rules.no_run(missing[0])
         row, state, metadata, queued = self._new_row(run, request.blobs, claim=request.claim)
@@ -794,7 +797,7 @@ class _Batch:
     def _answer(self, run_id: RunId, given: GivenAnswer) -> Pause:
         if run_id not in self.locked:
             raise rules.no_run(run_id)
-        pause = rules.answered(run_id, self._asked(run_id), given.pause_id, given.value)
+        pause = rules.answered(run_id, self._asked(run_id), given)
         if pause.answer is not None:
             return pause
         if given.actor is not None:

@@ -19,9 +19,9 @@ from flujo.domain.queues import TASK_ID
 from flujo.domain.run import ENDS_OF_TASKS, PauseKind, RunStatus, Write
 from flujo.state import codec
 from flujo.state.sql import queries
-from flujo.state.sql.functions import fetch_all, ids_parameter
-from flujo.state.sql.queries import QUESTIONS
-from flujo.state.sql.tables import budget_holds, runs
+from flujo.state.sql.functions import among, fetch, ids_parameter
+from flujo.state.sql.queries import OPEN_QUESTIONS
+from flujo.state.sql.tables import budget_holds, pauses, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,15 @@ _relatives = sa.select(runs.c.run_id, runs.c.parent_run, runs.c.parent_path, run
 _lent = sa.select(*budget_holds.c).where(
     budget_holds.c.run_id.in_(_parents), budget_holds.c.state == sa.literal_column(f"'{HoldState.LENT}'")
 )
-_ended = sa.select(runs.c.run_id).where(runs.c.parent_run.in_(_parents), runs.c.status.in_(_ends))
+# `coalesce` keeps databases from the index by status, which has every run that has ended.
+_ended = sa.select(runs.c.run_id).where(
+    among(runs.c.run_id),
+    sa.func.coalesce(runs.c.status, sa.literal_column("''")).in_(
+        [sa.literal_column(f"'{status}'") for status in _ends]
+    ),
+)
+_waits = OPEN_QUESTIONS.where(pauses.c.kind == sa.literal_column(f"'{PauseKind.CHILDREN}'"))
+"""The open waits alone: a map over workers has one for each batch, and each end of a batch looks here."""
 
 
 @dataclass(slots=True)
@@ -127,12 +135,12 @@ def wake(connection: sa.Connection, known: Statements, parents: Sequence[str], n
     """Settle the open waits of runs whose tasks have all ended; return the runs."""
     if not parents:
         return set()
-    [rows] = fetch_all(connection, [QUESTIONS], ids_parameter(connection, parents))
-    asked = [(row["run_id"], codec.pause(row)) for row in rows if row["kind"] == str(PauseKind.CHILDREN)]
-    waits = [(run_id, pause) for run_id, pause in asked if pause.is_open]
+    rows = fetch(connection, _waits, ids_parameter(connection, parents))
+    waits = [(row["run_id"], codec.pause(row)) for row in rows]
+    tasks = sorted({task for _, pause in waits for task in pause.tasks})
     if not waits:
         return set()
-    ended = set(connection.scalars(_ended, {"parents": sorted({run_id for run_id, _ in waits})}))
+    ended = {row["run_id"] for row in fetch(connection, _ended, ids_parameter(connection, tasks))}
     settled = [
         (run_id, codec.settled(pause, None, now, None)) for run_id, pause in waits if pause.tasks <= ended
     ]

@@ -70,6 +70,10 @@ class JournalSuite:
         assert await level("map") == ["map[0]", "map[1]", "map[2]"]
         assert await level("map[..]") == ["map[0..1]", "map[2..3]"]
         assert await level("map[2]/inner[..]") == ["map[2]/inner[0..9]"]
+        await store.write(writes(run, entry(8, "map[4..5]")))
+        assert await level("map[..]") == ["map[0..1]", "map[2..3]", "map[4..5]"]
+        later = await store.entries(RUN, parent=StepPath("map[..]"), after=3)
+        assert [each.path for each in later] == ["map[2..3]", "map[4..5]"]
 
     async def test_the_entries_at_some_paths_are_returned_in_order(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

@@ -11,8 +11,10 @@ from flujo.domain import canonical
 from flujo.domain.acts import Actor, Verb, Via
 from flujo.domain.journal import RunId
 from flujo.domain.paths import StepPath
+from flujo.domain.questions import seen_digest
 from flujo.domain.run import GivenAnswer, Pause, RunStatus, Write
 from flujo.exceptions import (
+    QuestionChanged,
     ResumeConflict,
     RunNotFound,
 )
@@ -56,6 +58,8 @@ class QuestionsSuite:
         await ask(mine, run, "approve")
         answered = await other.answer(RUN, StepPath("approve"), b"true")
         assert (answered.answer, answered.is_open) == (b"true", False)
+        await ask(mine, run, "later")
+        assert [pause.pause_id for pause in await other.open_pauses(RUN)] == ["later"]
         assert (await mine.answer(RUN, StepPath("approve"), b"true")).answered_at == answered.answered_at
         with pytest.raises(ResumeConflict):
             await mine.answer(RUN, StepPath("approve"), b"false")
@@ -73,6 +77,31 @@ class QuestionsSuite:
         winners = [result for result in results if isinstance(result, Pause)]
         assert len(winners) == 1
         assert (await stores[0].pauses(RUN))[0].answer == winners[0].answer
+
+    async def test_an_answer_to_a_question_that_was_opened_again_is_refused(
+        self, open_store: OpenStore
+    ) -> None:
+        mine, other = await open_store(), await open_store()
+        run = await mine.accept(new_run(), {})
+        await ask(mine, run, "approve")
+        [first] = await mine.pauses(RUN)
+        seen = seen_digest(RUN, first)
+        await mine.write(Write(run_id=RUN, fence=run.fence, voids=(StepPath("approve"),)))
+        again = Pause(pause_id=StepPath("approve"), message="And now?")
+        await mine.write(Write(run_id=RUN, fence=run.fence, pauses=(again,)))
+        late = GivenAnswer(pause_id=StepPath("approve"), value=b"true", seen=seen)
+        with pytest.raises(QuestionChanged) as refused:
+            await other.answer(RUN, late.pause_id, late.value, seen=seen)
+        assert refused.value.won == "run"
+        with pytest.raises(QuestionChanged):
+            await other.answer_all([(RUN, late)])
+        await mine.write(move(run, RunStatus.PAUSED))
+        with pytest.raises(QuestionChanged):
+            await other.claim(RUN, statuses=[RunStatus.PAUSED], answer=late)
+        [now] = await other.pauses(RUN)
+        assert (now.answer, now.is_open) == (None, True)
+        answered = await other.answer(RUN, now.pause_id, b"true", seen=seen_digest(RUN, now))
+        assert await mine.answer(RUN, now.pause_id, b"true", seen=seen_digest(RUN, now)) == answered
 
     async def test_asking_an_open_or_answered_question_again_changes_nothing(self, store: StateStore) -> None:
         run = await store.accept(new_run(), {})

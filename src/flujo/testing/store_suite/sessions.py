@@ -9,6 +9,9 @@ import pytest
 
 from flujo.domain.access import Session
 from flujo.domain.acts import OF_LOGINS, Act, Actor, ActQuery, Verb, Via
+from flujo.domain.journal import RunId
+from flujo.exceptions import RunNotFound
+from flujo.testing.store_suite.examples import new_run
 
 if TYPE_CHECKING:
     from flujo.testing.store_suite.examples import OpenStore
@@ -47,3 +50,13 @@ class SessionsSuite:
         [found] = await store.recorded_acts(ActQuery(verbs=(Verb.LOGIN_REFUSED,)))
         assert replace(found, at=None) == refused
         assert found.at is not None
+
+    async def test_an_act_that_changes_nothing_is_recorded_on_its_run(self, open_store: OpenStore) -> None:
+        store = await open_store()
+        run = await store.accept(new_run("r"), {})
+        seen = Act(verb=Verb.REVEAL, actor=ADA, run_id=run.run_id, object="ask")
+        await store.record_act(seen)
+        [found] = await store.acts(run.run_id)
+        assert replace(found, at=None) == seen
+        with pytest.raises(RunNotFound):
+            await store.record_act(replace(seen, run_id=RunId("other")))

@@ -40,7 +40,7 @@ def test_a_stopped_import_continues(folder: Path) -> None:
     async def run() -> Any:
         async with scripted_runner("import_orders", project=PROJECT) as runner:
             importing = asyncio.create_task(runner.run_result_async(str(orders), run_id="import"))
-            while not (folder / "stored").exists():
+            while not (importing.done() or (folder / "stored").exists()):
                 await asyncio.sleep(0)
             importing.cancel()  # as Ctrl-C or a deploy does
             await asyncio.gather(importing, return_exceptions=True)

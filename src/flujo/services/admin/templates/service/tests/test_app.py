@@ -34,9 +34,16 @@ def test_a_large_refund_waits_for_a_human(client: TestClient) -> None:
     run = f"/refunds/{waiting['run_id']}"
     assert client.get(run).json()["status"] == "paused"
     assert client.post(f"{run}/answer", json={"ok": True}).json()["status"] == "completed"
+    events = client.get(f"{run}/events").text
+    assert [line for line in events.splitlines() if line.startswith("event: a")] == [
+        "event: accepted",
+        "event: asked",
+        "event: answered",
+    ]
 
 
 def test_errors_have_a_status(client: TestClient) -> None:
     assert client.get("/refunds/missing").status_code == 404
+    assert client.get("/refunds/missing/events").status_code == 404
     assert client.post("/refunds", json={"order": "A-3", "amount": -1}).status_code == 422
     assert client.get("/health").json() == {"status": "ok"}

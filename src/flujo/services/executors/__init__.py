@@ -1,0 +1,1 @@
+"""Executors: callables in processes of this host, or on the workers of a cluster."""
