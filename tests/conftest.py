@@ -274,7 +274,7 @@ def own_server() -> Iterator[tuple[str, Callable[[], None]]]:
         yield _start_server(folder / "data"), partial(_restart, folder / "data")
         assert watchdog.stdin is not None
         watchdog.stdin.close()
-        watchdog.wait(timeout=20)
+        watchdog.wait(timeout=600)
 
 
 def _restart(data: Path) -> None:

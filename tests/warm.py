@@ -95,7 +95,7 @@ def start(*options: str) -> Path:
 def _folder() -> Path:
     """Return the folder of the server that this process uses, when it is ready."""
     folder = Path(_GIVEN) if _GIVEN else start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not (folder / "socket").exists():
         assert time.monotonic() < until, (folder / "log").read_text()
         time.sleep(0.01)

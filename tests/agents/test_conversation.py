@@ -101,7 +101,7 @@ async def test_calls_of_one_response_run_at_the_same_time_and_one_failure_cancel
         return name
 
     agent = agent_of([calls(("meet", {"name": "a"}), ("meet", {"name": "b"}))], meet)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         with pytest.raises(LookupError, match="no table") as caught:
             await agent.ask(Ask())
     assert ended == ["a", "b"]

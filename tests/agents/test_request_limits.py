@@ -57,7 +57,7 @@ class Traffic:
 
     async def began(self) -> None:
         """Wait for the first request."""
-        await asyncio.to_thread(self.is_reached.wait, 10)
+        await asyncio.to_thread(self.is_reached.wait, 60)
 
     def answer(self, request: dict[str, Any]) -> Response:
         with self.lock:
@@ -66,7 +66,7 @@ class Traffic:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         self.is_reached.set()
-        latest = time.monotonic() + 10
+        latest = time.monotonic() + 60
         while self.most_at_once < self.until_at_once and time.monotonic() < latest:
             time.sleep(0.01)
         time.sleep(self.seconds)

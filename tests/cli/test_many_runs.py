@@ -128,7 +128,7 @@ def test_a_run_whose_process_was_killed_is_listed_as_orphaned(flujo: Flujo, proj
         assert (living["status"], living["display_status"]) == ("running", "running")
         assert flujo("tasks", "list").stderr == "next: flujo trace s1\n"
         running.kill()
-        running.wait(30)
+        running.wait(60)
     [orphan] = listed(flujo, "--status", "orphaned")
     assert (orphan["status"], orphan["display_status"]) == ("running", "orphaned")
     assert "orphaned" in flujo("tasks", "list", "--status", "running").stdout

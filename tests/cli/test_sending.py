@@ -158,7 +158,7 @@ def test_an_event_to_all_reaches_every_waiting_run(flujo: Flujo, project: Projec
 
 
 def _until(project: Project, status: str) -> None:
-    file, deadline = f"file:{project.root}/.flujo/state.db?mode=ro", time.monotonic() + 30
+    file, deadline = f"file:{project.root}/.flujo/state.db?mode=ro", time.monotonic() + 60
     asked = "SELECT 1 FROM runs WHERE status = ?"
     while time.monotonic() < deadline:
         # Before the first run there is no file.

@@ -52,7 +52,7 @@ def leaves(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.model
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("ticket", TICKETS)
 def test_a_ticket_is_sorted_answered_and_approved(project: Path, ticket: str) -> None:
     paused = flujo(project, "run", "ticket_triage", "--input-file", f"blueprints/inputs/{ticket}.txt")

@@ -40,7 +40,7 @@ def test_a_worker_reports_runs_that_wait_for_a_human(flujo: Flujo, project: Proj
         while not (project.root / "waiting").exists():
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
-        running.wait(30)
+        running.wait(60)
     result = flujo("worker", "--once", "--json")
     assert result.exit_code == 0
     assert "executed 1 run; still waiting for a human: 1 paused, 1 interrupted\n" in result.stderr

@@ -125,7 +125,7 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", parameters())
 def test_the_examples_of_a_page_run(page: Path, project: Path, request: pytest.FixtureRequest) -> None:
     env = environment()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Work = Callable[[sa.Connection], object]
 
 _WAITING = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 @dataclass(eq=False)

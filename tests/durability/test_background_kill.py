@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FLUJO = [sys.executable, "-m", "flujo"]
 TASK = task_id(RunId("r"), StepPath("report"), 1)
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FLUJO = [sys.executable, "-m", "flujo"]
 SCORE = evaluation_id(RunId("r"), ROOT, "judge")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

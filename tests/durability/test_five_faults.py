@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 WORKERS = 2
 RUNS = 30
 """Runs of each fault; it comes when two of them have completed."""
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def exhaust(fleet: QueueFleet) -> None:

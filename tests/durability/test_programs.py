@@ -26,7 +26,7 @@ AT_ONCE = 20
 WORKERS = 3
 TROUBLE_S = 6.0 if PROGRAMS > AT_ONCE else 3.0
 """For how long workers are killed and frozen, for each batch of programs."""
-PATIENCE_S = 30.0
+PATIENCE_S = 180.0
 
 
 class StuckError(AssertionError):

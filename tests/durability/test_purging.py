@@ -154,7 +154,7 @@ async def test_a_purge_neither_waits_for_an_open_transaction_nor_stops_writers(p
         batches = Batches(frozen, Leases("frozen"))
         with closing(frozen.connect()) as connection, begin_write(connection) as transaction:
             batches.apply(connection, [Accept(new_run("frozen"), {digest: CONTENT}, claim=True)])
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 purging = asyncio.create_task(store.write_apart(retention.delete_blobs, [digest]))
                 await asyncio.wait([purging], timeout=0.5)
                 await store.accept(new_run("new"), {digest: CONTENT})

@@ -82,7 +82,7 @@ LOOK_S = 0.25
 FAULTS, LOOKS = (30, 8) if IS_WHOLE else (4, 4)
 """How many faults there are, and how many looks at the database lie between two: 2 s and 1 s on an idle machine.
 The orders are paid during these looks, so all faults hit work that is not done, however slow a look is."""
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 KINDS = tuple(RunKind)
 
 

@@ -113,7 +113,7 @@ async def test_closing_a_runner_releases_runs_of_other_event_loops(
 
     runner = Runner(pipeline(call("wait", CallableRef("x:wait", wait))), store=store)
     running = asyncio.run_coroutine_threadsafe(runner.run_result_async(1, run_id="run"), elsewhere)
-    assert await asyncio.to_thread(waiting.wait, 10)
+    assert await asyncio.to_thread(waiting.wait, 60)
     await asyncio.wait_for(asyncio.gather(runner.aclose(), runner.aclose()), 10)
     with pytest.raises(RunnerClosed):
         await asyncio.wrap_future(running)

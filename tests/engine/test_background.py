@@ -61,7 +61,7 @@ async def tasks_of(store: StateStore, run_id: RunId = RUN) -> list[RunRecord]:
 
 async def reached(store: StateStore, status: RunStatus, run_id: RunId = RUN) -> RunRecord:
     """Return the run once it has this status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (record := await store.run(run_id)).status is not status:  # noqa: ASYNC110 - a database has no events
             await asyncio.sleep(0.01)
     return record

@@ -718,7 +718,7 @@ def psycopg2_executes(uri: str, text: str) -> None:
 
 def asyncpg_executes(uri: str, text: str) -> None:
     async def execute() -> None:
-        connection = await library("asyncpg").connect(uri, timeout=5)
+        connection = await library("asyncpg").connect(uri, timeout=60)
         try:
             await connection.execute(text)
         finally:
@@ -729,7 +729,7 @@ def asyncpg_executes(uri: str, text: str) -> None:
 
 def a_pool_of_asyncpg_executes(uri: str, text: str) -> None:
     async def execute() -> None:
-        async with library("asyncpg").create_pool(uri, min_size=0, timeout=5) as pool:
+        async with library("asyncpg").create_pool(uri, min_size=0, timeout=60) as pool:
             await pool.execute(text)
 
     asyncio.run(execute())

@@ -80,7 +80,7 @@ async def test_a_deadline_from_data_passes(store: StateStore) -> None:
     tree = pipeline(LIMITED["deadline_s"]({"value": "input.n", "max": 100}))
     async with Flujo(tree, store=store, recovery=False) as runner:
         result = await runner.run_result_async({"n": 0.001}, run_id=RUN)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while result.status is RunStatus.PAUSED:
                 result = await runner.resume_async(RUN)
     assert result.error is not None

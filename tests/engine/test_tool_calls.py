@@ -52,7 +52,7 @@ async def test_tool_calls_of_one_response_run_concurrently(store: StateStore) ->
         return name
 
     script = [calls(("meet", {"name": "a"}), ("meet", {"name": "b"})), "met"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert (await start(talk(script, tools=[meet]), store, "go")).output == "met"
 
 

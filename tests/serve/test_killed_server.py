@@ -72,7 +72,7 @@ def test_an_answer_is_recorded_once_or_not_at_all_when_its_server_is_killed(
             sent[connection] = run_id
         ready, _, _ = select.select(list(sent), [], [], 30)
         process.kill()
-        process.wait(30)
+        process.wait(60)
         for connection in ready:
             if connection.recv(100).startswith(b"HTTP/1.1 200 "):
                 confirmed.append(sent[connection])

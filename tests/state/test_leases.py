@@ -92,7 +92,7 @@ async def test_leases_lock_rows_in_the_order_of_batches(
                 connection.rollback()
                 ended = threads.submit(transact)
                 waits = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
-                end = time.monotonic() + 20
+                end = time.monotonic() + 60
                 while not ended.done() and not blocker.scalar(waits, {"pid": pid}):
                     assert time.monotonic() < end
                 return ended
@@ -101,7 +101,7 @@ async def test_leases_lock_rows_in_the_order_of_batches(
                 blocker.execute(sa.select(runs).where(runs.c.run_id == "run-a").with_for_update())
                 both = [started(first, batch), started(second, lease)]
             for ended in both:
-                ended.result(20)  # a victim of a deadlock raises
+                ended.result(60)  # a victim of a deadlock raises
         database.dispose()
 
 

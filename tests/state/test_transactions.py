@@ -297,12 +297,12 @@ async def test_a_cancelled_call_writes_nothing_and_blocks_nothing(store: SqlStat
     def wait(seat: int, connection: Any) -> None:
         insert(connection, seat)
         begun.set()
-        go_on.wait(3)
+        go_on.wait(60)
 
     run = asyncio.ensure_future(
         start(talk([calls(("wait", {"seat": 1})), "done"], tools=[wait]), store, "go")
     )
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(begun.wait, 60)
     run.cancel()
     go_on.set()
     await asyncio.wait([run])

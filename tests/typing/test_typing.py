@@ -33,13 +33,13 @@ def deliberate() -> set[int]:
     return {number for number, line in enumerate(lines, 1) if line.endswith("# refused")}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_mypy_refuses_each_deliberate_error_and_nothing_else() -> None:
     said = check("mypy", "--config-file", CONFIG, "--no-pretty", "--cache-dir", CACHE, ERRORS)
     assert {int(line) for line in re.findall(rf"{ERRORS.name}:(\d+): error", said)} == deliberate(), said
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_basedpyright_refuses_each_deliberate_error_and_takes_the_manual_as_printed() -> None:
     said = check("basedpyright", "--pythonpath", sys.executable, "--outputjson", ERRORS, BLOCKS)
     found = [one for one in json.loads(said)["generalDiagnostics"] if one["severity"] == "error"]

@@ -159,7 +159,7 @@ async def test_any_process_continues_when_the_first_one_has_ended(store: StateSt
             await task
     assert (await store.run(RunId("run~2"))).status is RunStatus.ACCEPTED
     async with runner(counting(world, 3), store, recovery=RecoveryPolicy(every_s=0.02)):
-        assert (await TaskClient(store).wait(RUN, timeout=20)).output == 6
+        assert (await TaskClient(store).wait(RUN, timeout=60)).output == 6
     assert world.calls == ["add", "add", "add", "end"]
 
 

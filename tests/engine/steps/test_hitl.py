@@ -67,7 +67,7 @@ async def test_the_answer_of_a_deadline_is_one_of_the_recorded_choices(store: St
     tree = asking(World(), deadline_s=0.001, on_deadline={"answer": "z"})
     async with Flujo(tree, store=store, recovery=False) as runner:
         result = await runner.run_result_async(["a", "b"], run_id=RUN)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while result.status is RunStatus.PAUSED:
                 result = await runner.resume_async(RUN)
     assert result.error is not None

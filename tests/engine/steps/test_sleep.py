@@ -55,7 +55,7 @@ async def begun(tree: Pipeline, store: StateStore) -> None:
 
 async def reached(store: StateStore, status: RunStatus) -> None:
     """Return once the run has this status."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not [each for each in await store.runs(RunQuery()) if each.status is status]:  # noqa: ASYNC110 - a database has no events
             await asyncio.sleep(0.01)
 
@@ -160,7 +160,7 @@ async def test_beside_a_question_the_run_is_paused_and_both_continue_by_themselv
     assert result.status is RunStatus.PAUSED
     assert {each.kind for each in result.pauses} == {PauseKind.QUESTION, PauseKind.SLEEP}
     async with runner(tree, store, recovery=OFTEN):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "woken" not in world.calls:  # noqa: ASYNC110 - a log has no events
                 await asyncio.sleep(0.01)
         await TaskClient(store).resume_task(RUN, True)

@@ -36,7 +36,7 @@ async def test_a_live_page_continues_after_its_server_was_killed(chromium: Brows
                 await page.goto("/runs/followed")
                 await page.locator("#log", has_text="before").wait_for()
                 first.kill()
-                await asyncio.to_thread(first.wait, 30)
+                await asyncio.to_thread(first.wait, 60)
                 await store.write(writes(run, entry(2, "meanwhile")))
                 await asyncio.to_thread(servers.enter_context, server_process(tmp_path, port))
                 await page.locator("#log", has_text="meanwhile").wait_for()

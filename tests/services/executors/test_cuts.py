@@ -326,7 +326,7 @@ def networks() -> Iterator[Networks]:
 
 
 @in_soak
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 class TestDaskInNamespaces:
     """The run, or a worker, is in another network than the scheduler, and Dask has its own limits."""
 

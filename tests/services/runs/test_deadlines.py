@@ -47,7 +47,7 @@ def runner(tree: Pipeline, store: StateStore, policy: RecoveryPolicy | bool = Fa
 
 async def rested(store: StateStore, status: RunStatus) -> RunRecord:
     """Return the run once it has come to `status`."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             record = await store.run(RUN)
             if record.status is status:
@@ -57,7 +57,7 @@ async def rested(store: StateStore, status: RunStatus) -> RunRecord:
 
 async def expired(store: StateStore, pause_id: str = "ask") -> None:
     """Return once the deadline of a question has passed, and was acted on."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if (await store.expire(RUN, StepPath(pause_id))).is_expired:
                 return

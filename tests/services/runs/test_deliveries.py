@@ -208,6 +208,6 @@ async def test_a_runner_delivers_by_itself(
     tree = Pipeline(HumanInTheLoopStep("ask", message="Ship it?"), name="asks")
     async with Flujo(tree) as runner:
         await runner.run_result_async(None, run_id="asked")
-        assert await asyncio.to_thread(arrived.wait, 30)
+        assert await asyncio.to_thread(arrived.wait, 60)
     [(_, body)] = receiver.arrived
     assert body["data"]["pauses"] == [{"pause_id": "ask", "kind": "question", "message": "Ship it?"}]

@@ -34,7 +34,7 @@ def asks() -> HumanInTheLoopStep:
 
 async def ended(store: StateStore) -> str:
     """Return the error of the run once it has failed."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             record = await store.run(RUN)
             if record.status is RunStatus.FAILED:

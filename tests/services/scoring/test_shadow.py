@@ -194,7 +194,7 @@ GO = threading.Event()
 
 
 def waits_for_go(output: Any) -> bool:
-    return GO.wait(30)
+    return GO.wait(60)
 
 
 async def test_a_failed_evaluation_that_is_retried_replaces_its_error(

@@ -215,7 +215,7 @@ def test_a_fork_waits_for_uses_and_holds_new_ones_back() -> None:
     def work() -> None:
         with use:
             begun.set()
-            may_end.wait(10)
+            may_end.wait(60)
             order.append("first use")
 
     def later() -> None:
@@ -224,7 +224,7 @@ def test_a_fork_waits_for_uses_and_holds_new_ones_back() -> None:
 
     first = threading.Thread(target=work)
     first.start()
-    begun.wait(10)
+    begun.wait(60)
     assert not use.pause(0.01)
     may_end.set()
     assert use.pause(10)
@@ -233,6 +233,6 @@ def test_a_fork_waits_for_uses_and_holds_new_ones_back() -> None:
     order.append("fork")
     use.resume()
     use.resume()
-    second.join(10)
-    first.join(10)
+    second.join(60)
+    first.join(60)
     assert order == ["first use", "fork", "second use"]

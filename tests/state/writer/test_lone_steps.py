@@ -86,7 +86,7 @@ async def sql(store_uri: str) -> AsyncIterator[SqlStateStore]:
 
 async def idle(store: Any) -> None:
     """Return when the thread of a store's writer waits for work."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not store.writer._is_idle:  # noqa: ASYNC110 - nothing reports it
             await asyncio.sleep(0.001)
 
@@ -219,7 +219,7 @@ async def test_an_attempt_that_fails_in_the_loop_is_repeated_by_the_thread(
             raise failure
 
     setattr(committing, when, fail)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await sql.write(writes(run, entry(1)))
     assert committing.here[:2] == [True, False]
     await sql.write(writes(run, entry(2)))
@@ -307,7 +307,7 @@ async def test_a_loop_never_waits_for_the_commit_of_another_one(sqlite_uri: str)
 
     def hold() -> None:
         inside.set()
-        went.append(go.wait(10))
+        went.append(go.wait(60))
 
     committing.before = hold
 
@@ -316,7 +316,7 @@ async def test_a_loop_never_waits_for_the_commit_of_another_one(sqlite_uri: str)
         await store.write(writes(theirs, entry(1)))
 
     thread = in_a_loop(other)
-    assert await asyncio.to_thread(inside.wait, 10)
+    assert await asyncio.to_thread(inside.wait, 60)
     committing.before = lambda: None
     writing = asyncio.ensure_future(store.write(writes(mine, entry(1))))
     for _ in range(5):
@@ -368,7 +368,7 @@ class Unfair:
         self._lock.release()
 
     def __enter__(self) -> None:
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
@@ -427,7 +427,7 @@ async def test_the_thread_commits_the_step_of_a_loop_that_does_not_end_its_turn(
     run = await accepted(store)
     committing = Committing(store)
     writing = asyncio.ensure_future(store.write(writes(run, entry(1))))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not stored(sqlite_uri) and time.monotonic() < deadline:
         time.sleep(0.01)  # noqa: ASYNC251 - user code that blocks its loop
     assert stored(sqlite_uri) == [1]

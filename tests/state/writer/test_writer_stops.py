@@ -43,7 +43,7 @@ async def outcomes(store: Any) -> list[BaseException | None]:
     """Return the outcomes of consecutive writes until one fails; raise `TimeoutError` when one hangs."""
     ended: list[BaseException | None] = []
     record = await store.run(RUN)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for seq in range(1, 4):
             try:
                 await store.write(writes(record, entry(seq)))
@@ -86,7 +86,7 @@ async def test_every_request_fails_after_the_writer_has_stopped(
         lambda: store.claim(RUN, statuses=[RunStatus.RUNNING]),
         lambda: store.answer(RUN, "ask", b"1"),
     ]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for request in later:
             with pytest.raises(StateError, match="the writer has stopped"):
                 await request()
@@ -103,7 +103,7 @@ async def test_waiting_requests_fail_when_the_writer_stops(sqlite_uri: str) -> N
     async def write(seq: int) -> object:  # a request that comes too late is refused at once
         return await store.write(writes(record, entry(seq)))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         ended = await asyncio.gather(*map(write, range(1, 700)), return_exceptions=True)
     assert all(isinstance(each, StateError) for each in ended)
     await store.aclose()
@@ -114,7 +114,7 @@ async def test_a_request_made_while_the_writer_ends_does_not_hang(sqlite_uri: st
     record = await store.run(RUN)
     store.writer.close()
     store.writer._closing.clear()  # `submit` has checked, and the thread ends before the request is enqueued
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(StateBackendUnavailable, match="closed"):
             await store.write(writes(record, entry(1)))
     await store.aclose()
@@ -154,7 +154,7 @@ async def test_a_folder_replaced_by_a_file_counts_as_a_deleted_database(sqlite_u
     folder = Path(store.database.url.database).parent
     folder.rename(folder.with_name("away"))
     folder.touch()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(StateBackendUnavailable, match="deleted or replaced"):
             await store.write(writes(record, entry(1)))
     await store.aclose()
@@ -167,7 +167,7 @@ async def test_after_a_failed_reader_pending_reads_fail_and_later_ones_succeed(
     store = await opened(sqlite_uri)
     if where == "turn":
         store._readers._opened = fails(Broken("of all"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         broken = store.read(fails(Broken("of all")))
         ended = await asyncio.gather(
             broken, *(store.read(lambda _: 1) for _ in range(20)), return_exceptions=True

@@ -86,7 +86,9 @@ def to_install(project: ProjectOnWorker) -> str:
     """Return what to do about a worker without Flujo or with other versions."""
     python = project.python.rpartition(".")[0]
     install = command("pip", "install", f"flujo=={project.flujo}")
-    return f"on that host: use Python {python}, `{install}`, restart it; then `flujo resume RUN --retry-failed`"
+    return (
+        f"on that host: use Python {python}, `{install}`, restart it; then `flujo resume RUN --retry-failed`"
+    )
 
 
 def encoded_unit(unit: Unit, code: str | None) -> bytes:
