@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
+from pydantic import BaseModel, model_serializer
 
 from engine.test_batches import QUEUE, RUN, alone, digest, finished, spread, worked_off
 from flujo.domain.journal import EntryKind, RunId
@@ -13,14 +14,17 @@ from flujo.domain.paths import StepPath, ranges_of
 from flujo.domain.queues import ClaimOrder, QueueLimits
 from flujo.domain.run import RunStatus
 from flujo.domain.steps import Step
-from flujo.engine import known_batches
+from flujo.engine import decisions, known_batches
 from flujo.engine.known_batches import KnownBatches, KnownMaps
+from flujo.exceptions import JournalConflict
 from flujo.state.sql.tables import runs
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import entry
 from support import pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flujo.domain.pipeline import Pipeline
     from flujo.domain.store import StateStore
 
@@ -51,6 +55,52 @@ async def test_a_continued_run_reads_the_entries_that_have_followed(
     launches, ends = 2, 2
     later = [1 + launches + ends] * (len(turns) - 1)  # the newest known one again
     assert read == [launches, *later, 2 * items - ends], "all of them once, for the output"
+
+
+class Paper(BaseModel):
+    """An item that counts how often it is converted to JSON."""
+
+    number: int
+    converted: ClassVar[list[int]] = []
+
+    @model_serializer
+    def _to_json(self) -> dict[str, int]:
+        self.converted.append(self.number)
+        return {"number": self.number}
+
+
+async def test_a_continued_run_skips_the_items_of_an_iterator_that_it_has_compared(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "SKIPPED_AT_ONCE", 3)
+    converted: list[int] = []
+    monkeypatch.setattr(Paper, "converted", converted)
+
+    def papers(_: Any) -> Iterator[Paper]:
+        return (Paper(number=number) for number in range(9))
+
+    async with alone(tree(over=papers), store) as runner:
+        result, _ = await finished(runner, store, 0)
+    assert result.output == [{"number": number} for number in range(9)]
+    looks = [converted.count(number) for number in range(9)]
+    assert max(looks) == 3, "when a batch is launched, when its end is recorded, and when that is read"
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+async def test_an_iterator_that_yields_fewer_items_after_a_resume_is_a_conflict(
+    store: StateStore, left: int
+) -> None:
+    given = [*range(7)]
+    async with alone(tree(over=lambda data: iter(given)), store) as runner:
+        for turn in range(3):
+            result = await (runner.resume_async(RUN) if turn else runner.run_result_async(0, run_id=RUN))
+            assert result.status is RunStatus.WAITING
+            await worked_off(runner, store)
+        del given[left:]
+        result = await runner.resume_async(RUN)
+    assert result.error is not None
+    assert result.error.code == JournalConflict.code
+    assert f"gives {left} items, and at least 6 before" in result.error.message
 
 
 async def test_batches_end_in_any_order_and_any_process_continues_the_run(store: StateStore) -> None:

@@ -307,13 +307,18 @@ async def test_other_items_than_before_are_a_conflict(store: StateStore) -> None
     assert isinstance(result.cause, JournalConflict)
 
 
-async def test_fewer_items_of_an_iterator_than_before_are_a_conflict(store: StateStore) -> None:
-    world, given = World(), [0, 1, 2, 3, 4, 5]
-    tree = pipeline(mapping(world, over=CallableRef("x:over", lambda data: iter(given))))
-    assert await broken_off(tree, store, given, 6, range_length=2)
-    assert await ranges(store)
-    del given[1:]
-    result = await resume(tree, store, range_length=2)
+@pytest.mark.parametrize("missing", [1, 2, 3])
+@pytest.mark.parametrize("length", [2, 100])
+async def test_fewer_items_of_an_iterator_than_before_are_a_conflict(
+    store: StateStore, missing: int, length: int
+) -> None:
+    world, given = World(), [0, 1, 2, 3, 4, 5, 6]
+    tree = pipeline(mapping(world, over=CallableRef("x:over", lambda data: iter(given)), max_concurrency=1))
+    assert await broken_off(tree, store, given, 6, range_length=length)
+    assert bool(await ranges(store)) == (length == 2)
+    recorded = sum(each.kind is EntryKind.DECISION for each in await store.entries(RUN))
+    del given[recorded - missing :]
+    result = await resume(tree, store, range_length=length)
     assert isinstance(result.cause, JournalConflict)
 
 

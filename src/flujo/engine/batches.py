@@ -115,12 +115,16 @@ class _Batches:
 
     async def _streamed(self, items: Stream) -> AsyncGenerator[_Batch, None]:
         """Yield the batches of an iterator, which is read one batch at a time."""
-        frame, first = self._frame, 0
+        frame = self._frame
         async with aclosing(items) as stream:
+            first = await stream.skip(self._known.passed)
             while taken := await stream.exactly(self._size(first)):
                 part = canonical.normalise(taken, what=f"`{items.rule.target}`")
                 yield _Batch(first, len(part), part)
                 first += len(part)
+        if first < (least := self._known.following):
+            how = f"{first} items, and at least {least} before this run was resumed"
+            self._differs(how, self._path, recorded=least, now=first)
         frame.run.journal.append_deferred(decision(frame, self._path, 1, first))
 
     def _size(self, first: int) -> int:
@@ -198,8 +202,7 @@ class _Batches:
         self._compare(batch, here)
         ended = self._known.ended.get(batch.first)
         if ended is not None and ended.status is EntryStatus.COMPLETED:
-            if not self._is_streamed:
-                self._known.settle(batch.first)
+            self._settle(batch)
             return None
         if ended is not None and (ended.seq > self._frame.since or self._frame.run.recorded is not None):
             return Failure(_error(ended))
@@ -214,21 +217,33 @@ class _Batches:
             return self._wait(batch, run_id)
         return self._end(batch, here, task)
 
+    def _settle(self, batch: _Batch) -> None:
+        """Do not look at a batch again, whose items were compared and which has completed."""
+        if self._is_streamed:
+            if batch.first != self._known.passed:
+                return  # its size is needed to find the batch behind it
+            self._known.passed += batch.count
+        self._known.settle(batch.first)
+
     def _compare(self, batch: _Batch, here: StepPath) -> None:
         launched = self._known.launched.get(batch.first)
         if batch.items is None or launched is None or launched.input is None:
             return
         now = canonical.encode({"items": canonical.digest(canonical.encode(batch.items))})
         if now != launched.input:
-            conflict = JournalConflict(
-                f"`over` of map {self._step.name!r} gives other items than before this run was resumed, "
-                f"among the items {batch.first} to {batch.last}",
-                hint="make it give the same items in the same order each time, or start a new run",
-                path=here,
-                recorded=canonical.decode(launched.input),
-                now=canonical.decode(now),
+            how = (
+                f"other items than before this run was resumed, among the items {batch.first} to {batch.last}"
             )
-            self._frame.run.journal.differs(conflict)
+            self._differs(how, here, recorded=canonical.decode(launched.input), now=canonical.decode(now))
+
+    def _differs(self, how: str, where: StepPath, **facts: Any) -> None:
+        conflict = JournalConflict(
+            f"`over` of map {self._step.name!r} gives {how}",
+            hint="make it give the same items in the same order each time, or start a new run",
+            path=where,
+            **facts,
+        )
+        self._frame.run.journal.differs(conflict)
 
     def _end(self, batch: _Batch, here: StepPath, task: RunRecord) -> Failure | None:
         """Record how the run of a batch has ended."""

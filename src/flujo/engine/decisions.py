@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _END = object()
 _SHOWN = 60
 """The maximum length of a value in an error."""
+_SAME_ITEMS = "make it yield the same items in the same order on each call"
 _KINDS = {dict: "a map", str: "a text", bool: "a boolean", type(None): "null"}
 
 
@@ -44,6 +45,10 @@ class Recorded(Protocol):
 
     def take(self, first: int, items: Sequence[Any] | None) -> None:
         """Take the results of a range; `items` are its items now, None when the journal has them."""
+        ...
+
+    def go_on(self, index: int) -> bool:
+        """Return whether a range is recorded that begins with the item `index` or a later one."""
         ...
 
     async def enter(self, first: int, count: int) -> None:
@@ -200,6 +205,7 @@ async def _one_by_one(
             ahead = min(ranges.ahead, ranges.length - index % ranges.length)
             taken = await stream.take(ahead)
             if not taken:
+                _require_all(given.rule, frame, path, index, ranges)
                 break
             first, index = index, index + len(taken)
             items = [
@@ -210,6 +216,21 @@ async def _one_by_one(
             for number, item in enumerate(items, first):
                 yield number, item
         frame.run.journal.append_deferred(decision(frame, path, 1, index))
+
+
+def _require_all(rule: CallableRef, frame: Frame, path: StepPath, count: int, ranges: Recorded) -> None:
+    """Refuse an iterator that ends after `count` items although the journal has more."""
+    here = indexed(path, count)
+    if frame.run.journal.decision(here) is not None or ranges.go_on(count):
+        raise JournalConflict(
+            f"`{rule.target}` yielded only {count} items, and more before this run was resumed",
+            hint=_SAME_ITEMS,
+            path=here,
+        )
+
+
+SKIPPED_AT_ONCE = 1000
+"""How many items of an iterator are read at once and dropped."""
 
 
 class Stream:
@@ -225,6 +246,13 @@ class Stream:
         while len(items) < count and (taken := await self.take(count - len(items))):
             items += taken
         return items
+
+    async def skip(self, count: int) -> int:
+        """Read the next items and drop them; return how many there were, `count` at most."""
+        left = count
+        while left and (taken := await self.take(min(left, SKIPPED_AT_ONCE))):
+            left -= len(taken)
+        return count - left
 
     async def take(self, count: int) -> list[Any]:
         """Return the next items: at least one, unless the iterator has ended, and `count` at most."""
@@ -266,7 +294,7 @@ def _compared(rule: CallableRef, frame: Frame, here: StepPath, item: Any) -> Any
         raise JournalConflict(
             f"`{rule.target}` yielded another item number {last_count(here)} than before this run was "
             "resumed",
-            hint="make it yield the same items in the same order on each call",
+            hint=_SAME_ITEMS,
             path=here,
         )
     return canonical.decode(output)

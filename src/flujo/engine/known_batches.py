@@ -37,6 +37,8 @@ class KnownBatches:
     """The newest end of each of these batches, without its output."""
     following: int = 0
     """The first item that belongs to no launched batch."""
+    passed: int = 0
+    """How many items of an iterator an execution skips: those of the first batches, which are settled."""
     newest: Entry | None = None
     """The newest entry that was read."""
 

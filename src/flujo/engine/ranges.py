@@ -155,6 +155,10 @@ class Ranges:
         self._kept[first] = Kept(detail["failed"], output, dict(patches))
         self._found += self.length
 
+    def go_on(self, index: int) -> bool:
+        """Return whether a range has an entry that begins with the item `index` or a later one."""
+        return any(first >= index for first in self._recorded)
+
     async def enter(self, first: int, count: int) -> None:
         """Read the entries of the items of a range, `count` at most, before they are executed."""
         items, run = range(first, first + count), self._frame.run
