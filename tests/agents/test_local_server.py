@@ -84,7 +84,7 @@ def is_alive(pid: int) -> bool:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline, "the condition did not hold within 30 seconds"
         time.sleep(0.02)

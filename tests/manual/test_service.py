@@ -91,7 +91,7 @@ async def test_7_sigterm_under_load_leaks_nothing_and_loses_nothing(production: 
     assert [result.output for result in answered] == ["yes"] * PAUSED
     assert {each.output for each in details} == {f"wait {n}" for n in range(IN_FLIGHT)} | {"yes"}
     assert set(noted().values()) == {1}  # steps completed before the signal did not run again
-    async with asyncio.timeout(60):  # Postgres ends the processes of closed connections a moment later
+    async with asyncio.timeout(10):  # Postgres ends the processes of closed connections a moment later
         while connections(production):  # noqa: ASYNC110 - it changes in another process
             await asyncio.sleep(0.05)
 

@@ -37,7 +37,7 @@ def is_left_alone() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(60)
+        thread.join(5)
         assert not thread.is_alive(), thread.name
 
 

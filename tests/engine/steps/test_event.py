@@ -171,7 +171,7 @@ async def test_an_event_ends_a_short_wait_of_the_executing_process(store: StateS
     tree = waiting(World(), deadline_s=50.0)
     async with runner(tree, store) as alone:
         executing = asyncio.ensure_future(alone.run_result_async(0, run_id=RUN))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(20):
             while not await store.pauses(RUN):  # noqa: ASYNC110 - a database has no events
                 await asyncio.sleep(0.01)
             await reached(store, RunStatus.WAITING)

@@ -351,7 +351,7 @@ async def is_released(store: StateStore) -> None:
 
     A cancel scope cancels again and again, so the last write may still be in progress when it is left.
     """
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(10):
         while (record := await store.find("run")).owner is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert record.status is RunStatus.RUNNING
