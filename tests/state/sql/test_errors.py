@@ -320,3 +320,10 @@ async def test_a_refused_parameter_of_the_url_is_named_in_the_hint(
     with pytest.raises(StateError) as caught:
         await SqlStateStore.open(uri)
     assert f"the parameter `{parameter}` in `state_uri`" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", [psycopg.OperationalError, psycopg.DatabaseError])
+def test_what_libpq_says_of_a_lost_connection_is_retried(kind: type[psycopg.Error]) -> None:
+    told = errors.of_postgres("here", kind("invalid socket"), "invalid socket", lost=False)
+    assert isinstance(told, StateBackendUnavailable)
+    assert told.facts["retryable"]

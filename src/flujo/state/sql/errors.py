@@ -46,7 +46,9 @@ def of_postgres(shown: str, error: BaseException | None, reason: str, *, lost: b
             "each has one that writes and up to `postgres_pool_max - 1` that read, so 2 are the least",
         )
     transient = state[:2] in ("08", "40", "53", "57") or state in ("25006", "25P03", "55P03")
-    lost = lost or (not state and isinstance(error, psycopg.OperationalError))
+    # What libpq itself says of a connection that ends in a pipeline has no SQLSTATE: a bare DatabaseError.
+    is_of_libpq = isinstance(error, psycopg.OperationalError) or type(error) is psycopg.DatabaseError
+    lost = lost or (not state and is_of_libpq)
     if transient or lost or state.startswith("28") or state == "3D000":
         return StateBackendUnavailable(
             f"the database {shown} does not answer: {reason}",
