@@ -131,6 +131,8 @@ class Provider:
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     """The headers of each request, their names in small letters."""
+    connections: set[Any] = field(default_factory=set)
+    """Those that are open."""
     closing: threading.Event = field(default_factory=threading.Event)
     """Ends the silence of stalled answers."""
 
@@ -189,6 +191,11 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.provider = self.server.provider  # type: ignore[attr-defined]  # set by `provider_server`
+        self.provider.connections.add(self)
+
+    def finish(self) -> None:
+        self.provider.connections.discard(self)
+        super().finish()
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -40,7 +40,6 @@ COVERED_BY = {
     "services/inspection/blob_client.py": "serve/api/test_blobs.py",
     "services/inspection/questions.py": "services/inspection/test_question_client.py",
     "agents/answer_text.py": "agents/test_structured_output.py",
-    "agents/connection.py": "agents/test_chat.py",
     "agents/connectivity.py": "cli/test_upkeep.py",
     "agents/damaged_json.py": "agents/test_structured_output.py",
     "agents/error_translation.py": "agents/test_chat.py",

@@ -14,33 +14,53 @@ LINGER_S = 15.0
 
 
 class _LoopConnection:
-    """The model of one event loop, with its connections."""
+    """The model of one event loop, with its connections.
+
+    A task of its own enters the model and exits it, so that a request changes a number only: it can
+    be cancelled at any moment, and an exit that is cancelled half-way leaves connections open for good.
+    """
 
     def __init__(self, model: "Model", linger_s: float) -> None:
         self.model = model
         self.pid = os.getpid()
         self._linger_s = linger_s
-        self._last_ask = 0.0
+        self._requests = 0
+        self._is_idle = asyncio.Event()
+        self._idle_since = 0.0
         self._keeper: asyncio.Task[None] | None = None
+        self._is_entered: asyncio.Future[None]
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator["Model", None]:
         loop = asyncio.get_running_loop()
-        async with self.model:  # pydantic-ai counts the entries, and closes after the last exit
+        self._requests += 1
+        self._is_idle.clear()
+        try:
             if self._keeper is None or self._keeper.done():
-                self._keeper = loop.create_task(self._keep(), name="flujo-connection")
-            try:
-                yield self.model
-            finally:
-                self._last_ask = loop.time()
+                self._is_entered = loop.create_future()
+                self._keeper = loop.create_task(self._keep(self._is_entered), name="flujo-connection")
+            if not self._is_entered.done():
+                keeper = self._keeper
+                await asyncio.wait((keeper, self._is_entered), return_when=asyncio.FIRST_COMPLETED)
+                if keeper.done():
+                    keeper.result()  # raises what the model raised
+            yield self.model
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle_since = loop.time()
+                self._is_idle.set()
 
-    async def _keep(self) -> None:
+    async def _keep(self, is_entered: "asyncio.Future[None]") -> None:
         loop = asyncio.get_running_loop()
-        self._last_ask = loop.time()
         async with self.model:
-            # Each request moves the deadline, so there is no event to wait for.
-            while (left := self._last_ask + self._linger_s - loop.time()) > 0:  # noqa: ASYNC110
-                await asyncio.sleep(left)
+            is_entered.set_result(None)
+            try:
+                while self._requests or loop.time() < self._idle_since + self._linger_s:
+                    await self._is_idle.wait()
+                    await asyncio.sleep(self._idle_since + self._linger_s - loop.time())
+            finally:
+                self._keeper = None  # a request that comes while this one closes needs another
 
 
 class Connection:

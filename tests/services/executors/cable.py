@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from typing import Any, Self
 
@@ -25,6 +24,7 @@ class Cable:
         self._is_whole = asyncio.Event(), asyncio.Event()
         """To the other end, and back."""
         self._far: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._thread.start()
         self._server: asyncio.Server = self._call(self._started())
@@ -36,17 +36,21 @@ class Cable:
     async def _started(self) -> asyncio.Server:
         for direction in self._is_whole:
             direction.set()
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return await asyncio.start_server(self._accept, "127.0.0.1", 0)
+
+    def _accept(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+        self._open.add(back)
+        serving = self._loop.create_task(self._serve(near, back))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
 
     async def _serve(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
         writers = [back]
         try:
             await self._is_whole[0].wait()
             answers, requests = await asyncio.open_connection(*self._end)
             writers.append(requests)
+            self._open.add(requests)
             self._far.add(requests)
             await asyncio.gather(self._pass(near, requests, 0), self._pass(answers, back, 1))
         except (ConnectionError, asyncio.CancelledError):
@@ -55,7 +59,7 @@ class Cable:
             for each in writers:
                 each.transport.abort()
             self._far.difference_update(writers)
-            self._serving.discard(task)
+            self._open.difference_update(writers)
 
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: int) -> None:
         while True:
@@ -96,8 +100,10 @@ class Cable:
 
     async def _close(self) -> None:
         self._server.close()
-        for each in list(self._serving):
+        serving = list(self._serving)
+        for each in serving:
             each.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
+        for writer in self._open:  # of a connection that was accepted a moment ago, and not served yet
+            writer.transport.abort()
         await asyncio.sleep(0)  # the transports close
