@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -294,6 +295,22 @@ async def test_what_a_cluster_lacks_and_that_it_is_gone(
         other.close()
         sys.modules.pop(PACKAGE, None)
     assert capfd.readouterr() == ("", "")
+
+
+async def test_an_address_where_nothing_listens_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dask has no time for one attempt, as at the end of its usual time.
+    monkeypatch.setattr("flujo.services.executors.dask_connection._CONNECT_S", 0.001)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
+        async with project_of(tmp_path, f'kind = "dask"\naddress = "{address}"') as workspace:
+            executor = workspace.executors.named("there")
+            assert executor is not None
+            says = f"no Dask scheduler can be used at {address} .*: Connection refused$"
+            with pytest.raises(ExecutorUnavailable, match=says):
+                await executor.submit(unit("double", 1))
 
 
 async def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import socket
 import sys
 import warnings
 from concurrent.futures import CancelledError as ConnectionCancelled
@@ -20,6 +21,7 @@ from uuid import uuid4
 
 import dask.config
 
+from flujo.agents.thread_pool import THREADS
 from flujo.domain.executor import Needs
 from flujo.domain.wording import reason
 from flujo.exceptions import ExecutorUnavailable, FlujoError, WorkerLost
@@ -33,6 +35,7 @@ if "distributed" not in sys.modules:  # its log goes to the terminal; what matte
     dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
 
 from distributed import Client, Future, Security
+from distributed.comm.addressing import get_address_host_port
 from distributed.versions import VersionMismatchWarning
 
 if TYPE_CHECKING:
@@ -118,12 +121,26 @@ class DaskConnection(ClusterConnection):
                 await self._look()
             self._background(self._listen(client))
         except (OSError, ValueError, ImportError) as error:
+            refusal = await THREADS.submit(self._refusal)
             at = f"{self._address} (executor {self._name!r})"
             raise ExecutorUnavailable(
-                f"no Dask scheduler can be used at {at}: {reason(error)}",
+                f"no Dask scheduler can be used at {at}: {reason(error if refusal is None else refusal)}",
                 hint="start one with `dask scheduler`, or correct `address` in flujo.toml",
                 executor=self._name,
             ) from error
+
+    def _refusal(self) -> OSError | None:
+        """Return why no connection to the address can be made; None if one can, or nothing answers.
+
+        Dask reports only its last attempt, which the end of its time may have interrupted.
+        """
+        try:
+            socket.create_connection(get_address_host_port(self._address), timeout=_ANSWERS_S).close()
+        except (ValueError, TimeoutError):
+            return None
+        except OSError as error:
+            return error
+        return None
 
     def _security(self) -> Security | None:
         if self._table.tls_ca is None:
