@@ -95,6 +95,8 @@ COVERED_BY = {
     "state/sql/evaluations.py": "conformance/test_stores.py",
     "state/sql/outbox.py": "conformance/test_stores.py",
     "state/writer/families.py": "conformance/test_stores.py",
+    "state/writer/pending.py": "conformance/test_stores.py",
+    "state/writer/requests.py": "state/writer/test_batch.py",
     "services/inspection/transcripts.py": "engine/test_transcripts.py",
     "services/inspection/imported_checks.py": "cli/test_never_cached.py",
     "agents/request_reports.py": "telemetry/test_telemetry.py",

@@ -26,7 +26,8 @@ from flujo.state.leases import Leases
 from flujo.state.sql import schedules as rows
 from flujo.state.sql.database import Database
 from flujo.state.sql.tables import runs, schedules
-from flujo.state.writer.batch import Accept, Batches
+from flujo.state.writer.batch import Batches
+from flujo.state.writer.requests import Accept
 from flujo.testing.store_suite import new_run
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from flujo.state.sql import queries, retention
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.tables import blob_refs, blobs, journal, runs
 from flujo.state.store import SqlStateStore
-from flujo.state.writer.batch import Accept, Batches
+from flujo.state.writer.batch import Batches
+from flujo.state.writer.requests import Accept
 from flujo.testing.store_suite import entry, move, new_run, writes
 
 if TYPE_CHECKING:

@@ -53,9 +53,10 @@ from flujo.state.sql.tables import SCHEMA
 from flujo.state.sql_cache import SqlCache
 from flujo.state.transactions import ON_POSTGRES_S, ON_SQLITE_S, LentWriter, OwnConnection
 from flujo.state.wakes import wakes_of
-from flujo.state.writer.batch import Accept, Answer, Batches, Cancel, Claim, ClaimNext, Expire, Reserve
+from flujo.state.writer.batch import Batches
 from flujo.state.writer.events import Send
 from flujo.state.writer.readers import Readers
+from flujo.state.writer.requests import Accept, Answer, Cancel, Claim, ClaimNext, Expire, Reserve
 from flujo.state.writer.writer import Writer
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from flujo.exceptions import FlujoError, StateBackendUnavailable, TransactionRef
 from flujo.state import rules
 from flujo.state.sql import lost_commits
 from flujo.state.sql.database import begin_write
-from flujo.state.writer.batch import Lend
+from flujo.state.writer.requests import Lend
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from flujo.state.store import SqlStateStore
-from flujo.state.writer.batch import Request
+from flujo.state.writer.requests import Request
 from flujo.testing.store_suite import RUN, new_run
 from flujo.testing.store_suite.examples import ask
 from flujo.testing.store_suite.touches import TOUCHING

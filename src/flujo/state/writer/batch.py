@@ -1,4 +1,4 @@
-"""The requests that change the database, and how a batch of them becomes one transaction.
+"""How a batch of requests becomes one transaction.
 
 A batch locks the rows of its runs, checks each request, and writes the allowed ones. The rows are locked
 first, in the order of their ids and with one strength, so that two processes never deadlock; only then are
@@ -8,15 +8,13 @@ claim has been committed.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, chains
 from flujo.domain.acts import Act, Actor, Verb
-from flujo.domain.fast_dataclass import record
 from flujo.domain.journal import RunId
 from flujo.domain.run import GivenAnswer, NewRun, Pause, RunRecord, RunStatus, Write
-from flujo.domain.sent_events import Delivery
 from flujo.exceptions import FlujoError
 from flujo.state import codec, events, owner_tokens, rules
 from flujo.state.leases import elapsed_s
@@ -26,128 +24,25 @@ from flujo.state.sql.functions import column_names, named
 from flujo.state.sql.shared_budgets import Counting
 from flujo.state.writer import families
 from flujo.state.writer.events import BatchEvents, Send, waits_in
+from flujo.state.writer.pending import PendingRows
+from flujo.state.writer.requests import Accept, Answer, Cancel, Claim, ClaimNext, Expire, Lend, Reserve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import sqlalchemy as sa
 
-    from flujo.domain.ledger import Hold
-    from flujo.domain.paths import StepPath
-    from flujo.domain.queues import ClaimOrder, Queued
+    from flujo.domain.queues import Queued
     from flujo.domain.run import Child
     from flujo.domain.sent_events import NewEvent
     from flujo.state.leases import Leases
     from flujo.state.sql.database import Database
-
-
-@record(frozen=True, slots=True)
-class Accept:
-    """Record a new run."""
-
-    run: NewRun
-    blobs: Mapping[str, bytes]
-    claim: bool
-
-    @property
-    def run_id(self) -> RunId:
-        """The run's id."""
-        return self.run.run_id
-
-    @property
-    def others(self) -> set[RunId]:
-        """The other runs that its acts are on."""
-        return {act.run_id for act in self.run.acts if act.run_id not in (None, self.run_id)}
-
-
-@record(frozen=True, slots=True)
-class Claim:
-    """Take a run over."""
-
-    run_id: RunId
-    statuses: tuple[RunStatus, ...]
-    recovering: bool = False
-    act: Act | None = None
-    answer: GivenAnswer | None = None
-
-
-@record(frozen=True, slots=True)
-class ClaimNext:
-    """Take the next runs of queues over, after the rest of the batch, so a place that it releases is free."""
-
-    order: ClaimOrder
-    run_id: RunId = RunId("")
-    """It is about no run that is known before."""
-
-
-@record(frozen=True, slots=True)
-class Answer:
-    """Record an answer."""
-
-    run_id: RunId
-    answer: GivenAnswer
-
-
-@record(frozen=True, slots=True)
-class Cancel:
-    """Record the wish that a run be cancelled."""
-
-    run_id: RunId
-    actor: Actor
-
-
-@record(frozen=True, slots=True)
-class Expire:
-    """Settle a question whose deadline has passed."""
-
-    run_id: RunId
-    pause_id: StepPath
-
-
-@record(frozen=True, slots=True)
-class Lend:
-    """Lend the connection and the thread to a tool, inside a transaction; see `state.transactions`."""
-
-    run_id: RunId
-    serve: Callable[[sa.Connection, Callable[[Write], None]], None]
-    """Gets the connection, and the function that commits a write and what the tool has written."""
-
-
-@record(frozen=True, slots=True)
-class Reserve:
-    """Write the hold of a request, if the budgets of several runs that it counts in have room for it."""
-
-    run_id: RunId
-    fence: int
-    hold: Hold
-
-
-Request = Accept | Claim | ClaimNext | Answer | Expire | Cancel | Send | Lend | Reserve | Write
-Outcome = RunRecord | list[RunRecord] | Pause | bool | Delivery | FlujoError
-"""The result of a request; an error is raised in its waiter. For a write: see the port."""
+    from flujo.state.writer.requests import Outcome, Request
 
 
 def _settles(request: Request) -> bool:
     """Return whether a request settles a question."""
     return isinstance(request, Answer | Expire) or (isinstance(request, Claim) and request.answer is not None)
-
-
-def is_apart(request: Request) -> bool:
-    """Return whether a request is a batch of its own."""
-    return isinstance(request, Lend) or (isinstance(request, Send) and request.is_apart)
-
-
-def begins_lease(request: Request) -> bool:
-    """Return whether a committed request gives its run a lease that begins with it."""
-    match request:
-        case Claim():
-            return True
-        case Accept():
-            return request.claim
-        case Write():
-            return request.is_empty
-        case _:
-            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +83,6 @@ class Batches:
         self.leases = leases
         self.lapses = queue.Lapses(leases.lease_s, elapsed_s)
         self._asked = 0
-        self.is_postgres = database.is_postgres
         self.pipelined = database.pipelined
         self.statements = statements.statements_for(database.schema)
         self.holes = rules.GapTracker()
@@ -245,54 +139,12 @@ class Batches:
         return self._latest
 
 
-@dataclass(slots=True)
-class _Pending:
-    """The rows to write at the end, one statement for each kind."""
-
-    runs: list[dict[str, Any]] = field(default_factory=list)
-    children: list[dict[str, Any]] = field(default_factory=list)
-    claims: list[dict[str, Any]] = field(default_factory=list)
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    pauses: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
-    unseen: set[str] = field(default_factory=set)
-    """Runs with a question that was settled after their newest claim."""
-    woken: set[str] = field(default_factory=set)
-    """Those of them with a settled wait that asked no human."""
-    moves: list[dict[str, Any]] = field(default_factory=list)
-    renewals: list[dict[str, Any]] = field(default_factory=list)
-    voids: list[dict[str, Any]] = field(default_factory=list)
-    """Questions, one by one."""
-    voided: list[dict[str, Any]] = field(default_factory=list)
-    """Runs, with all their open questions."""
-    intents: list[dict[str, Any]] = field(default_factory=list)
-    holds: list[dict[str, Any]] = field(default_factory=list)
-    ended: list[dict[str, Any]] = field(default_factory=list)
-    """Claims that end, with the moment."""
-    wishes: list[dict[str, Any]] = field(default_factory=list)
-    acts: list[dict[str, Any]] = field(default_factory=list)
-    rests: list[dict[str, Any]] = field(default_factory=list)
-    fills_queue: bool = False
-    """Whether a run can be claimed from its queue from now on."""
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    aside: codec.Rows = field(default_factory=dict)
-    """Blobs, by digest."""
-    refs: set[tuple[str, str]] = field(default_factory=set)
-    """Which blob is named by which run."""
-
-    def keep(self, run_id: str, blobs: codec.Rows) -> None:
-        """Write blobs that a run names from now on."""
-        self.aside |= blobs
-        self.refs.update((digest, run_id) for digest in blobs)
-
-
 class _Batch:
     def __init__(self, batches: Batches, connection: sa.Connection, careful: bool) -> None:
         self.batches = batches
         self.connection = connection
         self.careful = careful
-        self.pending = _Pending()
+        self.pending = PendingRows(connection, batches.statements)
         self.locked: dict[str, _Locked] = {}
         self.rows: dict[str, dict[str, Any]] = {}
         """Of the runs that are claimed."""
@@ -317,9 +169,12 @@ class _Batch:
         self._count_shared(requests, outcomes)
         self._cancel_tasks(requests, outcomes)
         with self.batches.pipelined(self.connection):  # so nothing is read in there
-            held = self._flush()
+            held = self.pending.write()
+            self.events.flush()
+            if self.pending.fills_queue:
+                self.batches.statements.notify(self.connection)
         if held is not None:
-            self._keep_again({digest for (digest,) in held.fetchall()})
+            self.pending.keep_again({digest for (digest,) in held.fetchall()})
         self._settle_budgets(requests, outcomes)
         outcomes = self._with_wakes(requests, outcomes)
         settled = self._tell_settled()
@@ -888,54 +743,3 @@ class _Batch:
             }
         )
         return pause
-
-    def _flush(self) -> Any:
-        """Send all rows; return the cursor of the blobs that are held, or None."""
-        pending, connection = self.pending, self.connection
-        known = self.batches.statements
-        held = self._keep_blobs(sorted(pending.aside)) if pending.aside else None
-        for change, rows in (
-            (known.insert_runs, pending.runs),
-            (known.insert_children, pending.children),
-            (
-                known.keep_refs,
-                [{"digest": digest, "run_id": run_id} for digest, run_id in sorted(pending.refs)],
-            ),
-            (known.claim_runs, pending.claims),
-            (known.insert_entries, pending.entries),
-            (known.keep_intents, pending.intents),
-            (known.keep_holds, pending.holds),
-            (known.end_times, pending.ended),
-            (known.open_pauses, pending.pauses),
-            (known.settle_pauses, pending.answers),
-            (known.note_answers, [{"of_run": run_id} for run_id in sorted(pending.unseen)]),
-            (known.void_pauses, pending.voids),
-            (known.renew_leases, pending.renewals),
-            (known.move_runs, pending.moves),
-            (known.rest_runs, pending.rests),
-            (known.void_all_pauses, pending.voided),
-            (known.wish, pending.wishes),
-            (known.insert_acts, pending.acts),
-            (known.insert_messages, pending.messages),
-            (known.keep_evaluations, pending.evaluations),
-        ):
-            if rows:
-                change(connection, rows)
-        self.events.flush()
-        if pending.fills_queue:
-            known.notify(connection)
-        return held
-
-    def _keep_blobs(self, digests: Sequence[str]) -> Any:
-        """Insert the blobs that are not there, and on Postgres hold all of them; return the cursor of these.
-
-        The digests are in one order everywhere, so that two processes never wait crosswise.
-        """
-        known = self.batches.statements
-        known.keep_blobs(self.connection, [self.pending.aside[digest] for digest in digests])
-        return known.hold_blobs(self.connection, digests) if self.batches.is_postgres else None
-
-    def _keep_again(self, held: set[str]) -> None:
-        """Insert the blobs that a purge deleted after they were found and before they were held."""
-        while missing := sorted(self.pending.aside.keys() - held):
-            held |= {digest for (digest,) in self._keep_blobs(missing).fetchall()}

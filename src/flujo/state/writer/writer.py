@@ -33,14 +33,17 @@ from flujo.state.leases import elapsed_s
 from flujo.state.sql import lost_commits, metadata_indexes, migrations
 from flujo.state.sql.database import Database, begin_write
 from flujo.state.sql.retry import OPENING_RETRY_S, RETRY_S, Backoff
-from flujo.state.writer.batch import Applied, ClaimNext, Lend, begins_lease, is_apart
+from flujo.state.writer.batch import Applied
+from flujo.state.writer.events import Send
+from flujo.state.writer.requests import Accept, Claim, ClaimNext, Lend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from flujo.domain.journal import RunId
     from flujo.state.leases import Leases
-    from flujo.state.writer.batch import Batches, Outcome, Request
+    from flujo.state.writer.batch import Batches
+    from flujo.state.writer.requests import Outcome, Request
 
 MAX_BATCH = 512
 MAX_BACKLOG = 4 * MAX_BATCH
@@ -386,7 +389,7 @@ class Writer:
         kinds: dict[str, type] = {job.request.run_id: type(job.request) for job in self._batch}
         while self._waiting and len(self._batch) < MAX_BATCH:
             request = self._waiting[0].request
-            if self._batch and (is_apart(request) or is_apart(self._batch[0].request)):
+            if self._batch and (_is_apart(request) or _is_apart(self._batch[0].request)):
                 return
             if kinds.setdefault(request.run_id, type(request)) is not type(request):
                 return
@@ -624,7 +627,25 @@ class Writer:
         if isinstance(request, ClaimNext):
             for record in outcome if isinstance(outcome, list) else ():
                 self._leases.hold(record.run_id, job.loop, self._since)
-        elif begins_lease(request):
+        elif _begins_lease(request):
             self._leases.hold(request.run_id, job.loop, self._since)
         elif isinstance(request, Write) and request.move is not None and request.move.release:
             self._leases.let_go(request.run_id)
+
+
+def _is_apart(request: Request) -> bool:
+    """Return whether a request is a batch of its own."""
+    return isinstance(request, Lend) or (isinstance(request, Send) and request.is_apart)
+
+
+def _begins_lease(request: Request) -> bool:
+    """Return whether a committed request gives its run a lease that begins with it."""
+    match request:
+        case Claim():
+            return True
+        case Accept():
+            return request.claim
+        case Write():
+            return request.is_empty
+        case _:
+            return False
