@@ -264,6 +264,8 @@ COVERED_BY = {
     "state/events.py": "conformance/test_stores.py",
     "state/memory_cache.py": "conformance/test_caches.py",
     "state/memory_events.py": "conformance/test_stores.py",
+    "state/memory_questions.py": "conformance/test_stores.py",
+    "state/memory_runs.py": "conformance/test_stores.py",
     "state/memory_store.py": "conformance/test_stores.py",
     "state/rules.py": "conformance/test_stores.py",
     "state/schedule_rules.py": "conformance/test_stores.py",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flujo.governance.key_ring import Key, KeyRing
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import OpenStore, StateStoreSuite
 from flujo.testing.store_suite.figures import FiguresSuite

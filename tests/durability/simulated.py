@@ -47,7 +47,8 @@ from flujo.services.binding.binding import PipelineBinding
 from flujo.services.project.recovery_policy import RecoveryPolicy
 from flujo.services.runs.chains import find_last
 from flujo.services.runs.runner import Flujo
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:

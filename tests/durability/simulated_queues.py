@@ -31,7 +31,8 @@ from flujo.services.runs.schedule_definitions import Defined
 from flujo.services.runs.schedules import Scheduler
 from flujo.services.workspace import Workspace
 from flujo.state.memory_cache import MemoryCache
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.testing.simulation import SimulatedClock, SimulatedLoop, simulate
 
 if TYPE_CHECKING:

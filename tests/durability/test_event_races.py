@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from flujo.domain.journal import RunId
 from flujo.domain.run import RunStatus, Write
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql.events import lock_of
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite.events import WAIT, keyed, opens, wait

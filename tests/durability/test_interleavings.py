@@ -20,7 +20,8 @@ from durability.interleaving import (
     explore,
 )
 from flujo.domain.journal import RunId
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from flujo.domain.shared_budgets import BudgetRule, Facts, Window
 from flujo.domain.usage import NOTHING, Usage, UsageLimits
 from flujo.exceptions import ResumeConflict, RunNotFound, SharedBudgetExceeded
 from flujo.services.runs.runner import Flujo
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right, insort
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -16,10 +14,8 @@ from flujo.domain.acts import STEERING, Act, Verb
 from flujo.domain.feed import KEPT_S
 from flujo.domain.journal import Entry, EntryKind, RunId
 from flujo.domain.ledger import OF_TASKS, Hold, HoldState, Ledger, Spending
-from flujo.domain.paths import ROOT, StepPath, level
-from flujo.domain.questions import CLAIMED_S, Escalation
+from flujo.domain.paths import ROOT, StepPath
 from flujo.domain.queues import RunKind
-from flujo.domain.recorded_run import RecordedRun
 from flujo.domain.run import (
     AT_A_PAUSE,
     ENDS_OF_TASKS,
@@ -30,7 +26,6 @@ from flujo.domain.run import (
     IntentState,
     Move,
     NewRun,
-    Pause,
     Progress,
     RunGroup,
     RunQuery,
@@ -42,22 +37,14 @@ from flujo.domain.run import (
 from flujo.domain.schedule_records import Changed, ScheduleOutcome, Schedules
 from flujo.domain.usage import NOTHING
 from flujo.exceptions import CorruptState, FlujoError, ResumeConflict, RunConflict, StateBackendUnavailable
-from flujo.state import codec, events, owner_tokens, rules, schedule_rules
-from flujo.state.memory_budgets import MemoryBudgets
-from flujo.state.memory_claims import MemoryClaims, fits
-from flujo.state.memory_evaluations import MemoryEvaluations
-from flujo.state.memory_events import MemoryEvents
-from flujo.state.memory_feeds import MemoryFeeds
-from flujo.state.memory_outbox import MemoryOutbox
-from flujo.state.memory_queues import MemoryQueues, QueueTables
-from flujo.state.memory_sessions import MemorySessions
-from flujo.state.memory_tokens import MemoryTokens
-from flujo.state.requests import MemoryRequests
+from flujo.state import codec, owner_tokens, rules, schedule_rules
+from flujo.state.memory_questions import MemoryQuestions
+from flujo.state.memory_queues import MemoryQueues
+from flujo.state.memory_runs import MemoryDatabase, StoredRun
 from flujo.state.tally import Tally, group_of, status_of
-from flujo.state.wakes import Wakes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from flujo.domain.access import Session, Token
     from flujo.domain.acts import Actor, ActQuery
@@ -66,88 +53,13 @@ if TYPE_CHECKING:
     from flujo.domain.figures import Figure, FigureQuery
     from flujo.domain.outbox import Message, MessageState, Tried
     from flujo.domain.providers import Admission, Allowed
-    from flujo.domain.questions import OpenQuestion, QuestionClaim, QuestionQuery
+    from flujo.domain.recorded_run import RecordedRun
     from flujo.domain.run import Child
-    from flujo.domain.schedule_records import ScheduleChange, ScheduleRecord
-    from flujo.domain.sent_events import Delivery, NewEvent, SentEvent
+    from flujo.domain.schedule_records import ScheduleChange
     from flujo.domain.shared_budgets import Counted
 
-EntryKey = tuple[StepPath, EntryKind, int]
 
-
-@dataclass(slots=True)
-class StoredRun:
-    """A run, its journal and its questions."""
-
-    record: RunRecord
-    ordinal: int
-    lease_until: float | None = None
-    journal: dict[EntryKey, Entry] = field(default_factory=dict)
-    by_seq: dict[int, Entry] = field(default_factory=dict)
-    last_seq: int = 0
-    levels: dict[StepPath, list[Entry]] = field(default_factory=dict)
-    """The entries of each level, in order, without those of `fresh`."""
-    fresh: list[Entry] = field(default_factory=list)
-    """The entries since a level was read last."""
-    spent: list[Entry] = field(default_factory=list)
-    """The entries with usage."""
-    pauses: dict[StepPath, Pause] = field(default_factory=dict)
-    intents: dict[str, Intent] = field(default_factory=dict)
-    holds: dict[tuple[StepPath, int], Hold] = field(default_factory=dict)
-    times: dict[tuple[StepPath, int], Spending] = field(default_factory=dict)
-    """The times of bodies under a limit, by path and fence; without an end under the newest claim."""
-    answered: bool = False
-    """Whether a question was settled since the last claim."""
-    acts: list[Act] = field(default_factory=list)
-    taken_from: str | None = None
-    """The dead owner, when the newest claim took the run over from one."""
-    on_wish: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
-    """Called when there is a request for the owner."""
-    rank_at: float = 0.0
-    """When a run of a queue became available first."""
-
-    def add(self, entry: Entry) -> None:
-        """Add an entry to the journal."""
-        self.journal[entry.path, entry.kind, entry.attempt] = self.by_seq[entry.seq] = entry
-        self.last_seq = max(self.last_seq, entry.seq)
-        self.fresh.append(entry)
-        if entry.usage is not NOTHING:
-            self.spent.append(entry)
-
-    def level(self, above: StepPath, after: int) -> list[Entry]:
-        """Return the entries of a level with a greater `seq`, in order."""
-        fresh, self.fresh = self.fresh, []
-        for entry in fresh:
-            if entry.path != ROOT:
-                insort(self.levels.setdefault(level(entry.path), []), entry, key=_seq_of)
-        found = self.levels.get(above, [])
-        return found[bisect_right(found, after, key=_seq_of) :]
-
-
-@dataclass(slots=True)
-class MemoryDatabase:
-    """The runs and journals, which several stores of one process may share."""
-
-    runs: dict[RunId, StoredRun] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    ordinals: count[int] = field(default_factory=count)
-    queues: QueueTables = field(default_factory=QueueTables)
-    outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
-    evaluations: MemoryEvaluations = field(default_factory=MemoryEvaluations)
-    tokens: MemoryTokens = field(default_factory=MemoryTokens)
-    sessions: MemorySessions = field(default_factory=MemorySessions)
-    events: MemoryEvents = field(default_factory=MemoryEvents)
-    wakes: Wakes = field(default_factory=Wakes)
-    requests: MemoryRequests = field(default_factory=MemoryRequests)
-    budgets: MemoryBudgets = field(default_factory=MemoryBudgets)
-    schedules: dict[str, ScheduleRecord] = field(default_factory=dict)
-    acts: list[Act] = field(default_factory=list)
-    """Those on no single run."""
-    feeds: MemoryFeeds = field(default_factory=MemoryFeeds)
-    claims: MemoryClaims = field(default_factory=MemoryClaims)
-
-
-class MemoryStateStore(MemoryQueues):
+class MemoryStateStore(MemoryQueues, MemoryQuestions):
     """A `StateStore` for tests and for `persist_state=False`.
 
     A lease lasts until it is released, unless `lease_s` bounds it; then it is renewed when a step begins
@@ -261,7 +173,7 @@ class MemoryStateStore(MemoryQueues):
             there, recovering=recovering, together=together, grown=last_seq > there.entries
         )
         if dead is not None:
-            self._end_times(stored, min(now, stored.lease_until or now))
+            stored.end_times(min(now, stored.lease_until or now))
         stored.taken_from = rules.taken_from(dead, stored.taken_from, together=together)
         stored.lease_until, stored.answered = now + self._lease_s, False
         stored.record = replace(
@@ -487,129 +399,14 @@ class MemoryStateStore(MemoryQueues):
                 for entry in entries
                 if entry.kind is EntryKind.WORK or entry.usage
             )
-            + _ended_times(stored),
-            tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open),
+            + stored.ended_times(),
+            tuple(stored.open_holds()),
             tuple(stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].state in OF_TASKS),
         )
-
-    async def pauses(self, run_id: RunId) -> list[Pause]:
-        """Return the questions of a run, in the order in which they were opened."""
-        stored = self.database.runs.get(run_id)
-        return list(stored.pauses.values()) if stored else []
-
-    async def open_pauses(self, run_id: RunId) -> list[Pause]:
-        """Return the questions and waits of a run that are open."""
-        return [pause for pause in await self.pauses(run_id) if pause.is_open]
-
-    async def answer(
-        self,
-        run_id: RunId,
-        pause_id: StepPath,
-        answer: bytes,
-        *,
-        actor: Actor | None = None,
-        seen: str | None = None,
-    ) -> Pause:
-        """Record an answer; the first one wins."""
-        self._check_open()
-        given = GivenAnswer(pause_id=pause_id, value=answer, actor=actor, seen=seen)
-        return self._answer(self._stored(run_id), given)
-
-    async def answer_all(self, answers: Sequence[tuple[RunId, GivenAnswer]]) -> list[Pause]:
-        """Record the answers to questions of several runs, or none; see the port."""
-        self._check_open()
-        for run_id, given in answers:
-            asked = [*self._stored(run_id).pauses.values()]
-            rules.answered(run_id, asked, given)
-        return [self._answer(self._stored(run_id), given) for run_id, given in answers]
-
-    async def open_questions(self, query: QuestionQuery) -> list[OpenQuestion]:
-        """Return the open questions of all runs; see the port."""
-        rules.check_questions(query)
-        claims, now = self.database.claims, self._now()
-        found = [
-            claims.question(self._listed(stored), pause, now)
-            for stored in self._matching(query.runs)
-            for pause in stored.pauses.values()
-            if pause.needs_answer
-        ]
-        chosen = [question for question in found if fits(question, query)]
-        return sorted(chosen, key=lambda question: question.place(query.order).key)[: query.limit]
-
-    async def claim_question(
-        self, run_id: RunId, pause_id: StepPath, by: str, *, lives_s: float = CLAIMED_S, take: bool = False
-    ) -> QuestionClaim:
-        """Claim a question for a person; see the port."""
-        self._require_asked(run_id, pause_id)
-        return self.database.claims.claim((run_id, pause_id), by, self._now(), lives_s, take=take)
-
-    async def release_question(self, run_id: RunId, pause_id: StepPath, by: str) -> bool:
-        """End the claim of this person; see the port."""
-        return self.database.claims.release((run_id, pause_id), by)
-
-    async def escalate_question(self, run_id: RunId, pause_id: StepPath, by: str, reason: str) -> None:
-        """Put a question before all others; see the port."""
-        self._require_asked(run_id, pause_id)
-        self.database.claims.escalate((run_id, pause_id), Escalation(by, self._now(), reason))
-
-    def _require_asked(self, run_id: RunId, pause_id: StepPath) -> None:
-        if run_id not in self.database.runs or pause_id not in self.database.runs[run_id].pauses:
-            raise rules.no_question(run_id, pause_id)
-
-    async def send_event(self, event: NewEvent) -> Delivery:
-        """Give an event to the wait that it is for, or keep it; see the port."""
-        self._check_open()
-        runs = self.database.runs.values()
-        addressed = None if event.run_id is None else self._stored(event.run_id)
-        there = self.database.events.known(event)
-        if there is not None:
-            return there
-        if addressed is not None:
-            events.require_going(addressed.record.run_id, addressed.record.status, event.name)
-        waits = [
-            (stored.record.run_id, pause)
-            for stored in (runs if addressed is None else [addressed])
-            for pause in stored.pauses.values()
-            if events.waits_for(pause, event)
-        ]
-        waits.sort(key=lambda wait: wait[1].asked_at or 0.0)
-        takers = events.takers(waits, event)
-        delivery = self.database.events.send(event, takers, self._now())
-        for run_id, pause in takers:
-            self._act(self._stored(run_id), events.send_act((run_id, pause), event))
-            self._settle(self._stored(run_id), pause, event.payload, by=event.actor.by)
-        return delivery
-
-    async def kept_events(self, run_id: RunId, *, limit: int = 100) -> list[SentEvent]:
-        """Return the events that are kept for a run; see the port."""
-        waits = [pause for pause in await self.pauses(run_id) if pause.is_open and pause.event is not None]
-        return self.database.events.kept(run_id, waits)[:limit]
-
-    async def event_waits(self, name: str, key: str, *, limit: int = 100) -> list[tuple[RunId, Pause]]:
-        """Return the open waits for a name and a key; see the port."""
-        waits = [
-            (stored.record.run_id, pause)
-            for stored in self.database.runs.values()
-            for pause in stored.pauses.values()
-            if pause.is_open and (pause.event, pause.event_key) == (name, key)
-        ]
-        return sorted(waits, key=lambda wait: wait[1].asked_at or 0.0)[:limit]
-
-    async def delete_old_events(self, older_than_s: float, *, limit: int) -> int:
-        """Delete events that no run has taken; see the port."""
-        self._check_open()
-        return self.database.events.delete_old(self._now() - older_than_s, self.database.runs, limit)
 
     def on_settled(self, callback: Callable[[RunId], None]) -> Callable[[], None]:
         """Call `callback` when a wait is settled; see the port."""
         return self.database.wakes.on_settled(callback)
-
-    async def expire(self, run_id: RunId, pause_id: StepPath) -> Pause:
-        """Settle a question whose deadline has passed; see the port."""
-        self._check_open()
-        stored = self._stored(run_id)
-        pause = rules.asked(run_id, list(stored.pauses.values()), pause_id)
-        return self._settle(stored, pause, None) if self._is_overdue(pause) else pause
 
     async def due(
         self, *, pipeline: str | None = None, without: Collection[str] = (), limit: int = 100
@@ -655,7 +452,7 @@ class MemoryStateStore(MemoryQueues):
     async def intents(self, run_id: RunId) -> list[Intent]:
         """Return the calls that a run has announced."""
         stored = self.database.runs.get(run_id)
-        return _by_sending(stored.intents.values() if stored else ())
+        return stored.calls() if stored else []
 
     async def acts(self, run_id: RunId) -> list[Act]:
         """Return who changed a run, in order."""
@@ -706,10 +503,10 @@ class MemoryStateStore(MemoryQueues):
             there = self.database.runs.get(run.run_id)
             if there is None:
                 taken.append(run)
-            elif refusal := rules.import_refusal(_recorded(there), run.pulled()):
+            elif refusal := rules.import_refusal(there.recorded(), run.pulled()):
                 raise refusal
         for run in taken:
-            stored = _arrived(run.pulled(), next(self.database.ordinals))
+            stored = StoredRun.arrived(run.pulled(), next(self.database.ordinals))
             self.database.blobs.update(run.blobs)
             self.database.runs[run.run_id] = stored
             self._act(stored, rules.pull_act(run.run_id, run.record.status, actor, origin))
@@ -851,7 +648,7 @@ class MemoryStateStore(MemoryQueues):
         )
         if refusal is not None or (refusal := self._holes.before(write)) is not None:
             raise refusal
-        for entry in self._fresh(stored, write.entries):
+        for entry in stored.new_of(write.entries):
             stored.add(entry)
         if not write.is_append:
             self._apply_rest(stored, write)
@@ -892,19 +689,6 @@ class MemoryStateStore(MemoryQueues):
             following = self._stored(run.run_id)
             following.record = replace(following.record, wish=following.record.wish or stored.record.wish)
 
-    @staticmethod
-    def _fresh(stored: StoredRun, entries: Sequence[Entry]) -> list[Entry]:
-        """Return the entries that are not there yet; an identical one may come twice, another may not."""
-        fresh = []
-        for entry in entries:
-            key = (entry.path, entry.kind, entry.attempt)
-            there = stored.journal.get(key, stored.by_seq.get(entry.seq))
-            if there is not None and there != entry:
-                raise rules.recorded_otherwise(stored.record.run_id, entry)
-            if there is None:
-                fresh.append(entry)
-        return fresh
-
     def _hold(self, stored: StoredRun, holds: Sequence[Hold]) -> None:
         for hold in holds:
             key = hold.path, hold.number
@@ -913,49 +697,8 @@ class MemoryStateStore(MemoryQueues):
             elif key not in stored.holds or stored.holds[key].state is not HoldState.SPENT:
                 stored.holds[key] = replace(hold, shares=(), used=NOTHING, is_shared=hold.is_counted)
 
-    def _open(self, stored: StoredRun, pause: Pause) -> None:
-        there = stored.pauses.get(pause.pause_id)
-        if there is not None and not there.void and not there.is_expired:
-            return
-        stored.pauses.pop(pause.pause_id, None)
-        now = self._now()
-        deadline_at = pause.deadline_at if pause.deadline_s is None else now + pause.deadline_s
-        fresh = replace(pause, deadline_s=None, answer=None, answered_at=None, void=False, by=None)
-        opened = replace(fresh, asked_at=now, deadline_at=deadline_at)
-        stored.pauses[pause.pause_id] = opened
-        event = self.database.events.take(stored.record.run_id, opened, now) if opened.event else None
-        if event is not None:
-            self._act(stored, events.send_act((stored.record.run_id, opened), event))
-            self._settle(stored, opened, event.payload, by=event.actor.by)
-
     def _act(self, stored: StoredRun, act: Act) -> None:
         stored.acts.append(replace(act, at=self._now()))
-
-    def _answer(self, stored: StoredRun, given: GivenAnswer) -> Pause:
-        run_id, actor = stored.record.run_id, given.actor
-        pause = rules.answered(run_id, list(stored.pauses.values()), given)
-        if pause.is_settled:
-            return pause
-        if actor is None:
-            return self._settle(stored, pause, given.value)
-        self._act(stored, rules.answer_act(run_id, pause, given.value, actor))
-        return self._settle(stored, pause, given.value, by=actor.by)
-
-    def _settle(
-        self, stored: StoredRun, pause: Pause, answer: bytes | None, *, by: str | None = None
-    ) -> Pause:
-        now = self._now()
-        stored.answered, stored.record = True, replace(stored.record, updated_at=now)
-        settled = replace(pause, answer=answer, answered_at=now, by=by)
-        stored.pauses[pause.pause_id] = settled
-        if not pause.kind.asks_human:
-            self.database.wakes.tell([stored.record.run_id])
-        if stored.record.queued is not None:
-            self.database.queues.ring()
-        return settled
-
-    def _is_overdue(self, pause: Pause) -> bool:
-        return pause.is_open and pause.deadline_at is not None and pause.deadline_at <= self._now()
 
     def _can_go_on(self, stored: StoredRun) -> bool:
         """Return whether a run that is accepted, cut off or answered has no living owner."""
@@ -1054,15 +797,9 @@ class MemoryStateStore(MemoryQueues):
     def _release(self, stored: StoredRun) -> None:
         stored.on_wish = None
         self.database.feeds.owners.pop(stored.record.run_id, None)
-        self._end_times(stored, self._now())
+        stored.end_times(self._now())
         stored.record = replace(stored.record, owner=None)
         stored.lease_until = None
-
-    @staticmethod
-    def _end_times(stored: StoredRun, at: float) -> None:
-        for key, span in stored.times.items():
-            if span.ended_at == inf:
-                stored.times[key] = replace(span, ended_at=at)
 
     def _record(self, stored: StoredRun) -> RunRecord:
         left = None if stored.lease_until is None else stored.lease_until - self._now()
@@ -1072,7 +809,7 @@ class MemoryStateStore(MemoryQueues):
 
     def _listed(self, stored: StoredRun) -> RunRecord:
         """Return a run as a reader sees it, with its earliest deadline."""
-        return replace(self._record(stored), deadline_at=_earliest_deadline(stored))
+        return replace(self._record(stored), deadline_at=stored.earliest_deadline())
 
     def _stored(self, run_id: RunId) -> StoredRun:
         stored = self.database.runs.get(run_id)
@@ -1085,42 +822,6 @@ class MemoryStateStore(MemoryQueues):
             raise StateBackendUnavailable("the store is closed")
 
 
-def _recorded(stored: StoredRun) -> RecordedRun:
-    """Return a run as it is here, without the contents that it names."""
-    return RecordedRun(
-        record=stored.record,
-        entries=[stored.by_seq[seq] for seq in sorted(stored.by_seq)],
-        pauses=[*stored.pauses.values()],
-        intents=_by_sending(stored.intents.values()),
-        acts=stored.acts,
-        holds=[stored.holds[key] for key in sorted(stored.holds) if stored.holds[key].is_open],
-        times=_ended_times(stored),
-    )
-
-
-def _arrived(run: RecordedRun, ordinal: int) -> StoredRun:
-    """Return a run of another database, which no store owns here."""
-    numbers: Counter[StepPath] = Counter()
-    stored = StoredRun(run.record, ordinal, acts=[*run.acts])
-    for entry in run.entries:
-        stored.add(entry)
-    stored.pauses = {pause.pause_id: pause for pause in run.pauses}
-    stored.intents = {call.key: call for call in run.intents}
-    stored.holds = {(hold.path, hold.number): hold for hold in run.holds}
-    for time_ in run.times:
-        numbers[time_.path] += 1
-        stored.times[time_.path, numbers[time_.path]] = time_
-    return stored
-
-
-def _by_sending(calls: Iterable[Intent]) -> list[Intent]:
-    return sorted(calls, key=lambda call: (call.sent_at or 0.0, call.key))
-
-
-def _ended_times(stored: StoredRun) -> tuple[Spending, ...]:
-    return tuple(span for _, span in sorted(stored.times.items()) if span.ended_at < inf)
-
-
 def _group(record: RunRecord, by: RunGroup) -> str | None:
     match by:
         case RunGroup.STATUS:
@@ -1129,12 +830,3 @@ def _group(record: RunRecord, by: RunGroup) -> str | None:
             return record.pipeline
         case RunGroup.USER:
             return record.user_id
-
-
-def _earliest_deadline(stored: StoredRun) -> float | None:
-    open_ones = (pause.deadline_at for pause in stored.pauses.values() if pause.is_open)
-    return min((each for each in open_ones if each is not None), default=None)
-
-
-def _seq_of(entry: Entry) -> int:
-    return entry.seq

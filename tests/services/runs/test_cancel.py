@@ -17,7 +17,8 @@ from flujo.exceptions import Fenced, ResumeConflict, SettingsError
 from flujo.services.project.system import SystemClock
 from flujo.services.runs import blueprint_runs
 from flujo.state import leases
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.sql import tables
 from flujo.state.store import SqlStateStore
 from support import World, call, pipeline, resume, service, start

@@ -37,7 +37,8 @@ from flujo.exceptions import (
 )
 from flujo.services.admin.purge import purge
 from flujo.services.runs.runner import Flujo
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.state.store import SqlStateStore
 from flujo.testing import ScriptedAgent
 from support import World, call, everything, fork, pipeline, resume, start, together

@@ -14,7 +14,8 @@ from flujo.domain.run import Move, RunStatus, Write
 from flujo.exceptions import CallableError
 from flujo.services.runs import queue_consumer
 from flujo.services.runs.queue_consumer import QueueConsumer
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from flujo.testing.store_suite import new_run
 
 if TYPE_CHECKING:

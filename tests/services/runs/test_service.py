@@ -16,7 +16,8 @@ from flujo.services.project.system import SystemClock
 from flujo.services.runs.execution import Stop, StopReason
 from flujo.services.runs.run_request import Request
 from flujo.services.runs.runner import Flujo
-from flujo.state.memory_store import MemoryDatabase, MemoryStateStore
+from flujo.state.memory_runs import MemoryDatabase
+from flujo.state.memory_store import MemoryStateStore
 from support import World, call, pipeline, service
 
 if TYPE_CHECKING:
