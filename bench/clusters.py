@@ -24,6 +24,7 @@ import datetime
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,22 +48,6 @@ ROUNDS = 3
 """The fastest of so many counts."""
 
 MODULE = "measured_here"
-CODE = '''
-import time
-
-
-def nothing(n: int) -> int:
-    """Return the item."""
-    return n
-
-
-def busy(n: int) -> int:
-    """Return the item after 50 ms of CPU."""
-    ends_at = time.thread_time() + 0.05
-    while time.thread_time() < ends_at:
-        pass
-    return n
-'''
 
 Alone = Callable[[Callable[[int], int], int], list[int]]
 """Calls a function with the first numbers, and returns the results."""
@@ -211,7 +196,7 @@ def of_kind(kind: str, counts: dict[str, int], workers: int, batch_size: int) ->
     """Yield the rows of one executor; its workers run in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve()
-        (root / f"{MODULE}.py").write_text(CODE, "utf-8")
+        shutil.copy(SERVERS / "items.py", root / f"{MODULE}.py")
         sys.path.insert(0, str(root))
         sys.modules.pop(MODULE, None)
         os.chdir(root)

@@ -6,24 +6,13 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
+from items import busy, nothing
+
 ROUNDS = 3
 """The fastest of so many counts, as for Flujo."""
 
 WARM_UP = 16
 """How many items are mapped before the clock starts."""
-
-
-def nothing(n: int) -> int:
-    """Return the item."""
-    return n
-
-
-def busy(n: int) -> int:
-    """Return the item after 50 ms of CPU."""
-    ends_at = time.thread_time() + 0.05
-    while time.thread_time() < ends_at:
-        pass
-    return n
 
 
 FUNCTIONS = {"nothing": nothing, "busy": busy}
