@@ -219,6 +219,7 @@ COVERED_BY = {
     "engine/cache_key.py": "engine/test_step_cache.py",
     "engine/call_layers.py": "engine/test_interpreter.py",
     "engine/context_isolation.py": "engine/steps/test_parallel.py",
+    "engine/error_info.py": "engine/test_foreign_code.py",
     "engine/frame.py": "engine/test_interpreter.py",
     "engine/idempotent_calls.py": "durability/test_effects.py",
     "engine/journal.py": "durability/test_stop_and_resume.py",

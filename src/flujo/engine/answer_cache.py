@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.forks import renew_in_children
 from flujo.domain.turns import Turn
-from flujo.engine.journal import described
+from flujo.engine.error_info import described
 from flujo.engine.places import without_place
 from flujo.governance.logs import logger
 

@@ -20,7 +20,7 @@ from flujo.domain.steps.step import ToolCallStep
 from flujo.domain.values import CallableRef
 from flujo.engine.attempts import answering, record_failure
 from flujo.engine.composed_calls import has_begun
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.engine.time_limits import seconds_of
 from flujo.exceptions import ArgumentsRejected, DeadlinePassed
 

@@ -21,9 +21,10 @@ from flujo.engine.attempt import Attempt, Leaf, new_attempt
 from flujo.engine.attempt_costs import note_unfinished, used
 from flujo.engine.budget_questions import BudgetAsked, NoFurtherTurn
 from flujo.engine.call_layers import answer
+from flujo.engine.error_info import foreign_text
 from flujo.engine.foreign_code import abandoned
 from flujo.engine.frame import standing_still
-from flujo.engine.journal import STOPS_THE_WALK, encoded, foreign_text
+from flujo.engine.journal import STOPS_THE_WALK, encoded
 from flujo.engine.limits import OUT_OF_BUDGET, budget_hit, cut_off, remember, timed_out
 from flujo.engine.places import without_place
 from flujo.engine.stubs import StubAsked, stubbed

@@ -14,7 +14,7 @@ from flujo.domain.journal import Entry, EntryKind
 from flujo.domain.paths import indexed, last_count, shown
 from flujo.domain.steps import CallableRef, Logic
 from flujo.domain.wording import short
-from flujo.engine.journal import described
+from flujo.engine.error_info import described
 from flujo.exceptions import ControlSignal, ExpressionFailed, FlujoError, JournalConflict, StepFailed
 
 if TYPE_CHECKING:

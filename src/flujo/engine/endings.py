@@ -16,8 +16,9 @@ from flujo.domain.journal import Entry, EntryKind, ErrorInfo
 from flujo.domain.outcomes import Aborted, Ended, Failure, Paused, Success
 from flujo.domain.paths import END, FAILURE, FINALLY, ROOT, StepPath, branch, decoded, shown, without_counts
 from flujo.domain.run import PauseKind
+from flujo.engine.error_info import error_info
 from flujo.engine.frame import Frame
-from flujo.engine.journal import encoded, error_info
+from flujo.engine.journal import encoded
 from flujo.engine.limits import limited
 from flujo.exceptions import CallInDoubt, StepFailed, StepTimeout
 

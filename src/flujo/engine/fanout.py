@@ -15,7 +15,7 @@ from flujo.domain import merge
 from flujo.domain.fast_dataclass import record
 from flujo.domain.outcomes import Aborted, Failure, Paused, Success
 from flujo.domain.paths import child, shown
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.engine.places import Place, Places
 from flujo.exceptions import (
     AnswerUnbounded,

@@ -15,8 +15,8 @@ from flujo.domain.paths import doubt, indexed
 from flujo.domain.run import UNRESOLVED, Intent, IntentState, Pause, PauseKind
 from flujo.engine import failed_calls
 from flujo.engine.attempt import Attempt
+from flujo.engine.error_info import error_info
 from flujo.engine.failed_calls import Verdict
-from flujo.engine.journal import error_info
 from flujo.engine.time_limits import timeout_of
 from flujo.exceptions import CallInDoubt, FlujoError, OutputRejected, StateError
 

@@ -30,9 +30,10 @@ from flujo.engine.composite_attempts import finish, is_attempted, perform_whole,
 from flujo.engine.context_isolation import ContextScope
 from flujo.engine.decisions import decide_flag
 from flujo.engine.endings import run_whole
+from flujo.engine.error_info import error_info, foreign_text
 from flujo.engine.foreign_code import is_ctrl_c
 from flujo.engine.frame import Frame, PlannedStep, Run
-from flujo.engine.journal import STOPS_THE_WALK, encoded, error_info, foreign_text
+from flujo.engine.journal import STOPS_THE_WALK, encoded
 from flujo.engine.limits import breach_of, limited
 from flujo.engine.recording import EndOfRecord, end_of_record
 from flujo.engine.step_cache import answered

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical, merge
 from flujo.domain.acts import Verb
-from flujo.domain.executor import CodeExit
 from flujo.domain.journal import CodeFrame, Entry, EntryKind, EntryStatus, ErrorInfo, new_entry
 from flujo.domain.ledger import Hold, HoldState
 from flujo.domain.outcomes import Success
@@ -23,7 +22,8 @@ from flujo.domain.run import Intent, Move, Pause, Progress, RunRecord, Write, ne
 from flujo.domain.run_forks import Forked
 from flujo.domain.transactions import TransactionalStore
 from flujo.domain.usage import NOTHING, Usage
-from flujo.exceptions import FlujoError, JournalConflict, StateError, StepFailed
+from flujo.engine.error_info import error_info, foreign_text, safe_text
+from flujo.exceptions import JournalConflict, StateError, StepFailed
 from flujo.governance.sink import GATE
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 
 STOPS_THE_WALK = (StateError, JournalConflict)
 """Errors that are not failures of a step: `on_failure` and retries ignore them."""
-
-MAX_TEXT = 10_000
-"""The maximum number of characters of an exception's text that the journal keeps."""
 
 MAX_WAITING = 256
 """The maximum number of entries that wait for a commit under `durability: exit`, or without persistence."""
@@ -830,50 +827,6 @@ def encoded(value: Any, what: str) -> bytes:
     """
     data = canonical.encode(value, what=what)
     return GATE.admit(data, what) if GATE.knows_secrets else data
-
-
-def error_info(error: BaseException, path: StepPath) -> ErrorInfo:
-    """Return an error for the journal, with secrets masked."""
-    if isinstance(error, CodeExit):
-        error = error.raised
-    kind = foreign_text(type(error).__name__)
-    if isinstance(error, FlujoError):
-        message, hint = foreign_text(error.message), error.hint and foreign_text(error.hint)
-        return ErrorInfo(error.code, message, hint, kind, path, retryable=bool(error.retryable))
-    return ErrorInfo(StepFailed.code, described(error), StepFailed.hint, kind, path, retryable=True)
-
-
-def described(error: BaseException) -> str:
-    """Return the class and the text of an exception of foreign code; the class alone when it has no text."""
-    if isinstance(error, CodeExit):
-        error = error.raised
-    kind, text = foreign_text(type(error).__name__), text_of(error)
-    return f"{kind}: {text}" if text else kind
-
-
-def text_of(error: BaseException) -> str:
-    """Return the text of an exception of foreign code; empty when it has none or cannot be read."""
-    try:
-        text = foreign_text(str(error))
-    except BaseException:  # noqa: BLE001 - foreign code
-        return ""
-    if not text and isinstance(error, asyncio.CancelledError):
-        return "what it awaited was cancelled, and the run was not"
-    return text
-
-
-def foreign_text(text: Any) -> str:
-    """Return a text of foreign code that JSON and databases accept: bounded, and without secrets."""
-    if not isinstance(text, str):
-        return f"<{type(text).__name__}>"
-    bounded = str.__getitem__(text, slice(MAX_TEXT))  # of a subclass, a `str`
-    bounded += f"… ({str.__len__(text):,} characters)" * (str.__len__(text) > MAX_TEXT)
-    return safe_text(bounded)
-
-
-def safe_text(text: str) -> str:
-    """Return a text without secrets, and without characters that JSON or databases refuse."""
-    return GATE.text(text.encode("utf-8", "replace").decode().replace("\x00", ""))
 
 
 def success(entry: Entry) -> Success:

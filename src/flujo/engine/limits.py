@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flujo.domain import canonical
 from flujo.domain.outcomes import Failure
 from flujo.domain.paths import StepPath
-from flujo.engine.journal import STOPS_THE_WALK, error_info
+from flujo.engine.error_info import error_info
+from flujo.engine.journal import STOPS_THE_WALK
 from flujo.engine.time_limits import timeout_of
 from flujo.exceptions import (
     EngineError,

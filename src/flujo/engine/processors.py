@@ -10,7 +10,8 @@ from flujo.domain.agents import Ask
 from flujo.domain.wording import kind_of
 from flujo.engine.attempt_costs import take_over
 from flujo.engine.budget_questions import BudgetAsked
-from flujo.engine.journal import described, encoded, text_of
+from flujo.engine.error_info import described, text_of
+from flujo.engine.journal import encoded
 from flujo.exceptions import (
     ArgumentsRejected,
     ControlSignal,

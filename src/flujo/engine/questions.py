@@ -10,7 +10,7 @@ from flujo.domain.journal import EntryKind, ErrorInfo
 from flujo.domain.outcomes import Failure, Paused
 from flujo.domain.values import TimeLimit
 from flujo.engine.attempts import answering, record_failure, settle
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.exceptions import DeadlinePassed
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from flujo.domain.outcomes import Failure, Paused, Success
 from flujo.domain.run import RunStatus
 from flujo.domain.values import Expr
 from flujo.engine.call_layers import given
-from flujo.engine.journal import safe_text
+from flujo.engine.error_info import safe_text
 from flujo.engine.recording import end_of_record
 
 if TYPE_CHECKING:

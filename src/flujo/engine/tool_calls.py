@@ -39,9 +39,9 @@ from flujo.engine.attempts import perform
 from flujo.engine.budget_questions import BudgetAsked
 from flujo.engine.call_layers import LeafCall
 from flujo.engine.composed_calls import composed_call, has_begun
+from flujo.engine.error_info import described, foreign_text
 from flujo.engine.failed_calls import Verdict, verdict
 from flujo.engine.idempotent_calls import REPEATABLE
-from flujo.engine.journal import described, foreign_text
 from flujo.engine.stubs import stub_of_tool
 from flujo.exceptions import (
     AgentError,

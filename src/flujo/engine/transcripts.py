@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flujo.domain import canonical
 from flujo.domain.journal import TRANSCRIPT
-from flujo.engine.journal import safe_text
+from flujo.engine.error_info import safe_text
 from flujo.exceptions import NotJournalable
 from flujo.governance.logs import logger
 

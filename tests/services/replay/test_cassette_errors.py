@@ -7,7 +7,7 @@ import pytest
 from flujo.domain import canonical
 from flujo.domain.journal import Entry, EntryKind, EntryStatus
 from flujo.domain.paths import StepPath
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.exceptions import FlujoError, ModelUnavailable, OutputRejected, StepTimeout
 from flujo.services.replay.cassette_errors import error_of, exception_of
 

@@ -20,7 +20,7 @@ from flujo.domain.values import Text
 from flujo.domain.wording import plural, repr_short
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempts import record_failure, settle
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.exceptions import RunNotFound, StepFailed
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from flujo.domain.journal import EntryKind
 from flujo.domain.outcomes import Failure
 from flujo.engine.attempt import Attempt
 from flujo.engine.attempts import record_failure, settle
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.exceptions import EndedInFailure
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from flujo.domain.run import Pause
 from flujo.domain.wording import kind_of
 from flujo.engine import questions
 from flujo.engine.attempts import settle_answer
-from flujo.engine.journal import safe_text
+from flujo.engine.error_info import safe_text
 from flujo.engine.time_limits import seconds_of
 from flujo.exceptions import ExpressionFailed
 

@@ -15,8 +15,8 @@ from flujo.agents.thread_pool import THREADS
 from flujo.domain import canonical
 from flujo.domain.context_references import BLOBS, ContextReference, StateProvider
 from flujo.domain.wording import repr_short
+from flujo.engine.error_info import described
 from flujo.engine.foreign_code import call_storage
-from flujo.engine.journal import described
 from flujo.exceptions import (
     FlujoError,
     ProviderFailed,

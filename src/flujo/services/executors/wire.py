@@ -15,7 +15,7 @@ from flujo.domain.current_step import ON_REMOTE_WORK
 from flujo.domain.executor import Unit
 from flujo.domain.journal import CodeFrame
 from flujo.domain.remote_work import RemoteWork
-from flujo.engine.journal import text_of
+from flujo.engine.error_info import text_of
 from flujo.exceptions import (
     CallFailed,
     ControlSignal,

@@ -11,7 +11,7 @@ from flujo.domain.paths import ROOT
 from flujo.domain.run import UNENDED, Move, RunStatus, Write
 from flujo.domain.values import TimeLimit
 from flujo.domain.wording import span
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.engine.time_limits import seconds_in_range
 from flujo.exceptions import ExpressionFailed, InputRejected, RunDeadlinePassed
 from flujo.services.runs.input_values import value_of_input

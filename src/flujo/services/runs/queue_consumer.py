@@ -10,7 +10,7 @@ from flujo.domain import canonical
 from flujo.domain.commands import command
 from flujo.domain.paths import ROOT
 from flujo.domain.run import Move, RunStatus, Write
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.exceptions import FlujoError, StartFailed
 from flujo.governance.logs import logger
 from flujo.governance.sink import GATE

@@ -17,7 +17,7 @@ from flujo.domain.paths import ROOT
 from flujo.domain.run import AT_A_PAUSE, Move, PauseKind, Progress, RunStatus, Write, pinned_stubs
 from flujo.domain.run_forks import Forked, waiting_answer
 from flujo.domain.usage import UsageLimits, tightest
-from flujo.engine.journal import error_info
+from flujo.engine.error_info import error_info
 from flujo.exceptions import Fenced, ResumeConflict, RunConflict, RunParked, StateError
 from flujo.governance.logs import logger
 from flujo.services.binding.blob_references import bind_blobs
