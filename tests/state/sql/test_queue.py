@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,6 +23,7 @@ from flujo.state.store import SqlStateStore
 from flujo.testing.store_suite import new_run
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from flujo.domain.run import RunRecord
@@ -126,7 +128,7 @@ async def test_a_worker_that_was_killed_holds_no_place_although_its_lease_lasts(
 def _plan(connection: sa.Connection) -> str:
     connection.exec_driver_sql("SET search_path = flujo")
     order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5)
-    statement = queue.candidates(connection, "mail", order, 2e9, None, (), (), 5)
+    statement = queue.candidates(connection, "mail", order, 2e9, queue.is_held_by_none, (), (), 5)
     text = statement.compile(connection, compile_kwargs={"literal_binds": True})
     return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {text}"))
 
@@ -198,7 +200,7 @@ def _executed(connection: sa.Connection) -> None:
     connection.execute(sa.text(f"{into} {numbers} SELECT {values} FROM runs, up WHERE run_id = 'r000'"))
 
 
-def _cost_on_sqlite(connection: sa.Connection) -> int:
+def _cost_on_sqlite(connection: sa.Connection, without: Collection[str] = ()) -> int:
     """Return how many hundreds of instructions of SQLite a claim takes when no lease can have ended."""
     counted = 0
 
@@ -208,7 +210,8 @@ def _cost_on_sqlite(connection: sa.Connection) -> int:
         return 0
 
     driver: Any = connection.connection.dbapi_connection
-    order, lapses = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5), queue.Lapses(30.0, lambda: 0.0)
+    order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5, without=without)
+    lapses = queue.Lapses(30.0, lambda: 0.0)
     assert queue.choose(connection, order, 2e9, lapses) == ["r000"]
     driver.set_progress_handler(count, 100)
     assert queue.choose(connection, order, 2e9, lapses) == ["r000"]
@@ -225,6 +228,25 @@ async def test_a_claim_reads_owners_and_not_the_runs_that_they_execute(tmp_path:
         assert await store.next_available(["mail"]) == 0
 
 
+def _excluded(connection: sa.Connection) -> None:
+    """Let a process have died with a run that the claims of the test exclude."""
+    lost = runs.c.run_id == "r000-1"
+    connection.execute(runs.update().where(lost).values(owner="dead", closure="excluded"))
+
+
+async def test_a_lost_run_that_a_worker_excludes_makes_no_claim_slower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner_tokens, "is_provably_dead", "dead".__eq__)
+    async with aclosing(await SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}")) as store:
+        await store.accept(new_run("r000", queued=Queued(queue="mail")), {}, claim=False)
+        await store.write_apart(_executed)
+        await store.write_apart(_excluded)
+        cost = await store.write_apart(partial(_cost_on_sqlite, without=["excluded"]))
+        assert cost <= 3 * OWNERS
+        assert await store.next_available(["mail"], without=["excluded"]) == 0
+
+
 def _rows_on_postgres(connection: sa.Connection) -> tuple[int, int]:
     """Return how many rows of runs Postgres reads to know the owners, and for the candidates of a claim."""
     connection.exec_driver_sql("SET LOCAL search_path = flujo")
@@ -232,7 +254,7 @@ def _rows_on_postgres(connection: sa.Connection) -> tuple[int, int]:
     assert known.dead == ()
     assert known.others == tuple(f"owner-{n}" for n in range(OWNERS))
     order = ClaimOrder(queues=(("mail", NO_LIMITS),), limit=5)
-    candidates = queue.candidates(connection, "mail", order, 2e9, None, (), (), 5)
+    candidates = queue.candidates(connection, "mail", order, 2e9, queue.is_held_by_none, (), (), 5)
     texts = [
         (str(queries.EACH_OWNER.compile(connection)), "runs_by_owner"),
         (str(candidates.compile(connection, compile_kwargs={"literal_binds": True})), "runs_to_claim"),

@@ -4,13 +4,14 @@ The limits of a queue are judged under a lock on its row of `limits`, so the wor
 They count the runs themselves, so a worker that dies holds no place. That lock comes after those
 of the rows of runs. The candidates are locked after it, but a claim never waits for one of them.
 
-A claim reads the runs that no process holds. It reads those that are held only when one of them may be lost:
-a process is dead, or the first lease may have ended.
+A claim reads the runs that no process holds, and those of processes that are dead. It reads all that are held
+only when the first lease may have ended.
 """
 
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ _is_queued = sa.and_(
     # A task that is to be cancelled at a pause is not claimed by workers.
     sa.or_(runs.c.answered, runs.c.status.not_in([str(RunStatus.PAUSED), str(RunStatus.WAITING)])),
 )
-_is_held_by_none = sa.text(IS_CLAIMABLE)
+is_held_by_none = sa.text(IS_CLAIMABLE)
 _running: sa.ColumnElement[str] = sa.literal_column(f"'{RunStatus.RUNNING}'")
 _is_running = runs.c.status == _running
 # The index by owner holds fewer runs than that by status; `coalesce` keeps databases from the second.
@@ -48,6 +49,10 @@ _is_held = sa.and_(
     runs.c.lease_until > lease_now(runs.c.owner),
 )
 _is_suspect = sa.and_(_is_running, runs.c.owner.is_not(None), runs.c.suspicions > 0)
+
+
+Source = sa.ColumnElement[bool] | sa.TextClause
+"""A condition that finds some of the runs to claim."""
 
 
 class Lapses:
@@ -112,8 +117,8 @@ def choose(connection: sa.Connection, order: ClaimOrder, now: float, lapses: Lap
     found: list[tuple[float, str, str]] = []
     for name, rules in order.queues:
         began = lapses.clock()
-        reads_held = order.suspects or _may_be_lost(connection, [name], order.without, known, lapses)
-        found += _next_of(connection, name, rules, order, now, known, reads_held=reads_held)
+        reads_held = order.suspects or lapses.is_possible(name, order.without)
+        found += _next_of(connection, name, rules, order, now, known, _sources(known, reads_held=reads_held))
         if reads_held:
             lapses.note(name, order.without, began, _shortest_lease(connection, name, order.without, known))
     chosen = sorted(found)[: order.limit]
@@ -131,10 +136,8 @@ def _next_of(
     order: ClaimOrder,
     now: float,
     known: Owners,
-    *,
-    reads_held: bool,
+    sources: Sequence[Source],
 ) -> list[tuple[float, str, str]]:
-    dead = known.dead if reads_held else None
     most, busy = order.limit, set[str]()
     if rules.are_shared:
         # By owner, because the index of queues also holds everything that waits in them.
@@ -146,9 +149,11 @@ def _next_of(
         busy = {key for key in keys if key is not None} if rules.one_per_key else busy
     taken: list[tuple[float, str, str]] = []
     while len(taken) < most:
-        free = candidates(connection, name, order, now, dead, busy, taken, most - len(taken))
-        fresh = connection.execute(free).all()
-        for run_id, rank, key in fresh:
+        left = most - len(taken)
+        free = [candidates(connection, name, order, now, each, busy, taken, left) for each in sources]
+        rows = [(rank, run_id, key) for each in free for run_id, rank, key in connection.execute(each)]
+        fresh = sorted(rows, key=itemgetter(0, 1))[:left]
+        for rank, run_id, key in fresh:
             if not rules.one_per_key or key is None or key not in busy:
                 taken.append((rank, run_id, name))
                 busy.update([key] if rules.one_per_key and key is not None else [])
@@ -162,16 +167,13 @@ def candidates(
     name: str,
     order: ClaimOrder,
     now: float,
-    dead: Collection[str] | None,
+    source: Source,
     busy: Collection[str],
     taken: Sequence[tuple[float, str, str]],
     most: int,
 ) -> sa.Select[Any, Any, Any]:
-    """Return what locks and reads the next runs of a queue: run id, rank and key.
-
-    `dead` are the owners that are gone; None leaves out all runs that have an owner.
-    """
-    conditions: list[Any] = [_to_claim(dead), runs.c.queue == name, runs.c.available_at <= now]
+    """Return what locks and reads the next runs of a queue from one source: run id, rank and key."""
+    conditions: list[Any] = [source, runs.c.queue == name, runs.c.available_at <= now]
     conditions.append(_is_suspect if order.suspects else ~_is_suspect)
     if order.without:
         conditions.append(runs.c.closure.not_in(list(order.without)))
@@ -190,19 +192,12 @@ def candidates(
     return chosen
 
 
-def _to_claim(dead: Collection[str] | None) -> sa.ColumnElement[bool] | sa.TextClause:
-    """Return the condition that a run of a queue can be claimed; see `candidates`."""
-    return _is_held_by_none if dead is None else sa.and_(_is_queued, _is_free(dead))
-
-
-def _may_be_lost(
-    connection: sa.Connection, names: Sequence[str], without: Collection[str], known: Owners, lapses: Lapses
-) -> bool:
-    """Return whether a run of these queues may have an owner that is gone."""
-    if any(lapses.is_possible(name, without) for name in names):
-        return True
-    of_dead = sa.select(runs.c.run_id).where(has_owner, runs.c.owner.in_(known.dead), runs.c.queue.in_(names))
-    return bool(known.dead) and connection.scalar(of_dead.limit(1)) is not None
+def _sources(known: Owners, *, reads_held: bool) -> list[Source]:
+    """Return conditions that a run to claim meets one of, each served by an index."""
+    if reads_held:
+        return [sa.and_(_is_queued, _is_free(known.dead))]
+    of_dead = sa.and_(has_owner, runs.c.owner.in_(known.dead), _is_executed)
+    return [is_held_by_none, of_dead] if known.dead else [is_held_by_none]
 
 
 def _shortest_lease(connection: sa.Connection, name: str, without: Collection[str], known: Owners) -> float:
@@ -262,15 +257,15 @@ def next_available(
 ) -> float | None:
     """Return in how many seconds a run of the queues can be claimed; None when there is none."""
     known = owners(connection)
-    reads_held = bool(suspects) or _may_be_lost(connection, names, without, known, lapses)
-    conditions: list[Any] = [_to_claim(known.dead if reads_held else None), runs.c.queue.in_(names)]
+    reads_held = bool(suspects) or any(lapses.is_possible(name, without) for name in names)
+    conditions: list[Any] = [runs.c.queue.in_(names)]
     if without:
         conditions.append(runs.c.closure.not_in(list(without)))
     if suspects is not None:
         conditions.append(_is_suspect if suspects else ~_is_suspect)
     earliest = sa.select(sa.func.min(runs.c.available_at) - database_now()).where(*conditions)
-    left = connection.scalar(earliest)
-    return None if left is None else max(0.0, float(left))
+    found = [connection.scalar(earliest.where(each)) for each in _sources(known, reads_held=reads_held)]
+    return min((max(0.0, float(left)) for left in found if left is not None), default=None)
 
 
 def states(connection: sa.Connection) -> list[QueueState]:
