@@ -25,10 +25,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
 
 from agents.wire_formats import FORMATS, Event, Format
+from http_servers import HttpServer
 
 REPORTED: Any = object()
 """The usage that follows from `tokens` and `cached`."""
@@ -161,8 +162,7 @@ class Provider:
 @contextmanager
 def provider_server() -> Iterator[Provider]:
     """Run the server on a free port of this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = HttpServer(("127.0.0.1", 0), _Handler)
     provider = Provider(f"http://127.0.0.1:{server.server_port}")
     server.provider = provider  # type: ignore[attr-defined]  # the handler finds its script here
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

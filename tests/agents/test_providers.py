@@ -6,7 +6,7 @@ import importlib.util
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +19,7 @@ from flujo.agents.settings import AgentSettings
 from flujo.domain.agents import AgentSpec, Ask
 from flujo.domain.providers import BUILT_IN, NamedProvider
 from flujo.exceptions import ModelUnavailable, ProviderUnavailable
+from http_servers import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def refusing_server(status: int) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+    with HttpServer(("127.0.0.1", 0), Refusing) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
